@@ -1,0 +1,21 @@
+"""Errors that a user can act on. The command line prints their message alone and exits with code 2."""
+
+
+class JomniError(Exception):
+    """What was wrong, with which value or file, and what to do about it."""
+
+
+class ConfigError(JomniError):
+    """A configuration with an unknown, unsupported or contradictory option."""
+
+
+class WeightsError(JomniError):
+    """A weight file that is missing, damaged, unsafe, or does not fit its configuration."""
+
+
+class AudioError(JomniError):
+    """Audio or codes that cannot be read or make no sense to the codec."""
+
+
+class OutputError(JomniError):
+    """An output that cannot be written, or that exists and was not to be overwritten."""

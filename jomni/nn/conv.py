@@ -1,0 +1,142 @@
+"""Causal convolutions over time that stream: what a step needs of the past is carried in their state.
+
+Axes: B slot, T time, I input channels, O output channels, W kernel width.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from jomni.nn.streaming import broadcast_slots, keep_paused, precision
+
+_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=2)
+
+
+class ConvState(NamedTuple):
+    """What a convolution carries from step to step."""
+
+    offset: Int[Array, "B"]  # input steps taken since the last reset; at 0 the buffer counts as empty
+    buffer: Float[Array, "B P C"]  # past inputs (convolution) or unfinished outputs (transposed convolution)
+
+
+def _initial_state(batch: int, length: int, channels: int, dtype: Any) -> ConvState:
+    return ConvState(jnp.zeros((batch,), jnp.int32), jnp.zeros((batch, length, channels), dtype))
+
+
+class CausalConv(nn.Module):
+    """Convolution that sees only the past: `pad_mode` says what stood before the first step.
+
+    T input steps give T / stride output steps. Parameters: `kernel` [W, I, O], `bias` [O]
+    (moshi/modules/conv.py::StreamingConv1d).
+    """
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    dilation: int = 1
+    use_bias: bool = True
+    pad_mode: str = "constant"  # "constant": zeros; "replicate": the first input step
+    channels: int | None = None  # input channels; needed by `initial_state` alone
+
+    @property
+    def history(self) -> int:
+        """Past input steps that the next output needs."""
+        return (self.kernel_size - 1) * self.dilation + 1 - self.stride
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T I"], state: ConvState | None = None, active: Bool[Array, "B"] | None = None
+    ) -> tuple[Float[Array, "B T2 O"], ConvState | None]:
+        """Convolves a whole sequence (state None) or its next block; T must be a multiple of the stride.
+
+        Raises:
+          ValueError: T is not a multiple of the stride.
+        """
+        if x.shape[1] % self.stride:
+            raise ValueError(f"{x.shape[1]} steps are not a multiple of the convolution's stride {self.stride}")
+        kernel = self.param("kernel", _init, (self.kernel_size, x.shape[-1], self.features))
+        before = jnp.zeros((x.shape[0], self.history, x.shape[-1]), x.dtype)
+        if self.pad_mode == "replicate":
+            before = before + x[:, :1]
+        if state is not None:
+            before = jnp.where(broadcast_slots(state.offset == 0, before), before, state.buffer)
+        joined = jnp.concatenate([before, x], 1) if self.history else x
+        y = _convolve(joined, kernel, self.stride, self.dilation)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,))
+        if state is None:
+            return y, None
+        new = ConvState(state.offset + x.shape[1], joined[:, joined.shape[1] - self.history :])
+        return y, keep_paused(active, new, state)
+
+    def initial_state(self, batch: int, dtype: Any = jnp.float32) -> ConvState:
+        assert self.channels is not None
+        return _initial_state(batch, self.history, self.channels, dtype)
+
+
+class CausalConvTranspose(nn.Module):
+    """Transposed convolution whose last W - stride outputs wait for the steps that complete them.
+
+    T input steps give T * stride output steps. Parameters: `kernel` [W, I, O] (depthwise: [W, 1, O]), `bias` [O]
+    (moshi/modules/conv.py::StreamingConvTranspose1d).
+    """
+
+    features: int
+    kernel_size: int
+    stride: int
+    use_bias: bool = True
+    depthwise: bool = False
+
+    @property
+    def overlap(self) -> int:
+        """Output steps of a block that the next block still adds to."""
+        return self.kernel_size - self.stride
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B T I"], state: ConvState | None = None, active: Bool[Array, "B"] | None = None
+    ) -> tuple[Float[Array, "B T2 O"], ConvState | None]:
+        """Expands a whole sequence (state None) or its next block."""
+        kernel = self.param("kernel", _init, (self.kernel_size, 1 if self.depthwise else x.shape[-1], self.features))
+        B, T, _ = x.shape
+        if self.depthwise:
+            spread = x[:, :, None] * kernel[:, 0]
+        else:
+            spread = jnp.einsum("bti,wio->btwo", x, kernel, precision=precision(x.dtype))
+        y = _overlap_add(spread, self.stride)
+        if state is not None:
+            waiting = jnp.where(broadcast_slots(state.offset == 0, state.buffer), 0, state.buffer)
+            y = y.at[:, : self.overlap].add(waiting)
+        done, rest = y[:, : T * self.stride], y[:, T * self.stride :]
+        if self.use_bias:
+            done = done + self.param("bias", nn.initializers.zeros, (self.features,))
+        if state is None:
+            return done, None
+        return done, keep_paused(active, ConvState(state.offset + T, rest), state)
+
+    def initial_state(self, batch: int, dtype: Any = jnp.float32) -> ConvState:
+        return _initial_state(batch, self.overlap, self.features, dtype)
+
+
+def _convolve(x: Float[Array, "B T I"], kernel: Float[Array, "W I O"], stride: int, dilation: int) -> Array:
+    return lax.conv_general_dilated(
+        x, kernel, (stride,), "VALID", rhs_dilation=(dilation,), dimension_numbers=("NWC", "WIO", "NWC"),
+        precision=precision(x.dtype),
+    )  # fmt: skip
+
+
+def _overlap_add(spread: Float[Array, "B T W O"], stride: int) -> Float[Array, "B T3 O"]:
+    """Adds up windows of W steps that start every `stride` steps."""
+    B, T, W, O = spread.shape  # noqa: E741
+    parts = -(-W // stride)
+    spread = jnp.pad(spread, ((0, 0), (0, 0), (0, parts * stride - W), (0, 0)))
+    pieces = spread.reshape(B, T, parts, stride, O)
+    total = jnp.zeros((B, T + parts - 1, stride, O), spread.dtype)
+    for p in range(parts):
+        total = total.at[:, p : p + T].add(pieces[:, :, p])
+    return total.reshape(B, -1, O)[:, : T * stride + W - stride]

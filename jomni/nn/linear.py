@@ -1,0 +1,41 @@
+"""The one linear layer: published layout, optional bias, optional low-rank adapter kept beside the weight."""
+
+from __future__ import annotations
+
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array, Float
+
+from jomni.nn.streaming import precision
+
+_init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=1, out_axis=0)
+
+
+def contract_last(x: Float[Array, "... I"], weight: Float[Array, "O I"]) -> Float[Array, "... O"]:
+    """x @ weight.T without a transpose."""
+    return lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())), precision=precision(x.dtype))
+
+
+class Linear(nn.Module):
+    """y = x W^T (+ b) (+ scaling * x A^T B^T).
+
+    Parameters: `weight` [features, I] (the published layout: no copy on import), `bias` [features], and with
+    `lora_rank` r > 0 `lora_A` [r, I] and `lora_B` [features, r] (moshi/modules/lora.py).
+    """
+
+    features: int
+    use_bias: bool = False
+    lora_rank: int = 0
+    lora_scaling: float = 2.0
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
+        weight = self.param("weight", _init, (self.features, x.shape[-1]))
+        y = contract_last(x, weight)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,))
+        if self.lora_rank:
+            down = self.param("lora_A", _init, (self.lora_rank, x.shape[-1]))
+            up = self.param("lora_B", nn.initializers.zeros, (self.features, self.lora_rank))
+            y = y + self.lora_scaling * contract_last(contract_last(x, down), up)
+        return y

@@ -1,0 +1,50 @@
+"""The streaming contract: state is an argument and a return value, and steps joined together equal the whole.
+
+Every streaming module is called as
+
+    y, state = module(x, state, active)
+
+- `state` is a pytree of NamedTuples whose leaves lead with the slot axis B. `None` means: x is the whole sequence from
+  its start, and `None` comes back.
+- `active` is bool [B], or None for all: the state of a slot that is not active does not move (its output is unspecified).
+- Leaves called `offset` count the steps a slot has taken. They alone decide what of the other leaves is valid, so a
+  reset touches nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool
+
+State = Any
+
+
+def reset(state: State, mask: Bool[Array, "B"]) -> State:
+    """Starts the slots of `mask` anew: zeroes their `offset` leaves, and leaves every buffer where it is."""
+
+    def leaf(path: tuple[Any, ...], value: Array) -> Array:
+        if getattr(path[-1], "name", None) != "offset":
+            return value
+        return jnp.where(broadcast_slots(mask, value), jnp.zeros_like(value), value)
+
+    return jax.tree_util.tree_map_with_path(leaf, state)
+
+
+def keep_paused(active: Bool[Array, "B"] | None, new: State, old: State) -> State:
+    """Takes `new` in active slots and `old` in paused ones. For small buffers: it reads and writes both whole."""
+    if active is None:
+        return new
+    return jax.tree.map(lambda n, o: jnp.where(broadcast_slots(active, n), n, o), new, old)
+
+
+def broadcast_slots(mask: Bool[Array, "B"], value: Array) -> Array:
+    """Reshapes a [B] mask so that it broadcasts against `value` [B, ...]."""
+    return mask.reshape(mask.shape + (1,) * (value.ndim - 1))
+
+
+def precision(dtype: Any) -> jax.lax.Precision:
+    """Full float32 for float32 operands (XLA's default is TF32 on recent GPUs and bfloat16 on TPU), else the default."""
+    return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else jax.lax.Precision.DEFAULT
