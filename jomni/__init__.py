@@ -1,0 +1,59 @@
+"""jomni: end-to-end speech dialogue in JAX.
+
+The public names, imported when first used, so that `import jomni` and the command line's help stay quick.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "MIMI": "jomni.codec",
+    "Mimi": "jomni.codec",
+    "MimiConfig": "jomni.codec",
+    "encode": "jomni.codec",
+    "decode": "jomni.codec",
+    "encode_step": "jomni.codec",
+    "decode_step": "jomni.codec",
+    "fold_codebooks": "jomni.codec",
+    "MOSHI_7B": "jomni.models.moshi",
+    "MoshiConfig": "jomni.models.moshi",
+    "MoshiLM": "jomni.models.moshi",
+    "prepare_conditions": "jomni.models.moshi",
+    "FREE": "jomni.generate",
+    "Controls": "jomni.generate",
+    "Duplex": "jomni.generate",
+    "Generator": "jomni.generate",
+    "Guidance": "jomni.generate",
+    "converse": "jomni.generate",
+    "Checkpoint": "jomni.weights",
+    "load": "jomni.weights",
+    "save": "jomni.weights",
+    "JomniError": "jomni.errors",
+    "reset": "jomni.nn",
+}
+
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from jomni.codec import (
+        MIMI, Mimi, MimiConfig, decode, decode_step, encode, encode_step, fold_codebooks,
+    )  # fmt: skip
+    from jomni.errors import JomniError
+    from jomni.generate import FREE, Controls, Duplex, Generator, Guidance, converse
+    from jomni.models.moshi import MOSHI_7B, MoshiConfig, MoshiLM, prepare_conditions
+    from jomni.nn import reset
+    from jomni.weights import Checkpoint, load, save
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'jomni' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,10 @@
+"""All that happens inside one jitted step: delays, sampling, steering, guidance, slots."""
+
+from jomni.generate.controls import FREE, Controls
+from jomni.generate.duplex import Duplex, DuplexOutput, DuplexState
+from jomni.generate.generator import Generator, GeneratorOutput, GeneratorState, Guidance, SamplingDefaults
+
+__all__ = [
+    "FREE", "Controls", "Duplex", "DuplexOutput", "DuplexState", "Generator", "GeneratorOutput", "GeneratorState",
+    "Guidance", "SamplingDefaults",
+]  # fmt: skip

@@ -52,6 +52,9 @@ class TransformerConfig:
             raise ConfigError("'cross_attention' with 'kv_repeat' other than 1 is not supported (nor by the original)")
         if self.gating == "none" and (self.step_weights or not isinstance(self.dim_feedforward, int)):
             raise ConfigError("weights per step need a 'gating' other than 'none'")
+        unused = set(range(self.num_weight_sets)) - set(self.step_weights or (0,))
+        if unused:
+            raise ConfigError(f"the weight schedule {list(self.step_weights)} leaves weight set {min(unused)} unused")
         if not isinstance(self.dim_feedforward, int) and len(self.dim_feedforward) != self.num_weight_sets:
             raise ConfigError(
                 f"'dim_feedforward' lists {len(self.dim_feedforward)} widths for {self.num_weight_sets} weight sets"

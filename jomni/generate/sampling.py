@@ -1,0 +1,63 @@
+"""Sampling of one token per slot, by the original's rule (moshi/utils/sampling.py), with every setting per slot.
+
+Axes: B slot, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, UInt32
+
+
+def sample(
+    logits: Float[Array, "B V"],
+    temperature: Float[Array, "B"],
+    top_k: Int[Array, "B"],
+    keys: Array,
+) -> Int[Array, "B"]:
+    """Draws a token per slot.
+
+    The `top_k` most probable tokens of softmax(logits / temperature) compete; the winner has the greatest p / e, with e
+    drawn from Exp(1), which is a draw in proportion to p.
+
+    Args:
+      logits: any float dtype; computed in float32.
+      temperature: 0 takes the most probable token.
+      top_k: tokens that compete; 0 or less: all. Tokens as probable as the last of them compete too.
+      keys: one PRNG key per slot, so that a slot's draw does not depend on its neighbours.
+    """
+    logits = logits.astype(jnp.float32)
+    vocabulary = logits.shape[-1]
+    drawn = temperature > 0
+    probabilities = jax.nn.softmax(logits / jnp.where(drawn, temperature, 1.0)[:, None], -1)
+    k = jnp.where(top_k > 0, jnp.minimum(top_k, vocabulary), vocabulary)
+    competing = probabilities >= kth_largest(probabilities, k)[:, None]
+    noise = jax.vmap(lambda key: jax.random.exponential(key, (vocabulary,)))(keys)
+    winner = jnp.argmax(jnp.where(competing, probabilities / noise, -1.0), -1)
+    return jnp.where(drawn, winner, jnp.argmax(logits, -1)).astype(jnp.int32)
+
+
+def kth_largest(values: Float[Array, "B V"], k: Int[Array, "B"]) -> Float[Array, "B"]:
+    """The k-th largest of each row of non-negative float32 values, 1 <= k <= V.
+
+    The bit patterns of non-negative floats are ordered as the floats are, so the answer is built bit by bit: unlike a
+    sort this costs 31 passes for any k, and k may differ from slot to slot without recompiling.
+    """
+    bits = lax.bitcast_convert_type(values, jnp.int32)
+
+    def set_bit(i: Array, found: Array) -> Array:
+        candidate = found | (1 << (30 - i))
+        return jnp.where((bits >= candidate[:, None]).sum(-1) >= k, candidate, found)
+
+    return lax.bitcast_convert_type(lax.fori_loop(0, 31, set_bit, jnp.zeros_like(k)), jnp.float32)
+
+
+def slot_keys(seed: UInt32[Array, "B"], offset: Int[Array, "B"], stream: int) -> Array:
+    """PRNG keys that depend on the slot's seed, its step and the stream alone."""
+
+    def one(seed: Array, offset: Array) -> Array:
+        return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), offset), stream)
+
+    return jax.vmap(one)(seed, offset)
