@@ -43,6 +43,8 @@ class TokenEmbedding(nn.Module):
             left = Linear(self.features, False, *self.lora, name="out1")(look_up(first))
             right = Linear(self.features, False, *self.lora, name="out2")(look_up(jnp.maximum(second, 0)))
             both = left + jnp.where((second < 0)[..., None], 0, right)
+            if self.low_rank is not None:  # held, published and not applied here by the original: compiled away
+                Linear(self.features, False, *self.lora, name="low_rank")(look_up(first))
             return jnp.where(zero, 0, both)
         y = look_up(index)
         if self.norm:
