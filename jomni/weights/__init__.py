@@ -1,0 +1,7 @@
+"""Checkpoints in and out: safe readers, weight maps, the hub, and the layouts of Kyutai, Hugging Face and Orbax."""
+
+from jomni.weights.checkpoint import Checkpoint
+from jomni.weights.load import lm_tree, load, mimi_tree
+from jomni.weights.save import save
+
+__all__ = ["Checkpoint", "lm_tree", "load", "mimi_tree", "save"]

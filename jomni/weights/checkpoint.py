@@ -1,0 +1,81 @@
+"""What a checkpoint is once it is read: configurations, parameters and the text tokenizer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import sentencepiece
+
+from jomni.codec.config import MimiConfig
+from jomni.errors import WeightsError
+from jomni.models.moshi.config import MoshiConfig
+from jomni.weights.kyutai import is_float32_only
+from jomni.weights.table import flatten, is_float
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A model as `jomni.load` returns it and `jomni.save` writes it."""
+
+    family: str  # "moshi" (a language model, as a rule with its codec) or "mimi" (the codec alone)
+    mimi: MimiConfig | None  # None: the checkpoint brings no codec
+    lm: MoshiConfig | None  # None: the codec alone
+    params: dict[str, Any]  # {"mimi": tree, "lm": tree}, those that are present
+    tokenizer: bytes | None = dataclasses.field(default=None, repr=False)  # sentencepiece model, as its file holds it
+    generation: dict[str, Any] = dataclasses.field(default_factory=dict)  # the published "lm_gen_config"
+    model_type: str = "moshi"  # intended use: "moshi", "hibiki", "stt", "tts", ... or "mimi"
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Other published keys, kept for export: "stt_config", "tts_config", "model_id"."""
+    source: str = ""  # where it was loaded from
+    stored: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    """Parameter path ("mimi/...", "lm/...") -> dtype that its file had, where memory must hold it as float32."""
+
+    def __post_init__(self) -> None:
+        for part, config in (("mimi", self.mimi), ("lm", self.lm)):
+            if (config is None) == (part in self.params):
+                raise WeightsError(f"checkpoint {self.source!r}: '{part}' needs its configuration and its parameters")
+
+    @property
+    def codec_codebooks(self) -> int:
+        """Codebooks that the codec must give and take (`loaders.py::CheckpointInfo.get_mimi`); for a codec alone 8."""
+        if self.lm is None:
+            return min(8, self.mimi.num_codebooks) if self.mimi else 0
+        halves = 2 if (self.settings.get("tts_config") or {}).get("multistream") else 1
+        return self.lm.codec_codebooks // halves
+
+    def file_dtype(self, path: str, dtype: Any = None) -> np.dtype:
+        """The dtype in which a file should hold a parameter of path "mimi/..." or "lm/...".
+
+        The codec and the conditioners are float32 or as their file had them; the rest is as in memory or `dtype`.
+        """
+        leaf: Any = self.params
+        for part in path.split("/"):
+            leaf = leaf[part]
+        if dtype is None or not is_float(leaf.dtype):
+            return np.dtype(self.stored.get(path, leaf.dtype))
+        return np.dtype(np.float32 if is_float32_only(path) else dtype)
+
+    def text_tokenizer(self) -> sentencepiece.SentencePieceProcessor | None:
+        """The text tokenizer, or None where the checkpoint brings none.
+
+        Raises:
+          WeightsError: its file is not a sentencepiece model.
+        """
+        if self.tokenizer is None:
+            return None
+        try:
+            return sentencepiece.SentencePieceProcessor(model_proto=self.tokenizer)
+        except RuntimeError as error:
+            raise WeightsError(
+                f"{self.source}: its text tokenizer is not a sentencepiece model ({error}). Fetch it anew."
+            ) from None
+
+    def num_parameters(self, part: str | None = None) -> int:
+        """Numbers held, in all or of one part: "mimi", "lm", or a branch such as "lm/depformer"."""
+        tree: Any = self.params
+        for key in (part or "").split("/") if part else ():
+            tree = tree.get(key, {}) if isinstance(tree, Mapping) else {}
+        return sum(int(np.prod(leaf.shape)) for _, leaf in flatten(tree))

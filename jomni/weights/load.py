@@ -1,0 +1,154 @@
+"""`load`: any checkpoint that is known, from a folder, a file or the hub, streamed into parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jomni.codec import Mimi
+from jomni.codec.config import MimiConfig
+from jomni.errors import WeightsError
+from jomni.models.moshi import MoshiLM
+from jomni.models.moshi.config import MoshiConfig
+from jomni.weights import orbax
+from jomni.weights.checkpoint import Checkpoint
+from jomni.weights.kyutai import is_float32_only, lm_table, mimi_table
+from jomni.weights.recognise import Opened, open_checkpoint
+from jomni.weights.stream import Origin, parse_dtype, placements, read_tree
+from jomni.weights.table import bind, is_float
+
+_LORA = ("/lora_A", "/lora_B")
+
+
+def load(
+    source: str | os.PathLike[str],
+    *,
+    dtype: Any = None,
+    sharding: Any = None,
+    revision: str | None = None,
+    fuse_lora: bool = False,
+    lora: str | os.PathLike[str] | None = None,
+) -> Checkpoint:
+    """Loads a checkpoint. Peak host memory is little more than the parameters themselves.
+
+    Args:
+      source: a folder, a weight file (a bare Mimi file, or a language model beside its config.json), or a hub id
+        `owner/name`. Known are Kyutai's layout with and without config.json, Hugging Face's `MimiModel` and
+        `MoshiForConditionalGeneration`, and what `save` writes.
+      dtype: floating-point dtype of the language model, such as "bfloat16"; None: as in the file. The codec and the
+        conditioners are float32 always.
+      sharding: where parameters go: a `jax.sharding.Sharding` or device for all, a function of (path, shape) to one,
+        with paths such as "lm/text_emb/weight", or a nested dictionary of them in the form of the parameters. None:
+        JAX's default device.
+      revision: branch, tag or commit of a hub repository.
+      fuse_lora: add low-rank adapters into the weights (W + scaling * B A, computed in float32) instead of keeping them
+        beside. The checkpoint's configuration then has none.
+      lora: a LoRA file in place of the one that config.json names.
+
+    Raises:
+      WeightsError: files are missing, damaged, unsafe, or do not fit the configuration: all tensors that are missing,
+        surplus or misshapen are named in one message.
+      ConfigError: an option of the configuration is unknown or not supported.
+    """
+    target = parse_dtype(dtype)
+    placement = placements(sharding)
+    opened = open_checkpoint(source, revision=revision, lora=lora)
+    if opened.orbax is not None:
+        checkpoint = orbax.restore(opened.orbax, opened.source, target, placement)
+        if fuse_lora and checkpoint.lm is not None and checkpoint.lm.lora_rank:
+            raise WeightsError(f"{opened.source}: 'fuse_lora' needs Kyutai's layout. Save it as such and load that.")
+        return checkpoint
+    parts: dict[str, dict[str, Origin]] = {}
+    if opened.lm is not None and opened.lm_source is not None:
+        parts["lm"] = _lm_origins(opened, fuse_lora)
+    if opened.mimi is not None and opened.mimi_source is not None:
+        table, tree = mimi_table(opened.mimi), mimi_tree(opened.mimi)
+        fits = "its configuration" if opened.family == "moshi" else "the Mimi configuration it was read with"
+        places = bind(table, table.expect(tree), opened.mimi_source.specs, opened.mimi_source.name, fits)
+        parts["mimi"] = {path: Origin(opened.mimi_source, place) for path, place in places.items()}
+    stored: dict[str, str] = {}
+    params = {
+        part: read_tree(f"{part}/", origins, _dtypes(target, stored), placement) for part, origins in parts.items()
+    }
+    lm = opened.lm
+    if lm is not None and fuse_lora:
+        lm = dataclasses.replace(lm, lora_rank=0)
+    return Checkpoint(
+        opened.family, opened.mimi, lm, params, opened.tokenizer, opened.generation, opened.model_type,
+        opened.settings, opened.source, stored,
+    )  # fmt: skip
+
+
+def mimi_tree(config: MimiConfig) -> dict[str, Any]:
+    """Shapes of the codec's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    mimi = Mimi(config, num_codebooks=config.num_codebooks)
+    pcm = jax.ShapeDtypeStruct((1, config.channels, config.frame_size), jnp.float32)
+    return jax.eval_shape(mimi.init, jax.random.key(0), pcm)["params"]
+
+
+def lm_tree(config: MoshiConfig) -> dict[str, Any]:
+    """Shapes of the language model's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    codes = jax.ShapeDtypeStruct((1, config.n_q + 1, 2), jnp.int32)
+    return jax.eval_shape(MoshiLM(config).init, jax.random.key(0), codes)["params"]
+
+
+def _dtypes(target: np.dtype | None, stored: dict[str, str]) -> Callable[[str, np.dtype], np.dtype]:
+    """The dtype of each parameter; notes in `stored` where float32 stands for another one of the file."""
+
+    def choose(path: str, held: np.dtype) -> np.dtype:
+        if not is_float(held):
+            return held
+        if is_float32_only(path):
+            if held != np.float32:
+                stored[path] = held.name
+            return np.dtype(np.float32)
+        return held if target is None else target
+
+    return choose
+
+
+def _lm_origins(opened: Opened, fuse_lora: bool) -> dict[str, Origin]:
+    """Where each parameter of the language model lies, over the model's file and the LoRA file."""
+    lm, base, lora = opened.lm, opened.lm_source, opened.lora_source
+    assert lm is not None and base is not None
+    table = lm_table(lm)
+    tensors = table.expect(lm_tree(lm))
+    adapters = [t for t in tensors if t.leaves[0].path.endswith(_LORA)]
+    own = [t for t in tensors if not t.leaves[0].path.endswith(_LORA)]
+    if lora is None:
+        if adapters and not any(".lora_" in name for name in base.specs):
+            raise WeightsError(
+                f"{opened.source}: its configuration has 'lora' on, but no LoRA file: neither 'lora_name' nor the file "
+                "of the model brings one. Give the file as `lora`, or set 'lora' to false."
+            )
+        places = bind(table, tensors, base.specs, base.name)
+        origins = {path: Origin(base, place) for path, place in places.items()}
+    else:
+        origins = {path: Origin(base, place) for path, place in bind(table, own, base.specs, base.name).items()}
+        held = {table.rename(name) for name in lora.specs}
+        replaced = [t for t in own if t.name in held or any(leaf.name in held for leaf in t.leaves)]
+        places = bind(table, adapters + replaced, lora.specs, lora.name, "the model that it is for")
+        origins |= {path: Origin(lora, place) for path, place in places.items()}
+    return _fused(origins, lm.lora_scaling) if fuse_lora else origins
+
+
+def _fused(origins: dict[str, Origin], scaling: float) -> dict[str, Origin]:
+    """The origins of the plain parameters, each layer's adapters attached to its weight."""
+    fused = {}
+    for path, origin in origins.items():
+        if path.endswith(_LORA):
+            continue
+        down, up = (origins.get(path.removesuffix("/weight") + suffix) for suffix in _LORA)
+        if path.endswith("/weight") and down and up:
+            pair = ((down.source, down.place), (up.source, up.place))
+            origin = dataclasses.replace(origin, lora=pair, scaling=scaling)
+        fused[path] = origin
+    return fused
+
+

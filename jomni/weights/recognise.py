@@ -1,0 +1,247 @@
+"""Recognises a checkpoint: reads its configuration and opens its weight files, without reading any tensor.
+
+Kyutai's layout is followed as `CheckpointInfo.from_hf_repo` of moshi/models/loaders.py reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jomni.codec.config import MIMI, MimiConfig
+from jomni.errors import ConfigError, WeightsError
+from jomni.models.moshi.config import MOSHI_7B, MoshiConfig
+from jomni.weights.hf import is_hf_config, open_folder
+from jomni.weights.hub import Files, open_files, resolve, resolve_weights
+from jomni.weights.source import TensorSource, open_source, read_json
+
+CONFIG_NAME = "config.json"
+ORBAX_NAME = "jomni.json"  # marks the project's own form
+MOSHI_NAME = "model.safetensors"
+MIMI_NAME = "tokenizer-e351c8d8-checkpoint125.safetensors"
+MIMI_CONFIG_NAME = "mimi_config.json"
+TOKENIZER_NAME = "tokenizer_spm_32k_3.model"
+_FILE_NAMES = ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "lora_name")
+SETTINGS = ("tts_config", "stt_config", "model_id")
+"""Top-level keys of a Kyutai config.json that are carried along for the programs that read them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A checkpoint whose configuration is known and whose weight files are open."""
+
+    source: str
+    family: str  # "moshi" or "mimi"
+    mimi: MimiConfig | None = None
+    mimi_source: TensorSource | None = None  # under Kyutai's names
+    lm: MoshiConfig | None = None
+    lm_source: TensorSource | None = None  # under Kyutai's names
+    lora_source: TensorSource | None = None  # low-rank adapters, and tensors that replace the model's
+    tokenizer: bytes | None = None
+    generation: dict[str, Any] = dataclasses.field(default_factory=dict)
+    model_type: str = "moshi"
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    orbax: Path | None = None  # the folder, where it is the project's own form: then nothing else is set
+
+
+def open_checkpoint(
+    source: str | os.PathLike[str], *, revision: str | None = None, lora: str | os.PathLike[str] | None = None
+) -> Opened:
+    """Opens a folder, a file or a hub repository.
+
+    Args:
+      source: see `jomni.load`.
+      revision: of a hub repository.
+      lora: a LoRA file to use instead of the one that the configuration names.
+
+    Raises:
+      WeightsError: it is not there, or is no checkpoint that is known.
+      ConfigError: an option in its configuration is unknown or not supported.
+    """
+    files, filename = open_files(source, revision)
+    where = os.fspath(source)
+    adapters = None if lora is None else os.fspath(lora)
+    if filename in (None, CONFIG_NAME, ORBAX_NAME):
+        return _open_folder(files, where, adapters)
+    path = resolve_weights(files, filename)  # type: ignore[arg-type]
+    if path is None:
+        raise files.lacks(str(filename))
+    weights = open_source(path)
+    kind = _kind(weights)
+    if kind == "mimi":
+        _no_lora(adapters, where)
+        return Opened(where, "mimi", _neighbouring_mimi(files, path), weights, model_type="mimi")
+    if kind == "lm":
+        return _open_folder(files, where, adapters, weights)
+    config = files.find(CONFIG_NAME)
+    if config is not None and is_hf_config(read_json(config)):
+        return _open_folder(files, where, adapters)
+    raise WeightsError(
+        f"{where}: holds neither a Mimi codec nor a Moshi language model in Kyutai's names, and no config.json of "
+        "transformers lies beside it. Name the file, or the folder, of such a model."
+    )
+
+
+def _open_folder(files: Files, where: str, lora: str | None, lm_source: TensorSource | None = None) -> Opened:
+    path = files.find(CONFIG_NAME)
+    if path is None:
+        marker = files.find(ORBAX_NAME)
+        if marker is not None:
+            _no_lora(lora, where)
+            return Opened(where, "orbax", orbax=marker.parent)
+        return _open_legacy(files, where, lora, lm_source)
+    raw = read_json(path)
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{path}: is not a JSON object of options. Fetch it anew.")
+    if is_hf_config(raw):
+        _no_lora(lora, where)
+        return _open_hf(files, path, where)
+    if "seanet" in raw:
+        _no_lora(lora, where)
+        config = MimiConfig.from_kyutai(raw, str(path))
+        return Opened(where, "mimi", config, _open_mimi_weights(files), model_type="mimi")
+    return _open_kyutai(files, path, dict(raw), where, lora, lm_source)
+
+
+def _open_kyutai(
+    files: Files, path: Path, raw: dict[str, Any], where: str, lora: str | None, lm_source: TensorSource | None
+) -> Opened:
+    names = {key: raw.pop(key, None) for key in _FILE_NAMES}
+    wrong = [key for key, name in names.items() if name is not None and not isinstance(name, str)]
+    if wrong:
+        raise ConfigError(f"{path}: {wrong} must be file names. Correct them.")
+    model_type = str(raw.pop("model_type", "moshi"))
+    generation = dict(raw.pop("lm_gen_config", None) or {})
+    settings = {key: raw.pop(key) for key in SETTINGS if key in raw}
+    lm = dataclasses.replace(MoshiConfig.from_kyutai(raw, str(path)), text_eos_reads_as_padding=model_type == "hibiki")
+    if lm_source is None:
+        lm_source = open_source(_needed(files, names["moshi_name"] or MOSHI_NAME))
+    mimi_path = _optional(files, names["mimi_name"], MIMI_NAME)
+    mimi = MIMI
+    if mimi_path and names["mimi_config_name"]:
+        config_path = _optional(files, names["mimi_config_name"], "")
+        mimi = MimiConfig.from_kyutai(read_json(config_path), str(config_path))  # type: ignore[arg-type]
+    lora_name = lora or (names["lora_name"] if lm.lora_rank else None)
+    lora_path = None
+    if lora is not None:
+        lora_path = _lora_file(lora)
+        if not lm.lora_rank:
+            lm = _with_lora(lm, lora_path, str(path))
+    elif lora_name:
+        lora_path = _needed(files, lora_name)
+    tokenizer = _optional(files, names["tokenizer_name"], TOKENIZER_NAME)
+    return Opened(
+        where, "moshi", mimi if mimi_path else None, open_source(mimi_path) if mimi_path else None, lm, lm_source,
+        open_source(lora_path) if lora_path else None, tokenizer.read_bytes() if tokenizer else None, generation,
+        model_type, settings,
+    )  # fmt: skip
+
+
+def _open_legacy(files: Files, where: str, lora: str | None, lm_source: TensorSource | None) -> Opened:
+    """A place without config.json: Moshi 7B under the default names, or a codec alone."""
+    if lm_source is None:
+        path = resolve_weights(files, MOSHI_NAME)
+        lm_source = open_source(path) if path else None
+    if lm_source is None or _kind(lm_source) == "mimi":
+        _no_lora(lora, where)
+        mimi_path = resolve_weights(files, MIMI_NAME) if lm_source is None else Path(lm_source.name)
+        if mimi_path is None:
+            raise WeightsError(
+                f"{where}: no checkpoint is recognised there: it has none of {CONFIG_NAME}, {ORBAX_NAME}, {MOSHI_NAME} "
+                f"and {MIMI_NAME}. Name a checkpoint's folder, a weight file, or a hub id owner/name."
+            )
+        return Opened(where, "mimi", _neighbouring_mimi(files, mimi_path), open_source(mimi_path), model_type="mimi")
+    mimi_path = resolve_weights(files, MIMI_NAME)
+    tokenizer = files.find(TOKENIZER_NAME)
+    lora_path = _lora_file(lora) if lora else None
+    return Opened(
+        where, "moshi", MIMI if mimi_path else None, open_source(mimi_path) if mimi_path else None,
+        _with_lora(MOSHI_7B, lora_path, where) if lora_path else MOSHI_7B, lm_source,
+        open_source(lora_path) if lora_path else None, tokenizer.read_bytes() if tokenizer else None,
+    )  # fmt: skip
+
+
+def _open_hf(files: Files, config: Path, where: str) -> Opened:
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if resolve_weights(files, name):
+            break
+    for name in ("generation_config.json", "tokenizer.model"):
+        files.find(name)  # fetches it where it exists
+    found = open_folder(config.parent)
+    return Opened(
+        where, "moshi" if found.lm else "mimi", found.mimi, found.mimi_source, found.lm, found.lm_source,
+        tokenizer=found.tokenizer, generation=found.generation, model_type=found.model_type,
+    )  # fmt: skip
+
+
+def _open_mimi_weights(files: Files) -> TensorSource:
+    for name in (MIMI_NAME, MOSHI_NAME):
+        if path := resolve_weights(files, name):
+            return open_source(path)
+    raise files.lacks(MIMI_NAME)
+
+
+def _neighbouring_mimi(files: Files, weights: Path) -> MimiConfig:
+    """The configuration that lies beside a bare Mimi file, else the published one."""
+    for name in (MIMI_CONFIG_NAME, f"{weights.name.split('.')[0]}.json"):
+        if path := files.find(name):
+            return MimiConfig.from_kyutai(read_json(path), str(path))
+    if path := files.find(CONFIG_NAME):
+        raw = read_json(path)
+        if isinstance(raw, Mapping) and "seanet" in raw:
+            return MimiConfig.from_kyutai(raw, str(path))
+        if isinstance(raw, Mapping) and raw.get("mimi_config_name"):
+            named = _optional(files, str(raw["mimi_config_name"]), "")
+            return MimiConfig.from_kyutai(read_json(named), str(named))  # type: ignore[arg-type]
+    return MIMI
+
+
+def _kind(source: TensorSource) -> str:
+    """What Kyutai's names in a file say that it is: "mimi", "lm" or ""."""
+    if any(name.startswith("quantizer.rvq_first.") for name in source.specs):
+        return "mimi"
+    return "lm" if "text_emb.weight" in source.specs else ""
+
+
+def _needed(files: Files, name: str) -> Path:
+    path = resolve_weights(files, name)
+    if path is None:
+        raise files.lacks(name)
+    return path
+
+
+def _optional(files: Files, name: str | None, default: str) -> Path | None:
+    """A file that must be there where the configuration names it, and may be where it does not."""
+    path = resolve(files, name or default)
+    if path is None and name is not None:
+        raise files.lacks(name)
+    return path
+
+
+def _lora_file(lora: str) -> Path:
+    files, filename = open_files(lora)
+    path = files.find(filename) if filename else None
+    if path is None:
+        raise WeightsError(f"{lora}: no such LoRA file. Give the path of a file, or hf://owner/name/file.")
+    return path
+
+
+def _with_lora(lm: MoshiConfig, lora: Path, where: str) -> MoshiConfig:
+    """The model's configuration with the adapters that the config.json beside a LoRA file describes."""
+    config = lora.parent / CONFIG_NAME
+    raw = read_json(config) if config.is_file() else {}
+    if not raw.get("lora"):
+        raise WeightsError(
+            f"{lora}: neither the config.json beside it nor {where} says what rank and scaling it has. "
+            'Put a config.json beside it with "lora": true, "lora_rank" and "lora_scaling".'
+        )
+    rank, scaling = int(raw.get("lora_rank", 128)), float(raw.get("lora_scaling", 2.0))
+    return dataclasses.replace(lm, lora_rank=rank, lora_scaling=scaling)
+
+
+def _no_lora(lora: str | None, where: str) -> None:
+    if lora is not None:
+        raise WeightsError(f"{where}: a LoRA file ({lora}) fits only a language model of Kyutai's layout. Omit it.")

@@ -1,0 +1,117 @@
+"""`save`: a checkpoint back to Kyutai's layout, to Hugging Face's, or to the project's own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jomni.codec.config import MIMI
+from jomni.errors import ConfigError
+from jomni.weights import hf, orbax
+from jomni.weights.checkpoint import Checkpoint
+from jomni.weights.kyutai import lm_table, mimi_table
+from jomni.weights.recognise import CONFIG_NAME, MIMI_CONFIG_NAME, MIMI_NAME, MOSHI_NAME, SETTINGS, TOKENIZER_NAME
+from jomni.weights.source import TensorSpec
+from jomni.weights.stream import parse_dtype
+from jomni.weights.table import Tensor
+from jomni.weights.write import new_folder, write_safetensors
+
+LORA_NAME = "lora.safetensors"
+LAYOUTS = ("kyutai", "hf", "orbax")
+
+
+def save(
+    checkpoint: Checkpoint,
+    folder: str | os.PathLike[str],
+    layout: str = "kyutai",
+    dtype: Any = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a checkpoint to a new folder, whole or not at all.
+
+    Args:
+      checkpoint: as `load` returns it.
+      folder: to be made.
+      layout: "kyutai" (what moshi reads), "hf" (what transformers reads) or "orbax" (the project's own).
+      dtype: floating-point dtype of the language model in the file; None: as in memory. The codec and the conditioners
+        stay float32, or with None as the file had them that they came from.
+      overwrite: replace a checkpoint that is there. A folder that holds anything else is never replaced.
+
+    Raises:
+      ConfigError: the layout is unknown, or cannot express an option of the checkpoint.
+      OutputError: the folder exists, or cannot be written.
+    """
+    target = parse_dtype(dtype)
+    if layout not in LAYOUTS:
+        raise ConfigError(f"layout {layout!r} is unknown. Choose one of {', '.join(LAYOUTS)}.")
+    writers: dict[str, Callable[[Checkpoint, Path, np.dtype | None], None]] = {
+        "kyutai": write_kyutai, "hf": hf.save_folder, "orbax": orbax.write,
+    }  # fmt: skip
+    with new_folder(folder, overwrite) as made:
+        writers[layout](checkpoint, made, target)
+
+
+def write_kyutai(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
+    """Fills an empty folder with what `CheckpointInfo.from_hf_repo` of moshi/models/loaders.py reads."""
+    raw: dict[str, Any] = {}
+    if checkpoint.lm is not None:
+        lm = checkpoint.lm
+        if lm.text_eos_reads_as_padding != (checkpoint.model_type == "hibiki"):
+            raise ConfigError(
+                f"Kyutai's layout cannot express 'text_eos_reads_as_padding' = {lm.text_eos_reads_as_padding} with the "
+                f"model type {checkpoint.model_type!r}: there it belongs to 'hibiki' alone. Save as 'orbax'."
+            )
+        raw |= lm.to_kyutai() | {"moshi_name": MOSHI_NAME, "model_type": checkpoint.model_type}
+        raw |= {key: checkpoint.settings[key] for key in SETTINGS if key in checkpoint.settings}
+        if checkpoint.generation:
+            raw["lm_gen_config"] = checkpoint.generation
+        tensors = lm_table(lm).expect(checkpoint.params["lm"])
+        adapters = [t for t in tensors if t.leaves[0].path.endswith(("/lora_A", "/lora_B"))]
+        write_tensors(folder / MOSHI_NAME, [t for t in tensors if t not in adapters], checkpoint, "lm", dtype)
+        if adapters:
+            raw["lora_name"] = LORA_NAME
+            write_tensors(folder / LORA_NAME, adapters, checkpoint, "lm", dtype)
+    if checkpoint.mimi is not None:
+        raw["mimi_name"] = MIMI_NAME
+        if checkpoint.mimi != MIMI:
+            raw["mimi_config_name"] = MIMI_CONFIG_NAME
+            write_json(folder / MIMI_CONFIG_NAME, checkpoint.mimi.to_kyutai())
+        tensors = mimi_table(checkpoint.mimi).expect(checkpoint.params["mimi"])
+        write_tensors(folder / MIMI_NAME, tensors, checkpoint, "mimi", dtype)
+    if checkpoint.tokenizer is not None:
+        raw["tokenizer_name"] = TOKENIZER_NAME
+        (folder / TOKENIZER_NAME).write_bytes(checkpoint.tokenizer)
+    if checkpoint.lm is not None:  # a codec alone has no config.json there
+        write_json(folder / CONFIG_NAME, raw)
+
+
+def write_tensors(path: Path, tensors: list[Tensor], checkpoint: Checkpoint, part: str, dtype: np.dtype | None) -> None:
+    """Writes one part's tensors to a safetensors file, gathering each from its parameters as its turn comes."""
+    specs = {t.name: TensorSpec(t.shape, checkpoint.file_dtype(f"{part}/{t.leaves[0].path}", dtype)) for t in tensors}
+    by_name = {t.name: t for t in tensors}
+    params = checkpoint.params[part]
+    # "format" is what other readers of safetensors look for before they take a file for torch's.
+    write_safetensors(path, specs, lambda name: gather(by_name[name], params, specs[name].dtype), {"format": "pt"})
+
+
+def gather(tensor: Tensor, params: Mapping[str, Any], dtype: np.dtype) -> np.ndarray:
+    """One tensor of a published file from its parameters."""
+    parts = []
+    for leaf in tensor.leaves:
+        value: Any = params
+        for key in leaf.path.split("/"):
+            value = value[key]
+        parts.append(leaf.transform.to_file(np.asarray(value).astype(dtype, copy=False)))
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON for people to read too."""
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+

@@ -1,0 +1,113 @@
+"""Writing weight files: safetensors one tensor at a time, and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from jomni.errors import OutputError
+from jomni.weights.source import DTYPES, TensorSpec, listing
+
+_KINDS = {dtype: kind for kind, dtype in DTYPES.items()}
+# Files that a checkpoint folder may hold: only a folder of such files is ever replaced.
+_REPLACEABLE = ("config.json", "jomni.json", "generation_config.json", "mimi_config.json", "preprocessor_config.json")
+_REPLACEABLE_SUFFIXES = (".safetensors", ".safetensors.index.json", ".model")
+
+
+def write_safetensors(
+    path: Path,
+    specs: Mapping[str, TensorSpec],
+    produce: Callable[[str], np.ndarray],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Writes a safetensors file without holding more than one tensor.
+
+    Args:
+      path: of the new file.
+      specs: every tensor's shape and dtype.
+      produce: called once for each name, in the file's order.
+      metadata: texts for the file's header.
+    """
+    # Wide dtypes first keeps every tensor aligned to its own width, which the format's readers rely on.
+    order = sorted(specs, key=lambda name: (-specs[name].dtype.itemsize, name))
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name in order:
+        spec = specs[name]
+        start, end = end, end + int(np.prod(spec.shape, dtype=np.int64)) * spec.dtype.itemsize
+        header[name] = {"dtype": _KINDS[spec.dtype], "shape": list(spec.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            data = np.ascontiguousarray(produce(name))
+            assert (data.shape, data.dtype) == specs[name], f"{name}: {data.dtype}{data.shape} for {specs[name]}"
+            file.write(data.reshape(-1).view(np.uint8).data)
+
+
+@contextlib.contextmanager
+def new_folder(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder to write into, which takes its place as `folder` when the block ends without an error.
+
+    Raises:
+      OutputError: `folder` exists and is not to be replaced, holds other files than a checkpoint's, or cannot be
+        written.
+    """
+    target = Path(folder).expanduser()
+    _check_target(target, overwrite)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise OutputError(f"{target}: cannot be written ({error.strerror}). Choose another folder.") from None
+    try:
+        made = scratch / "new"
+        made.mkdir()
+        yield made
+        if target.is_dir():
+            os.rename(target, scratch / "old")
+        try:
+            os.rename(made, target)
+        except OSError:
+            if (scratch / "old").exists():
+                os.rename(scratch / "old", target)
+            raise
+    except OSError as error:
+        raise OutputError(
+            f"{target}: could not be written ({error.strerror or error}); nothing was changed. "
+            "Check the free space and the permissions."
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if not target.is_dir():
+        if target.exists() or target.is_symlink():
+            raise OutputError(f"{target}: is not a folder. Name a folder to write to.")
+        return
+    held = sorted(os.listdir(target))
+    if not held:
+        return
+    if not overwrite:
+        raise OutputError(f"{target}: exists already. Choose another folder, or ask for it to be overwritten.")
+    foreign = [name for name in held if not _replaceable(target, name)]
+    if foreign:
+        raise OutputError(
+            f"{target}: holds files that are no part of a checkpoint and would be lost: {listing(foreign)}. "
+            "Choose another folder, or move them away."
+        )
+
+
+def _replaceable(folder: Path, name: str) -> bool:
+    if name == "params":  # the project's own form
+        return (folder / "jomni.json").is_file()
+    return name in _REPLACEABLE or name.endswith(_REPLACEABLE_SUFFIXES)
