@@ -1,0 +1,152 @@
+"""Every streaming module keeps the contract: steps equal the whole, whatever pauses and resets."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jomni.codec import Mimi
+from jomni.codec.seanet import SeanetDecoder, SeanetEncoder
+from jomni.nn import TransformerConfig
+from jomni.nn.contract import verify_contract
+from jomni.nn.conv import CausalConv, CausalConvTranspose
+from jomni.nn.transformer import Transformer
+from tests.tiny import TINY_MIMI, TINY_MOSHI, random_params
+
+
+def noise(*shape: int, seed: int = 0) -> jax.Array:
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def verify(module, x, *, init=lambda batch, block: (batch,), method=None, state_method="initial_state", **options):
+    params = random_params(module, x, method=method)
+
+    def run(x, state, active):
+        return module.apply({"params": params}, x, state, active, method=method)
+
+    def initial_state(batch, block):
+        return module.apply({}, *init(batch, block), method=state_method)
+
+    verify_contract(run, initial_state, x, **options)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "pad_mode"),
+    [(7, 1, 1, "constant"), (3, 1, 4, "constant"), (4, 2, 1, "replicate"), (1, 1, 1, "constant"), (10, 5, 1, "constant"),
+     (3, 3, 1, "constant"), (3, 1, 2, "replicate")],
+)  # fmt: skip
+def test_convolution(kernel, stride, dilation, pad_mode):
+    conv = CausalConv(4, kernel, stride, dilation, pad_mode=pad_mode, channels=3)
+    verify(conv, noise(3, 12 * stride, 3), unit=stride)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "depthwise"), [(4, 2, True), (16, 8, False), (7, 2, False), (3, 3, False)])
+def test_transposed_convolution(kernel, stride, depthwise):
+    verify(CausalConvTranspose(3, kernel, stride, depthwise=depthwise), noise(3, 12, 3))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"positional_embedding": "rope", "layer_scale": 0.1},
+        {"positional_embedding": "sin_rope", "norm": "rms_norm_f32", "gating": "silu"},
+        {"positional_embedding": "rope_concat", "kv_repeat": 2, "norm": "rms_norm"},
+        {"positional_embedding": "sin", "norm": "layer_norm_f32", "gating": "gelu"},
+        {"positional_embedding": "none", "context": 3},
+    ],
+)
+def test_transformer(options):
+    config = TransformerConfig(**({"dim": 16, "num_heads": 4, "num_layers": 2, "dim_feedforward": 24, "context": 7} | options))
+    verify(
+        Transformer(config), noise(3, 23, 16), init=lambda batch, block: (batch, jnp.float32, block), blocks=(1, 2, 11)
+    )
+
+
+def test_cross_attention():
+    config = TransformerConfig(dim=8, num_heads=2, num_layers=2, dim_feedforward=16, context=5, cross_attention=True)
+    module, x, source = Transformer(config), noise(2, 12, 8), noise(2, 4, 8, seed=9)
+
+    def whole(module, x):
+        return module(x, cross=module.cross_caches(source))
+
+    params = random_params(module, x, method=whole)
+    caches = module.apply({"params": params}, source, method="cross_caches")
+    verify_contract(
+        lambda x, state, active: module.apply({"params": params}, x, state, active, caches),
+        lambda batch, block: module.initial_state(batch, jnp.float32, block),
+        x,
+    )
+
+
+def test_kyutai_ring_differs_from_the_whole_once_it_wraps_in_blocks_and_only_then():
+    config = TransformerConfig(
+        dim=16, num_heads=2, num_layers=1, dim_feedforward=24, context=6, positional_embedding="rope"
+    )
+    module, x = Transformer(config), noise(1, 16, 16)
+    params = random_params(module, x)
+    whole, _ = module.apply({"params": params}, x)
+
+    def stream(block):
+        state, out = module.initial_state(1, jnp.float32, block, ring="kyutai"), []
+        for start in range(0, 16, block):
+            y, state = module.apply({"params": params}, x[:, start : start + block], state)
+            out.append(y)
+        return jnp.abs(jnp.concatenate(out, 1) - whole).max(-1)[0]
+
+    assert stream(1).max() < 1e-5
+    error = stream(2)
+    assert error[:6].max() < 1e-5
+    assert error[6::2].min() > 1e-4, "the first step of a block has lost its oldest key"
+    assert error[7::2].max() < 1e-5
+
+
+@pytest.mark.parametrize("options", [{}, {"pad_mode": "replicate", "true_skip": False, "n_residual_layers": 2}])
+def test_seanet(options):
+    config = dataclasses.replace(TINY_MIMI.seanet, **options)
+    verify(SeanetEncoder(config), noise(2, config.hop_length * 7, 1), unit=config.hop_length)
+    verify(SeanetDecoder(config), noise(2, 7, config.dimension))
+
+
+@pytest.mark.parametrize("width", [16, 24])
+def test_mimi(width):
+    config = dataclasses.replace(TINY_MIMI, transformer=dataclasses.replace(TINY_MIMI.transformer, dim=width))
+    mimi = Mimi(config, 4)
+    frame = config.frame_size
+    x = noise(2, 1, frame * 16)
+    params = random_params(mimi, x)
+
+    def run(method, x, state, active):
+        return mimi.apply({"params": params}, x, state, active, method=method)
+
+    verify_contract(
+        partial(run, "encode"), mimi.initial_encode_state, x, unit=frame, axis=2, out_axis=2, blocks=(1, 3)
+    )
+    codes, _ = run("encode", x, None, None)
+    assert len(np.unique(codes)) > 10, "codes that hardly vary would prove nothing"
+    verify_contract(partial(run, "decode"), mimi.initial_decode_state, codes, axis=2, out_axis=2, blocks=(1, 3))
+
+
+def test_temporal_transformer_of_the_language_model():
+    from jomni.models.moshi import MoshiLM
+
+    lm = MoshiLM(TINY_MOSHI)
+    tokens = jax.random.randint(jax.random.key(0), (3, TINY_MOSHI.n_q + 1, 20), -1, 20)
+    params = random_params(lm, tokens)
+    verify_contract(
+        lambda x, state, active: lm.apply({"params": params}, x, state, active, method="temporal"),
+        lambda batch, block: lm.initial_state(batch),
+        tokens, axis=2, blocks=(1,),
+    )  # fmt: skip
+
+
+def test_a_breach_is_found():
+    """The helper itself can fail: a module that forgets its past does not keep the contract."""
+
+    def forgetful(x, state, active):
+        return (jnp.cumsum(x, 1), state)
+
+    with pytest.raises(AssertionError, match="off by"):
+        verify_contract(forgetful, lambda batch, block: {"offset": jnp.zeros(batch, jnp.int32)}, noise(2, 8, 3))
