@@ -23,6 +23,7 @@ from jomni.weights.checkpoint import Checkpoint
 from jomni.weights.hf_layout import Layout, MappedSource, check_tensors
 from jomni.weights.hf_mimi import mimi_layout, read_mimi_config, write_mimi_config
 from jomni.weights.hf_moshi import moshi_layout, read_moshi_config, write_moshi_config
+from jomni.weights.hf_tokenizer import read_tokenizer_json
 from jomni.weights.kyutai import lm_table, mimi_table
 from jomni.weights.source import TensorSource, TensorSpec, open_source, read_json
 from jomni.weights.table import Tensor
@@ -89,11 +90,10 @@ def open_folder(folder: str | Path) -> HfFolder:
     layouts = moshi_layout(lm), mimi_layout(mimi, AUDIO_PREFIX)
     check_tensors(base.specs, layouts, base.name)
     lm_source, mimi_source = (MappedSource(base, layout, "kyutai") for layout in layouts)
-    tokenizer = folder / _TOKENIZER
     return HfFolder(
         mimi, lm, mimi_source, lm_source,
         generation=_read_generation(folder / "generation_config.json"),
-        tokenizer=tokenizer.read_bytes() if tokenizer.is_file() else None,
+        tokenizer=_read_tokenizer(folder),
         model_type="moshi",
     )  # fmt: skip
 
@@ -103,6 +103,14 @@ def _open_weights(folder: Path) -> TensorSource:
         if (folder / name).exists() or (folder / f"{name}.index.json").exists():
             return open_source(folder / name)
     raise WeightsError(f"{folder}: holds neither model.safetensors nor its index. Fetch the model's weights.")
+
+
+def _read_tokenizer(folder: Path) -> bytes | None:
+    """The sentencepiece file itself, or what transformers made of it."""
+    if (folder / _TOKENIZER).is_file():
+        return (folder / _TOKENIZER).read_bytes()
+    converted = folder / "tokenizer.json"
+    return read_tokenizer_json(converted) if converted.is_file() else None
 
 
 def _read_generation(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from jomni.errors import ConfigError, WeightsError
 from jomni.weights.hf import open_folder, save_folder
 from jomni.weights.load import load
 from jomni.weights.save import save
+from tests.unit.test_hf_tokenizer import tokenizer_json
 
 DATA = Path(__file__).parents[1] / "parity" / "data"
 
@@ -107,6 +108,15 @@ def test_sampling_options_are_carried(given, expected, tmp_path):
     folder = open_folder(tmp_path / "out")
     assert folder.generation == expected
     assert folder.tokenizer == b"pieces"
+
+
+def test_a_converted_tokenizer_is_read_and_kept_as_sentencepiece(tmp_path):
+    folder = copy("moshi", tmp_path / "source")
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json()))
+    checkpoint = load(folder)
+    assert checkpoint.text_tokenizer().decode([260, 261, 264]) == "hello well"
+    save(checkpoint, tmp_path / "out", "hf")
+    assert load(tmp_path / "out").tokenizer == checkpoint.tokenizer
 
 
 def test_the_published_spelling_of_the_text_temperature_is_read(tmp_path):

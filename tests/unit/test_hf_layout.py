@@ -16,6 +16,8 @@ from jomni.weights.hf import AUDIO_PREFIX, open_folder
 from jomni.weights.hf_layout import Layout, MappedSource, check_tensors, swap_rope_order
 from jomni.weights.hf_mimi import mimi_layout
 from jomni.weights.hf_moshi import moshi_layout
+from jomni.weights.kyutai import lm_table, mimi_table
+from jomni.weights.load import lm_tree, mimi_tree
 from jomni.weights.source import MemorySource, TensorSpec, open_source
 
 DATA = Path(__file__).parents[1] / "parity" / "data"
@@ -128,6 +130,15 @@ def test_parts_of_different_types_are_refused_by_name():
     tensors[name] = tensors[name].astype(np.float16)
     with pytest.raises(WeightsError, match=r"layers\.1\.self_attn\.k_proj\.linear\.weight' is float16"):
         MappedSource(MemorySource(tensors), layout, "kyutai")
+
+
+@pytest.mark.parametrize("part", ["mimi", "moshi"])
+def test_full_size_presets_have_the_names_and_shapes_of_kyutai(part):
+    if part == "mimi":
+        layout, tensors = mimi_layout(MIMI), mimi_table(MIMI).expect(mimi_tree(MIMI))
+    else:
+        layout, tensors = moshi_layout(MOSHI_7B), lm_table(MOSHI_7B).expect(lm_tree(MOSHI_7B))
+    assert layout.shapes["kyutai"] == {tensor.name: tensor.shape for tensor in tensors}
 
 
 @pytest.mark.peers
