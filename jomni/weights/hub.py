@@ -126,7 +126,7 @@ def open_files(source: str | os.PathLike[str], revision: str | None = None) -> t
         repository, filename = _split_hub(text)
         return HubRepository(repository, revision), filename
     path = Path(text).expanduser()
-    if path.exists():
+    if text and path.exists():
         if revision is not None:
             raise WeightsError(f"{text}: a revision ({revision!r}) was given, but this is a local path. Leave it out.")
         return (Folder(path), None) if path.is_dir() else (Folder(path.parent), path.name)

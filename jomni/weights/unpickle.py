@@ -130,7 +130,7 @@ class TorchSource:
         last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
         sound = min((0, tensor.offset, *tensor.shape, *tensor.strides)) >= 0
         if not sound or (0 not in tensor.shape and last >= min(tensor.storage.numel, held)):
-            raise WeightsError(f"{self.path}: tensor '{name}' reaches beyond its data in a damaged file. Fetch it anew.")
+            raise WeightsError(f"{self.path}: tensor '{name}' lies beyond its data in a damaged file. Fetch it anew.")
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
         tensor = self._tensors[name]

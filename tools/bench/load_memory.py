@@ -1,0 +1,118 @@
+"""Peak anonymous host memory while a checkpoint of Moshi-7B's real names and shapes is loaded in bf16.
+
+Writes the file (about 15 GB; tensor by tensor, never held in memory), loads it with `jomni.load` in a process of its
+own while sampling that process's RssAnon (pages of mapped files are not in it), prints the figures and removes the
+file.
+
+    python tools/bench/load_memory.py --dir /tmp            # needs 16 GB of disk and 17 GB of memory
+    python tools/bench/load_memory.py --dir /tmp --layers 4  # a quarter of that
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+GIB = 2**30
+_LOAD = """
+import sys, time
+import jax, jomni
+from jomni.weights.load import lm_tree
+lm_tree(jomni.MOSHI_7B)  # shapes are traced once here: the baseline has JAX at work, but no weights
+print("ready", flush=True)
+sys.stdin.readline()
+start = time.perf_counter()
+checkpoint = jomni.load(sys.argv[1], dtype=sys.argv[2])
+size = sum(leaf.nbytes for leaf in jax.tree.leaves(checkpoint.params))
+print(size, time.perf_counter() - start, flush=True)
+sys.stdin.readline()
+"""
+
+
+def write_model(folder: Path, layers: int | None = None) -> int:
+    """Writes config.json and model.safetensors in bf16; returns the bytes of weights."""
+    from jomni.models.moshi import MOSHI_7B
+    from jomni.weights.kyutai import lm_table
+    from jomni.weights.load import lm_tree
+    from jomni.weights.source import TensorSpec
+    from jomni.weights.write import write_safetensors
+
+    config = MOSHI_7B if layers is None else dataclasses.replace(MOSHI_7B, num_layers=layers)
+    kind = np.dtype(ml_dtypes.bfloat16)
+    specs = {t.name: TensorSpec(t.shape, kind) for t in lm_table(config).expect(lm_tree(config))}
+    pattern = np.random.default_rng(0).standard_normal(1 << 20, np.float32).astype(kind)
+    write_safetensors(folder / "model.safetensors", specs, lambda name: np.resize(pattern, specs[name].shape))
+    (folder / "config.json").write_text(json.dumps(config.to_kyutai()))
+    return sum(int(np.prod(spec.shape)) * kind.itemsize for spec in specs.values())
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Anonymous pages that a process holds in memory now."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def measure(folder: Path, dtype: str = "bfloat16") -> dict[str, float]:
+    """Loads in a process of its own; bytes before, at the peak and after, size of the parameters, seconds."""
+    command = [sys.executable, "-c", _LOAD, str(folder), dtype]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdin is not None and child.stdout is not None
+    with child:
+        if child.stdout.readline() != "ready\n":
+            raise SystemExit("the loading process failed to start")
+        base = peak = anonymous_bytes(child.pid)
+        child.stdin.write("go\n")
+        child.stdin.flush()
+        answer: list[str] = []
+        reader = threading.Thread(target=lambda: answer.append(child.stdout.readline()))  # type: ignore[union-attr]
+        reader.start()
+        while reader.is_alive():
+            peak = max(peak, anonymous_bytes(child.pid))
+            reader.join(0.002)
+        if not answer[0]:
+            raise SystemExit("the loading process failed")
+        after = anonymous_bytes(child.pid)
+        size, seconds = answer[0].split()
+        child.stdin.close()
+    return {"loaded": int(size), "base": base, "peak": peak, "after": after, "seconds": float(seconds)}
+
+
+def main() -> None:
+    """Writes, measures, prints, removes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dir", type=Path, required=True, help="where to put the file for the time of the run")
+    parser.add_argument("--layers", type=int, help="temporal layers, for a smaller run (all 32 when left out)")
+    parser.add_argument("--dtype", default="bfloat16", help="dtype to load in")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=args.dir) as folder:
+        start = time.perf_counter()
+        size = write_model(Path(folder), args.layers)
+        print(f"wrote {size / GIB:.2f} GiB in {time.perf_counter() - start:.0f} s", flush=True)
+        found = measure(Path(folder), args.dtype)
+    import jax
+
+    print(f"loaded parameters   {found['loaded'] / GIB:8.3f} GiB in {args.dtype}, {found['seconds']:.1f} s")
+    print(f"anonymous, before   {found['base'] / GIB:8.3f} GiB (interpreter, JAX)")
+    print(f"anonymous, peak     {found['peak'] / GIB:8.3f} GiB")
+    print(f"anonymous, after    {found['after'] / GIB:8.3f} GiB")
+    print(f"peak / loaded       {found['peak'] / found['loaded']:8.4f}  (limit 1.2)")
+    versions = f"jax {jax.__version__}, numpy {np.__version__}, Python {platform.python_version()}"
+    print(f"{versions}; {platform.machine()} CPU, {os.cpu_count()} cores")
+
+
+if __name__ == "__main__":
+    main()
