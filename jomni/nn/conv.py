@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jomni.nn.streaming import broadcast_slots, keep_paused, precision
 
 _init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=2)
+_init_transposed = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=0, out_axis=(1, 2))
 
 
 class ConvState(NamedTuple):
@@ -82,8 +83,8 @@ class CausalConv(nn.Module):
 class CausalConvTranspose(nn.Module):
     """Transposed convolution whose last W - stride outputs wait for the steps that complete them.
 
-    T input steps give T * stride output steps. Parameters: `kernel` [W, I, O] (depthwise: [W, 1, O]), `bias` [O]
-    (moshi/modules/conv.py::StreamingConvTranspose1d).
+    T input steps give T * stride output steps. Parameters: `kernel` [I, W, O] (depthwise: [O, W, 1]), so that the product
+    with it needs no transpose, and `bias` [O] (moshi/modules/conv.py::StreamingConvTranspose1d).
     """
 
     features: int
@@ -102,12 +103,13 @@ class CausalConvTranspose(nn.Module):
         self, x: Float[Array, "B T I"], state: ConvState | None = None, active: Bool[Array, "B"] | None = None
     ) -> tuple[Float[Array, "B T2 O"], ConvState | None]:
         """Expands a whole sequence (state None) or its next block."""
-        kernel = self.param("kernel", _init, (self.kernel_size, 1 if self.depthwise else x.shape[-1], self.features))
-        B, T, _ = x.shape
+        B, T, I = x.shape  # noqa: E741
         if self.depthwise:
-            spread = x[:, :, None] * kernel[:, 0]
+            kernel = self.param("kernel", _init_transposed, (self.features, self.kernel_size, 1))
+            spread = x[:, :, None] * kernel[..., 0].T
         else:
-            spread = jnp.einsum("bti,wio->btwo", x, kernel, precision=precision(x.dtype))
+            kernel = self.param("kernel", _init_transposed, (I, self.kernel_size, self.features))
+            spread = jnp.einsum("bti,iwo->btwo", x, kernel, precision=precision(x.dtype))
         y = _overlap_add(spread, self.stride)
         if state is not None:
             waiting = jnp.where(broadcast_slots(state.offset == 0, state.buffer), 0, state.buffer)

@@ -38,7 +38,7 @@ def mimi_table(config: MimiConfig) -> Table:
         rules += _transformer(f"{side}_transformer/transformer", f"{side}_transformer.transformer")
     rules += [
         Rule("downsample/kernel", "downsample.conv.conv.conv.weight", CONV),
-        Rule("upsample/kernel", "upsample.convtr.convtr.convtr.weight", CONV),
+        Rule("upsample/kernel", "upsample.convtr.convtr.convtr.weight", CONV_TRANSPOSED),
     ]
     for part in ("rvq_first", "rvq_rest"):
         rules += [

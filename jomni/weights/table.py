@@ -49,7 +49,7 @@ class Transform:
 
 IDENTITY = Transform()
 CONV = Transform(perm=(2, 1, 0))  # [O, I, K] in the file, [K, I, O] as parameter
-CONV_TRANSPOSED = Transform(perm=(2, 0, 1))  # [I, O, K] in the file, [K, I, O] as parameter
+CONV_TRANSPOSED = Transform(perm=(0, 2, 1))  # [I, O, K] in the file, [I, K, O] as parameter
 POINTWISE = Transform(units=(2,))  # [O, I, 1] in the file, [O, I] as parameter
 VECTOR = Transform(units=(0, 1))  # [1, 1, D] in the file, [D] as parameter
 
