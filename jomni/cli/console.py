@@ -1,0 +1,67 @@
+"""What the commands print: facts on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.progress import ProgressColumn as Column
+from rich.text import Text
+
+
+def say(message: str) -> None:
+    """Prints one line of facts."""
+    print(message, flush=True)
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """Shows what is going on, on a terminal, while it takes its time."""
+    console = Console(stderr=True)
+    with console.status(Text(what)) if console.is_terminal else contextlib.nullcontext():
+        yield
+
+
+class Meter:
+    """Counts seconds of audio against seconds of the clock."""
+
+    def __init__(self, advance: Callable[[float], None]) -> None:
+        self._advance = advance
+        self._begin = time.perf_counter()
+        self.audio = 0.0
+        self.taken = 0.0
+
+    def done(self, seconds: float) -> None:
+        """Notes that so many more seconds of audio are done."""
+        self.audio += seconds
+        self.taken = time.perf_counter() - self._begin
+        self._advance(seconds)
+
+    def __str__(self) -> str:
+        return f"{self.audio:.2f} s of audio in {self.taken:.2f} s (real-time factor {factor(self.taken, self.audio)})"
+
+
+def factor(taken: float, audio: float) -> str:
+    """The real-time factor: time taken over time of audio; below 1 is faster than live."""
+    return f"{taken / audio:.3g}" if audio > 0 else "unknown"
+
+
+@contextlib.contextmanager
+def meter(what: str, seconds: float) -> Iterator[Meter]:
+    """Shows a progress bar over `seconds` of audio with its real-time factor; only on a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False), BarColumn(),
+        TextColumn("{task.completed:.1f}/{task.total:.1f} s"), _Factor(), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(what, total=seconds)
+        yield Meter(lambda more: progress.update(task, advance=more))
+
+
+class _Factor(Column):
+    def render(self, task: Task) -> Text:
+        return Text(f"real-time factor {factor(task.elapsed or 0, task.completed)}")

@@ -1,0 +1,161 @@
+"""`jomni info` and `jomni convert`: what a model consists of, and another form of it."""
+
+from __future__ import annotations
+
+import math
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jomni.cli.console import say
+from jomni.cli.files import check_folder
+from jomni.cli.model import device, local_path, open_model, split_revision, used_codebooks
+
+if TYPE_CHECKING:
+    from jomni.codec.config import MimiConfig
+    from jomni.models.moshi.config import MoshiConfig
+    from jomni.weights.recognise import Opened
+    from jomni.weights.source import TensorSource
+
+_KINDS = {
+    "moshi": "Moshi, full-duplex dialogue", "mimi": "Mimi, a codec", "hibiki": "Hibiki, simultaneous translation",
+    "stt": "speech to text", "tts": "text to speech",
+}  # fmt: skip
+_WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a number
+
+LM_PARTS = {
+    "temporal transformer": ("transformer/",),
+    "embeddings": ("emb_", "text_emb/"),
+    "outputs": ("out_norm/", "text_linear/", "extra_heads_"),
+    "depth transformer": ("depformer/",),
+    "depth embeddings": ("depformer_emb_", "depformer_text_emb/", "depformer_in_"),
+    "depth outputs": ("linears_", "depformer_norms_"),
+    "conditioners": ("condition_provider/",),
+}
+"""Parts of the language model: where the paths of their parameters begin."""
+
+CODEC_PARTS = {
+    "encoder": ("encoder", "downsample/"),
+    "quantiser": ("quantizer/",),
+    "decoder": ("decoder", "upsample/"),
+}
+"""Parts of the codec, likewise."""
+
+
+def info(options: Namespace) -> None:
+    """Runs `jomni info`."""
+    with device("cpu"):
+        for line in describe(open_model(options.model)):
+            say(line)
+
+
+def describe(opened: Opened) -> list[str]:
+    """What a model consists of, line by line."""
+    from jomni.weights.kyutai import is_float32_only
+    from jomni.weights.load import lm_tree, mimi_tree
+
+    lines = [f"{opened.source}: {_KINDS.get(opened.model_type, opened.model_type)}"]
+    sizes: dict[str, int] = {}
+    if opened.lm is not None:
+        held = _sizes(lm_tree(opened.lm))
+        sizes |= {f"lm/{path}": size for path, size in held.items()}
+        lines.append(f"language model: {sum(held.values()):,} parameters{_stored(opened.lm_source)}")
+        lines += _parts(held, LM_PARTS) + _lm_lines(opened.lm, opened.mimi)
+    if opened.mimi is not None:
+        held = _sizes(mimi_tree(opened.mimi))
+        sizes |= {f"mimi/{path}": size for path, size in held.items()}
+        lines.append(f"codec Mimi: {sum(held.values()):,} parameters{_stored(opened.mimi_source)}")
+        lines += _parts(held, CODEC_PARTS) + _codec_lines(opened.mimi, used_codebooks(opened))
+    else:
+        lines.append("codec: none beside it")
+    fixed = sum(size for path, size in sizes.items() if is_float32_only(path))
+    rest = sum(sizes.values()) - fixed
+    needs = ", ".join(f"{name} {human(4 * fixed + width * rest)}" for name, width in _WIDTHS.items())
+    if rest:
+        lines.append(f"weights take: {needs} (codec and conditioners always float32)")
+    else:
+        lines.append(f"weights take: {human(4 * fixed)} (the codec is always float32)")
+    return lines
+
+
+def convert(options: Namespace) -> None:
+    """Runs `jomni convert`."""
+    check_folder(options.target, force=options.force, source=local_path(options.source))
+    open_model(options.source)
+    import jomni
+
+    source, revision = split_revision(options.source)
+    with device("cpu"):
+        checkpoint = jomni.load(source, revision=revision)
+        jomni.save(checkpoint, options.target, layout=options.to, dtype=options.dtype, overwrite=options.force)
+    dtype = f", {options.dtype}" if options.dtype else ""
+    say(f"{options.target}: {checkpoint.num_parameters():,} parameters of {options.source}, as {options.to}{dtype}")
+
+
+def human(count: float) -> str:
+    """A number of bytes for people, in powers of 1000."""
+    units = ("bytes", "kB", "MB", "GB", "TB")
+    power = min(int(math.log10(max(count, 1)) // 3), len(units) - 1)
+    return f"{count / 1000**power:.4g} {units[power]}"
+
+
+def _lm_lines(lm: MoshiConfig, codec: MimiConfig | None) -> list[str]:
+    t, user = lm.temporal, lm.delays[1 + lm.dep_q :]
+    seconds = f" ({t.context / codec.frame_rate:g} s)" if t.context and codec else ""
+    lines = [
+        f"  temporal: {t.num_layers} layers, {t.dim} wide, {t.num_heads} heads, "
+        f"context {'all frames' if t.context is None else f'{t.context} frames{seconds}'}"
+    ]
+    if lm.dep_q:
+        d = lm.depth
+        lines.append(f"  depth: {d.num_layers} layers, {d.dim} wide, {d.num_heads} heads, {lm.dep_q} steps a frame")
+    lines.append(f"  streams: text of {lm.text_card} tokens, {lm.dep_q} codebooks spoken, {lm.user_q} heard")
+    delays = [f"text {lm.delays[0]}"]
+    delays += [f"spoken {_row(lm.delays[1 : 1 + lm.dep_q])}"] if lm.dep_q else []
+    delays += [f"heard {_row(user)}"] if user else []
+    lines.append(f"  delays, frames: {'; '.join(delays)}")
+    if t.context is not None:
+        cache = 2 * t.num_layers * t.context * t.dim // t.kv_repeat
+        lines.append(f"  cache of a conversation: float32 {human(4 * cache)}, bfloat16 {human(2 * cache)}")
+    if lm.lora_rank:
+        lines.append(f"  low-rank adapters (LoRA): rank {lm.lora_rank}")
+    if lm.conditioners:
+        lines.append(f"  conditions: {', '.join(c.name for c in lm.conditioners)}")
+    return lines
+
+
+def _codec_lines(codec: MimiConfig, used: int) -> list[str]:
+    steps, rate = codec.transformer.context, codec.frame_rate * codec.resample_stride
+    return [
+        f"  {codec.sample_rate} Hz, {codec.frame_rate:g} frames a second, {codec.frame_size} samples each",
+        f"  {codec.num_codebooks} codebooks of {codec.quantizer.bins} entries, {used} in use",
+        f"  context {'all frames' if steps is None else f'{steps} steps of its transformer ({steps / rate:g} s)'}",
+    ]
+
+
+def _sizes(tree: Mapping[str, Any]) -> dict[str, int]:
+    from jomni.weights.table import flatten
+
+    return {path: math.prod(leaf.shape) for path, leaf in flatten(tree)}
+
+
+def _parts(sizes: Mapping[str, int], parts: Mapping[str, tuple[str, ...]]) -> list[str]:
+    counts = dict.fromkeys(parts, 0)
+    for path, size in sizes.items():
+        counts[next(name for name, starts in parts.items() if path.startswith(starts))] += size
+    return [f"  {name}: {count:,}" for name, count in counts.items() if count]
+
+
+def _stored(source: TensorSource | None) -> str:
+    """The dtype that most numbers of a weight file have."""
+    if source is None:
+        return ""
+    counts: Counter[str] = Counter()
+    for spec in source.specs.values():
+        counts[spec.dtype.name] += math.prod(spec.shape)
+    return f", stored as {counts.most_common(1)[0][0]}" if counts else ""
+
+
+def _row(values: Sequence[int]) -> str:
+    return " ".join(map(str, values))

@@ -1,0 +1,119 @@
+"""Models and devices by the names that the command line gives them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jomni.errors import ConfigError, JomniError, WeightsError
+
+if TYPE_CHECKING:
+    import jax
+
+    from jomni.codec.config import MimiConfig
+    from jomni.weights import Checkpoint
+    from jomni.weights.recognise import Opened
+
+
+def split_revision(name: str) -> tuple[str, str | None]:
+    """Takes `owner/name@revision` apart; a path that exists is left whole."""
+    if "@" in name and not os.path.exists(name):
+        source, _, revision = name.rpartition("@")
+        return source, revision
+    return name, None
+
+
+def open_model(name: str) -> Opened:
+    """Recognises a model and reads its configuration, but no weights."""
+    from jomni.codec.config import MimiConfig
+    from jomni.models.moshi.config import MoshiConfig
+    from jomni.weights.recognise import ORBAX_NAME, open_checkpoint
+    from jomni.weights.source import read_json
+
+    source, revision = split_revision(name)
+    opened = open_checkpoint(source, revision=revision)
+    if opened.orbax is None:
+        return opened
+    path = opened.orbax / ORBAX_NAME
+    raw = read_json(path)
+    try:
+        return dataclasses.replace(
+            opened, family=raw["family"], model_type=raw["model_type"], generation=raw["generation"],
+            mimi=raw["mimi"] and MimiConfig.from_kyutai(raw["mimi"], f"{path}, mimi"),
+            lm=raw["lm"] and MoshiConfig.from_kyutai(raw["lm"], f"{path}, lm"), settings=raw["settings"],
+        )  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: is damaged or of another version ({error}). Convert the model anew.") from None
+
+
+def load_codec(name: str) -> Checkpoint:
+    """Loads a model for its codec: without the language model where the codec has a file of its own."""
+    import jomni
+    from jomni.weights.source import SafetensorsSource
+
+    opened = open_model(name)
+    if opened.lm is not None and isinstance(opened.mimi_source, SafetensorsSource):
+        codec = jomni.load(opened.mimi_source.path)
+        if codec.mimi == opened.mimi:
+            return codec
+    source, revision = split_revision(name)
+    return jomni.load(source, revision=revision)
+
+
+def used_codebooks(opened: Opened) -> int:
+    """Codebooks of the codec that a model uses; 8 for a codec alone."""
+    assert opened.mimi is not None
+    if opened.lm is None:
+        return min(8, opened.mimi.num_codebooks)
+    halves = 2 if (opened.settings.get("tts_config") or {}).get("multistream") else 1
+    return max(opened.lm.codec_codebooks // halves, opened.mimi.quantizer.n_q_semantic)
+
+
+def codec_of(opened: Opened) -> MimiConfig:
+    """The codec's configuration; raises `ConfigError` where the model brings none."""
+    if opened.mimi is None:
+        raise ConfigError(f"{opened.source}: the model brings no codec. Give one with Mimi's weights beside it.")
+    if opened.mimi.channels != 1:
+        raise ConfigError(
+            f"{opened.source}: its codec takes {opened.mimi.channels} channels, jomni's commands work with one. "
+            "Use the functions of jomni instead."
+        )
+    return opened.mimi
+
+
+def local_path(name: str) -> Path:
+    """Where a model lies, as far as it lies on this machine."""
+    return Path(split_revision(name)[0]).expanduser()
+
+
+@contextlib.contextmanager
+def device(name: str | None) -> Iterator[jax.Device]:
+    """Computes on a device such as "cpu", "cuda" or "cuda:1"; None: JAX's own choice.
+
+    Raises:
+      JomniError: JAX finds no such device.
+    """
+    platform, _, number = (name or "").partition(":")
+    if platform and "jax" not in sys.modules:
+        # Keeps JAX from starting, and taking memory on, devices that are not asked for.
+        os.environ["JAX_PLATFORMS"] = platform if platform == "cpu" else f"{platform},cpu"
+    import jax
+
+    try:
+        devices = jax.devices(platform or None)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise JomniError(
+            f"--device {name}: JAX finds no such device here ({reason}). "
+            "Use --device cpu, or install JAX for it: pip install 'jomni[cuda]' or 'jomni[tpu]'."
+        ) from error
+    index = int(number or 0)
+    if index >= len(devices):
+        raise JomniError(f"--device {name}: there are only {len(devices)} {platform} devices, numbered from 0.")
+    with jax.default_device(devices[index]) if name else contextlib.nullcontext():
+        yield devices[index]

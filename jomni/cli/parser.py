@@ -1,0 +1,261 @@
+"""The command line's grammar and help texts. Imports nothing heavy, so that help comes at once."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import math
+import re
+import shutil
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+DTYPES = ("float32", "bfloat16", "float16")
+LAYOUTS = ("kyutai", "hf", "orbax")
+MAX_TAIL = 20.0
+"""Longest time that `jomni talk` feeds silence after the input, seconds."""
+
+_MODEL = (
+    "the model: a folder, a weight file, or a Hugging Face repository id such as kyutai/moshiko-pytorch-bf16, "
+    "with @REVISION for one revision of it (required)"
+)
+_FORCE = "overwrite outputs that exist (default: refuse)"
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` that answers a mistake in two lines and exits with code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message}\n'{self.prog} --help' explains the arguments.\n")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The options of one command, its name in `command`; exits after a help text and for arguments without sense."""
+    top, commands = _parsers()
+    if argv and argv[0] in commands:
+        # Options may stand between the recordings of `talk`: plain parse_args would refuse that.
+        options = commands[argv[0]].parse_intermixed_args(list(argv[1:]))
+        options.command = argv[0]
+        return options
+    return top.parse_args(list(argv))
+
+
+def help_texts() -> dict[str, str]:
+    """Every help text: the general one under "", each command's under its name."""
+    top, commands = _parsers()
+    return {"": top.format_help()} | {name: parser.format_help() for name, parser in commands.items()}
+
+
+def _parsers() -> tuple[Parser, dict[str, Parser]]:
+    top = Parser(
+        prog="jomni",
+        description="Speech dialogue in JAX: the codec Mimi and the full-duplex model Moshi.",
+        epilog="""\
+A model M is a folder, a weight file, or a Hugging Face repository id. Example:
+  jomni talk question.wav --model kyutai/moshiko-pytorch-bf16 --out answers --plot
+
+'jomni COMMAND --help' explains one command and gives an example of it.
+Exit code: 0 for success; 2 for a mistake in the arguments or inputs, said on stderr, with nothing written;
+130 when interrupted, with nothing written.""",
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"jomni {importlib.metadata.version('jomni')}")
+    group = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands", parser_class=Parser)
+    commands: dict[str, Parser] = {}
+    for build in (_encode, _decode, _talk, _info, _convert):
+        name, summary = build.__name__[1:], (build.__doc__ or "").rstrip(".")
+        commands[name] = group.add_parser(
+            name, help=summary[0].lower() + summary[1:], formatter_class=_Formatter, allow_abbrev=False
+        )
+        build(commands[name])
+    return top, commands
+
+
+def _encode(parser: Parser) -> None:
+    """Turn a recording into codes."""
+    parser.description = """\
+Turns a recording into codes, in constant memory however long it is.
+Any sampling rate, number of channels and format that libsndfile reads is taken (WAV, FLAC, OGG, MP3, AIFF, ...);
+it is mixed down to one channel and resampled to the codec's rate, and the output says so."""
+    parser.epilog = """\
+OUT.npz holds codes (int32, codebooks by frames), frame_rate and sample_rate (Hz), num_samples (at sample_rate,
+so that decoding can end where the recording did) and model.
+
+Example:
+  jomni encode question.mp3 question.npz --model kyutai/moshiko-pytorch-bf16"""
+    parser.add_argument("input", metavar="IN.wav", type=Path, help="the recording")
+    parser.add_argument("output", metavar="OUT.npz", type=Path, help="where the codes go")
+    _add_model(parser)
+    parser.add_argument(
+        "--codebooks", metavar="N", type=_whole(1),
+        help="how many codebooks, coarse to fine (default: as many as the model uses, 8 for Mimi alone)",
+    )  # fmt: skip
+    _add_device(parser)
+    parser.add_argument("--force", action="store_true", help=_FORCE)
+
+
+def _decode(parser: Parser) -> None:
+    """Turn codes back into audio."""
+    parser.description = "Turns codes back into audio, in constant memory however long they are."
+    parser.epilog = """\
+The codes are those of 'jomni encode', or any npz file with an integer array 'codes' (codebooks by frames); their
+number of codebooks may be anything up to the codec's. Samples beyond full scale are limited, and counted.
+
+Example:
+  jomni decode question.npz question-decoded.wav --model kyutai/moshiko-pytorch-bf16"""
+    parser.add_argument("input", metavar="IN.npz", type=Path, help="the codes")
+    parser.add_argument("output", metavar="OUT.wav", type=Path, help="the audio, 16-bit, ending in .wav or .flac")
+    _add_model(parser)
+    _add_device(parser)
+    parser.add_argument("--force", action="store_true", help=_FORCE)
+
+
+def _talk(parser: Parser) -> None:
+    """Hold a conversation: recordings in, spoken answers out."""
+    parser.description = """\
+Holds a conversation with each recording, frame by frame as if live. After a recording ends, silence is fed until
+the agent has been silent for 2 s. Several recordings are run as one batch; none affects another."""
+    parser.epilog = """\
+For a recording NAME.wav it writes
+  DIR/NAME.wav   the agent's voice: sample n is what a live listener hears n / 24000 s after the recording began
+  DIR/NAME.json  the text with a time for each piece, every frame's tokens and milliseconds, settings, versions
+  DIR/NAME.png   with --plot: both waveforms over the text, on one time axis
+A second recording of the same name becomes NAME-2. A model without a voice (speech to text) writes no audio.
+
+Example:
+  jomni talk question.wav follow-up.mp3 --model kyutai/moshiko-pytorch-bf16 --out answers --seed 1 --plot"""
+    parser.add_argument("inputs", metavar="IN.wav", type=Path, nargs="+", help="recordings of the user")
+    _add_model(parser)
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("jomni-talk"),
+        help="folder for the results, made where it is missing (default: jomni-talk)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", metavar="N", type=_whole(0, 2**31 - 1), default=0,
+        help="seed of the sampling; the same seed gives the same conversation (default: 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--temperature", metavar="X", type=_number(0, 100),
+        help="how freely the agent's voice is sampled; 0 takes the likeliest (default: the model's own, else 0.8)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--text-temperature", metavar="X", type=_number(0, 100),
+        help="how freely the agent's text is sampled; 0 takes the likeliest (default: the model's own, else 0.7)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--tail", metavar="S", type=_number(0, MAX_TAIL), default=MAX_TAIL,
+        help=f"longest silence fed after a recording ends, in seconds, 0 to {MAX_TAIL:g} (default: {MAX_TAIL:g})",
+    )  # fmt: skip
+    parser.add_argument("--plot", action="store_true", help="draw DIR/NAME.png too (default: no picture)")
+    _add_device(parser)
+    parser.add_argument(
+        "--dtype", metavar="T", choices=DTYPES,
+        help="number format of the language model: float32, bfloat16 or float16; the codec computes in float32 "
+        "(default: float32 on a CPU, bfloat16 elsewhere)",
+    )  # fmt: skip
+    parser.add_argument("--force", action="store_true", help=_FORCE)
+
+
+def _info(parser: Parser) -> None:
+    """Say what a model consists of, without reading its weights."""
+    parser.description = """\
+Says what a model consists of: family, parameters by part, codec, delays, context, and the bytes that its weights
+take in float32, bfloat16 and int8. Reads only the configuration and the headers of the weight files."""
+    parser.epilog = """\
+Example:
+  jomni info kyutai/moshiko-pytorch-bf16"""
+    parser.add_argument("model", metavar="M", help=_MODEL.removesuffix(" (required)"))
+
+
+def _convert(parser: Parser) -> None:
+    """Write a model in another layout or dtype."""
+    parser.description = "Writes a model in another layout, or in another number format."
+    parser.epilog = """\
+Layouts: kyutai (config.json and safetensors, as Kyutai publishes), hf (Hugging Face transformers), orbax (jomni's
+own, quickest to load). A layout that cannot express the model refuses it, saying why.
+
+Example:
+  jomni convert kyutai/moshiko-pytorch-bf16 moshiko-orbax --to orbax --dtype bfloat16"""
+    parser.add_argument("source", metavar="SRC", help=_MODEL.removesuffix(" (required)"))
+    parser.add_argument("target", metavar="DST", type=Path, help="folder for the converted model")
+    parser.add_argument("--to", metavar="LAYOUT", choices=LAYOUTS, default="kyutai",
+                        help="kyutai, hf or orbax (default: kyutai)")  # fmt: skip
+    parser.add_argument("--dtype", metavar="T", choices=DTYPES,
+                        help="number format of the language model: float32, bfloat16 or float16; the codec "
+                        "stays as it is (default: as it is)")  # fmt: skip
+    parser.add_argument("--force", action="store_true",
+                        help="replace DST if it holds a model already (default: refuse)")  # fmt: skip
+
+
+def _add_model(parser: Parser) -> None:
+    parser.add_argument("--model", metavar="M", required=True, help=_MODEL)
+
+
+def _add_device(parser: Parser) -> None:
+    parser.add_argument(
+        "--device", metavar="D", type=_device,
+        help="where to compute: cpu, cuda or tpu, with :N for the device numbered N (default: the best that JAX finds)",
+    )  # fmt: skip
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"[a-z]+(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a device such as cpu, cuda, cuda:1 or tpu")
+    return text
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Wraps paragraphs to the terminal, keeps indented lines as they are, and never breaks a name at its hyphens."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=24, width=min(shutil.get_terminal_size().columns, 100))
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines: list[str] = []
+        for line in text.splitlines():
+            if line and lines and lines[-1] and not line.startswith(" ") and not lines[-1].startswith(" "):
+                lines[-1] += " " + line
+            else:
+                lines.append(line)
+        return "\n".join(line if line.startswith(" ") else _wrap(line, width) for line in lines)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return _wrap(text, width).splitlines()
+
+
+def _wrap(text: str, width: int) -> str:
+    return textwrap.fill(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
+
+
+def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """A parser of whole numbers from `low` to `high`."""
+    bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {bounds}")
+        return value
+
+    return convert
+
+
+def _number(low: float, high: float) -> Callable[[str], float]:
+    """A parser of numbers from `low` to `high`."""
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
+        return value
+
+    return convert

@@ -1,0 +1,193 @@
+"""`jomni talk`: conversations with recordings, and the files that tell of them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from jomni import audio
+from jomni.cli.console import meter, say, working
+from jomni.cli.files import made_folder, output_file, unique_names, writing
+from jomni.cli.model import codec_of, device, open_model, split_revision
+from jomni.errors import ConfigError
+
+if TYPE_CHECKING:
+    from jomni.cli.report import Conversation
+    from jomni.weights.recognise import Opened
+
+SILENCE = 2.0
+"""Seconds that the agent must have been silent before a conversation ends."""
+
+_SAMPLING = ("temperature", "text_temperature", "top_k", "text_top_k", "guidance")
+_HIBIKI_EOS = 2  # sentencepiece's end of sentence: the translation is complete
+
+
+class Place(NamedTuple):
+    """An output file: its name, and the temporary file that becomes it."""
+
+    final: Path
+    part: Path
+
+
+class Places(NamedTuple):
+    """The output files of one conversation."""
+
+    json: Place
+    wav: Place | None  # None: the model has no voice
+    png: Place | None  # None: no picture was asked for
+
+
+def talk(options: Namespace) -> None:
+    """Runs `jomni talk`."""
+    infos = [audio.inspect(path) for path in options.inputs]
+    opened = open_model(options.model)
+    codec = codec_of(opened)
+    plan = plan_of(opened, options.tail)
+    with contextlib.ExitStack() as outputs:
+        outputs.enter_context(made_folder(options.out))
+
+        def place(name: str) -> Place:
+            final = options.out / name
+            return Place(final, outputs.enter_context(output_file(final, force=options.force, inputs=options.inputs)))
+
+        places = [
+            Places(
+                place(f"{name}.json"),
+                place(f"{name}.wav") if plan.voice else None,
+                place(f"{name}.png") if options.plot else None,
+            )
+            for name in unique_names(options.inputs)
+        ]
+        for info in infos:
+            changes = info.conversion(codec.sample_rate)
+            say(f"{info.path}: {info.seconds:.2f} s" + (f", {changes}" if changes else ""))
+        _talk(options, plan, infos, places)
+
+
+def _talk(options: Namespace, plan: Plan, infos: Sequence[audio.AudioInfo], places: Sequence[Places]) -> None:
+    import jomni
+    from jomni.cli.report import conversation_of
+    from jomni.generate.conversation import Frame, converse
+
+    with device(options.device) as chosen:
+        source, revision = split_revision(options.model)
+        dtype = options.dtype or ("float32" if chosen.platform == "cpu" else "bfloat16")
+        with working(f"loading {options.model}"):
+            checkpoint = jomni.load(source, revision=revision, dtype=dtype)
+        duplex = jomni.Duplex.from_checkpoint(checkpoint, plan.guidance)
+        params = duplex.prepare(checkpoint.params)
+        codec, slots = duplex.mimi.config, len(infos)
+        waveforms = [audio.read(info.path, codec.sample_rate) for info in infos]
+        fed = [np.pad(wave, (round(plan.lead_in * codec.sample_rate), 0)) for wave in waveforms]
+        wanted = {"temperature": options.temperature, "text_temperature": options.text_temperature}
+        controls = duplex.controls(slots, **{name: value for name, value in wanted.items() if value is not None})
+        with working("compiling"):
+            coming = converse(
+                duplex, params, fed, seed=options.seed, controls=controls, silence=plan.silence, tail=plan.tail,
+                conditions=_descriptions(plan.condition, slots), unguided=_descriptions(plan.opposite, slots),
+                end_code=plan.end_code, end_token=plan.end_token,
+            )  # fmt: skip
+        frames: list[Frame] = []
+        with meter("talking", max(map(len, fed)) / codec.sample_rate + plan.tail) as progress:
+            for frame in coming:
+                frames.append(frame)
+                progress.done(1 / codec.frame_rate)
+    settings = {
+        "model": options.model, "model_type": checkpoint.model_type, "dtype": dtype,
+        "device": f"{chosen.platform}: {chosen.device_kind}", "batch": slots, "silence_seconds": plan.silence,
+        "tail_seconds": plan.tail, "lead_in_seconds": plan.lead_in,
+    }  # fmt: skip
+    for b, (info, wave, place) in enumerate(zip(infos, waveforms, places, strict=True)):
+        sampling = {name: np.asarray(getattr(controls, name))[b].item() for name in _SAMPLING}
+        mine = settings | {"slot": b, "seed": options.seed + b} | sampling
+        _write(place, info, wave, conversation_of(frames, b, checkpoint, plan.lead_in), mine)
+    say(f"talked {progress}")
+    if checkpoint.tokenizer is None:
+        say(f"{options.model}: brings no text tokenizer, so the text is given as tokens only")
+
+
+def _write(
+    place: Places, info: audio.AudioInfo, wave: np.ndarray, conversation: Conversation, settings: dict[str, Any]
+) -> None:
+    """Writes one conversation's results to their temporary files."""
+    from jomni.cli.report import report_of, summary, write_report
+
+    report = report_of(info, conversation, settings)
+    with writing(place.json.final):
+        write_report(place.json.part, report)
+    say(f"{place.json.final}: {summary(report)}")
+    if place.wav is not None:
+        with audio.AudioWriter(place.wav.part, conversation.codec.sample_rate, place.wav.final) as writer:
+            writer.write(conversation.voice)
+        if writer.clipped:
+            say(f"{place.wav.final}: {writer.clipped} samples beyond full scale were limited to it")
+    if place.png is not None:
+        from jomni.cli.plot import plot_conversation
+
+        title = f"{info.path.name}, {settings['model']}, seed {settings['seed']}"
+        with writing(place.png.final):
+            plot_conversation(place.png.part, wave, conversation, title)
+
+
+def _descriptions(text: str | None, slots: int) -> dict[str, list[str]] | None:
+    return None if text is None else {"description": [text] * slots}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a kind of model needs around a conversation (moshi/run_inference.py)."""
+
+    tail: float  # longest silence fed after a recording, seconds
+    voice: bool  # the model speaks
+    silence: float = SILENCE  # seconds of the agent's silence that end a conversation
+    lead_in: float = 0.0  # silence fed before a recording, seconds
+    condition: str | None = None  # the text condition "description"
+    opposite: str | None = None  # that of the unguided branch
+    guidance: Any = None
+    end_code: int | None = None
+    end_token: int | None = None
+
+
+def plan_of(opened: Opened, tail: float) -> Plan:
+    """What a model's kind asks for.
+
+    Raises:
+      ConfigError: it is a kind of model that does not hold conversations with recordings.
+    """
+    from jomni.generate import Guidance
+
+    lm, kind = opened.lm, opened.model_type
+    if lm is None:
+        raise ConfigError(f"{opened.source}: is a codec alone. Give a language model, as kyutai/moshiko-pytorch-bf16.")
+    if kind == "tts" or opened.settings.get("tts_config"):
+        raise ConfigError(f"{opened.source}: is a text-to-speech model, which does not listen. Give another model.")
+    plan = Plan(tail, voice=lm.dep_q > 0)
+    if kind == "stt":
+        stt = opened.settings.get("stt_config") or {}
+        # The text comes that much after the speech: so long must the silence be before it means the end.
+        wait = float(stt.get("audio_delay_seconds", 0.0)) + 1.0
+        lead_in = float(stt.get("audio_silence_prefix_seconds", 0.0))
+        return dataclasses.replace(plan, silence=max(SILENCE, wait), lead_in=lead_in)
+    conditioned = bool(lm.conditioners and lm.fuser and (lm.fuser.sum or lm.fuser.cross))
+    if kind == "hibiki":
+        plan = dataclasses.replace(plan, end_code=lm.card, end_token=_HIBIKI_EOS)
+        if not conditioned:
+            return plan
+        guided = float(opened.generation.get("cfg_coef", 1.0)) != 1.0
+        return dataclasses.replace(
+            plan, condition="very_good", opposite="very_bad" if guided else None,
+            guidance=Guidance() if guided else None,
+        )  # fmt: skip
+    if conditioned:
+        names = ", ".join(c.name for c in lm.conditioners)
+        raise ConfigError(
+            f"{opened.source}: takes conditions ({names}), of which jomni talk knows only Hibiki's. "
+            "Use jomni.generate.conversation.converse with your own."
+        )
+    return plan
