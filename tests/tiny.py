@@ -15,7 +15,9 @@ TINY_MIMI = dataclasses.replace(
     sample_rate=24_000,
     frame_rate=24_000 / 80,
     seanet=dataclasses.replace(MIMI.seanet, n_filters=4, dimension=16, ratios=(4, 5, 2)),
-    transformer=dataclasses.replace(MIMI.transformer, dim=16, num_heads=2, num_layers=2, dim_feedforward=32, context=10),
+    transformer=dataclasses.replace(
+        MIMI.transformer, dim=16, num_heads=2, num_layers=2, dim_feedforward=32, context=10
+    ),
     quantizer=dataclasses.replace(MIMI.quantizer, dimension=8, n_q=8, bins=32),
 )
 """A Mimi with frames of 80 samples."""

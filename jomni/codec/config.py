@@ -58,7 +58,8 @@ class QuantizerConfig:
     def __post_init__(self) -> None:
         if not self.n_q > self.n_q_semantic >= 1:
             raise ConfigError(
-                f"mimi needs more codebooks than semantic ones, got n_q = {self.n_q}, n_q_semantic = {self.n_q_semantic}"
+                f"mimi needs more codebooks than semantic ones, got n_q = {self.n_q} and "
+                f"n_q_semantic = {self.n_q_semantic}"
             )
 
 
@@ -77,7 +78,7 @@ class MimiConfig:
         rate = self.sample_rate / self.seanet.hop_length
         if rate < self.frame_rate or not (rate / self.frame_rate).is_integer():
             raise ConfigError(
-                f"mimi's encoder runs at {rate:g} Hz, which is not a whole multiple of frame_rate = {self.frame_rate:g} Hz"
+                f"mimi's encoder runs at {rate:g} Hz, which is no whole multiple of frame_rate = {self.frame_rate:g} Hz"
             )
         if self.channels != self.seanet.channels:
             raise ConfigError(f"mimi option 'channels' is {self.channels} but 'seanet.channels' {self.seanet.channels}")

@@ -1,4 +1,4 @@
-"""Mimi: 24 kHz speech to 12.5 frames of codes a second and back, whole or frame by frame (arXiv:2410.00037, section 3.3).
+"""Mimi: 24 kHz speech to 12.5 frames of codes a second and back, whole or frame by frame (arXiv:2410.00037, 3.3).
 
 Axes: B slot, C audio channels, T samples, N code frames, F frames of one block, K codebooks, D latent dimension.
 """
@@ -17,7 +17,7 @@ from jomni.codec.config import MimiConfig
 from jomni.codec.quantizer import SplitQuantizer
 from jomni.codec.seanet import SeanetDecoder, SeanetEncoder
 from jomni.errors import AudioError
-from jomni.nn.conv import CausalConv, CausalConvTranspose, ConvState
+from jomni.nn.conv import CausalConv, CausalConvTranspose
 from jomni.nn.linear import Linear
 from jomni.nn.streaming import State
 from jomni.nn.transformer import Transformer, TransformerConfig, TransformerState
@@ -30,13 +30,13 @@ class EncodeState(NamedTuple):
 
     encoder: State
     transformer: TransformerState
-    downsample: ConvState | tuple[()]
+    downsample: Any  # ConvState; empty where nothing is resampled
 
 
 class DecodeState(NamedTuple):
     """What the decoder carries from frame to frame."""
 
-    upsample: ConvState | tuple[()]
+    upsample: Any  # ConvState; empty where nothing is resampled
     transformer: TransformerState
     decoder: State
 
@@ -112,12 +112,12 @@ class Mimi(nn.Module):
         self, pcm: Float[Array, "B C T"], state: EncodeState | None = None, active: Bool[Array, "B"] | None = None
     ) -> tuple[Float[Array, "B N D"], EncodeState | None]:
         """The latent before quantisation, at the frame rate."""
-        x, encoder = self.encoder(pcm.swapaxes(1, 2), state and state.encoder, active)
-        x, transformer = self.encoder_transformer(x, state and state.transformer, active)
-        downsample: Any = ()
+        encoder, transformer, downsample = state or (None, None, None)
+        x, encoder = self.encoder(pcm.swapaxes(1, 2), encoder, active)
+        x, transformer = self.encoder_transformer(x, transformer, active)
         if self.config.resample_stride > 1:
-            x, downsample = self.downsample(x, state and state.downsample, active)
-        return x, None if state is None else EncodeState(encoder, transformer, downsample)
+            x, downsample = self.downsample(x, downsample, active)
+        return x, state and EncodeState(encoder, transformer, downsample)  # type: ignore[arg-type]
 
     def decode(
         self, codes: Int[Array, "B K N"], state: DecodeState | None = None, active: Bool[Array, "B"] | None = None
@@ -129,12 +129,13 @@ class Mimi(nn.Module):
         self, latent: Float[Array, "B N D"], state: DecodeState | None = None, active: Bool[Array, "B"] | None = None
     ) -> tuple[Float[Array, "B C T"], DecodeState | None]:
         """Waveform of a latent at the frame rate."""
-        x, upsample = latent, ()
+        upsample, transformer, decoder = state or (None, None, None)
+        x = latent
         if self.config.resample_stride > 1:
-            x, upsample = self.upsample(x, state and state.upsample, active)
-        x, transformer = self.decoder_transformer(x, state and state.transformer, active)
-        x, decoder = self.decoder(x, state and state.decoder, active)
-        return x.swapaxes(1, 2), None if state is None else DecodeState(upsample, transformer, decoder)
+            x, upsample = self.upsample(x, upsample, active)
+        x, transformer = self.decoder_transformer(x, transformer, active)
+        x, decoder = self.decoder(x, decoder, active)
+        return x.swapaxes(1, 2), state and DecodeState(upsample, transformer, decoder)  # type: ignore[arg-type]
 
     def initial_encode_state(
         self, slots: int, frames: int = 1, ring: str = "exact", dtype: Any = jnp.float32
@@ -178,8 +179,8 @@ def encode(mimi: Mimi, params: Params, pcm: Float[Array, "B C T"] | Float[Array,
     Args:
       mimi: the codec.
       params: its parameters.
-      pcm: samples at `config.sample_rate`, in [-1, 1]; a trailing partial frame is completed with zeros. [B, T] is taken
-        as one channel.
+      pcm: samples at `config.sample_rate`, in [-1, 1]; a trailing partial frame is completed with zeros. [B, T] is
+        taken as one channel.
 
     Returns:
       Codes, int32, N = ceil(T / frame_size).
@@ -246,8 +247,8 @@ def encode_step(
     Samples that are not finite are taken as zeros: kept, they would outlast a reset of their slot.
     """
     clean = jnp.where(jnp.isfinite(pcm), pcm, 0)
-    codes, state = mimi.apply({"params": params}, clean, state, active, method="encode")
-    return state, codes
+    codes, new = mimi.apply({"params": params}, clean, state, active, method="encode")
+    return new, codes  # type: ignore[return-value]
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
@@ -259,5 +260,5 @@ def decode_step(
     active: Bool[Array, "B"] | None = None,
 ) -> tuple[DecodeState, Float[Array, "B C T"]]:
     """Decodes the next F frames of B streams to T = F * frame_size samples. The state is donated."""
-    pcm, state = mimi.apply({"params": params}, codes, state, active, method="decode")
-    return state, pcm
+    pcm, new = mimi.apply({"params": params}, codes, state, active, method="decode")
+    return new, pcm  # type: ignore[return-value]

@@ -20,8 +20,8 @@ _EPSILON = 1e-5  # least usage an entry's sum is divided by, as in the original
 class Codebook(nn.Module):
     """Nearest-entry quantiser.
 
-    Parameters: `embedding_sum` [V, E], `cluster_usage` [V], `initialized` [1] (the published, trainable form: entries are
-    sum / usage), or `centroids` [V, E] and `half_norms` [V] (see `fold_codebooks`).
+    Parameters: `embedding_sum` [V, E], `cluster_usage` [V], `initialized` [1] (the published, trainable form: entries
+    are sum / usage), or `centroids` [V, E] and `half_norms` [V] (see `fold_codebooks`).
     """
 
     bins: int

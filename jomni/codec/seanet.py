@@ -30,7 +30,7 @@ def _activation(config: SeanetConfig) -> Callable[[Array], Array]:
     }[config.activation]
 
 
-def _conv(config: SeanetConfig, channels: int, features: int, kernel: int, **options: int) -> CausalConv:
+def _conv(config: SeanetConfig, channels: int, features: int, kernel: int, **options: Any) -> CausalConv:
     return CausalConv(features, kernel, pad_mode=config.pad_mode, channels=channels, **options)
 
 

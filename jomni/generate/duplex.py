@@ -1,4 +1,4 @@
-"""One frame of a full-duplex conversation: the user's 80 ms in, the agent's 80 ms and its text out, in one jitted function.
+"""One frame of a full-duplex conversation: the user's 80 ms in, the agent's 80 ms and text out, in one jitted function.
 
 Axes: B slot, C audio channels, S samples of a frame, Q agent's codebooks, U user's codebooks.
 """
@@ -39,8 +39,8 @@ class DuplexState(NamedTuple):
 class DuplexOutput(NamedTuple):
     """What one call gives.
 
-    The frame that call f returns (calls counted from the slot's reset, from 0) is the agent's frame f + 1 - max_delay: it
-    was generated after hearing the user's frame f. A live listener hears it right after the user's frame f has ended.
+    Call f (counted from 0 at the slot's reset) returns the agent's frame f + 1 - max_delay, generated after hearing the
+    user's frame f. A live listener hears it right after the user's frame f has ended.
     """
 
     pcm: Float[Array, "B C S"]  # the agent's voice; zeros where `valid` is False
@@ -79,9 +79,9 @@ class Duplex:
           ConfigError: the checkpoint has no language model, or no codec.
         """
         if checkpoint.lm is None or checkpoint.mimi is None:
-            raise ConfigError(f"{checkpoint.source}: a conversation needs a codec and a language model; this has one only")
+            raise ConfigError(f"{checkpoint.source}: a conversation needs a codec and a language model, here is one only")
         if checkpoint.settings.get("tts_config", {}).get("multistream"):
-            raise ConfigError(f"{checkpoint.source}: 'tts_config.multistream' is not supported: not a dialogue model")
+            raise ConfigError(f"{checkpoint.source}: 'tts_config.multistream' is not supported: no dialogue model")
         lm = MoshiLM(checkpoint.lm)
         dtype = str(checkpoint.params["lm"]["text_emb"]["weight"].dtype)
         defaults = SamplingDefaults.from_kyutai(checkpoint.generation)
@@ -145,7 +145,7 @@ def _step(
     encode, decode = reset((state.encode, state.decode), controls.reset)
     codec = {"params": params["mimi"]}
     clean = jnp.where(jnp.isfinite(pcm), pcm, 0)
-    codes, encode = mimi.apply(codec, clean, encode, active, method="encode")
+    codes, heard = mimi.apply(codec, clean, encode, active, method="encode")
     user = codes[:, : generator.lm.config.user_q, 0]
     spoken, out = _advance(generator, params["lm"], generator.restart(state.generator, controls), user, controls)
     voice = jnp.zeros(pcm.shape, codec_dtype(params["mimi"]))
@@ -153,7 +153,7 @@ def _step(
         voice, decode = mimi.apply(codec, jnp.maximum(out.codes, 0)[..., None], decode, out.valid, method="decode")
         voice = jnp.where(out.valid[:, None, None], voice, 0)
     result = DuplexOutput(voice, out.text, out.codes, out.valid, out.sampled_text, user, out.heads)
-    return DuplexState(encode, spoken, decode), result
+    return DuplexState(heard, spoken, decode), result  # type: ignore[arg-type]
 
 
 def _advance(

@@ -1,7 +1,7 @@
 """One step of the language model: delays, sampling, steering, guidance (moshi/models/lm.py::LMGen).
 
-Axes: B slot, G guidance branch (1, or 2: guided and unguided), K streams, C length of the delay line, Q agent's codebooks,
-U user's codebooks, V vocabulary, D model width.
+Axes: B slot, G guidance branch (1, or 2: guided and unguided), K streams, C length of the delay line, Q agent's
+codebooks, U user's codebooks, V vocabulary, D model width.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class GeneratorOutput(NamedTuple):
     text: Int[Array, "B"]
     codes: Int[Array, "B Q"]
     valid: Bool[Array, "B"]  # there is a frame, and the slot is active
-    sampled_text: Int[Array, "B"]  # text token generated in this very step, max_delay - delays[0] frames ahead of `text`
+    sampled_text: Int[Array, "B"]  # text generated in this very step, max_delay - delays[0] frames ahead of `text`
     sampled_codes: Int[Array, "B Q"]  # codes generated in this very step
     text_logits: Float[Array, "B V"]  # what `sampled_text` was drawn from, before temperature
     heads: tuple[Float[Array, "B C"], ...]  # class probabilities of the extra heads
@@ -221,9 +221,9 @@ class Generator:
 
 def slot_seeds(seed: int | Sequence[int], slots: int) -> UInt32[Array, "B"]:
     """Seeds per slot: counted on from one, or as given."""
-    seeds = np.asarray(seed, np.uint32)
+    seeds = np.asarray(seed).astype(np.uint32)
     if seeds.ndim == 0:
-        seeds = seeds + np.arange(slots, dtype=np.uint32)
+        seeds = (seeds + np.arange(slots)).astype(np.uint32)
     if seeds.shape != (slots,):
         raise ValueError(f"seed must be one number or {slots}, one per slot, got {seeds.shape}")
     return jnp.asarray(seeds)

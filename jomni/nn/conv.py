@@ -83,8 +83,8 @@ class CausalConv(nn.Module):
 class CausalConvTranspose(nn.Module):
     """Transposed convolution whose last W - stride outputs wait for the steps that complete them.
 
-    T input steps give T * stride output steps. Parameters: `kernel` [I, W, O] (depthwise: [O, W, 1]), so that the product
-    with it needs no transpose, and `bias` [O] (moshi/modules/conv.py::StreamingConvTranspose1d).
+    T input steps give T * stride output steps. Parameters: `kernel` [I, W, O] (depthwise: [O, W, 1]), so that the
+    product with it needs no transpose, and `bias` [O] (moshi/modules/conv.py::StreamingConvTranspose1d).
     """
 
     features: int
@@ -103,7 +103,7 @@ class CausalConvTranspose(nn.Module):
         self, x: Float[Array, "B T I"], state: ConvState | None = None, active: Bool[Array, "B"] | None = None
     ) -> tuple[Float[Array, "B T2 O"], ConvState | None]:
         """Expands a whole sequence (state None) or its next block."""
-        B, T, I = x.shape  # noqa: E741
+        _, T, I = x.shape  # noqa: E741
         if self.depthwise:
             kernel = self.param("kernel", _init_transposed, (self.features, self.kernel_size, 1))
             spread = x[:, :, None] * kernel[..., 0].T

@@ -6,7 +6,7 @@ Every streaming module is called as
 
 - `state` is a pytree of NamedTuples whose leaves lead with the slot axis B. `None` means: x is the whole sequence from
   its start, and `None` comes back.
-- `active` is bool [B], or None for all: the state of a slot that is not active does not move (its output is unspecified).
+- `active` is bool [B], or None for all: the state of a slot that is not active does not move; its output means nothing.
 - Leaves called `offset` count the steps a slot has taken. They alone decide what of the other leaves is valid, so a
   reset touches nothing else.
 """
@@ -46,5 +46,5 @@ def broadcast_slots(mask: Bool[Array, "B"], value: Array) -> Array:
 
 
 def precision(dtype: Any) -> jax.lax.Precision:
-    """Full float32 for float32 operands (XLA's default is TF32 on recent GPUs and bfloat16 on TPU), else the default."""
+    """Full float32 for float32 operands (XLA's choice is TF32 on recent GPUs, bfloat16 on TPU), else the default."""
     return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else jax.lax.Precision.DEFAULT

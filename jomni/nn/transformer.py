@@ -86,7 +86,7 @@ class TransformerLayer(nn.Module):
             self.linear2 = Linear(c.dim, False, *self.lora)
         else:
             sets = [GatedFeedForward(c.dim, c.gated_width(s), c.gating, self.lora) for s in range(c.num_weight_sets)]
-            self.gating = sets if c.step_weights else sets[0]
+            self.gating: Any = sets if c.step_weights else sets[0]
         if c.layer_scale is not None:
             self.layer_scale_1 = LayerScale(c.layer_scale)
             self.layer_scale_2 = LayerScale(c.layer_scale)
@@ -164,9 +164,10 @@ class Transformer(nn.Module):
             positions = state.offset[:, None] + jnp.arange(T)
             timeline = self._ring_timeline(state, positions, active)
         x = self._with_positions(x, positions)
-        caches = []
+        caches: list[Any] = []
         for i, layer in enumerate(self.layers):
-            x, cache = layer(x, timeline, state and state.layers[i], cross and cross[i])
+            before = None if state is None else state.layers[i]
+            x, cache = layer(x, timeline, before, None if cross is None else cross[i])
             caches.append(cache)
         if state is None:
             return x, None
@@ -183,7 +184,7 @@ class Transformer(nn.Module):
         x = self._with_positions(x, positions)
         caches = []
         for i, layer in enumerate(self.layers):
-            x, cache = layer.step(x, timeline, past and past[i], step)
+            x, cache = layer.step(x, timeline, None if past is None else past[i], step)
             caches.append(cache)
         return x, tuple(caches)
 

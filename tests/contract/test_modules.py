@@ -43,7 +43,9 @@ def test_convolution(kernel, stride, dilation, pad_mode):
     verify(conv, noise(3, 12 * stride, 3), unit=stride)
 
 
-@pytest.mark.parametrize(("kernel", "stride", "depthwise"), [(4, 2, True), (16, 8, False), (7, 2, False), (3, 3, False)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "depthwise"), [(4, 2, True), (16, 8, False), (7, 2, False), (3, 3, False)]
+)
 def test_transposed_convolution(kernel, stride, depthwise):
     verify(CausalConvTranspose(3, kernel, stride, depthwise=depthwise), noise(3, 12, 3))
 
@@ -59,10 +61,9 @@ def test_transposed_convolution(kernel, stride, depthwise):
     ],
 )
 def test_transformer(options):
-    config = TransformerConfig(**({"dim": 16, "num_heads": 4, "num_layers": 2, "dim_feedforward": 24, "context": 7} | options))
-    verify(
-        Transformer(config), noise(3, 23, 16), init=lambda batch, block: (batch, jnp.float32, block), blocks=(1, 2, 11)
-    )
+    small = {"dim": 16, "num_heads": 4, "num_layers": 2, "dim_feedforward": 24, "context": 7}
+    module = Transformer(TransformerConfig(**(small | options)))
+    verify(module, noise(3, 23, 16), init=lambda batch, block: (batch, jnp.float32, block), blocks=(1, 2, 11))
 
 
 def test_cross_attention():

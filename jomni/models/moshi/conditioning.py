@@ -43,8 +43,8 @@ def prepare_conditions(
 
     Args:
       conditioners: from the model's config.
-      values: for each "lut" condition B texts (None: no condition); for each "tensor" condition an array [B, S, dim], or
-        such an array and a bool mask [B, S] of its valid positions.
+      values: for each "lut" condition B texts (None: no condition); for each "tensor" condition an array [B, S, dim],
+        or such an array and a bool mask [B, S] of its valid positions.
       batch: B.
 
     Raises:

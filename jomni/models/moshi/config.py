@@ -190,7 +190,8 @@ class MoshiConfig:
         if self.conditioners:
             raw["conditioners"] = {c.name: _conditioner_to_kyutai(c) for c in self.conditioners}
         if self.fuser is not None:
-            raw["fuser"] = {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self.fuser).items()}
+            fuser = dataclasses.asdict(self.fuser)
+            raw["fuser"] = {k: list(v) if isinstance(v, tuple) else v for k, v in fuser.items()}
         if self.lora_rank:
             raw |= {"lora": True, "lora_rank": self.lora_rank, "lora_scaling": self.lora_scaling}
         return raw
@@ -205,7 +206,9 @@ _ONLY = {"causal": (True,), "quantize": (False,), "skip_self_attn": (False,), "w
          "weights_per_step_schedule": (None,), "depformer_skip_self_attn": (False,)}  # fmt: skip
 # Options that the depth transformer takes from the temporal one unless they are given with "depformer_".
 _INHERITED = ("num_heads", "num_layers", "gating", "max_period", "layer_scale", "kv_repeat", "positional_scale")
-_DEFAULTS = {"delays": (0,), "n_q": 8, "dep_q": 8, "card": 1024, "text_card": 32000, "dim": 128, "num_heads": 8}
+_DEFAULTS: dict[str, Any] = {
+    "delays": (0,), "n_q": 8, "dep_q": 8, "card": 1024, "text_card": 32000, "dim": 128, "num_heads": 8,
+}  # fmt: skip
 
 
 def _from_kyutai(raw: dict[str, Any], where: str) -> MoshiConfig:
@@ -289,7 +292,8 @@ def _fuser_from_kyutai(raw: Mapping[str, Any]) -> FuserConfig:
     unknown = set(raw) - {f.name for f in dataclasses.fields(FuserConfig)}
     if unknown:
         raise ConfigError(f"'fuser' has an unknown option {sorted(unknown)}")
-    return FuserConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()})
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.items()}
+    return FuserConfig(**values)
 
 
 MOSHI_7B = MoshiConfig(

@@ -1,8 +1,8 @@
 """The Moshi language model: temporal transformer over frames, depth transformer over codebooks (arXiv:2410.00037, 3.4).
 
 One definition serves training (`__call__`: logits of whole sequences) and streaming (`temporal_step`, then `depth_step`
-for one codebook after another). Axes: B slot, T frames, K streams (text, agent's codebooks, user's codebooks), Q agent's
-codebooks, D width of the temporal transformer, E of the depth transformer, V vocabulary.
+for one codebook after another). Axes: B slot, T frames, K streams (text, agent's codebooks, user's codebooks), Q
+agent's codebooks, D width of the temporal transformer, E of the depth transformer, V vocabulary.
 """
 
 from __future__ import annotations

@@ -1,0 +1,49 @@
+"""Sampling follows its rule: the distribution, the top-k cut, and seeds per slot."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from jomni.generate.sampling import kth_largest, sample, slot_keys
+
+
+def draws(logits, temperature, top_k, count=20_000):
+    keys = slot_keys(jnp.arange(count, dtype=jnp.uint32), jnp.zeros(count, jnp.int32), 0)
+    rows = jnp.broadcast_to(jnp.asarray(logits, jnp.float32), (count, len(logits)))
+    tokens = jax.jit(sample)(rows, jnp.full(count, temperature), jnp.full(count, top_k, jnp.int32), keys)
+    return np.bincount(tokens, minlength=len(logits)) / count
+
+
+def test_tokens_are_drawn_in_proportion_to_their_probability():
+    logits = np.log([0.4, 0.3, 0.15, 0.1, 0.05])
+    assert np.abs(draws(logits, 1.0, 0) - np.exp(logits)).max() < 0.015
+    tempered = np.exp(logits / 0.5) / np.exp(logits / 0.5).sum()
+    assert np.abs(draws(logits, 0.5, 99) - tempered).max() < 0.015
+
+
+def test_only_the_top_k_compete():
+    p = np.asarray([0.1, 0.3, 0.4, 0.15, 0.05])
+    cut = np.where(p >= 0.3, p, 0)
+    assert np.abs(draws(np.log(p), 1.0, 2) - cut / cut.sum()).max() < 0.015
+    assert draws(np.log(p), 1.0, 1)[2] == 1
+
+
+def test_temperature_zero_takes_the_best_and_a_forbidden_token_is_never_drawn():
+    assert draws([0.0, 3.0, 2.9], 0.0, 0)[1] == 1
+    assert draws([0.0, -np.inf, 0.0], 5.0, 0)[1] == 0
+
+
+def test_keys_differ_by_seed_step_and_stream():
+    seeds, steps = np.meshgrid(np.arange(8, dtype=np.uint32), np.arange(8, dtype=np.int32))
+    data = [jax.random.key_data(slot_keys(seeds.ravel(), steps.ravel(), stream)) for stream in range(4)]
+    assert len(np.unique(np.concatenate(data), axis=0)) == 8 * 8 * 4
+
+
+@settings(max_examples=20, deadline=None)
+@given(values=hnp.arrays(np.float32, (3, 17), elements=st.floats(0, 1, width=32)), k=st.integers(1, 17))
+def test_kth_largest_is_that_of_a_sort(values, k):
+    want = -np.sort(-values, axis=1)[:, k - 1]
+    assert np.array_equal(kth_largest(jnp.asarray(values), jnp.full(3, k)), want)
