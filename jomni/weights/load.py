@@ -7,21 +7,16 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jomni.codec import Mimi
-from jomni.codec.config import MimiConfig
 from jomni.errors import WeightsError
-from jomni.models.moshi import MoshiLM
-from jomni.models.moshi.config import MoshiConfig
 from jomni.weights import orbax
 from jomni.weights.checkpoint import Checkpoint
 from jomni.weights.kyutai import is_float32_only, lm_table, mimi_table
 from jomni.weights.recognise import Opened, open_checkpoint
 from jomni.weights.stream import Origin, parse_dtype, placements, read_tree
 from jomni.weights.table import bind, is_float
+from jomni.weights.trees import lm_tree, mimi_tree
 
 _LORA = ("/lora_A", "/lora_B")
 
@@ -83,19 +78,6 @@ def load(
         opened.family, opened.mimi, lm, params, opened.tokenizer, opened.generation, opened.model_type,
         opened.settings, opened.source, stored,
     )  # fmt: skip
-
-
-def mimi_tree(config: MimiConfig) -> dict[str, Any]:
-    """Shapes of the codec's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
-    mimi = Mimi(config, num_codebooks=config.num_codebooks)
-    pcm = jax.ShapeDtypeStruct((1, config.channels, config.frame_size), jnp.float32)
-    return jax.eval_shape(mimi.init, jax.random.key(0), pcm)["params"]
-
-
-def lm_tree(config: MoshiConfig) -> dict[str, Any]:
-    """Shapes of the language model's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
-    codes = jax.ShapeDtypeStruct((1, config.n_q + 1, 2), jnp.int32)
-    return jax.eval_shape(MoshiLM(config).init, jax.random.key(0), codes)["params"]
 
 
 def _dtypes(target: np.dtype | None, stored: dict[str, str]) -> Callable[[str, np.dtype], np.dtype]:

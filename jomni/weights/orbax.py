@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from jomni.weights.checkpoint import Checkpoint
 from jomni.weights.kyutai import is_float32_only
 from jomni.weights.source import read_json
 from jomni.weights.stream import Placement
-from jomni.weights.table import flatten, is_float, unflatten
+from jomni.weights.table import flatten, is_float, misfit, unflatten
+from jomni.weights.trees import lm_tree, mimi_tree
 
 _VERSION = 1
 _PARAMS = "params"
+_BATCH_BYTES = 64 << 20  # parameters asked of Orbax at a time
 _TOKENIZER = "tokenizer.model"
 
 
@@ -36,9 +39,8 @@ def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
     for path, leaf in flatten(checkpoint.params):
         keep = dtype is None or is_float32_only(path) or not is_float(leaf.dtype)
         leaves[path] = leaf if keep else leaf.astype(dtype)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((folder / _PARAMS).absolute(), unflatten(leaves))
-        checkpointer.wait_until_finished()
+    with _checkpointer() as checkpointer:
+        checkpointer.save((folder / _PARAMS).absolute(), args=ocp.args.PyTreeSave(unflatten(leaves)))
     if checkpoint.tokenizer is not None:
         (folder / _TOKENIZER).write_bytes(checkpoint.tokenizer)
     lm = checkpoint.lm
@@ -74,8 +76,9 @@ def restore(folder: Path, where: str, dtype: np.dtype | None, placement: Placeme
             text_eos_reads_as_padding=raw["text_eos_reads_as_padding"],
         )
         tokenizer = folder / _TOKENIZER
+        shapes = _shapes(mimi, lm)
         return Checkpoint(
-            raw["family"], mimi, lm, _restore_params((folder / _PARAMS).absolute(), dtype, placement),
+            raw["family"], mimi, lm, _restore_params((folder / _PARAMS).absolute(), shapes, dtype, placement),
             tokenizer.read_bytes() if tokenizer.is_file() else None,
             raw["generation"], raw["model_type"], raw["settings"], where, raw["stored"],
         )  # fmt: skip
@@ -83,21 +86,58 @@ def restore(folder: Path, where: str, dtype: np.dtype | None, placement: Placeme
         raise WeightsError(f"{path}: lacks {error}. Save the checkpoint anew.") from None
 
 
-def _restore_params(folder: Path, dtype: np.dtype | None, placement: Placement) -> dict[str, Any]:
+def _shapes(mimi: MimiConfig | None, lm: MoshiConfig | None) -> dict[str, tuple[int, ...]]:
+    trees = ({"mimi": mimi_tree(mimi)} if mimi else {}) | ({"lm": lm_tree(lm)} if lm else {})
+    return {path: tuple(leaf.shape) for path, leaf in flatten(trees)}
+
+
+def _restore_params(
+    folder: Path, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype | None, placement: Placement
+) -> dict[str, Any]:
+    """Reads some parameters at a time: all at once, Orbax would hold half as much again."""
+    leaves: dict[str, Any] = {}
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            held = checkpointer.metadata(folder).item_metadata.tree
-            wanted = {}
-            for path, leaf in flatten(held):
+        with _checkpointer() as checkpointer:
+            batch: dict[str, ocp.ArrayRestoreArgs] = {}
+            held = dict(flatten(checkpointer.metadata(folder).item_metadata.tree))
+            _check(held, shapes, str(folder))
+            for i, (path, leaf) in enumerate(held.items(), 1):
                 keep = dtype is None or is_float32_only(path) or not is_float(leaf.dtype)
-                where = placement(path, tuple(leaf.shape))
-                wanted[path] = jax.ShapeDtypeStruct(
-                    leaf.shape, leaf.dtype if keep else dtype, sharding=_sharding(where)
+                batch[path] = ocp.ArrayRestoreArgs(
+                    restore_type=jax.Array,
+                    dtype=leaf.dtype if keep else dtype,
+                    sharding=_sharding(placement(path, tuple(leaf.shape))),
+                    global_shape=leaf.shape,
                 )
-            return checkpointer.restore(folder, unflatten(wanted))
+                size = sum(math.prod(held[p].shape) * np.dtype(held[p].dtype).itemsize for p in batch)
+                if size >= _BATCH_BYTES or i == len(held):
+                    part = ocp.args.PyTreeRestore(
+                        item=unflatten({p: jax.ShapeDtypeStruct(held[p].shape, held[p].dtype) for p in batch}),
+                        restore_args=unflatten(batch),
+                        partial_restore=True,
+                    )
+                    leaves |= flatten(jax.block_until_ready(checkpointer.restore(folder, args=part)))
+                    batch = {}
     except (OSError, ValueError, KeyError, AttributeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise WeightsError(f"{folder}: cannot be read as an Orbax checkpoint ({lines[0]}). Save it anew.") from error
+    return unflatten(leaves)
+
+
+def _check(held: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
+    other = [p for p in shapes if p in held and tuple(held[p].shape) != shapes[p]]
+    problems = {
+        "missing": [f"'{p}' {list(shapes[p])}" for p in shapes if p not in held],
+        "surplus": [f"'{p}'" for p in held if p not in shapes],
+        "of another shape": [f"'{p}' {list(held[p].shape)} (expected {list(shapes[p])})" for p in other],
+    }
+    if any(problems.values()):
+        raise misfit(problems, where, "jomni.json beside it")
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    # Weights hardly compress, and decompressing takes time and memory.
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False))
 
 
 def _sharding(where: Any) -> jax.sharding.Sharding:

@@ -76,6 +76,8 @@ def open_checkpoint(
         return Opened(where, "mimi", _neighbouring_mimi(files, path), weights, model_type="mimi")
     if kind == "lm":
         return _open_folder(files, where, adapters, weights)
+    if any(".lora_A." in name for name in weights.specs):
+        raise WeightsError(f"{where}: is a LoRA file. Name the model that it is for, and give this file as `lora`.")
     config = files.find(CONFIG_NAME)
     if config is not None and is_hf_config(read_json(config)):
         return _open_folder(files, where, adapters)
@@ -168,7 +170,7 @@ def _open_hf(files: Files, config: Path, where: str) -> Opened:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if resolve_weights(files, name):
             break
-    for name in ("generation_config.json", "tokenizer.model"):
+    for name in ("generation_config.json", "tokenizer.model", "tokenizer.json"):
         files.find(name)  # fetches it where it exists
     found = open_folder(config.parent)
     return Opened(
@@ -186,16 +188,14 @@ def _open_mimi_weights(files: Files) -> TensorSource:
 
 def _neighbouring_mimi(files: Files, weights: Path) -> MimiConfig:
     """The configuration that lies beside a bare Mimi file, else the published one."""
-    for name in (MIMI_CONFIG_NAME, f"{weights.name.split('.')[0]}.json"):
-        if path := files.find(name):
-            return MimiConfig.from_kyutai(read_json(path), str(path))
-    if path := files.find(CONFIG_NAME):
-        raw = read_json(path)
+    for name in (MIMI_CONFIG_NAME, f"{weights.name.split('.')[0]}.json", CONFIG_NAME):
+        path = files.find(name)
+        raw = read_json(path) if path else None
+        if isinstance(raw, Mapping) and isinstance(raw.get("mimi_config_name"), str):
+            path = _optional(files, raw["mimi_config_name"], "")
+            raw = read_json(path) if path else None
         if isinstance(raw, Mapping) and "seanet" in raw:
             return MimiConfig.from_kyutai(raw, str(path))
-        if isinstance(raw, Mapping) and raw.get("mimi_config_name"):
-            named = _optional(files, str(raw["mimi_config_name"]), "")
-            return MimiConfig.from_kyutai(read_json(named), str(named))  # type: ignore[arg-type]
     return MIMI
 
 

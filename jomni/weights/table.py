@@ -197,7 +197,7 @@ def bind(table: Table, tensors: Iterable[Tensor], specs: Mapping[str, TensorSpec
                 problems["of another shape or kind"].append(f"'{found[name]}' {spec.dtype} (expected floating point)")
     problems["surplus"] += [f"'{name}'" for known, name in found.items() if known not in used]
     if any(problems.values()):
-        raise WeightsError(_report(problems, where, fits))
+        raise misfit(problems, where, fits)
     return places
 
 
@@ -249,9 +249,10 @@ def _leaf(path: str, shape: tuple[int, ...], rules: list[tuple[re.Pattern[str], 
     raise WeightsError(f"parameter '{path}' has no name in the published layout; this layout cannot hold it")
 
 
-def _report(problems: dict[str, list[str]], where: str, fits: str) -> str:
+def misfit(problems: Mapping[str, list[str]], where: str, fits: str) -> WeightsError:
+    """One error for all that does not fit: what is wrong -> which names."""
     told = [f"{len(names)} {kind}: {listing(names)}" for kind, names in problems.items() if names]
     cure = "Use the configuration that belongs to this file, or fetch the file anew."
-    if any("_scb" in name for name in problems["surplus"]):
+    if any("_scb" in name for name in problems.get("surplus", [])):
         cure = "These are int8 weights of the original's quantised form, which is not supported: use the bf16 file."
-    return f"{where}: does not fit {fits}: {'; '.join(told)}. {cure}"
+    return WeightsError(f"{where}: does not fit {fits}: {'; '.join(told)}. {cure}")

@@ -1,8 +1,11 @@
 """Where checkpoints are found, how they are placed, and how they are written: folders, hub, LoRA, dtypes, sharding."""
 
+import functools
 import json
 import os
+import shutil
 import sys
+from pathlib import Path
 
 import jax
 import ml_dtypes
@@ -192,6 +195,19 @@ def test_a_sharded_hub_repository(hub):
         jomni.load("kyutai/tiny")
 
 
+def test_a_legacy_repository_is_recognised_offline(hub):
+    hub("kyutai/old", {"model.safetensors": lambda path: save_file({"text_emb.weight": np.zeros((3, 2))}, path)})
+    assert open_checkpoint("kyutai/old").lm == MOSHI_7B
+
+
+def test_a_repository_of_transformers_is_recognised(hub, tmp_path):
+    parity = Path(__file__).parents[1] / "parity" / "data" / "hf_mimi"
+    names = ("config.json", "model.safetensors")
+    hub("kyutai/mimi", {name: functools.partial(shutil.copy, parity / name) for name in names})
+    opened = [open_checkpoint(source) for source in ("kyutai/mimi", parity, parity / "model.safetensors")]
+    assert {o.family for o in opened} == {"mimi"} and len({o.mimi for o in opened}) == 1
+
+
 def test_a_repository_that_is_not_there_is_told_with_the_cure(hub, monkeypatch, tmp_path):
     with pytest.raises(WeightsError, match=r"kyutai/absent.*not in the local cache and HF_HUB_OFFLINE is set"):
         jomni.load("kyutai/absent")
@@ -329,6 +345,12 @@ def test_a_lora_file_can_be_given(tmp_path):
     assert (lm.lora_rank, lm.lora_scaling) == (3, 0.5)
 
 
+def test_a_lora_file_alone_is_told_from_a_model(tmp_path):
+    write_lora(tmp_path)
+    with pytest.raises(WeightsError, match="is a LoRA file"):
+        jomni.load(tmp_path / "lora.safetensors")
+
+
 def test_lora_without_a_file_is_refused(tmp_path):
     base, _ = split_lora(tensors("lora"))
     write_lm(tmp_path, "lora", base)
@@ -337,6 +359,10 @@ def test_lora_without_a_file_is_refused(tmp_path):
 
 
 # Dtypes and placement
+
+
+def as_numpy(checkpoint):
+    return jax.tree.map(np.asarray, checkpoint.params)
 
 
 def test_dtypes_are_cast_but_codec_and_conditioners_stay_float32(tmp_path):
@@ -351,8 +377,7 @@ def test_dtypes_are_cast_but_codec_and_conditioners_stay_float32(tmp_path):
     for layout in ("kyutai", "orbax"):
         jomni.save(jomni.load(tmp_path), tmp_path / layout, layout, dtype="bfloat16")
         found = jomni.load(tmp_path / layout)
-        same = jax.tree.map(lambda a, b: a.dtype == b.dtype and bool((a == b).all()), found.params, checkpoint.params)
-        assert jax.tree.all(same)
+        assert_same(dict(flatten(as_numpy(found))), dict(flatten(as_numpy(checkpoint))))
         up = jomni.load(tmp_path / layout, dtype="float32")
         assert {leaf.dtype.name for leaf in jax.tree.leaves(up.params)} == {"float32"}
 
@@ -409,6 +434,18 @@ def test_a_failed_save_leaves_nothing_behind_and_the_old_one_in_place(tmp_path, 
     def full(*_):
         raise OSError(28, "No space left on device")
 
+    rename = os.rename
+
+    def refuse_new(source, target):
+        if str(source).endswith("new"):
+            raise OSError(5, "Input/output error")
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jomni.weights.write.os.rename", refuse_new)
+        with pytest.raises(OutputError, match="Input/output error"):
+            jomni.save(checkpoint, tmp_path / "out", overwrite=True)
+    assert {name: (tmp_path / "out" / name).read_bytes() for name in os.listdir(tmp_path / "out")} == before
     monkeypatch.setattr(sys.modules["jomni.weights.save"], "gather", full)
     with pytest.raises(OutputError, match="No space left on device"):
         jomni.save(checkpoint, tmp_path / "out", overwrite=True)
@@ -440,6 +477,11 @@ def test_a_damaged_orbax_folder_is_refused(tmp_path):
         jomni.load(tmp_path / "out")
     marker.write_text(json.dumps({key: value for key, value in raw.items() if key != "generation"}))
     with pytest.raises(WeightsError, match="lacks 'generation'"):
+        jomni.load(tmp_path / "out")
+    wider = json.loads(json.dumps(raw))
+    wider["mimi"]["quantizer"] |= {"n_q": 4, "bins": 11}
+    marker.write_text(json.dumps(wider))
+    with pytest.raises(WeightsError, match=r"3 missing: 'mimi/quantizer/.* of another shape: .*\[10, 6\] \(expected"):
         jomni.load(tmp_path / "out")
     marker.write_text(json.dumps(raw))
     for path in sorted((tmp_path / "out" / "params").rglob("*")):

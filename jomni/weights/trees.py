@@ -1,0 +1,26 @@
+"""Shapes of the parameters that a configuration has, from the modules themselves and without computing any."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jomni.codec import Mimi
+from jomni.codec.config import MimiConfig
+from jomni.models.moshi import MoshiLM
+from jomni.models.moshi.config import MoshiConfig
+
+
+def mimi_tree(config: MimiConfig) -> dict[str, Any]:
+    """Shapes of the codec's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    mimi = Mimi(config, num_codebooks=config.num_codebooks)
+    pcm = jax.ShapeDtypeStruct((1, config.channels, config.frame_size), jnp.float32)
+    return jax.eval_shape(mimi.init, jax.random.key(0), pcm)["params"]
+
+
+def lm_tree(config: MoshiConfig) -> dict[str, Any]:
+    """Shapes of the language model's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    codes = jax.ShapeDtypeStruct((1, config.n_q + 1, 2), jnp.int32)
+    return jax.eval_shape(MoshiLM(config).init, jax.random.key(0), codes)["params"]
