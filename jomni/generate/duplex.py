@@ -79,7 +79,7 @@ class Duplex:
           ConfigError: the checkpoint has no language model, or no codec.
         """
         if checkpoint.lm is None or checkpoint.mimi is None:
-            raise ConfigError(f"{checkpoint.source}: a conversation needs a codec and a language model, here is one only")
+            raise ConfigError(f"{checkpoint.source}: a conversation needs a codec and a language model; one is missing")
         if checkpoint.settings.get("tts_config", {}).get("multistream"):
             raise ConfigError(f"{checkpoint.source}: 'tts_config.multistream' is not supported: no dialogue model")
         lm = MoshiLM(checkpoint.lm)

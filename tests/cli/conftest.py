@@ -12,7 +12,7 @@ import soundfile
 import jomni
 from jomni.cli.main import main
 from jomni.weights.load import lm_tree
-from tests.conftest import random_params
+from tools.random_model import random_params
 
 
 @pytest.fixture

@@ -1,0 +1,96 @@
+"""Writes a small model with seeded random weights, to try everything that does not need a trained one.
+
+    python -m tools.random_model FOLDER
+
+FOLDER then holds a Moshi of Kyutai's layout (codec, language model, tokenizer, config.json): all its parts, at a size
+that compiles in seconds. It babbles. Tests use the same parts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import sentencepiece
+
+import jomni
+from jomni.codec.config import MIMI
+from jomni.models.moshi.config import MOSHI_7B
+from jomni.weights.load import lm_tree, mimi_tree
+
+CODEC = dataclasses.replace(
+    MIMI,
+    seanet=dataclasses.replace(MIMI.seanet, n_filters=2, dimension=16),
+    transformer=dataclasses.replace(
+        MIMI.transformer, dim=16, num_heads=2, num_layers=1, dim_feedforward=32, context=20
+    ),
+    quantizer=dataclasses.replace(MIMI.quantizer, dimension=8, n_q=8, bins=32),
+)
+"""A Mimi of a few thousand parameters with Mimi's own rates: 24 kHz, frames of 1920 samples."""
+
+LM = dataclasses.replace(
+    MOSHI_7B, dim=32, num_heads=2, num_layers=2, card=32, text_card=48, text_card_out=48, context=20, n_q=8, dep_q=4,
+    delays=(0, 0, 1, 1, 1, 0, 1, 1, 1), depformer_dim=16, depformer_dim_feedforward=48, depformer_num_heads=2,
+    depformer_num_layers=1,
+)  # fmt: skip
+"""A Moshi that hears and speaks four codebooks."""
+
+_SENTENCES = (
+    "Hello, how are you today?", "I am well, thank you.", "The weather is fine.", "What would you like to hear?",
+    "Tell me a story about the sea.", "Once upon a time there was a small boat.",
+)  # fmt: skip
+
+
+def random_params(tree: Any, seed: int) -> Any:
+    """Seeded parameters of the given shapes: signals keep about their size on the way, no scale is one, no bias zero.
+
+    Args:
+      tree: parameters or their shapes.
+      seed: of the random numbers.
+    """
+    leaves, structure = jax.tree.flatten_with_path(tree)
+    rng = np.random.default_rng(seed)
+
+    def draw(path: Any, leaf: Any) -> np.ndarray:
+        name, values = path[-1].key, rng.standard_normal(leaf.shape)
+        if name in ("cluster_usage", "initialized", "alpha", "scale") or (name == "weight" and leaf.ndim == 1):
+            return 1 + 0.3 * np.tanh(values)  # usage, and the scales of norms and branches
+        if leaf.ndim == 1:
+            return 0.3 * values
+        if name == "embedding_sum":
+            return 2 * values
+        return values * (2 / (np.prod(leaf.shape[:-1]) if name == "kernel" else leaf.shape[-1])) ** 0.5
+
+    return jax.tree.unflatten(structure, [np.asarray(draw(path, leaf), leaf.dtype) for path, leaf in leaves])
+
+
+def random_tokenizer(vocabulary: int) -> bytes:
+    """A sentencepiece model, numbered as Moshi's: 0 unknown, 1 begin, 2 end, 3 padding."""
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(_SENTENCES), model_writer=model, vocab_size=vocabulary, model_type="bpe", pad_id=3,
+        unk_id=0, bos_id=1, eos_id=2, hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    return model.getvalue()
+
+
+def random_checkpoint(seed: int = 0) -> jomni.Checkpoint:
+    """The small model: codec, language model and tokenizer."""
+    params = {"mimi": random_params(mimi_tree(CODEC), seed), "lm": random_params(lm_tree(LM), seed + 1)}
+    return jomni.Checkpoint("moshi", CODEC, LM, params, random_tokenizer(LM.text_card))
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m tools.random_model FOLDER")
+    jomni.save(random_checkpoint(), Path(sys.argv[1]))
+    print(f"wrote a small model with random weights to {sys.argv[1]}")
+
+
+if __name__ == "__main__":
+    main()
