@@ -87,6 +87,13 @@ class HubRepository:
             told = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise WeightsError(f"{self.name}: '{filename}' could not be fetched ({told}). Try again.") from None
 
+    def fetch(self, patterns: list[str]) -> None:
+        """Brings every file that matches one of the patterns into the cache."""
+        try:
+            huggingface_hub.snapshot_download(self.repository, revision=self.revision, allow_patterns=patterns)
+        except (hub_errors.HfHubHTTPError, hub_errors.LocalEntryNotFoundError, OSError):
+            raise self.lacks(", ".join(patterns)) from None
+
     def lacks(self, filename: str) -> WeightsError:
         if _offline():
             return WeightsError(

@@ -54,11 +54,26 @@ def load(
     target = parse_dtype(dtype)
     placement = placements(sharding)
     opened = open_checkpoint(source, revision=revision, lora=lora)
+    stored, lm = dict(opened.stored), opened.lm
     if opened.orbax is not None:
-        checkpoint = orbax.restore(opened.orbax, opened.source, target, placement)
-        if fuse_lora and checkpoint.lm is not None and checkpoint.lm.lora_rank:
+        if fuse_lora and lm is not None and lm.lora_rank:
             raise WeightsError(f"{opened.source}: 'fuse_lora' needs Kyutai's layout. Save it as such and load that.")
-        return checkpoint
+        params = orbax.read_params(opened.orbax, opened.mimi, lm, target, placement)
+    else:
+        origins = _origins(opened, fuse_lora)
+        params = {
+            part: read_tree(f"{part}/", tree, _dtypes(target, stored), placement) for part, tree in origins.items()
+        }
+    if lm is not None and fuse_lora:
+        lm = dataclasses.replace(lm, lora_rank=0)
+    return Checkpoint(
+        opened.family, opened.mimi, lm, params, opened.tokenizer, opened.generation, opened.model_type,
+        opened.settings, opened.source, stored,
+    )  # fmt: skip
+
+
+def _origins(opened: Opened, fuse_lora: bool) -> dict[str, dict[str, Origin]]:
+    """Where every parameter lies, by part; both files are checked whole before either is read."""
     parts: dict[str, dict[str, Origin]] = {}
     if opened.lm is not None and opened.lm_source is not None:
         parts["lm"] = _lm_origins(opened, fuse_lora)
@@ -67,17 +82,7 @@ def load(
         fits = "its configuration" if opened.family == "moshi" else "the Mimi configuration it was read with"
         places = bind(table, table.expect(tree), opened.mimi_source.specs, opened.mimi_source.name, fits)
         parts["mimi"] = {path: Origin(opened.mimi_source, place) for path, place in places.items()}
-    stored: dict[str, str] = {}
-    params = {
-        part: read_tree(f"{part}/", origins, _dtypes(target, stored), placement) for part, origins in parts.items()
-    }
-    lm = opened.lm
-    if lm is not None and fuse_lora:
-        lm = dataclasses.replace(lm, lora_rank=0)
-    return Checkpoint(
-        opened.family, opened.mimi, lm, params, opened.tokenizer, opened.generation, opened.model_type,
-        opened.settings, opened.source, stored,
-    )  # fmt: skip
+    return parts
 
 
 def _dtypes(target: np.dtype | None, stored: dict[str, str]) -> Callable[[str, np.dtype], np.dtype]:

@@ -58,8 +58,8 @@ def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
     (folder / "jomni.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
 
 
-def restore(folder: Path, where: str, dtype: np.dtype | None, placement: Placement) -> Checkpoint:
-    """Reads what `write` wrote.
+def read_settings(folder: Path) -> dict[str, Any]:
+    """All but the parameters, as the fields of the same names of `Checkpoint`.
 
     Raises:
       WeightsError: it is damaged, or of a later version.
@@ -69,32 +69,33 @@ def restore(folder: Path, where: str, dtype: np.dtype | None, placement: Placeme
     if not isinstance(raw, Mapping) or raw.get("jomni") != _VERSION:
         version = raw.get("jomni") if isinstance(raw, Mapping) else None
         raise WeightsError(f"{path}: has version {version!r}; this program reads {_VERSION}. Update it, or save anew.")
+    tokenizer = folder / _TOKENIZER
     try:
-        mimi = raw["mimi"] and MimiConfig.from_kyutai(raw["mimi"], f"{path}, mimi")
         lm = raw["lm"] and dataclasses.replace(
             MoshiConfig.from_kyutai(raw["lm"], f"{path}, lm"),
             text_eos_reads_as_padding=raw["text_eos_reads_as_padding"],
         )
-        tokenizer = folder / _TOKENIZER
-        shapes = _shapes(mimi, lm)
-        return Checkpoint(
-            raw["family"], mimi, lm, _restore_params((folder / _PARAMS).absolute(), shapes, dtype, placement),
-            tokenizer.read_bytes() if tokenizer.is_file() else None,
-            raw["generation"], raw["model_type"], raw["settings"], where, raw["stored"],
-        )  # fmt: skip
+        return {
+            "mimi": raw["mimi"] and MimiConfig.from_kyutai(raw["mimi"], f"{path}, mimi"),
+            "lm": lm,
+            "tokenizer": tokenizer.read_bytes() if tokenizer.is_file() else None,
+            **{key: raw[key] for key in ("family", "generation", "model_type", "settings", "stored")},
+        }
     except KeyError as error:
         raise WeightsError(f"{path}: lacks {error}. Save the checkpoint anew.") from None
 
 
-def _shapes(mimi: MimiConfig | None, lm: MoshiConfig | None) -> dict[str, tuple[int, ...]]:
-    trees = ({"mimi": mimi_tree(mimi)} if mimi else {}) | ({"lm": lm_tree(lm)} if lm else {})
-    return {path: tuple(leaf.shape) for path, leaf in flatten(trees)}
-
-
-def _restore_params(
-    folder: Path, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype | None, placement: Placement
+def read_params(
+    folder: Path, mimi: MimiConfig | None, lm: MoshiConfig | None, dtype: np.dtype | None, placement: Placement
 ) -> dict[str, Any]:
-    """Reads some parameters at a time: all at once, Orbax would hold half as much again."""
+    """The parameters, some at a time: all at once, Orbax would hold half as much again.
+
+    Raises:
+      WeightsError: they are damaged, or do not fit the configurations.
+    """
+    folder = (folder / _PARAMS).absolute()
+    trees = ({"mimi": mimi_tree(mimi)} if mimi else {}) | ({"lm": lm_tree(lm)} if lm else {})
+    shapes = {path: tuple(leaf.shape) for path, leaf in flatten(trees)}
     leaves: dict[str, Any] = {}
     try:
         with _checkpointer() as checkpointer:

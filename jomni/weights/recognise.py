@@ -14,12 +14,14 @@ from typing import Any
 from jomni.codec.config import MIMI, MimiConfig
 from jomni.errors import ConfigError, WeightsError
 from jomni.models.moshi.config import MOSHI_7B, MoshiConfig
+from jomni.weights import orbax
 from jomni.weights.hf import is_hf_config, open_folder
-from jomni.weights.hub import Files, open_files, resolve, resolve_weights
+from jomni.weights.hub import Files, HubRepository, open_files, resolve, resolve_weights
 from jomni.weights.source import TensorSource, open_source, read_json
 
 CONFIG_NAME = "config.json"
 ORBAX_NAME = "jomni.json"  # marks the project's own form
+ORBAX_PATTERNS = [ORBAX_NAME, "params/*", "tokenizer.model"]
 MOSHI_NAME = "model.safetensors"
 MIMI_NAME = "tokenizer-e351c8d8-checkpoint125.safetensors"
 MIMI_CONFIG_NAME = "mimi_config.json"
@@ -44,7 +46,8 @@ class Opened:
     generation: dict[str, Any] = dataclasses.field(default_factory=dict)
     model_type: str = "moshi"
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    orbax: Path | None = None  # the folder, where it is the project's own form: then nothing else is set
+    stored: dict[str, str] = dataclasses.field(default_factory=dict)  # as `Checkpoint.stored`
+    orbax: Path | None = None  # the folder, where it is the project's own form: then no source is open
 
 
 def open_checkpoint(
@@ -93,7 +96,7 @@ def _open_folder(files: Files, where: str, lora: str | None, lm_source: TensorSo
         marker = files.find(ORBAX_NAME)
         if marker is not None:
             _no_lora(lora, where)
-            return Opened(where, "orbax", orbax=marker.parent)
+            return Opened(where, orbax=_fetch_orbax(files, marker), **orbax.read_settings(marker.parent))
         return _open_legacy(files, where, lora, lm_source)
     raw = read_json(path)
     if not isinstance(raw, Mapping):
@@ -106,6 +109,13 @@ def _open_folder(files: Files, where: str, lora: str | None, lm_source: TensorSo
         config = MimiConfig.from_kyutai(raw, str(path))
         return Opened(where, "mimi", config, _open_mimi_weights(files), model_type="mimi")
     return _open_kyutai(files, path, dict(raw), where, lora, lm_source)
+
+
+def _fetch_orbax(files: Files, marker: Path) -> Path:
+    """The folder of the project's own form; from the hub, all its files are fetched."""
+    if isinstance(files, HubRepository):
+        files.fetch(ORBAX_PATTERNS)
+    return marker.parent
 
 
 def _open_kyutai(

@@ -208,6 +208,14 @@ def test_a_repository_of_transformers_is_recognised(hub, tmp_path):
     assert {o.family for o in opened} == {"mimi"} and len({o.mimi for o in opened}) == 1
 
 
+def test_the_projects_own_form_is_read_from_the_hub(hub, tmp_path):
+    write_mimi(tmp_path / "in")
+    jomni.save(jomni.load(tmp_path / "in"), tmp_path / "out", "orbax")
+    shutil.copytree(tmp_path / "out", hub("me/mine", {}), dirs_exist_ok=True)
+    assert open_checkpoint("me/mine").mimi.num_codebooks == 3
+    assert jomni.load("me/mine").num_parameters() == jomni.load(tmp_path / "in").num_parameters()
+
+
 def test_a_repository_that_is_not_there_is_told_with_the_cure(hub, monkeypatch, tmp_path):
     with pytest.raises(WeightsError, match=r"kyutai/absent.*not in the local cache and HF_HUB_OFFLINE is set"):
         jomni.load("kyutai/absent")
