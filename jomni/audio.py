@@ -163,7 +163,7 @@ class AudioWriter:
                 os.fspath(path), "w", sample_rate, 1, subtype="PCM_16", format=FORMATS[self.name.suffix.lower()]
             )
         except (soundfile.LibsndfileError, OSError) as error:
-            raise OutputError(f"{self.name}: cannot be written ({error}). Choose another place.") from error
+            raise OutputError(f"{self.name}: cannot be written ({_reason(error)}). Choose another place.") from error
 
     def write(self, pcm: np.ndarray) -> None:
         """Appends float samples [T], full scale 1.
@@ -185,7 +185,10 @@ class AudioWriter:
         try:
             self._file.write(np.clip(scaled, -32768, 32767).astype(np.int16))
         except (soundfile.LibsndfileError, OSError) as error:
-            raise OutputError(f"{self.name}: cannot be written ({error}). Free some space.") from error
+            raise OutputError(
+                f"{self.name}: could not be written to its end ({_reason(error)}): the disk is full, or takes no file "
+                "so large. Free some space, or choose another place."
+            ) from error
 
     def __enter__(self) -> AudioWriter:
         return self
@@ -226,9 +229,8 @@ def _open(path: Path) -> soundfile.SoundFile:
             raise AudioError(f"{path}: the file is empty (0 bytes). Copy or record it again.")
         return soundfile.SoundFile(os.fspath(path))
     except (soundfile.LibsndfileError, OSError) as error:
-        reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
         raise AudioError(
-            f"{path}: not an audio file that libsndfile can read, or cut short ({reason.rstrip('.')}). "
+            f"{path}: not an audio file that libsndfile can read, or cut short ({_reason(error)}). "
             "Give WAV, FLAC, OGG, MP3 or the like; ffmpeg converts other formats: ffmpeg -i IN OUT.wav"
         ) from error
 
@@ -239,13 +241,18 @@ def _chunks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
         try:
             chunk = file.read(max(file.samplerate, 1), dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, OSError) as error:
-            reason = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
             raise AudioError(
-                f"{path}: the file is cut short or damaged ({reason.rstrip('.')}). Copy or download it again."
+                f"{path}: the file is cut short or damaged ({_reason(error)}). Copy or download it again."
             ) from error
         if not len(chunk):
             return
         yield chunk
+
+
+def _reason(error: Exception) -> str:
+    """What libsndfile or the operating system says, without the file's name."""
+    text = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
+    return str(text).rstrip(".")
 
 
 # How libsndfile's log says that a file is shorter than its header. (A wrong "RIFF" size alone costs no audio.)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,8 +15,11 @@ from rich.text import Text
 
 
 def say(message: str) -> None:
-    """Prints one line of facts."""
-    print(message, flush=True)
+    """Prints one line of facts. Where nobody reads on (as in `jomni info M | head -1`), the work goes on unheard."""
+    try:
+        print(message, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager

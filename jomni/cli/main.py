@@ -42,23 +42,32 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _terminable():
             module = importlib.import_module(f"jomni.cli.{_HOMES[options.command]}")
             getattr(module, options.command)(options)
-            sys.stdout.flush()
     except JomniError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return MISTAKE
     except KeyboardInterrupt:
         print(f"{name}: interrupted; nothing was written", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has had enough (as in `jomni info M | head -1`). Python would complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+        print(
+            f"{name}: error: the memory does not suffice ({str(error).strip().partition(chr(10))[0] or 'no more'}). "
+            "Use --dtype bfloat16, fewer recordings at once, or another --device.",
+            file=sys.stderr,
+        )
+        return MISTAKE
     return OK
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # jax.errors.JaxRuntimeError, by its text: importing jax for that would cost seconds.
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _quieten() -> None:
     """Keeps the chatter of XLA, absl and orbax off the terminal, unless the environment asks for it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when jaxlib is imported: errors only
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     for name in ("absl", "orbax", "jax._src.xla_bridge"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if not sys.warnoptions:

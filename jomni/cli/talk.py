@@ -67,10 +67,13 @@ def talk(options: Namespace) -> None:
         for info in infos:
             changes = info.conversion(codec.sample_rate)
             say(f"{info.path}: {info.seconds:.2f} s" + (f", {changes}" if changes else ""))
-        _talk(options, plan, infos, places)
+        told = _talk(options, plan, infos, places)
+    for line in told:
+        say(line)
 
 
-def _talk(options: Namespace, plan: Plan, infos: Sequence[audio.AudioInfo], places: Sequence[Places]) -> None:
+def _talk(options: Namespace, plan: Plan, infos: Sequence[audio.AudioInfo], places: Sequence[Places]) -> list[str]:
+    """Holds the conversations and fills their files; gives what is to be said about them."""
     import jomni
     from jomni.cli.report import conversation_of
     from jomni.generate.conversation import Frame, converse
@@ -103,36 +106,38 @@ def _talk(options: Namespace, plan: Plan, infos: Sequence[audio.AudioInfo], plac
         "device": f"{chosen.platform}: {chosen.device_kind}", "batch": slots, "silence_seconds": plan.silence,
         "tail_seconds": plan.tail, "lead_in_seconds": plan.lead_in,
     }  # fmt: skip
+    told: list[str] = []
     for b, (info, wave, place) in enumerate(zip(infos, waveforms, places, strict=True)):
         sampling = {name: np.asarray(getattr(controls, name))[b].item() for name in _SAMPLING}
         mine = settings | {"slot": b, "seed": options.seed + b} | sampling
-        _write(place, info, wave, conversation_of(frames, b, checkpoint, plan.lead_in), mine)
-    say(f"talked {progress}")
+        told += _write(place, info, wave, conversation_of(frames, b, checkpoint, plan.lead_in), mine)
     if checkpoint.tokenizer is None:
-        say(f"{options.model}: brings no text tokenizer, so the text is given as tokens only")
+        told.append(f"{options.model}: brings no text tokenizer, so the text is given as tokens only")
+    return [*told, f"talked {progress}"]
 
 
 def _write(
     place: Places, info: audio.AudioInfo, wave: np.ndarray, conversation: Conversation, settings: dict[str, Any]
-) -> None:
-    """Writes one conversation's results to their temporary files."""
+) -> list[str]:
+    """Writes one conversation's results to their temporary files; gives what is to be said about them."""
     from jomni.cli.report import report_of, summary, write_report
 
     report = report_of(info, conversation, settings)
     with writing(place.json.final):
         write_report(place.json.part, report)
-    say(f"{place.json.final}: {summary(report)}")
+    told = [f"{place.json.final}: {summary(report)}"]
     if place.wav is not None:
         with audio.AudioWriter(place.wav.part, conversation.codec.sample_rate, place.wav.final) as writer:
             writer.write(conversation.voice)
         if writer.clipped:
-            say(f"{place.wav.final}: {writer.clipped} samples beyond full scale were limited to it")
+            told.append(f"{place.wav.final}: {writer.clipped} samples beyond full scale were limited to it")
     if place.png is not None:
         from jomni.cli.plot import plot_conversation
 
         title = f"{info.path.name}, {settings['model']}, seed {settings['seed']}"
         with writing(place.png.final):
             plot_conversation(place.png.part, wave, conversation, title)
+    return told
 
 
 def _descriptions(text: str | None, slots: int) -> dict[str, list[str]] | None:

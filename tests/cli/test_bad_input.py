@@ -251,6 +251,16 @@ def test_audio_of_the_model_that_is_no_number_is_not_written(refuses, tmp_path, 
 real = audio.AudioWriter.write
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")])
+def test_too_little_memory_is_said(error, refuses, tmp_path, tiny_mimi_file, monkeypatch):
+    def fail(name):
+        raise error
+
+    monkeypatch.setattr(codes_command, "load_codec", fail)
+    path = npz(tmp_path, codes=GOOD)
+    refuses("decode", path, tmp_path / "x.wav", "--model", tiny_mimi_file, says=["memory does not suffice", "bfloat16"])
+
+
 def test_an_unexpected_error_shows_its_traceback_and_leaves_no_partial_file(run, tmp_path, tiny_mimi_file, monkeypatch):
     monkeypatch.setattr(audio.AudioWriter, "write", lambda self, pcm: 1 // 0)
     path = npz(tmp_path, codes=GOOD)

@@ -98,3 +98,11 @@ def test_the_module_runs_as_a_program_and_keeps_the_terminal_clean(recording, tm
     done = subprocess.run(line, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 3
+
+
+def test_the_work_is_done_though_nobody_reads_the_output(recording, tmp_path, tiny_mimi_file):
+    line = [sys.executable, "-m", "jomni", "encode", recording, tmp_path / "x.npz", "--model", tiny_mimi_file]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait(timeout=300) == 0
+    assert np.load(tmp_path / "x.npz")["codes"].shape == (8, 29)

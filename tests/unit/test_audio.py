@@ -1,5 +1,6 @@
 """Reading, checking, mixing down, resampling and writing audio."""
 
+import resource
 import struct
 from pathlib import Path
 
@@ -191,3 +192,13 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         audio.write(tmp_path / "file" / "x.wav", np.zeros(5), 24000)
+
+
+def test_a_full_disk_is_said(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(OutputError, match="written to its end"):
+            audio.write(tmp_path / "x.wav", np.zeros(200_000), 24000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
