@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,8 @@ from jomni.weights.hf_layout import Layout, MappedSource, check_tensors
 from jomni.weights.hf_mimi import mimi_layout, read_mimi_config, write_mimi_config
 from jomni.weights.hf_moshi import moshi_layout, read_moshi_config, write_moshi_config
 from jomni.weights.hf_tokenizer import read_tokenizer_json
-from jomni.weights.kyutai import lm_table, mimi_table
+from jomni.weights.parameters import ParameterSource
 from jomni.weights.source import TensorSource, TensorSpec, open_source, read_json
-from jomni.weights.table import Tensor
 from jomni.weights.write import write_safetensors
 
 AUDIO_PREFIX = "audio_encoder."  # of the codec's tensors in a Moshi folder
@@ -244,35 +243,3 @@ def _write_json(path: Path, value: Any) -> None:
 def _source(checkpoint: Checkpoint, part: str, dtype: np.dtype | None, layout: Layout) -> TensorSource:
     """One part's parameters under Hugging Face's names."""
     return MappedSource(ParameterSource(checkpoint, part, dtype), layout, "hf")
-
-
-class ParameterSource:
-    """The parameters of one part of a checkpoint, "lm" or "mimi", as the tensors of Kyutai's published files."""
-
-    def __init__(self, checkpoint: Checkpoint, part: str, dtype: np.dtype | None = None) -> None:
-        self.name = checkpoint.source
-        self._params = checkpoint.params[part]
-        table = lm_table(checkpoint.lm) if part == "lm" else mimi_table(checkpoint.mimi)  # type: ignore[arg-type]
-        self._tensors: dict[str, Tensor] = {tensor.name: tensor for tensor in table.expect(self._params)}
-        self.specs = {
-            name: TensorSpec(tensor.shape, checkpoint.file_dtype(f"{part}/{tensor.leaves[0].path}", dtype))
-            for name, tensor in self._tensors.items()
-        }
-
-    def read(self, name: str, rows: slice | None = None) -> np.ndarray:
-        """The tensor, or `rows` of its first axis; only the parameters that hold these rows are fetched."""
-        spec = self.specs[name]
-        first, last, _ = (rows or slice(None)).indices(spec.shape[0])
-        parts = list(self._parts(self._tensors[name], first, last, spec.dtype))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _parts(self, tensor: Tensor, first: int, last: int, dtype: np.dtype) -> Iterator[np.ndarray]:
-        start = 0
-        for leaf in tensor.leaves:
-            low, high = max(first - start, 0), min(last - start, leaf.file_shape[0])
-            start += leaf.file_shape[0]
-            if low < high:
-                value: Any = self._params
-                for key in leaf.path.split("/"):
-                    value = value[key]
-                yield leaf.transform.to_file(np.asarray(value))[low:high].astype(dtype, copy=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,9 @@ from jomni.codec.config import MIMI
 from jomni.errors import ConfigError
 from jomni.weights import hf, orbax
 from jomni.weights.checkpoint import Checkpoint
-from jomni.weights.kyutai import lm_table, mimi_table
+from jomni.weights.parameters import ParameterSource, check_parameters
 from jomni.weights.recognise import CONFIG_NAME, MIMI_CONFIG_NAME, MIMI_NAME, MOSHI_NAME, SETTINGS, TOKENIZER_NAME
-from jomni.weights.source import TensorSpec
 from jomni.weights.stream import parse_dtype
-from jomni.weights.table import Tensor
 from jomni.weights.write import new_folder, write_safetensors
 
 LORA_NAME = "lora.safetensors"
@@ -44,6 +42,7 @@ def save(
 
     Raises:
       ConfigError: the layout is unknown, or cannot express an option of the checkpoint.
+      WeightsError: the parameters are not those of the checkpoint's configuration.
       OutputError: the folder exists, or cannot be written.
     """
     target = parse_dtype(dtype)
@@ -52,6 +51,7 @@ def save(
     writers: dict[str, Callable[[Checkpoint, Path, np.dtype | None], None]] = {
         "kyutai": write_kyutai, "hf": hf.save_folder, "orbax": orbax.write,
     }  # fmt: skip
+    check_parameters(checkpoint)
     with new_folder(folder, overwrite) as made:
         writers[layout](checkpoint, made, target)
 
@@ -70,48 +70,30 @@ def write_kyutai(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -
         raw |= {key: checkpoint.settings[key] for key in SETTINGS if key in checkpoint.settings}
         if checkpoint.generation:
             raw["lm_gen_config"] = checkpoint.generation
-        tensors = lm_table(lm).expect(checkpoint.params["lm"])
-        adapters = [t for t in tensors if t.leaves[0].path.endswith(("/lora_A", "/lora_B"))]
-        write_tensors(folder / MOSHI_NAME, [t for t in tensors if t not in adapters], checkpoint, "lm", dtype)
+        source = ParameterSource(checkpoint, "lm", dtype)
+        adapters = {name for name in source.specs if name.endswith((".lora_A.weight", ".lora_B.weight"))}
+        _write(folder / MOSHI_NAME, source, source.specs.keys() - adapters)
         if adapters:
             raw["lora_name"] = LORA_NAME
-            write_tensors(folder / LORA_NAME, adapters, checkpoint, "lm", dtype)
+            _write(folder / LORA_NAME, source, adapters)
     if checkpoint.mimi is not None:
         raw["mimi_name"] = MIMI_NAME
         if checkpoint.mimi != MIMI:
             raw["mimi_config_name"] = MIMI_CONFIG_NAME
-            write_json(folder / MIMI_CONFIG_NAME, checkpoint.mimi.to_kyutai())
-        tensors = mimi_table(checkpoint.mimi).expect(checkpoint.params["mimi"])
-        write_tensors(folder / MIMI_NAME, tensors, checkpoint, "mimi", dtype)
+            _write_json(folder / MIMI_CONFIG_NAME, checkpoint.mimi.to_kyutai())
+        source = ParameterSource(checkpoint, "mimi", dtype)
+        _write(folder / MIMI_NAME, source, source.specs.keys())
     if checkpoint.tokenizer is not None:
         raw["tokenizer_name"] = TOKENIZER_NAME
         (folder / TOKENIZER_NAME).write_bytes(checkpoint.tokenizer)
     if checkpoint.lm is not None:  # a codec alone has no config.json there
-        write_json(folder / CONFIG_NAME, raw)
+        _write_json(folder / CONFIG_NAME, raw)
 
 
-def write_tensors(path: Path, tensors: list[Tensor], checkpoint: Checkpoint, part: str, dtype: np.dtype | None) -> None:
-    """Writes one part's tensors to a safetensors file, gathering each from its parameters as its turn comes."""
-    specs = {t.name: TensorSpec(t.shape, checkpoint.file_dtype(f"{part}/{t.leaves[0].path}", dtype)) for t in tensors}
-    by_name = {t.name: t for t in tensors}
-    params = checkpoint.params[part]
+def _write(path: Path, source: ParameterSource, names: Collection[str]) -> None:
     # "format" is what other readers of safetensors look for before they take a file for torch's.
-    write_safetensors(path, specs, lambda name: gather(by_name[name], params, specs[name].dtype), {"format": "pt"})
+    write_safetensors(path, {name: source.specs[name] for name in names}, source.read, {"format": "pt"})
 
 
-def gather(tensor: Tensor, params: Mapping[str, Any], dtype: np.dtype) -> np.ndarray:
-    """One tensor of a published file from its parameters."""
-    parts = []
-    for leaf in tensor.leaves:
-        value: Any = params
-        for key in leaf.path.split("/"):
-            value = value[key]
-        parts.append(leaf.transform.to_file(np.asarray(value).astype(dtype, copy=False)))
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON for people to read too."""
+def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-

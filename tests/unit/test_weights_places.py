@@ -1,10 +1,10 @@
 """Where checkpoints are found, how they are placed, and how they are written: folders, hub, LoRA, dtypes, sharding."""
 
+import dataclasses
 import functools
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import jax
@@ -454,13 +454,26 @@ def test_a_failed_save_leaves_nothing_behind_and_the_old_one_in_place(tmp_path, 
         with pytest.raises(OutputError, match="Input/output error"):
             jomni.save(checkpoint, tmp_path / "out", overwrite=True)
     assert {name: (tmp_path / "out" / name).read_bytes() for name in os.listdir(tmp_path / "out")} == before
-    monkeypatch.setattr(sys.modules["jomni.weights.save"], "gather", full)
+    monkeypatch.setattr("jomni.weights.parameters.ParameterSource.read", full)
     with pytest.raises(OutputError, match="No space left on device"):
         jomni.save(checkpoint, tmp_path / "out", overwrite=True)
     with pytest.raises(OutputError, match="No space left on device"):
         jomni.save(checkpoint, tmp_path / "new")
     assert sorted(os.listdir(tmp_path)) == ["in", "out"]
     assert {name: (tmp_path / "out" / name).read_bytes() for name in os.listdir(tmp_path / "out")} == before
+
+
+def test_parameters_that_do_not_fit_their_configuration_are_not_written(tmp_path):
+    write_mimi(tmp_path / "in")
+    checkpoint = jomni.load(tmp_path / "in")
+    params = jax.tree.map(lambda leaf: leaf, checkpoint.params)
+    params["mimi"]["decoder"].pop("model_0")
+    with pytest.raises(WeightsError, match=r"2 missing: 'decoder\.model\.0\.conv\.conv\.bias'"):
+        jomni.save(dataclasses.replace(checkpoint, params=params), tmp_path / "out", "orbax")
+    folded = {"mimi": jomni.fold_codebooks(checkpoint.params["mimi"])}
+    with pytest.raises(WeightsError, match="'quantizer/rvq_first/layers_0/centroids' has no name"):
+        jomni.save(dataclasses.replace(checkpoint, params=folded), tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == ["in"]
 
 
 def test_outputs_that_cannot_be_are_refused(tmp_path):
