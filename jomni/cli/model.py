@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jomni.errors import ConfigError, JomniError, WeightsError
+from jomni.errors import ConfigError, JomniError
 
 if TYPE_CHECKING:
     import jax
@@ -30,25 +29,10 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 def open_model(name: str) -> Opened:
     """Recognises a model and reads its configuration, but no weights."""
-    from jomni.codec.config import MimiConfig
-    from jomni.models.moshi.config import MoshiConfig
-    from jomni.weights.recognise import ORBAX_NAME, open_checkpoint
-    from jomni.weights.source import read_json
+    from jomni.weights.recognise import open_checkpoint
 
     source, revision = split_revision(name)
-    opened = open_checkpoint(source, revision=revision)
-    if opened.orbax is None:
-        return opened
-    path = opened.orbax / ORBAX_NAME
-    raw = read_json(path)
-    try:
-        return dataclasses.replace(
-            opened, family=raw["family"], model_type=raw["model_type"], generation=raw["generation"],
-            mimi=raw["mimi"] and MimiConfig.from_kyutai(raw["mimi"], f"{path}, mimi"),
-            lm=raw["lm"] and MoshiConfig.from_kyutai(raw["lm"], f"{path}, lm"), settings=raw["settings"],
-        )  # fmt: skip
-    except (KeyError, TypeError) as error:
-        raise WeightsError(f"{path}: is damaged or of another version ({error}). Convert the model anew.") from None
+    return open_checkpoint(source, revision=revision)
 
 
 def load_codec(name: str) -> Checkpoint:

@@ -36,7 +36,7 @@ class Frame:
     pcm: np.ndarray  # float32 [B, T]: the agent's audio; zeros where it has none
     text: np.ndarray  # int32 [B]: the agent's text token; FREE (-2) where it has none
     codes: np.ndarray  # int32 [B, Q]: the agent's codes, likewise
-    user_codes: np.ndarray  # int32 [B, U]: the codes of the user frame
+    user_codes: np.ndarray  # int32 [B, U]: the codes of the user frame, or `end_code`
     milliseconds: float  # that the step took, its results brought to the host
 
 
@@ -111,17 +111,16 @@ def _frames(
             piece = wave[index * size : (index + 1) * size]
             pcm[b, 0, : len(piece)] = piece
         now = controls._replace(active=jnp.asarray(ending.active))
-        if end_code is not None:
-            ended = (ending.lengths == index)[:, None]
+        ended = (ending.lengths == index)[:, None] & (end_code is not None)
+        if ended.any():
             now = now._replace(force_user=jnp.where(ended, end_code, controls.force_user))
         begin = time.perf_counter()
         state, out = duplex.step(params, state, jnp.asarray(pcm), now)
         out = jax.device_get(out)
         milliseconds = (time.perf_counter() - begin) * 1e3
         voice = out.pcm.astype(np.float32).reshape(slots, -1)
-        frame = Frame(
-            index, ending.active.copy(), out.valid, voice, out.text, out.codes, out.user_codes, milliseconds
-        )
+        user_codes = np.where(ended, end_code, out.user_codes) if ended.any() else out.user_codes
+        frame = Frame(index, ending.active.copy(), out.valid, voice, out.text, out.codes, user_codes, milliseconds)
         yield frame
         ending.update(frame)
         index += 1

@@ -10,6 +10,7 @@ import soundfile
 import jomni
 from jomni import audio
 from jomni.cli import codes as command
+from jomni.weights.source import SafetensorsSource
 from tests.cli.conftest import speech
 
 FRAME = 1920
@@ -65,6 +66,13 @@ def test_a_step_compiles_once_and_memory_does_not_grow_with_length(run, tmp_path
     audio.write(tmp_path / "x.wav", speech(9, 24000), 24000)
     assert run("encode", tmp_path / "x.wav", tmp_path / "x.npz", "--model", tiny_mimi_file)[0] == 0
     assert set(blocks) == {(1, 1, command.BLOCK * FRAME)} and len(blocks) == 1 + 5
+
+
+def test_the_language_model_is_not_read_for_its_codec(run, recording, tmp_path, tiny_moshi_folder, monkeypatch):
+    read, files = SafetensorsSource.read, set()
+    monkeypatch.setattr(SafetensorsSource, "read", lambda s, *a, **k: files.add(s.path.name) or read(s, *a, **k))
+    assert run("encode", recording, tmp_path / "x.npz", "--model", tiny_moshi_folder)[0] == 0
+    assert len(files) == 1 and "model.safetensors" not in files
 
 
 def test_codes_of_other_programs_without_lengths_and_rates_are_decoded_whole(run, tmp_path, tiny_mimi_file):

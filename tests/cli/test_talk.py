@@ -9,7 +9,13 @@ import soundfile
 
 import jomni
 from jomni import audio
+from jomni.cli.talk import plan_of
+from jomni.errors import ConfigError
+from jomni.models.moshi.config import ConditionerConfig, FuserConfig
+from jomni.weights.load import lm_tree
+from jomni.weights.recognise import Opened
 from tests.cli.conftest import speech
+from tools.random_model import random_params
 
 FRAME = 1920
 
@@ -193,3 +199,56 @@ def test_a_recording_is_resampled_and_mixed_down_and_that_is_said(talk, tmp_path
     said = talk(path, "--tail", 0)
     change = "2 channels mixed down to one, resampled from 48000 to 24000 Hz"
     assert f"{path}: 1.00 s, {change}" in said and report(tmp_path, "x")["input"]["conversion"] == change
+
+
+CONDITIONED = {
+    "conditioners": (
+        ConditionerConfig("description", "lut", dim=8, n_bins=2, possible_values=("very_good", "very_bad")),
+    ),
+    "fuser": FuserConfig(sum=("description",)),
+}
+
+
+def test_hibiki_is_conditioned_guided_told_the_end_and_stops_at_its_end_token(talk, recording, tmp_path, tiny_moshi):
+    lm = dataclasses.replace(tiny_moshi.lm, bias_proj=True, text_eos_reads_as_padding=True, **CONDITIONED)
+    params = random_params(lm_tree(lm), 6)
+    params["text_linear"]["bias"] = np.where(np.arange(lm.text_card) == 2, 1000, 0).astype(np.float32)
+    checkpoint = dataclasses.replace(
+        tiny_moshi, lm=lm, params=tiny_moshi.params | {"lm": params}, model_type="hibiki", generation={"cfg_coef": 2.0}
+    )
+    jomni.save(checkpoint, tmp_path / "hibiki")
+    talk(recording, model=tmp_path / "hibiki")
+    told = report(tmp_path)
+    assert told["settings"]["guidance"] == 2
+    # It says its end token all the time, but that ends the conversation only once the recording is over.
+    assert [frame["text"] for frame in told["frames"]] == [2] * (29 + 1)
+    assert [frame["user"] == [lm.card] * 4 for frame in told["frames"]] == [False] * 29 + [True]
+
+
+def plan(tiny_moshi, **changes):
+    kept = {"source": "m", "family": "moshi", "lm": tiny_moshi.lm, "mimi": tiny_moshi.mimi}
+    return plan_of(Opened(**(kept | changes)), 20.0)
+
+
+def test_a_kind_of_model_asks_for_what_its_own_runner_does(tiny_moshi):
+    conditioned = dataclasses.replace(tiny_moshi.lm, **CONDITIONED)
+    hibiki = plan(tiny_moshi, model_type="hibiki", lm=conditioned)
+    assert (hibiki.condition, hibiki.opposite, hibiki.guidance) == ("very_good", None, None)
+    assert (hibiki.end_code, hibiki.end_token) == (tiny_moshi.lm.card, 2)
+    stt = plan(tiny_moshi, model_type="stt", settings={"stt_config": {"audio_delay_seconds": 0.5}})
+    assert (stt.silence, stt.lead_in, stt.end_token) == (2.0, 0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [({"model_type": "tts"}, "text-to-speech"), ({"settings": {"tts_config": {"multistream": True}}}, "text-to-speech"),
+     ({"lm": None}, "codec alone")],
+)  # fmt: skip
+def test_models_that_do_not_converse_are_refused(changes, word, tiny_moshi):
+    with pytest.raises(ConfigError, match=word):
+        plan(tiny_moshi, **changes)
+
+
+def test_conditions_that_are_not_known_are_refused(tiny_moshi):
+    with pytest.raises(ConfigError, match="description"):
+        plan(tiny_moshi, lm=dataclasses.replace(tiny_moshi.lm, **CONDITIONED))
