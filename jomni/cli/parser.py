@@ -135,7 +135,8 @@ Example:
     )  # fmt: skip
     parser.add_argument(
         "--seed", metavar="N", type=_whole(0, 2**31 - 1), default=0,
-        help="seed of the sampling; the same seed gives the same conversation (default: 0)",
+        help="seed of the sampling: the first recording's, the next one's is N + 1, and so on; the same seed and number "
+        "of recordings give the same conversations (default: 0)",
     )  # fmt: skip
     parser.add_argument(
         "--temperature", metavar="X", type=_number(0, 100),
@@ -175,7 +176,7 @@ def _convert(parser: Parser) -> None:
     parser.description = "Writes a model in another layout, or in another number format."
     parser.epilog = """\
 Layouts: kyutai (config.json and safetensors, as Kyutai publishes), hf (Hugging Face transformers), orbax (jomni's
-own, quickest to load). A layout that cannot express the model refuses it, saying why.
+own). A layout that cannot express the model refuses it, saying why.
 
 Example:
   jomni convert kyutai/moshiko-pytorch-bf16 moshiko-orbax --to orbax --dtype bfloat16"""

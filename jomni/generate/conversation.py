@@ -111,15 +111,17 @@ def _frames(
             piece = wave[index * size : (index + 1) * size]
             pcm[b, 0, : len(piece)] = piece
         now = controls._replace(active=jnp.asarray(ending.active))
-        ended = (ending.lengths == index)[:, None] & (end_code is not None)
-        if ended.any():
+        ended = (ending.lengths == index)[:, None]
+        if end_code is not None:
             now = now._replace(force_user=jnp.where(ended, end_code, controls.force_user))
         begin = time.perf_counter()
         state, out = duplex.step(params, state, jnp.asarray(pcm), now)
         out = jax.device_get(out)
         milliseconds = (time.perf_counter() - begin) * 1e3
         voice = out.pcm.astype(np.float32).reshape(slots, -1)
-        user_codes = np.where(ended, end_code, out.user_codes) if ended.any() else out.user_codes
+        user_codes = np.asarray(out.user_codes)
+        if end_code is not None:
+            user_codes = np.where(ended, end_code, user_codes)
         frame = Frame(index, ending.active.copy(), out.valid, voice, out.text, out.codes, user_codes, milliseconds)
         yield frame
         ending.update(frame)
