@@ -135,8 +135,8 @@ Example:
     )  # fmt: skip
     parser.add_argument(
         "--seed", metavar="N", type=_whole(0, 2**31 - 1), default=0,
-        help="seed of the sampling: the first recording's, the next one's is N + 1, and so on; the same seed and number "
-        "of recordings give the same conversations (default: 0)",
+        help="seed of the sampling: the first recording's, N + 1 is the next one's, and so on; the same seed and "
+        "number of recordings give the same conversations (default: 0)",
     )  # fmt: skip
     parser.add_argument(
         "--temperature", metavar="X", type=_number(0, 100),
