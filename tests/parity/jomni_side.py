@@ -53,7 +53,7 @@ def encode_stream(
     state, out = mimi.initial_encode_state(len(pcm), block, ring), []
     for i in range(pcm.shape[-1] // size):
         state = state if reset is None else jomni.nn.reset(state, reset[i])
-        mask = None if active is None else active[i]
+        mask = np.ones(len(pcm), bool) if active is None else active[i]  # always given: one compilation
         state, codes = encode_step(mimi, params, state, pcm[..., i * size : (i + 1) * size], mask)
         out.append(np.asarray(codes))
     return np.concatenate(out, -1)
@@ -67,7 +67,7 @@ def decode_stream(
     state, out = mimi.initial_decode_state(len(codes), block, ring), []
     for i in range(codes.shape[-1] // block):
         state = state if reset is None else jomni.nn.reset(state, reset[i])
-        mask = None if active is None else active[i]
+        mask = np.ones(len(codes), bool) if active is None else active[i]
         state, pcm = decode_step(mimi, params, state, codes[..., i * block : (i + 1) * block], mask)
         out.append(np.asarray(pcm))
     return np.concatenate(out, -1)

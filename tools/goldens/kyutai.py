@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import re
+import types
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from moshi.models import LMGen, LMModel, MimiModel, loaders
 from moshi.models.lm_utils import _delay_sequence, _undelay_sequence
 from moshi.modules.transformer import RMSNorm
 from moshi.quantization.core_vq import EuclideanCodebook
+from moshi.run_inference import InferenceState
 
 from tools.goldens.kyutai_runs import Inputs, Run
 
@@ -291,3 +293,28 @@ def _margins() -> Iterator[list[np.ndarray]]:
         yield margins
     finally:
         lm_module.sample_token = choose
+
+
+class _NoTokenizer:
+    """What the original's runner wants of a text tokenizer."""
+
+    def eos_id(self) -> int:
+        return -1
+
+    def id_to_piece(self, token: int) -> str:
+        return f" {token}"
+
+
+@torch.no_grad()
+def converse(mimi: MimiModel, lm: LMModel, pcm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The original's offline runner, greedy: pcm [B, 1, S] -> text int32 [B, N] and pcm float32 [B, 1, N * frame_size].
+
+    Leaves both models in streaming mode.
+    """
+    info = types.SimpleNamespace(model_type="moshi", stt_config={})
+    runner = InferenceState(info, mimi, _NoTokenizer(), lm, len(pcm), 1.0, "cpu", use_sampling=False)
+    rows = runner.run(torch.from_numpy(pcm))
+    return (
+        np.stack([text.reshape(-1).numpy() for text, _ in rows]).astype(np.int32),
+        np.stack([voice.numpy() for _, voice in rows]),
+    )
