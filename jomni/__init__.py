@@ -38,7 +38,14 @@ __all__ = sorted(_HOME)
 
 if TYPE_CHECKING:
     from jomni.codec import (
-        MIMI, Mimi, MimiConfig, decode, decode_step, encode, encode_step, fold_codebooks,
+        MIMI,
+        Mimi,
+        MimiConfig,
+        decode,
+        decode_step,
+        encode,
+        encode_step,
+        fold_codebooks,
     )  # fmt: skip
     from jomni.errors import JomniError
     from jomni.generate import FREE, Controls, Duplex, Generator, Guidance, converse

@@ -36,17 +36,11 @@ def open_model(name: str) -> Opened:
 
 
 def load_codec(name: str) -> Checkpoint:
-    """Loads a model for its codec: without the language model where the codec has a file of its own."""
+    """Loads the codec of a model, and leaves its language model where it is."""
     import jomni
-    from jomni.weights.source import SafetensorsSource
 
-    opened = open_model(name)
-    if opened.lm is not None and isinstance(opened.mimi_source, SafetensorsSource):
-        codec = jomni.load(opened.mimi_source.path)
-        if codec.mimi == opened.mimi:
-            return codec
     source, revision = split_revision(name)
-    return jomni.load(source, revision=revision)
+    return jomni.load(source, revision=revision, parts=("mimi",))
 
 
 def used_codebooks(opened: Opened) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ def load(
     revision: str | None = None,
     fuse_lora: bool = False,
     lora: str | os.PathLike[str] | None = None,
+    parts: Collection[str] = ("mimi", "lm"),
 ) -> Checkpoint:
     """Loads a checkpoint. Peak host memory is little more than the parameters themselves.
 
@@ -45,6 +46,7 @@ def load(
       fuse_lora: add low-rank adapters into the weights (W + scaling * B A, computed in float32) instead of keeping them
         beside. The checkpoint's configuration then has none.
       lora: a LoRA file in place of the one that config.json names.
+      parts: what to load of the checkpoint: ("mimi",) leaves the language model where it is.
 
     Raises:
       WeightsError: files are missing, damaged, unsafe, or do not fit the configuration: all tensors that are missing,
@@ -54,6 +56,10 @@ def load(
     target = parse_dtype(dtype)
     placement = placements(sharding)
     opened = open_checkpoint(source, revision=revision, lora=lora)
+    if "lm" not in parts:
+        opened = dataclasses.replace(opened, family="mimi", lm=None, lm_source=None, lora_source=None)
+    if "mimi" not in parts:
+        opened = dataclasses.replace(opened, mimi=None, mimi_source=None)
     stored, lm = dict(opened.stored), opened.lm
     if opened.orbax is not None:
         if fuse_lora and lm is not None and lm.lora_rank:

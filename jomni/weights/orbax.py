@@ -88,7 +88,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
 def read_params(
     folder: Path, mimi: MimiConfig | None, lm: MoshiConfig | None, dtype: np.dtype | None, placement: Placement
 ) -> dict[str, Any]:
-    """The parameters, some at a time: all at once, Orbax would hold half as much again.
+    """The parameters of the parts that have a configuration, some at a time: Orbax would hold half as much again.
 
     Raises:
       WeightsError: they are damaged, or do not fit the configurations.
@@ -101,6 +101,7 @@ def read_params(
         with _checkpointer() as checkpointer:
             batch: dict[str, ocp.ArrayRestoreArgs] = {}
             held = dict(flatten(checkpointer.metadata(folder).item_metadata.tree))
+            held = {path: leaf for path, leaf in held.items() if path.split("/")[0] in trees}
             _check(held, shapes, str(folder))
             for i, (path, leaf) in enumerate(held.items(), 1):
                 keep = dtype is None or is_float32_only(path) or not is_float(leaf.dtype)

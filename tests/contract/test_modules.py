@@ -35,8 +35,8 @@ def verify(module, x, *, init=lambda batch, block: (batch,), method=None, state_
 
 @pytest.mark.parametrize(
     ("kernel", "stride", "dilation", "pad_mode"),
-    [(7, 1, 1, "constant"), (3, 1, 4, "constant"), (4, 2, 1, "replicate"), (1, 1, 1, "constant"), (10, 5, 1, "constant"),
-     (3, 3, 1, "constant"), (3, 1, 2, "replicate")],
+    [(7, 1, 1, "constant"), (3, 1, 4, "constant"), (4, 2, 1, "replicate"), (1, 1, 1, "constant"),
+     (10, 5, 1, "constant"), (3, 3, 1, "constant"), (3, 1, 2, "replicate")],
 )  # fmt: skip
 def test_convolution(kernel, stride, dilation, pad_mode):
     conv = CausalConv(4, kernel, stride, dilation, pad_mode=pad_mode, channels=3)

@@ -510,3 +510,13 @@ def test_a_damaged_orbax_folder_is_refused(tmp_path):
             path.write_text("{")
     with pytest.raises(WeightsError, match="cannot be read as an Orbax checkpoint"):
         jomni.load(tmp_path / "out")
+
+
+@pytest.mark.parametrize("layout", ["kyutai", "hf", "orbax"])
+def test_one_part_can_be_loaded_alone(tiny_moshi, tmp_path, layout):
+    jomni.save(tiny_moshi, tmp_path / "m", layout)
+    codec = jomni.load(tmp_path / "m", parts=("mimi",))
+    assert codec.lm is None and list(codec.params) == ["mimi"]
+    whole = jomni.load(tmp_path / "m")
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), codec.params["mimi"], whole.params["mimi"]))
+    assert list(jomni.load(tmp_path / "m", parts=("lm",)).params) == ["lm"]
