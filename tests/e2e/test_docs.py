@@ -3,6 +3,10 @@
 import re
 from pathlib import Path
 
+import nbclient
+import nbformat
+import pytest
+
 import jomni
 
 ROOT = Path(__file__).parents[2]
@@ -16,3 +20,15 @@ def test_api_page(tmp_path, monkeypatch, tiny_moshi):
     names: dict = {}
     for block in blocks:
         exec(compile(block, "docs/api.md", "exec"), names)
+
+
+@pytest.mark.parametrize("name", ["first_steps"])
+def test_notebook(name, tmp_path, monkeypatch):
+    """Runs from top to bottom, in a kernel of its own."""
+    notebook = nbformat.read(ROOT / f"colab/{name}.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells), "committed without outputs"
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    text = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+    assert "ms a frame" in text and "scripted: Hello, how are you today?" in text
