@@ -82,6 +82,8 @@ def random_tokenizer(vocabulary: int) -> bytes:
 def random_checkpoint(seed: int = 0) -> jomni.Checkpoint:
     """The small model: codec, language model and tokenizer."""
     params = {"mimi": random_params(mimi_tree(CODEC), seed), "lm": random_params(lm_tree(LM), seed + 1)}
+    last = params["mimi"]["decoder"][f"model_{3 * len(CODEC.seanet.ratios) + 2}"]
+    last["kernel"] *= np.float32(0.05)  # at the level of speech
     return jomni.Checkpoint("moshi", CODEC, LM, params, random_tokenizer(LM.text_card))
 
 

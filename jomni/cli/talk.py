@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,7 +109,7 @@ def _talk(options: Namespace, plan: Plan, infos: Sequence[audio.AudioInfo], plac
     }  # fmt: skip
     told: list[str] = []
     for b, (info, wave, place) in enumerate(zip(infos, waveforms, places, strict=True)):
-        sampling = {name: np.asarray(getattr(controls, name))[b].item() for name in _SAMPLING}
+        sampling = {name: json.loads(str(np.asarray(getattr(controls, name))[b])) for name in _SAMPLING}
         mine = settings | {"slot": b, "seed": options.seed + b} | sampling
         told += _write(place, info, wave, conversation_of(frames, b, checkpoint, plan.lead_in), mine)
     if checkpoint.tokenizer is None:

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jomni.codec import Mimi
+from jomni.codec import Mimi, decode_step, encode_step
 from jomni.codec.seanet import SeanetDecoder, SeanetEncoder
-from jomni.nn import TransformerConfig
+from jomni.nn import TransformerConfig, reset
 from jomni.nn.contract import verify_contract
 from jomni.nn.conv import CausalConv, CausalConvTranspose
 from jomni.nn.transformer import Transformer
@@ -128,6 +128,22 @@ def test_mimi(width):
     codes, _ = run("encode", x, None, None)
     assert len(np.unique(codes)) > 10, "codes that hardly vary would prove nothing"
     verify_contract(partial(run, "decode"), mimi.initial_decode_state, codes, axis=2, out_axis=2, blocks=(1, 3))
+
+
+def test_each_codec_step_compiles_once():
+    """Over resets, pauses and broken audio."""
+    mimi = Mimi(TINY_MIMI, 4)
+    params = random_params(mimi, noise(2, 1, TINY_MIMI.frame_size))
+    hearing, saying = mimi.initial_encode_state(2), mimi.initial_decode_state(2)
+    encode_step.clear_cache(), decode_step.clear_cache()
+    for frame in range(6):
+        again = jnp.asarray([frame == 3, False])
+        hearing, saying = reset(hearing, again), reset(saying, again)
+        pcm = noise(2, 1, TINY_MIMI.frame_size, seed=frame).at[0, 0, 5].set(jnp.nan if frame == 2 else 0.0)
+        active = jnp.asarray([True, frame % 2 == 0])
+        hearing, codes = encode_step(mimi, params, hearing, pcm, active)
+        saying, _ = decode_step(mimi, params, saying, codes, active)
+    assert encode_step._cache_size() == decode_step._cache_size() == 1
 
 
 def test_temporal_transformer_of_the_language_model():
