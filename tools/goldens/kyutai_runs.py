@@ -15,8 +15,8 @@ MIMI_SEEDS = {"base": 1, "wide_books": 4, "replicate": 0, "one_step": 11}
 MIMI_FRAMES = 60
 KEPT_FRAMES = (0, 30, 59)  # frames whose samples are stored
 TRAIN_SEED, TRAIN_FRAMES, TRAIN_BATCH = 0, 8, 2
-GOLDEN_TRAIN = tuple(case for case in LM if case != "wide")
-GOLDEN_RUNS = ("moshi", "stt", "mixed", "tts-null")
+GOLDEN_TRAIN = ("moshi", "sinusoidal", "stt", "hibiki", "tts", "mixed", "mixed_too", "lora")
+GOLDEN_RUNS = ("moshi", "stt", "mixed_too", "tts-null")
 EVERY = 20  # steps between the text logits that are stored
 
 SLOTS = 3
