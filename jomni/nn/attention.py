@@ -58,6 +58,11 @@ def ring_timeline(
 
 def write(cache: KVCache, keys: Array, values: Array, write_at: Int[Array, "B T"]) -> KVCache:
     """Scatters [B, K, T, H] into the ring in place; places beyond the ring are dropped (paused slots)."""
+    if write_at.size == 1:
+        # XLA turns a scatter of one update into a slice update, fuses that into each of its readers, and copies the
+        # ring for each. A second update, which is dropped, keeps it a scatter.
+        write_at = jnp.concatenate([write_at, jnp.full_like(write_at, cache.keys.shape[2])], 1)
+        keys, values = (jnp.repeat(x, 2, 2) for x in (keys, values))
     slots = jnp.arange(write_at.shape[0])[:, None]
 
     def put(ring: Array, new: Array) -> Array:
@@ -75,14 +80,16 @@ def attend(
     """Softmax attention with grouped heads; scores and softmax in float32. `mask` broadcasts over B."""
     B, N, T, H = queries.shape
     K = keys.shape[1]
-    grouped = queries.reshape(B, K, N // K, T, H)
+    G = N // K
+    rows = queries.reshape(B, K, G * T, H)  # the heads of a group side by side in time: one plain product (row R)
     exact = precision(queries.dtype)
-    scores = jnp.einsum("bkgth,bksh->bkgts", grouped, keys, precision=exact, preferred_element_type=jnp.float32)
+    scores = jnp.einsum("bkrh,bksh->bkrs", rows, keys, precision=exact, preferred_element_type=jnp.float32)
     scores = scores * H**-0.5
     if mask is not None:
-        scores = jnp.where(mask[..., None, None, :, :], scores, -jnp.inf)
+        visible = jnp.concatenate([mask] * G, -2)
+        scores = jnp.where(visible[..., None, :, :], scores, -jnp.inf)
     weights = jax.nn.softmax(scores, -1).astype(values.dtype)
-    return jnp.einsum("bkgts,bksh->bkgth", weights, values, precision=exact).reshape(B, N, T, H)
+    return jnp.einsum("bkrs,bksh->bkrh", weights, values, precision=exact).reshape(B, N, T, H)
 
 
 def attend_causally(

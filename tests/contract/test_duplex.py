@@ -88,11 +88,12 @@ def test_state_is_donated_and_the_undonated_form_leaves_it():
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(kept))
 
 
-def test_caches_are_updated_in_place():
+@pytest.mark.parametrize("slots", [1, SLOTS])
+def test_caches_are_updated_in_place(slots):
     """The step needs no copy of a cache, not even in the loop that takes a conversation's first two steps."""
     duplex, params = model(context=20_000)
-    state = duplex.initial_state(SLOTS)
-    step = duplex_module._step_donated.lower(duplex, params, state, speech()[0], duplex.controls(SLOTS)).compile()
+    state, pcm = duplex.initial_state(slots), speech(slots=slots)[0]
+    step = duplex_module._step_donated.lower(duplex, params, state, pcm, duplex.controls(slots)).compile()
     caches = sum(leaf.nbytes for leaf in jax.tree.leaves(state.generator.transformer))
     memory = step.memory_analysis()
     assert memory.alias_size_in_bytes >= caches
