@@ -1,11 +1,11 @@
-"""One step of the language model on this machine: jomni beside moshi PyTorch, alternating, same sizes, float32.
+"""One step of the language model on this machine: jomni beside moshi PyTorch, taking turns, same sizes, float32.
 
 The model has Moshi's form at a size that a laptop holds (dim 1024, 12 layers, depth 512 x 4, context 3000: 392 M
 parameters); weights are random. Prints the median and the 99th percentile of milliseconds a step.
 
-    NO_TORCH_COMPILE=1 python tools/bench/lm_step.py --batch 1 8      # needs the `peers` extra
-    python tools/bench/lm_step.py --alone --dtype bfloat16             # jomni by itself, for a GPU or TPU
-    python tools/bench/lm_step.py --alone --size 7b --dtype bfloat16   # Moshi's own size
+    NO_TORCH_COMPILE=1 python -m tools.bench.lm_step --batch 1 8      # needs the `peers` extra
+    python -m tools.bench.lm_step --alone --dtype bfloat16             # jomni by itself, for a GPU or TPU
+    python -m tools.bench.lm_step --alone --size 7b --dtype bfloat16   # Moshi's own size
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ import numpy as np
 
 from jomni.generate import Generator
 from jomni.models.moshi import MOSHI_7B, MoshiConfig, MoshiLM
+
+TURN = 6  # steps a turn, the first to warm up
+PAUSE = 0.3  # seconds before a turn, in which the other's threads go to sleep
 
 LAPTOP = dataclasses.replace(
     MOSHI_7B, dim=1024, num_heads=16, num_layers=12, depformer_dim=512, depformer_dim_feedforward=2112,
@@ -77,12 +80,14 @@ def main() -> None:
         if not args.alone:
             steps["moshi PyTorch float32"] = torch_step(config, batch)
         times: dict[str, list[float]] = {name: [] for name in steps}
-        for i in range(args.steps + 3):
+        while len(times[next(iter(steps))]) < args.steps:
             for name, step in steps.items():
-                start = time.perf_counter()
-                step()
-                if i >= 3:
-                    times[name].append(1e3 * (time.perf_counter() - start))
+                time.sleep(PAUSE)
+                for i in range(TURN):
+                    start = time.perf_counter()
+                    step()
+                    if i:
+                        times[name].append(1e3 * (time.perf_counter() - start))
         for name, found in times.items():
             print(f"batch {batch}: {name:24} median {np.median(found):7.1f} ms, p99 {np.percentile(found, 99):7.1f} ms")
     device = jax.devices()[0]
