@@ -26,7 +26,7 @@ def encode(options: Namespace) -> None:
         raise OutputError(f"{options.output}: codes are written as .npz. Give the output that ending.")
     info = audio.inspect(options.input)
     with output_file(options.output, force=options.force, inputs=[options.input]) as part:
-        opened = open_model(options.model)
+        opened = open_model(options.model, codec_only=True)
         config = codec_of(opened)
         held, semantic = config.quantizer.n_q, config.quantizer.n_q_semantic
         if options.codebooks is not None and not semantic <= options.codebooks <= held:
@@ -75,7 +75,7 @@ def decode(options: Namespace) -> None:
     audio.check_format(options.output)
     given = read_codes(options.input)
     with output_file(options.output, force=options.force, inputs=[options.input]) as part:
-        config = codec_of(open_model(options.model))
+        config = codec_of(open_model(options.model, codec_only=True))
         check_codes(options, given, config)
         with device(options.device), audio.AudioWriter(part, config.sample_rate, options.output) as writer:
             _decode(options, config, given, writer)

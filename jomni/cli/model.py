@@ -27,12 +27,12 @@ def split_revision(name: str) -> tuple[str, str | None]:
     return name, None
 
 
-def open_model(name: str) -> Opened:
-    """Recognises a model and reads its configuration, but no weights."""
-    from jomni.weights.recognise import open_checkpoint
+def open_model(name: str, *, codec_only: bool = False) -> Opened:
+    """Recognises a model and reads its configuration, but no weights; `codec_only` asks for no others than Mimi's."""
+    from jomni.weights.recognise import PARTS, open_checkpoint
 
     source, revision = split_revision(name)
-    return open_checkpoint(source, revision=revision)
+    return open_checkpoint(source, revision=revision, parts=("mimi",) if codec_only else PARTS)
 
 
 def load_codec(name: str) -> Checkpoint:

@@ -13,7 +13,7 @@ from jomni.errors import WeightsError
 from jomni.weights import orbax
 from jomni.weights.checkpoint import Checkpoint
 from jomni.weights.kyutai import is_float32_only, lm_table, mimi_table
-from jomni.weights.recognise import Opened, open_checkpoint
+from jomni.weights.recognise import PARTS, Opened, open_checkpoint
 from jomni.weights.stream import Origin, parse_dtype, placements, read_tree
 from jomni.weights.table import bind, is_float
 from jomni.weights.trees import lm_tree, mimi_tree
@@ -29,7 +29,7 @@ def load(
     revision: str | None = None,
     fuse_lora: bool = False,
     lora: str | os.PathLike[str] | None = None,
-    parts: Collection[str] = ("mimi", "lm"),
+    parts: Collection[str] = PARTS,
 ) -> Checkpoint:
     """Loads a checkpoint. Peak host memory is little more than the parameters themselves.
 
@@ -46,7 +46,8 @@ def load(
       fuse_lora: add low-rank adapters into the weights (W + scaling * B A, computed in float32) instead of keeping them
         beside. The checkpoint's configuration then has none.
       lora: a LoRA file in place of the one that config.json names.
-      parts: what to load of the checkpoint: ("mimi",) leaves the language model where it is.
+      parts: what to load of the checkpoint: ("mimi",) leaves the language model where it is, and does not fetch it from
+        the hub where it has a file of its own.
 
     Raises:
       WeightsError: files are missing, damaged, unsafe, or do not fit the configuration: all tensors that are missing,
@@ -55,7 +56,7 @@ def load(
     """
     target = parse_dtype(dtype)
     placement = placements(sharding)
-    opened = open_checkpoint(source, revision=revision, lora=lora)
+    opened = open_checkpoint(source, revision=revision, lora=lora, parts=parts)
     if "lm" not in parts:
         opened = dataclasses.replace(opened, family="mimi", lm=None, lm_source=None, lora_source=None)
     if "mimi" not in parts:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ TOKENIZER_NAME = "tokenizer_spm_32k_3.model"
 _FILE_NAMES = ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "lora_name")
 SETTINGS = ("tts_config", "stt_config", "model_id")
 """Top-level keys of a Kyutai config.json that are carried along for the programs that read them."""
+PARTS = ("mimi", "lm")
+"""Parts of a checkpoint: codec and language model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +53,11 @@ class Opened:
 
 
 def open_checkpoint(
-    source: str | os.PathLike[str], *, revision: str | None = None, lora: str | os.PathLike[str] | None = None
+    source: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    lora: str | os.PathLike[str] | None = None,
+    parts: Collection[str] = PARTS,
 ) -> Opened:
     """Opens a folder, a file or a hub repository.
 
@@ -59,6 +65,8 @@ def open_checkpoint(
       source: see `jomni.load`.
       revision: of a hub repository.
       lora: a LoRA file to use instead of the one that the configuration names.
+      parts: without "lm", the language model's configuration is read, but a file of its own is not opened, nor fetched
+        from the hub.
 
     Raises:
       WeightsError: it is not there, or is no checkpoint that is known.
@@ -68,7 +76,7 @@ def open_checkpoint(
     where = os.fspath(source)
     adapters = None if lora is None else os.fspath(lora)
     if filename in (None, CONFIG_NAME, ORBAX_NAME):
-        return _open_folder(files, where, adapters)
+        return _open_folder(files, where, adapters, parts=parts)
     path = resolve_weights(files, filename)  # type: ignore[arg-type]
     if path is None:
         raise files.lacks(str(filename))
@@ -78,7 +86,7 @@ def open_checkpoint(
         _no_lora(adapters, where)
         return Opened(where, "mimi", _neighbouring_mimi(files, path), weights, model_type="mimi")
     if kind == "lm":
-        return _open_folder(files, where, adapters, weights)
+        return _open_folder(files, where, adapters, weights, parts)
     if any(".lora_A." in name for name in weights.specs):
         raise WeightsError(f"{where}: is a LoRA file. Name the model that it is for, and give this file as `lora`.")
     config = files.find(CONFIG_NAME)
@@ -90,14 +98,20 @@ def open_checkpoint(
     )
 
 
-def _open_folder(files: Files, where: str, lora: str | None, lm_source: TensorSource | None = None) -> Opened:
+def _open_folder(
+    files: Files,
+    where: str,
+    lora: str | None,
+    lm_source: TensorSource | None = None,
+    parts: Collection[str] = PARTS,
+) -> Opened:
     path = files.find(CONFIG_NAME)
     if path is None:
         marker = files.find(ORBAX_NAME)
         if marker is not None:
             _no_lora(lora, where)
             return Opened(where, orbax=_fetch_orbax(files, marker), **orbax.read_settings(marker.parent))
-        return _open_legacy(files, where, lora, lm_source)
+        return _open_legacy(files, where, lora, lm_source, parts)
     raw = read_json(path)
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{path}: is not a JSON object of options. Fetch it anew.")
@@ -108,7 +122,7 @@ def _open_folder(files: Files, where: str, lora: str | None, lm_source: TensorSo
         _no_lora(lora, where)
         config = MimiConfig.from_kyutai(raw, str(path))
         return Opened(where, "mimi", config, _open_mimi_weights(files), model_type="mimi")
-    return _open_kyutai(files, path, dict(raw), where, lora, lm_source)
+    return _open_kyutai(files, path, dict(raw), where, lora, lm_source, parts)
 
 
 def _fetch_orbax(files: Files, marker: Path) -> Path:
@@ -119,7 +133,13 @@ def _fetch_orbax(files: Files, marker: Path) -> Path:
 
 
 def _open_kyutai(
-    files: Files, path: Path, raw: dict[str, Any], where: str, lora: str | None, lm_source: TensorSource | None
+    files: Files,
+    path: Path,
+    raw: dict[str, Any],
+    where: str,
+    lora: str | None,
+    lm_source: TensorSource | None,
+    parts: Collection[str],
 ) -> Opened:
     names = {key: raw.pop(key, None) for key in _FILE_NAMES}
     wrong = [key for key, name in names.items() if name is not None and not isinstance(name, str)]
@@ -129,7 +149,7 @@ def _open_kyutai(
     generation = dict(raw.pop("lm_gen_config", None) or {})
     settings = {key: raw.pop(key) for key in SETTINGS if key in raw}
     lm = dataclasses.replace(MoshiConfig.from_kyutai(raw, str(path)), text_eos_reads_as_padding=model_type == "hibiki")
-    if lm_source is None:
+    if lm_source is None and "lm" in parts:
         lm_source = open_source(_needed(files, names["moshi_name"] or MOSHI_NAME))
     mimi_path = _optional(files, names["mimi_name"], MIMI_NAME)
     mimi = MIMI
@@ -142,7 +162,7 @@ def _open_kyutai(
         lora_path = _lora_file(lora)
         if not lm.lora_rank:
             lm = _with_lora(lm, lora_path, str(path))
-    elif lora_name:
+    elif lora_name and "lm" in parts:
         lora_path = _needed(files, lora_name)
     tokenizer = _optional(files, names["tokenizer_name"], TOKENIZER_NAME)
     return Opened(
@@ -152,9 +172,11 @@ def _open_kyutai(
     )  # fmt: skip
 
 
-def _open_legacy(files: Files, where: str, lora: str | None, lm_source: TensorSource | None) -> Opened:
+def _open_legacy(
+    files: Files, where: str, lora: str | None, lm_source: TensorSource | None, parts: Collection[str]
+) -> Opened:
     """A place without config.json: Moshi 7B under the default names, or a codec alone."""
-    if lm_source is None:
+    if lm_source is None and ("lm" in parts or files.find(MIMI_NAME) is None):
         path = resolve_weights(files, MOSHI_NAME)
         lm_source = open_source(path) if path else None
     if lm_source is None or _kind(lm_source) == "mimi":

@@ -1,5 +1,6 @@
 """`jomni encode` and `jomni decode`."""
 
+import shutil
 import subprocess
 import sys
 
@@ -114,3 +115,14 @@ def test_the_work_is_done_though_nobody_reads_the_output(recording, tmp_path, ti
         process.stdout.close()
         assert process.stderr.read() == "" and process.wait(timeout=300) == 0
     assert np.load(tmp_path / "x.npz")["codes"].shape == (8, 29)
+
+
+def test_the_language_model_is_not_needed_for_its_codec(run, recording, tiny_moshi_folder, tmp_path):
+    folder = shutil.copytree(tiny_moshi_folder, tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    code, _, err = run("encode", recording, tmp_path / "codes.npz", "--model", folder)
+    assert code == 0, err
+    code, _, err = run("decode", tmp_path / "codes.npz", tmp_path / "back.wav", "--model", folder)
+    assert code == 0, err
+    code, _, err = run("talk", recording, "--model", folder, "--out", tmp_path / "talk")
+    assert code == 2 and "model.safetensors" in err
