@@ -27,7 +27,6 @@ def test_notebook(name, tmp_path, monkeypatch):
     """Runs from top to bottom, in a kernel of its own."""
     notebook = nbformat.read(ROOT / f"colab/{name}.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "committed without outputs"
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("MPLBACKEND", "agg")
     nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     text = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
