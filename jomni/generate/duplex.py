@@ -39,9 +39,10 @@ class DuplexState(NamedTuple):
 class DuplexOutput(NamedTuple):
     """What one call gives.
 
-    Call f (counted from 0 at the slot's reset) returns the agent's frame f + 1 - max_delay; a live listener hears it right
-    after the user's frame f has ended. A stream of delay d was decided in call f + d - max_delay: what the agent decides
-    on hearing frame f (text, first codebook) comes out max_delay calls later, (max_delay + 1) frames after that frame began.
+    Call f (counted from 0 at the slot's reset) returns the agent's frame f + 1 - max_delay; a live listener hears it
+    right after the user's frame f has ended. A stream of delay d was decided in call f + d - max_delay: what the agent
+    decides on hearing frame f (text, first codebook) comes out max_delay calls later, and so is heard max_delay + 1
+    frames after frame f began.
     """
 
     pcm: Float[Array, "B C S"]  # the agent's voice; zeros where `valid` is False
