@@ -111,8 +111,10 @@ class Mimi(nn.Module):
     def encode_latent(
         self, pcm: Float[Array, "B C T"], state: EncodeState | None = None, active: Bool[Array, "B"] | None = None
     ) -> tuple[Float[Array, "B N D"], EncodeState | None]:
-        """The latent before quantisation, at the frame rate."""
+        """The latent before quantisation, at the frame rate. Steps take samples that are not finite as zeros."""
         encoder, transformer, downsample = state or (None, None, None)
+        if state is not None:  # kept, they would outlast a reset of their slot
+            pcm = jnp.where(jnp.isfinite(pcm), pcm, 0)
         x, encoder = self.encoder(pcm.swapaxes(1, 2), encoder, active)
         x, transformer = self.encoder_transformer(x, transformer, active)
         if self.config.resample_stride > 1:
@@ -242,12 +244,11 @@ def encode_step(
     pcm: Float[Array, "B C T"],
     active: Bool[Array, "B"] | None = None,
 ) -> tuple[EncodeState, Int[Array, "B K F"]]:
-    """Encodes the next F = T / frame_size frames of B streams. The state is donated.
+    """Encodes the next F = T / frame_size frames of B streams; samples that are not finite are taken as zeros.
 
-    Samples that are not finite are taken as zeros: kept, they would outlast a reset of their slot.
+    The state is donated.
     """
-    clean = jnp.where(jnp.isfinite(pcm), pcm, 0)
-    codes, new = mimi.apply({"params": params}, clean, state, active, method="encode")
+    codes, new = mimi.apply({"params": params}, pcm, state, active, method="encode")
     return new, codes  # type: ignore[return-value]
 
 

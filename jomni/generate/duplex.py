@@ -146,8 +146,7 @@ def _step(
     mimi, generator, active = duplex.mimi, duplex.generator, controls.active
     encode, decode = reset((state.encode, state.decode), controls.reset)
     codec = {"params": params["mimi"]}
-    clean = jnp.where(jnp.isfinite(pcm), pcm, 0)
-    codes, heard = mimi.apply(codec, clean, encode, active, method="encode")
+    codes, heard = mimi.apply(codec, pcm, encode, active, method="encode")
     user = codes[:, : generator.lm.config.user_q, 0]
     spoken, out = _advance(generator, params["lm"], generator.restart(state.generator, controls), user, controls)
     voice = jnp.zeros(pcm.shape, codec_dtype(params["mimi"]))

@@ -18,7 +18,7 @@ from tests.parity.compare import audio_error, largest_difference
 from tools.goldens import draw, kyutai_runs, layout
 from tools.goldens.kyutai_cases import GATINGS, LM, MIMI, lm_config
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("one_thread_and_float32")]
 torch = pytest.importorskip("torch")
 pytest.importorskip("moshi")
 
@@ -27,13 +27,6 @@ from moshi.modules.transformer import create_norm_fn  # noqa: E402
 from tools.goldens import kyutai  # noqa: E402
 
 LOGITS = 1e-3  # largest difference, of logits whose standard deviation is at least 1
-
-
-@pytest.fixture(autouse=True)
-def _one_thread_and_float32():
-    torch.set_num_threads(1)
-    with jax.default_matmul_precision("highest"):
-        yield
 
 
 @functools.cache

@@ -7,7 +7,6 @@ import functools
 import tempfile
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -19,7 +18,7 @@ from tests.parity.compare import audio_error, differing_codes
 from tools.goldens import kyutai_runs, layout
 from tools.goldens.kyutai_cases import MIMI
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.usefixtures("one_thread_and_float32")]
 torch = pytest.importorskip("torch")
 pytest.importorskip("moshi")
 
@@ -29,13 +28,6 @@ SEEDS, FRAMES = range(8), 300
 # Every seed of the case that is Kyutai's in small; of the others one.
 PAIRS = [("base", seed) for seed in SEEDS] + [(case, 1) for case in MIMI if case != "base"]
 AUDIO = 1e-4  # of the original's RMS
-
-
-@pytest.fixture(autouse=True)
-def _one_thread_and_float32():
-    torch.set_num_threads(1)
-    with jax.default_matmul_precision("highest"):
-        yield
 
 
 @functools.cache
