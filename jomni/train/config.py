@@ -1,0 +1,56 @@
+"""What a training run is: one frozen dataclass, returned by `get_config()` of a file such as configs/nano_lm.py."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from jomni.errors import ConfigError
+from jomni.train.task import TaskConfig
+
+
+def harmless(default: Any) -> Any:
+    """A field that may differ when a run is resumed: it does not change what has been learnt so far."""
+    return dataclasses.field(default=default, metadata={"harmless": True})
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How many devices each mesh axis has; their product is the number of devices used."""
+
+    data: int = 0  # copies of the model that share the batch; 0: all devices that the other axes leave
+    fsdp: int = 1  # parts the parameters are cut into, gathered where they are used; shares the batch too
+    tensor: int = 1  # parts each layer is cut into: heads, feed-forward and vocabulary
+
+    def __post_init__(self) -> None:
+        if self.data < 0 or self.fsdp < 1 or self.tensor < 1:
+            raise ConfigError(f"mesh axes must be at least 1 (data: or 0), got {self.data}, {self.fsdp}, {self.tensor}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """One run. Its folder is `out/name`."""
+
+    name: str  # the run's name, and its folder's
+    task: TaskConfig  # what is trained on what
+    steps: int = harmless(1000)  # updates in all
+    seed: int = 0  # of the parameters, the order of the data and all noise
+    out: str = harmless("runs")  # folder of runs
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig, metadata={"harmless": True})  # devices
+    log_every: int = harmless(10)  # steps between two lines of metrics
+    checkpoint_every: int = harmless(500)  # steps between two checkpoints
+    keep: int = harmless(2)  # checkpoints kept
+    export_every: int = harmless(0)  # steps between two exports of the weights; 0: at the end only
+    max_skips: int = harmless(20)  # steps in a row without a finite gradient before the run gives up
+    prefetch: int = harmless(2)  # batches placed on the device ahead of their step
+    tensorboard: bool = harmless(True)  # write event files beside metrics.jsonl
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "log_every", "checkpoint_every", "keep", "max_skips", "prefetch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"'{name}' must be at least 1, got {getattr(self, name)}")
+        for name in ("seed", "export_every"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"'{name}' must not be negative, got {getattr(self, name)}")
+        if not self.name or "/" in self.name:
+            raise ConfigError(f"'name' must be a folder's name without '/', got {self.name!r}")

@@ -1,0 +1,180 @@
+"""The training loop, from top to bottom: mesh, task, data, state, resume, update, metrics, checkpoints, export."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jomni.errors import OutputError
+from jomni.train.checkpoint import Checkpointer
+from jomni.train.config import TrainConfig
+from jomni.train.metrics import MetricsWriter, Window
+from jomni.train.overrides import keep_config
+from jomni.train.progress import Progress
+from jomni.train.sharding import batch_sharding, make_mesh, shardings
+from jomni.train.task import Batch, parameter_count
+
+EXPORT = "export"
+"""Folder of a run that holds the weights, in Kyutai's layout."""
+_IN_FLIGHT = 2  # updates given to the device and not waited for: enough that it never idles
+
+
+class Stopped(Exception):
+    """A signal ended the run early; everything done is in the last checkpoint."""
+
+    def __init__(self, step: int, signum: int) -> None:
+        super().__init__(f"stopped at step {step}")
+        self.step, self.signum = step, signum
+
+
+def train(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -> Path:
+    """Trains, or resumes where the run's folder left off, up to `config.steps`.
+
+    The folder `out/name` then holds config.json, metrics.jsonl, tensorboard/, checkpoints/ and export/ (the weights).
+    On SIGTERM or SIGINT the step is finished, a checkpoint written and `Stopped` raised.
+
+    Args:
+      config: the run.
+      say: is told facts worth a line.
+
+    Returns:
+      The folder with the exported weights.
+
+    Raises:
+      ConfigError: options that contradict each other, the data, the devices, or the run that the folder holds.
+      OutputError: the folder cannot be written.
+      JomniError: too many steps in a row were not finite.
+      Stopped: by a signal.
+    """
+    # Mesh and task.
+    mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    task = config.task.build(config.steps)
+    folder = _run_folder(config)
+
+    # Data. The iterator is set back below where the run is resumed.
+    iterator = iter(task.dataset(config.seed))
+
+    # State: shapes first, so that each device makes its own part of it.
+    key = jax.device_put(jax.random.key(config.seed), NamedSharding(mesh, PartitionSpec()))
+    shapes = jax.eval_shape(task.init, key)
+    placed = shardings(shapes, task.logical_axes(shapes), mesh, say)
+    state = jax.jit(task.init, out_shardings=placed)(key)
+    checkpointer = Checkpointer(folder / "checkpoints", config.keep)
+    first = checkpointer.latest or 0
+    if not first or getattr(state, "frozen", None) is not None:
+        state = task.warm_start(state)
+    if first:
+        state, position = checkpointer.restore(state)
+        iterator.set_state(position)
+        say(f"resuming {folder} at step {first}")
+    say(f"{parameter_count(shapes):,} numbers in the state, on {mesh.size} x {mesh.devices.flat[0].device_kind}")
+
+    # The update. Its randomness is a function of (seed, step) and nothing else.
+    def step_function(state: Any, batch: Batch, key: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
+        return task.update(state, batch, jax.random.fold_in(key, state.step))
+
+    update = jax.jit(
+        step_function,
+        donate_argnums=0,
+        out_shardings=(placed, NamedSharding(mesh, PartitionSpec())),
+    )
+
+    # Train.
+    batches = _feed(iterator, mesh, config.prefetch)
+    window, in_flight = Window(), collections.deque[jax.Array]()
+    writer = MetricsWriter(folder, first, config.tensorboard)
+    progress = Progress(config.name, first, config.steps, task.unit, task.units_per_step)
+    due: int | None = None  # log line whose metrics are not fetched yet
+
+    def log(step: int) -> None:
+        values = window.fetch(step, config.max_skips)
+        values["steps_per_s"] = progress.log(step, values)
+        writer.write(step, values)
+
+    with contextlib.closing(writer), contextlib.closing(checkpointer), progress, _signals() as caught:
+        for step in range(first + 1, config.steps + 1):
+            batch, position = next(batches)
+            with jax.transfer_guard("disallow"):
+                state, metrics = update(state, batch, key)
+            in_flight.append(metrics["loss"])
+            if due:  # fetched only when the next step is under way, so that the device does not wait for the host
+                log(due)
+                due = None
+            window.add(metrics)
+            if len(in_flight) > _IN_FLIGHT:
+                in_flight.popleft().block_until_ready()
+            progress.step(step)
+            if step % config.log_every == 0 or step == config.steps:
+                due = step
+            if step % config.checkpoint_every == 0 or step == config.steps or caught:
+                if due:
+                    log(due)
+                    due = None
+                checkpointer.save(step, state, json.loads(position))
+            if config.export_every and step % config.export_every == 0:
+                task.export(state, folder / EXPORT)
+            if caught and step < config.steps:
+                checkpointer.wait()
+                raise Stopped(step, caught[0])
+        checkpointer.wait()
+        task.export(state, folder / EXPORT)
+    say(f"{folder / EXPORT}: the weights after {config.steps} steps")
+    return folder / EXPORT
+
+
+def _run_folder(config: TrainConfig) -> Path:
+    folder = Path(config.out).expanduser() / config.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        keep_config(config, folder)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror}). Choose another folder with --out."
+        ) from None
+    return folder
+
+
+def _feed(iterator: Any, mesh: Mesh, ahead: int) -> Iterator[tuple[Batch, str]]:
+    """Batches on the device, `ahead` of their use; with each the iterator's state after it, as JSON."""
+    queue = collections.deque[tuple[Batch, str]]()
+    while True:
+        while len(queue) < ahead:
+            batch = next(iterator)
+            rows = {len(x) for x in jax.tree.leaves(batch)}
+            assert len(rows) == 1, f"the arrays of a batch have {sorted(rows)} rows"
+            placed = jax.device_put(batch, batch_sharding(mesh, rows.pop()))
+            queue.append((placed, json.dumps(iterator.get_state())))
+        yield queue.popleft()
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT in a list; a second SIGINT interrupts at once."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        if caught and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(signum)
+        print("finishing the step and saving ...", file=sys.stderr, flush=True)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,93 @@
+"""Metrics of a run: a line of metrics.jsonl and TensorBoard events for every `log_every` steps."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jomni.errors import JomniError
+
+
+class MetricsWriter:
+    """Appends to metrics.jsonl and to event files; what lies after the step resumed from is dropped first."""
+
+    def __init__(self, folder: Path, step: int, tensorboard: bool = True) -> None:
+        self._path = folder / "metrics.jsonl"
+        _truncate(self._path, step)
+        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115  (closed by `close`)
+        self._board: Any = None
+        if tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """One line: {"step": step, ...}. Numbers that are not finite are written as null."""
+        line = {"step": step} | {k: v if math.isfinite(v) else None for k, v in values.items()}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _truncate(path: Path, step: int) -> None:
+    """Drops lines after `step`, and one that a kill has cut short."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            continue
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text("".join(kept), encoding="utf-8")
+    os.replace(scratch, path)
+
+
+class Window:
+    """Collects the metrics of some steps on the device, and fetches them when they are asked for."""
+
+    def __init__(self) -> None:
+        self._steps: list[dict[str, jax.Array]] = []
+        self._skips = 0  # in a row
+
+    def add(self, metrics: dict[str, jax.Array]) -> None:
+        self._steps.append(metrics)
+
+    def fetch(self, step: int, max_skips: int) -> dict[str, float]:
+        """Means over the steps added since the last time; steps that were skipped count in "skipped" alone.
+
+        Raises:
+          JomniError: `max_skips` steps in a row have been skipped.
+        """
+        steps = [{k: float(np.asarray(v)) for k, v in m.items()} for m in jax.device_get(self._steps)]
+        self._steps = []
+        for metrics in steps:
+            self._skips = self._skips + 1 if metrics.get("skipped") else 0
+            if self._skips >= max_skips:
+                raise JomniError(
+                    f"{self._skips} steps in a row up to step {step} had a loss or gradient that is not finite and "
+                    "changed nothing. Lower the learning rate or the clipping norm, or look at the data; then start "
+                    "again: the last checkpoint is from before."
+                )
+        good = [m for m in steps if not m.get("skipped")]
+        names = steps[0] if steps else {}
+        means = {k: float(np.mean([m[k] for m in good])) if good else math.nan for k in names}
+        if "skipped" in means:
+            means["skipped"] = sum(m["skipped"] for m in steps)
+        return means

@@ -1,0 +1,259 @@
+"""Configuration files, and overrides such as `--task.optimizer.lr 3e-4`, checked against the annotations."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import io
+import json
+import os
+import runpy
+import tokenize
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from jomni.errors import ConfigError
+from jomni.train.config import TrainConfig
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Runs a configuration file and returns what its `get_config()` does.
+
+    Raises:
+      ConfigError: there is no such file, it fails, or it has no `get_config` that returns a `TrainConfig`.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: there is no such configuration file. Those that come with jomni are in configs/.")
+    try:
+        found = runpy.run_path(str(path))
+        if not callable(found.get("get_config")):
+            raise ConfigError(f"{path}: has no function get_config(); it must return a TrainConfig.")
+        config = found["get_config"]()
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{path}: fails with {type(error).__name__}: {error}") from error
+    if not isinstance(config, TrainConfig):
+        raise ConfigError(f"{path}: get_config() returned a {type(config).__name__}; it must be a TrainConfig.")
+    return config
+
+
+def override(config: Any, arguments: Sequence[str]) -> Any:
+    """The configuration with fields replaced.
+
+    Args:
+      config: a dataclass of dataclasses.
+      arguments: "--a.b", "value" or "--a.b=value", as on a command line; "none" stands for None.
+
+    Raises:
+      ConfigError: a field that does not exist (with names near it), or a value that is not of its type.
+    """
+    tree: dict[str, Any] = {}
+    for name, text in _pairs(arguments):
+        at = tree
+        *groups, last = name.split(".")
+        for group in groups:
+            at = at.setdefault(group, {})
+            if not isinstance(at, dict):
+                raise ConfigError(f"--{name}: a value is given to '{group}' itself too. Give one or the other.")
+        at[last] = text
+    return _replace(config, tree, "", [name for name, *_ in fields(config)])
+
+
+def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, str, Any, str, bool]]:
+    """Every field: (dotted name, type, value, comment, whether it may change when a run is resumed)."""
+    comments = _comments(type(config))
+    for field in dataclasses.fields(config):
+        value, name = getattr(config, field.name), prefix + field.name
+        if _is_group(value):
+            yield from fields(value, name + ".")
+        else:
+            yield name, str(field.type), value, comments.get(field.name, ""), bool(field.metadata.get("harmless"))
+
+
+def to_dict(config: Any) -> Any:
+    """The configuration in JSON's types, the class of each group under "type"."""
+    if _is_group(config):
+        values = {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        return {"type": type(config).__name__} | values
+    if isinstance(config, tuple | list):
+        return [to_dict(value) for value in config]
+    return config if isinstance(config, bool | int | float | str | None) else str(config)
+
+
+def keep_config(config: TrainConfig, folder: Path) -> None:
+    """Writes config.json to the run's folder, or checks that the run there was one of this configuration.
+
+    Raises:
+      ConfigError: it differs in more than fields that do not change what has been learnt.
+    """
+    path = folder / "config.json"
+    new = to_dict(config)
+    if path.is_file():
+        try:
+            old = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ConfigError(f"{path}: is damaged ({error}). Remove the folder, or choose another --name.") from None
+        allowed = {".".join(name) for name in _harmless(config)}
+        before, after = _leaves(old), _leaves(new)
+        changed = [k for k in sorted(before.keys() | after.keys()) if before.get(k) != after.get(k)]
+        refused = [k for k in changed if not any(k == a or k.startswith(a + ".") for a in allowed)]
+        if refused:
+            lines = "".join(f"\n  {k}: {before.get(k)!r} there, {after.get(k)!r} now" for k in refused)
+            raise ConfigError(
+                f"{folder}: holds a run of another configuration:{lines}\n"
+                "Choose another --name, give the former values, or remove the folder."
+            )
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(json.dumps(new, indent=2) + "\n", encoding="utf-8")
+    os.replace(scratch, path)
+
+
+def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    rest = list(arguments)
+    while rest:
+        head = rest.pop(0)
+        if not head.startswith("--") or head == "--":
+            raise ConfigError(f"{head!r} is not an option. Give fields as --name value, such as --steps 500.")
+        name, equals, text = head[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise ConfigError(f"--{name}: its value is missing")
+            text = rest.pop(0)
+        yield name.replace("-", "_"), text
+
+
+def _replace(config: Any, tree: dict[str, Any], prefix: str, known: list[str]) -> Any:
+    hints = typing.get_type_hints(type(config))
+    values: dict[str, Any] = {}
+    for name, new in tree.items():
+        full = prefix + name
+        if name not in {f.name for f in dataclasses.fields(config)}:
+            near = difflib.get_close_matches(full, known, 3, 0.5) or [k for k in known if k.endswith("." + name)][:3]
+            meant = f" Did you mean --{' or --'.join(near)}?" if near else " --help after the file's name lists them."
+            raise ConfigError(f"--{full}: there is no such field.{meant}")
+        value, hint = getattr(config, name), hints[name]
+        group = value if _is_group(value) else _default_group(hint)
+        if isinstance(new, dict):
+            if group is None:
+                raise ConfigError(f"--{full}.{next(iter(new))}: '{full}' has no fields, it is {value!r}")
+            values[name] = _replace(group, new, full + ".", known)
+        elif group is not None and not (new.lower() == "none" and _allows_none(hint)):
+            inside = ", ".join(f"--{full}.{f.name}" for f in dataclasses.fields(group))
+            raise ConfigError(f"--{full}: is a group of fields. Set one of {inside}.")
+        else:
+            values[name] = _parse(new, hint, full)
+    try:
+        return dataclasses.replace(config, **values)
+    except ConfigError as error:
+        raise ConfigError(f"{', '.join('--' + prefix + name for name in tree)}: {error}") from None
+
+
+def _parse(text: str, hint: Any, name: str) -> Any:
+    for arm in _arms(hint):
+        try:
+            return _convert(text, arm)
+        except ValueError:
+            continue
+    shown = " or ".join(_type_name(arm) for arm in _arms(hint))
+    raise ConfigError(f"--{name}: {text!r} is not {shown}")
+
+
+def _convert(text: str, hint: Any) -> Any:
+    if hint is type(None):
+        if text.lower() != "none":
+            raise ValueError
+        return None
+    if hint is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError
+        return text.lower() == "true"
+    if hint in (int, float, str, Path):
+        return hint(text)
+    if typing.get_origin(hint) is tuple:
+        kinds = typing.get_args(hint)
+        parts = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
+        if len(kinds) == 2 and kinds[1] is Ellipsis:
+            kinds = (kinds[0],) * len(parts)
+        if len(parts) != len(kinds):
+            raise ValueError
+        return tuple(_convert(part, kind) for part, kind in zip(parts, kinds, strict=True))
+    if typing.get_origin(hint) is typing.Literal:
+        for choice in typing.get_args(hint):
+            if str(choice) == text:
+                return choice
+    raise ValueError
+
+
+def _arms(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, text last because everything is one."""
+    arms = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    return tuple(sorted(arms, key=lambda arm: arm is str))
+
+
+def _type_name(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "none"}
+    if typing.get_origin(hint) is tuple:
+        return "a list with commas between, as 1,2,3"
+    if typing.get_origin(hint) is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _is_group(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _allows_none(hint: Any) -> bool:
+    return type(None) in _arms(hint)
+
+
+def _default_group(hint: Any) -> Any:
+    """The group that an optional field would hold, with its defaults."""
+    for arm in _arms(hint):
+        if isinstance(arm, type) and dataclasses.is_dataclass(arm):
+            try:
+                return arm()
+            except TypeError:
+                return None
+    return None
+
+
+def _harmless(config: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for field in dataclasses.fields(config):
+        if field.metadata.get("harmless"):
+            yield (*prefix, field.name)
+        elif _is_group(getattr(config, field.name)):
+            yield from _harmless(getattr(config, field.name), (*prefix, field.name))
+
+
+def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict):
+        return {prefix.rstrip("."): tree}
+    return {name: leaf for key, value in tree.items() for name, leaf in _leaves(value, f"{prefix}{key}.").items()}
+
+
+def _comments(kind: type) -> dict[str, str]:
+    """The comment behind each field of a dataclass, from its source."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__):
+        if not dataclasses.is_dataclass(base):
+            continue
+        try:
+            source = inspect.getsource(base)
+        except (OSError, TypeError):
+            continue
+        line_of = {
+            token.start[0]: token.string.lstrip("# ").strip()
+            for token in tokenize.generate_tokens(io.StringIO(inspect.cleandoc(source)).readline)
+            if token.type == tokenize.COMMENT
+        }
+        for number, line in enumerate(inspect.cleandoc(source).splitlines(), 1):
+            name = line.strip().partition(":")[0]
+            if name.isidentifier() and name in base.__annotations__ and number in line_of:
+                found[name] = line_of[number]
+    return found
