@@ -19,7 +19,7 @@ from jomni.errors import JomniError
 OK, MISTAKE, INTERRUPTED, TERMINATED = 0, 2, 130, 143
 """Exit codes. An unexpected error (a bug) shows its traceback, as Python does."""
 
-_HOMES = {"encode": "codes", "decode": "codes", "talk": "talk", "info": "info", "convert": "info"}
+_HOMES = {"encode": "codes", "decode": "codes", "talk": "talk", "info": "info", "convert": "info", "train": "train"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -35,8 +35,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The options of one command, its name in `command`; exits after a help text and for arguments without sense."""
     top, commands = _parsers()
     if argv and argv[0] in commands:
-        # Options may stand between the recordings of `talk`: plain parse_args would refuse that.
-        options = commands[argv[0]].parse_intermixed_args(list(argv[1:]))
+        # Options may stand between the recordings of `talk`: plain parse_args would refuse that. What follows the
+        # configuration of `train` is the configuration's own.
+        parser = commands[argv[0]]
+        read = parser.parse_args if argv[0] == "train" else parser.parse_intermixed_args
+        options = read(list(argv[1:]))
         options.command = argv[0]
         return options
     return top.parse_args(list(argv))
@@ -65,7 +68,7 @@ Exit code: 0 for success; 2 for a mistake in the arguments or inputs, said on st
     top.add_argument("--version", action="version", version=f"jomni {importlib.metadata.version('jomni')}")
     group = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands", parser_class=Parser)
     commands: dict[str, Parser] = {}
-    for build in (_encode, _decode, _talk, _info, _convert):
+    for build in (_encode, _decode, _talk, _info, _convert, _train):
         name, summary = build.__name__[1:], (build.__doc__ or "").rstrip(".")
         commands[name] = group.add_parser(
             name, help=summary[0].lower() + summary[1:], formatter_class=_Formatter, allow_abbrev=False
@@ -189,6 +192,30 @@ Example:
                         "stays as it is (default: as it is)")  # fmt: skip
     parser.add_argument("--force", action="store_true",
                         help="replace DST if it holds a model already (default: refuse)")  # fmt: skip
+
+
+def _train(parser: Parser) -> None:
+    """Train a model, or go on training it."""
+    parser.description = """\
+Trains what a configuration file describes. The run's folder, OUT/NAME of the configuration, gets config.json,
+metrics.jsonl, tensorboard/, checkpoints/ and, at the end, export/: the weights in Kyutai's layout.
+The same command again resumes where the folder left off, also after a kill; SIGTERM or Ctrl-C finishes the step and
+saves first."""
+    parser.epilog = """\
+Every field of the configuration can be set, groups with dots; CONFIG.py --help lists them with their values.
+Exit code 130 or 143: stopped by a signal, with everything saved.
+
+Examples:
+  jomni train configs/tiny_lm.py --help
+  jomni train configs/tiny_lm.py --steps 500 --task.optimizer.lr 1e-3"""
+    parser.add_argument(
+        "config", metavar="CONFIG.py", type=Path, help="the configuration: a Python file with get_config()"
+    )
+    overrides = parser.add_argument(
+        "overrides", metavar="--FIELD VALUE", nargs=argparse.REMAINDER,
+        help="fields of the configuration to set (default: as the file has them)",
+    )  # fmt: skip
+    overrides.required = False  # which Python before 3.12 takes it for
 
 
 def _add_model(parser: Parser) -> None:
