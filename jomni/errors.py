@@ -19,3 +19,7 @@ class AudioError(JomniError):
 
 class OutputError(JomniError):
     """An output that cannot be written, or that exists and was not to be overwritten."""
+
+
+class DataError(JomniError):
+    """A data set, or a file of it, that is missing, damaged or not what its user needs."""

@@ -1,0 +1,274 @@
+"""Manifests of recordings, in the layout of moshi-finetune, read whole and checked file by file.
+
+A manifest is a file of JSON lines, {"path": "data/x.wav", "duration": 12.3}, whose paths are relative to it. Beside
+x.wav lies x.json with what is known about the recording, its times in seconds:
+
+    {"alignments": [["word", [start, end], "SPEAKER_MAIN"], ...]}      a conversation: left the agent, right the user
+    {"phones": [["aa", start, end], ...], "words": [...], ...}         an utterance
+
+Nothing is resampled, mixed or repaired: a file that is not what it should be is a problem, and all problems are found
+before the first is told.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+import json
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jomni.errors import DataError
+
+TOLERANCE = 0.1
+"""How far a duration or a time may be from what the recording says, seconds: one frame, and rounding."""
+
+SHOWN = 20
+"""Problems that an error lists; it counts the others."""
+
+
+class Kind(enum.Enum):
+    """What can be wrong with an item."""
+
+    BAD_LINE = "line of the manifest that is not as it should be"
+    MISSING_AUDIO = "missing recording"
+    UNREADABLE_AUDIO = "unreadable recording"
+    WRONG_CHANNELS = "wrong number of channels"
+    WRONG_RATE = "wrong sample rate"
+    WRONG_DURATION = "duration that disagrees"
+    MISSING_JSON = "missing json"
+    BROKEN_JSON = "broken json"
+    BAD_TIMES = "impossible times"
+
+
+class Problem(NamedTuple):
+    """One thing wrong with one file."""
+
+    where: str  # the file, or the manifest and its line
+    kind: Kind
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Needs:
+    """What the user of a manifest needs of every item."""
+
+    sample_rate: int | None = None  # Hz; None: any
+    channels: int | None = None  # None: any
+    sidecar: tuple[str, ...] = ()  # lists that the json must hold: "alignments", "phones", "words"
+    whole: bool = False  # read every sample (cut short? NaN?), not the headers alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One sound item of a manifest."""
+
+    name: str  # its path as the manifest gives it
+    path: Path
+    sample_rate: int  # Hz
+    channels: int
+    num_samples: int  # per channel
+    exact_int16: bool  # whether the file's samples fit 16 bits without rounding
+
+    @property
+    def seconds(self) -> float:
+        """Duration, seconds."""
+        return self.num_samples / self.sample_rate
+
+    @property
+    def sidecar(self) -> Path:
+        """The json beside it."""
+        return self.path.with_suffix(".json")
+
+    def read_sidecar(self) -> dict[str, Any]:
+        """The content of the json beside it; empty where there is none."""
+        return json.loads(self.sidecar.read_text("utf-8")) if self.sidecar.exists() else {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What `check_manifest` found."""
+
+    manifest: Path
+    items: tuple[Item, ...]  # those without a problem, in order
+    problems: tuple[Problem, ...]
+    bad: int  # items with a problem
+
+    def counts(self) -> dict[Kind, int]:
+        """Problems of each kind."""
+        return dict(collections.Counter(problem.kind for problem in self.problems))
+
+    def summary(self) -> str:
+        """One line: how many items, and what is wrong with how many."""
+        kinds = ", ".join(f"{count} x {kind.value}" for kind, count in self.counts().items())
+        return f"{self.bad} of {self.bad + len(self.items)} items cannot be used" + (f": {kinds}" if kinds else "")
+
+    def listing(self, shown: int = SHOWN) -> str:
+        """The problems file by file, a line each, at most `shown`, and how many more there are."""
+        lines = [f"  {p.where}: {p.kind.value}: {p.detail}" for p in self.problems[:shown]]
+        more = len(self.problems) - shown
+        return "\n".join([*lines, f"  ... and {more} more"] if more > 0 else lines)
+
+
+def read_manifest(path: str | os.PathLike[str], needs: Needs = Needs(), *, skip_bad: bool = False) -> Report:  # noqa: B008
+    """Reads and checks a manifest, and refuses it if any item has a problem.
+
+    Args:
+      path: the manifest.
+      needs: what every item must be.
+      skip_bad: leave items with problems out (the report counts them) instead of refusing.
+
+    Raises:
+      DataError: there are problems (all are in its message, up to `SHOWN`), or no item is left.
+    """
+    report = check_manifest(path, needs)
+    if report.problems and not skip_bad:
+        raise DataError(
+            f"{path}: {report.summary()}.\n{report.listing()}\nCorrect these files, or have them skipped and counted."
+        )
+    if not report.items:
+        raise DataError(
+            f"{path}: no item of the manifest can be used" + (f":\n{report.listing()}" if report.problems else ".")
+        )
+    return report
+
+
+def check_manifest(path: str | os.PathLike[str], needs: Needs = Needs()) -> Report:  # noqa: B008
+    """Finds everything that is wrong with the items of a manifest.
+
+    Raises:
+      DataError: the manifest itself cannot be read.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: the manifest cannot be read ({error}). Give a file of lines "
+            '{"path": "data/x.wav", "duration": 12.3}.'
+        ) from error
+    items, problems, bad = [], [], 0
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        item, found = _check_line(path, number, line, needs)
+        problems += found
+        bad += bool(found)
+        if item is not None and not found:
+            items.append(item)
+    return Report(path, tuple(items), tuple(problems), bad)
+
+
+def _check_line(manifest: Path, number: int, line: str, needs: Needs) -> tuple[Item | None, list[Problem]]:
+    where = f"{manifest}:{number}"
+    try:
+        entry = json.loads(line)
+        name, duration = entry["path"], entry["duration"]
+        if not isinstance(name, str) or not name or not _is_number(duration) or not duration > 0:
+            raise ValueError(f"path {name!r}, duration {duration!r}")
+    except (ValueError, KeyError, TypeError) as error:
+        detail = f"{type(error).__name__}: {error}" if isinstance(error, KeyError) else str(error)
+        return None, [Problem(where, Kind.BAD_LINE, f'{detail}; wanted {{"path": a name, "duration": seconds}}')]
+    item, problems = _check_audio(name, manifest.parent / name, needs)
+    if item is not None and abs(item.seconds - duration) > TOLERANCE:
+        detail = f"the manifest says {duration:g} s, the recording has {item.seconds:.3f} s"
+        problems.append(Problem(name, Kind.WRONG_DURATION, detail))
+    problems += _check_sidecar(name, (manifest.parent / name).with_suffix(".json"), item, needs.sidecar)
+    return item, problems
+
+
+def _check_audio(name: str, path: Path, needs: Needs) -> tuple[Item | None, list[Problem]]:
+    import soundfile
+
+    from jomni import audio
+    from jomni.errors import AudioError
+
+    if not path.is_file():
+        return None, [Problem(name, Kind.MISSING_AUDIO, f"there is no file {path}")]
+    try:
+        info = soundfile.info(os.fspath(path))
+        frames = audio.inspect(path).num_samples if needs.whole else info.frames
+    except (soundfile.LibsndfileError, OSError, AudioError) as error:
+        return None, [Problem(name, Kind.UNREADABLE_AUDIO, str(error).removeprefix(f"{path}: "))]
+    if frames == 0:
+        return None, [Problem(name, Kind.UNREADABLE_AUDIO, "it holds no samples")]
+    exact = info.subtype in ("PCM_16", "PCM_S8", "PCM_U8")
+    item = Item(name, path, info.samplerate, info.channels, frames, exact)
+    problems = []
+    if needs.channels is not None and info.channels != needs.channels:
+        channels = {1: "1 channel (mono)", 2: "2 channels (stereo)"}
+        wanted, held = (channels.get(n, f"{n} channels") for n in (needs.channels, info.channels))
+        problems.append(Problem(name, Kind.WRONG_CHANNELS, f"it has {held}, needed: {wanted}"))
+    if needs.sample_rate is not None and info.samplerate != needs.sample_rate:
+        detail = f"it is at {info.samplerate} Hz, needed: {needs.sample_rate} Hz"
+        problems.append(Problem(name, Kind.WRONG_RATE, detail))
+    return item, problems
+
+
+def _check_sidecar(name: str, path: Path, item: Item | None, keys: Sequence[str]) -> list[Problem]:
+    if not keys:
+        return []
+    if not path.is_file():
+        return [Problem(name, Kind.MISSING_JSON, f"there is no file {path}")]
+    shown = os.path.splitext(name)[0] + ".json"
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        lists = {key: times(content, key) for key in keys}
+    except (ValueError, OSError) as error:
+        return [Problem(shown, Kind.BROKEN_JSON, str(error))]
+    problems = []
+    for key, entries in lists.items():
+        faults = list(_faults(entries, item.seconds if item is not None else math.inf))
+        if faults:
+            more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+            problems.append(Problem(shown, Kind.BAD_TIMES, f"{key}: {faults[0]}{more}"))
+    return problems
+
+
+def times(content: Any, key: str) -> list[tuple[str, float, float]]:
+    """The timed entries of a json's list, [text, [start, end], ...] or [text, start, end]: (text, start, end) each.
+
+    Raises:
+      ValueError: the content is no object, has no such list, or an entry has another form.
+    """
+    if not isinstance(content, dict):
+        raise ValueError("it holds no object {...}")
+    if not isinstance(content.get(key), list):
+        raise ValueError(f"it has no list {key!r}")
+    found = []
+    for index, entry in enumerate(content[key]):
+        match entry:
+            case [str(text), [start, end], str()] if key == "alignments" and _is_number(start) and _is_number(end):
+                found.append((text, float(start), float(end)))
+            case [str(text), start, end, *_] if key != "alignments" and _is_number(start) and _is_number(end):
+                found.append((text, float(start), float(end)))
+            case _:
+                form = '["word", [start, end], "speaker"]' if key == "alignments" else '["name", start, end]'
+                raise ValueError(f"entry {index} of {key!r} is {json.dumps(entry)[:60]}, wanted {form}")
+    return found
+
+
+def _faults(entries: Iterable[tuple[str, float, float]], seconds: float) -> Iterable[str]:
+    last = -math.inf
+    for index, (text, start, end) in enumerate(entries):
+        at = f"{text!r} (number {index}), {start:g} to {end:g} s"
+        if not (math.isfinite(start) and math.isfinite(end)):
+            yield f"{at}: not finite"
+            continue
+        if start < 0:
+            yield f"{at}: begins before the recording"
+        if end < start:
+            yield f"{at}: ends before it begins"
+        if start < last:
+            yield f"{at}: begins before the one before it, at {last:g} s"
+        if end > seconds + TOLERANCE:
+            yield f"{at}: ends after the recording, which has {seconds:.3f} s"
+        last = start
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
