@@ -1,0 +1,207 @@
+"""An independent recogniser: pocketsphinx with its own English model, and a language model made from given sentences.
+
+It has never seen the codec or the language model, so what it hears is evidence. With its general language model it
+mishears a fifth of the words of a synthesiser; with one made from the sentences that can occur, one in thirty.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+import importlib.util
+import multiprocessing
+import os
+import re
+import tempfile
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jomni.errors import JomniError
+from jomni.eval.ngram import arpa
+
+SAMPLE_RATE = 16_000
+"""Hz, of the recogniser's acoustic model."""
+
+_MARGIN = 0.25  # seconds of silence put around each recording: a word at the very edge is lost otherwise
+_EXTRA = {"jomni": ("JH OW M N IY", "JH AA M N IY"), "cheep": ("CH IY P",), "oink": ("OY NG K",)}
+"""Words of the bundled model that the dictionary lacks."""
+
+
+def missing(*names: str) -> list[str]:
+    """Those of the given modules that are not installed."""
+    return [name for name in names if importlib.util.find_spec(name) is None]
+
+
+def require(*names: str) -> None:
+    """Raises `JomniError` unless all the modules are installed."""
+    absent = missing(*names)
+    if absent:
+        raise JomniError(f"evaluation needs {', '.join(absent)}. Install them: pip install 'jomni[eval]'")
+
+
+def normalise(text: str) -> str:
+    """Words in lower case with single blanks; of punctuation only apostrophes within words stay."""
+    text = unicodedata.normalize("NFKC", text).lower().replace("’", "'")
+    return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)*", text))
+
+
+@dataclasses.dataclass(frozen=True)
+class WordErrors:
+    """What was misheard of one text."""
+
+    errors: int  # substitutions, deletions and insertions
+    words: int  # of the text
+
+    @property
+    def rate(self) -> float:
+        """Word error rate; above 1 where much was inserted."""
+        return self.errors / self.words if self.words else float(self.errors > 0)
+
+
+def word_errors(text: str, heard: str) -> WordErrors:
+    """Compares what was heard with the text, both normalised (jiwer's alignment)."""
+    import jiwer
+
+    text, heard = normalise(text), normalise(heard)
+    if not text:
+        return WordErrors(len(heard.split()), 0)
+    found = jiwer.process_words(text, heard)
+    return WordErrors(found.substitutions + found.deletions + found.insertions, len(text.split()))
+
+
+class Recogniser:
+    """Hears English sentences that resemble the given ones.
+
+    Args:
+      sentences: what the language model is made from; their words are the words it can hear. Order and repetitions do
+        not matter.
+      order: of the n-grams.
+      pronunciations: for words that the dictionary lacks, in the CMU dictionary's phones ("OY NG K").
+      processes: that work side by side; None: one for each core.
+
+    Raises:
+      JomniError: pocketsphinx is missing, or words without a pronunciation are among the sentences (all are named).
+    """
+
+    def __init__(
+        self,
+        sentences: Iterable[str],
+        order: int = 2,
+        pronunciations: Mapping[str, str] | None = None,
+        processes: int | None = None,
+    ) -> None:
+        require("pocketsphinx", "jiwer")
+        rows = sorted({normalise(sentence) for sentence in sentences} - {""})
+        if not rows:
+            raise JomniError("the recogniser needs sentences for its language model, and got none")
+        words = sorted({word for row in rows for word in row.split()})
+        self._dictionary = _dictionary(words, pronunciations or {})
+        self._model = arpa((row.split() for row in rows), order)
+        self._processes = processes or os.cpu_count() or 1
+
+    def hear(
+        self, waves: Sequence[np.ndarray], sample_rate: int, done: Callable[[int], Any] | None = None
+    ) -> list[str]:
+        """What is said in each recording; empty where nothing was understood.
+
+        Each recording is heard by itself: neither their order nor the number of processes changes a word.
+
+        Args:
+          waves: float [T] each, full scale 1.
+          sample_rate: of the recordings, Hz.
+          done: called with the number heard so far, for progress.
+        """
+        pcm = (_samples(wave, sample_rate) for wave in waves)
+        count = min(self._processes, len(waves))
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "lm.arpa").write_text(self._model, encoding="utf-8")
+            (Path(folder) / "words.dict").write_text(self._dictionary, encoding="utf-8")
+            if count <= 1:
+                decoder = _decoder(folder)
+                return list(_counted((_hear(decoder, piece) for piece in pcm), done))
+            # Not forked: JAX's threads do not survive that.
+            context = multiprocessing.get_context("spawn")
+            with concurrent.futures.ProcessPoolExecutor(count, context) as pool:
+                return list(_counted(pool.map(functools.partial(_hear_in, folder), pcm, chunksize=8), done))
+
+
+def _counted(heard: Iterable[str], done: Callable[[int], Any] | None) -> Iterable[str]:
+    for number, text in enumerate(heard, 1):
+        if done is not None:
+            done(number)
+        yield text
+
+
+def _dictionary(words: Sequence[str], given: Mapping[str, str]) -> str:
+    """The lines of pocketsphinx's dictionary for the words."""
+    known = _pronunciations()
+    lines, unknown = [], []
+    for word in words:
+        said = [given[word]] if word in given else known.get(word) or list(_EXTRA.get(word, ()))
+        if not said:
+            unknown.append(word)
+        lines += [f"{word if n == 0 else f'{word}({n + 1})'} {phones}" for n, phones in enumerate(said)]
+    if unknown:
+        shown = ", ".join(map(repr, unknown[:10])) + (f" and {len(unknown) - 10} more" if len(unknown) > 10 else "")
+        raise JomniError(
+            f"the recogniser's dictionary has no pronunciation of {shown}. Write numbers as words, or give "
+            "pronunciations in the CMU dictionary's phones."
+        )
+    return "\n".join([*lines, ""])
+
+
+@functools.cache
+def _pronunciations() -> dict[str, list[str]]:
+    """The dictionary that comes with pocketsphinx (CMU's): word -> pronunciations."""
+    found: dict[str, list[str]] = {}
+    with (_model_folder() / "cmudict-en-us.dict").open(encoding="utf-8") as file:
+        for line in file:
+            word, _, phones = line.strip().partition(" ")
+            if phones:
+                found.setdefault(re.sub(r"\(\d+\)$", "", word), []).append(phones)
+    return found
+
+
+def _model_folder() -> Path:
+    import pocketsphinx
+
+    return Path(pocketsphinx.get_model_path()) / "en-us"
+
+
+def _decoder(folder: str) -> Any:
+    import pocketsphinx
+
+    return pocketsphinx.Decoder(
+        hmm=str(_model_folder() / "en-us"), dict=f"{folder}/words.dict", lm=f"{folder}/lm.arpa", loglevel="FATAL"
+    )
+
+
+_cached_decoder = functools.lru_cache(maxsize=1)(_decoder)
+
+
+def _hear_in(folder: str, pcm: bytes) -> str:
+    return _hear(_cached_decoder(folder), pcm)
+
+
+def _hear(decoder: Any, pcm: bytes) -> str:
+    decoder.reinit_feat()  # else the noise and the mean of the recordings before would linger
+    decoder.start_utt()
+    decoder.process_raw(pcm, full_utt=True)
+    decoder.end_utt()
+    found = decoder.hyp()
+    return found.hypstr if found else ""
+
+
+def _samples(wave: np.ndarray, sample_rate: int) -> bytes:
+    import soxr
+
+    wave = np.asarray(wave, np.float32)
+    if sample_rate != SAMPLE_RATE and len(wave):
+        wave = soxr.resample(wave, sample_rate, SAMPLE_RATE, quality="HQ")
+    wave = np.pad(wave, round(_MARGIN * SAMPLE_RATE))
+    return np.clip(np.rint(wave * 32767), -32768, 32767).astype("<i2").tobytes()

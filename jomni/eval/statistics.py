@@ -1,0 +1,109 @@
+"""Shares, means and rates with their 95 % intervals."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Z95 = 1.959963984540054
+"""The normal distribution's quantile of a two-sided 95 % interval."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval. `value` and the bounds are NaN where there was nothing to measure."""
+
+    value: float
+    low: float
+    high: float
+    count: int  # what it was measured on: turns, replies, frames
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: None where there is no number."""
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
+
+
+NOTHING = Estimate(math.nan, math.nan, math.nan, 0)
+
+
+def share(hits: int, count: int) -> Estimate:
+    """A share with Wilson's score interval (Wilson 1927), which keeps its promise near 0 and 1 and for small counts.
+
+    Raises:
+      ValueError: `hits` is not in 0 ... `count`.
+    """
+    if not 0 <= hits <= count:
+        raise ValueError(f"{hits} hits of {count}")
+    if count == 0:
+        return NOTHING
+    p, z2 = hits / count, Z95 * Z95
+    middle = (p + z2 / (2 * count)) / (1 + z2 / count)
+    half = Z95 / (1 + z2 / count) * math.sqrt(p * (1 - p) / count + z2 / (4 * count * count))
+    # At the ends the bound is exact; rounding must not move it past the share itself.
+    return Estimate(p, 0.0 if hits == 0 else middle - half, 1.0 if hits == count else middle + half, count)
+
+
+def bootstrap(
+    rows: Sequence[Any] | np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], draws: int = 1000, seed: int = 0
+) -> Estimate:
+    """A statistic with its percentile bootstrap interval.
+
+    Args:
+      rows: one row (a number, or several) for each thing measured; [N] or [N, D].
+      statistic: [draws, N] or [draws, N, D] -> [draws]; the axis 1 is what is averaged over.
+      draws: resamples.
+      seed: of the resampling, so that a report can be made again.
+    """
+    data = np.asarray(rows, np.float64)
+    if not len(data):
+        return NOTHING
+    rng = np.random.default_rng(seed)
+    # Piece by piece: 1000 resamples of 10,000 rows at once would take hundreds of megabytes.
+    size = max(1, 2_000_000 // data.size)
+    found = [
+        statistic(data[rng.integers(len(data), size=(min(size, draws - first), len(data)))])
+        for first in range(0, draws, size)
+    ]
+    low, high = np.quantile(np.concatenate(found), (0.025, 0.975))
+    return Estimate(float(statistic(data[None])[0]), float(low), float(high), len(data))
+
+
+def mean(values: Sequence[float] | np.ndarray) -> Estimate:
+    """The mean with a bootstrap interval."""
+    return bootstrap(values, lambda x: x.mean(axis=1))
+
+
+def median(values: Sequence[float] | np.ndarray) -> Estimate:
+    """The median with a bootstrap interval."""
+    return bootstrap(values, lambda x: np.median(x, axis=1))
+
+
+def ratio(errors: Sequence[float], sizes: Sequence[float]) -> Estimate:
+    """All errors over all sizes, as word error rates are pooled; the bootstrap draws whole utterances."""
+    rows = np.stack([np.asarray(errors, np.float64), np.asarray(sizes, np.float64)], axis=-1).reshape(-1, 2)
+    if not rows[:, 1].sum():
+        return NOTHING
+    return bootstrap(rows, _pooled)
+
+
+def ratio_difference(errors: Sequence[float], sizes: Sequence[float], others: Sequence[float]) -> Estimate:
+    """How much larger one pooled rate is than another on the same utterances: a paired bootstrap.
+
+    Args:
+      errors: of the first, one for each utterance.
+      sizes: words of each utterance, the same for both.
+      others: errors of the second.
+    """
+    return ratio([a - b for a, b in zip(errors, others, strict=True)], sizes)
+
+
+def _pooled(rows: np.ndarray) -> np.ndarray:
+    sums = rows.sum(axis=1)
+    return sums[:, 0] / np.maximum(sums[:, 1], 1)
