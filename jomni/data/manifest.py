@@ -114,7 +114,7 @@ class Report:
         return "\n".join([*lines, f"  ... and {more} more"] if more > 0 else lines)
 
 
-def read_manifest(path: str | os.PathLike[str], needs: Needs = Needs(), *, skip_bad: bool = False) -> Report:  # noqa: B008
+def read_manifest(path: str | os.PathLike[str], needs: Needs = Needs(), *, skip_bad: bool = False) -> Report:
     """Reads and checks a manifest, and refuses it if any item has a problem.
 
     Args:
@@ -137,7 +137,7 @@ def read_manifest(path: str | os.PathLike[str], needs: Needs = Needs(), *, skip_
     return report
 
 
-def check_manifest(path: str | os.PathLike[str], needs: Needs = Needs()) -> Report:  # noqa: B008
+def check_manifest(path: str | os.PathLike[str], needs: Needs = Needs()) -> Report:
     """Finds everything that is wrong with the items of a manifest.
 
     Raises:
