@@ -1,0 +1,229 @@
+"""Test sets of conversations: what a folder must hold, read and checked in one place.
+
+    TESTS/MANIFEST.jsonl    a line {"path": "data/x.wav"} for each item
+    TESTS/data/x.wav        stereo: left the reference agent, right the user
+    TESTS/data/x.json       {"cell": ..., "turns": [...]}, and what else a corpus has ("alignments")
+
+A turn is what the user says and the agent should:
+
+    {"kind": "sum", "question": "what is three plus four", "answer": "three plus four is seven",
+     "user_start": 1.2, "user_end": 2.9,            # the question in the right channel, seconds
+     "agent_start": 3.3, "agent_end": 5.0,          # the reference answer in the left channel, or null
+     "cell": "unseen_contents",                     # where it differs from the item's; "split" is the same
+     "voice": "flite:rms",
+     "events": [...]}
+
+with events inside the turn
+
+    {"event": "pause", "start": 1.9, "end": 2.7}             the user pauses within a question that is not complete yet
+    {"event": "interruption", "start": 4.1, "end": 4.9}      the user talks into the answer: the agent should stop
+    {"event": "backchannel", "start": 4.1, "end": 4.4}       the user says "uh huh" into it: the agent should go on
+
+An interruption is often the next turn's question: then that turn has the same start. Times are those of a recording in
+which the agent was the reference; with a model, `jomni.eval.player` plays each piece of the user when it is due.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from jomni.errors import AudioError, JomniError
+from jomni.eval.recogniser import normalise
+
+CELLS = {
+    "seen": "seen contents, seen voices",
+    "unseen_contents": "unseen contents, seen voices",
+    "unseen_voices": "seen contents, unseen voices",
+    "unseen_both": "unseen contents, unseen voices",
+}
+"""Cells of the held-out division, and their names for people. Items of other cells count in the behaviour alone."""
+
+EVENTS = ("pause", "interruption", "backchannel")
+
+
+class ItemError(JomniError):
+    """A test set, or an item of it, that cannot be used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """Something the user does within a turn."""
+
+    event: str  # one of EVENTS
+    start: float  # seconds in the recording
+    end: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """A question and its answer. Times are seconds in the recording."""
+
+    kind: str
+    question: str
+    answers: tuple[str, ...]  # accepted texts, the reference's own first
+    cell: str
+    start: float  # of the user's speech
+    end: float
+    agent: tuple[float, float] | None  # of the reference answer
+    voice: str = ""
+    events: tuple[Event, ...] = ()
+
+    def accepts(self, text: str) -> bool:
+        """Whether a text is the answer: the same words, letter case and punctuation aside."""
+        return normalise(text) in map(normalise, self.answers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A recording and its turns, in order."""
+
+    name: str
+    path: Path
+    turns: tuple[Turn, ...]
+    sample_rate: int  # Hz, of the file
+    seconds: float
+
+    def read(self, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+        """The reference agent and the user, float32 [T] each, at `sample_rate` Hz.
+
+        Raises:
+          AudioError: the file cannot be read.
+        """
+        try:
+            both, rate = soundfile.read(self.path, dtype="float32", always_2d=True)
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise AudioError(f"{self.path}: cannot be read ({error}). Make the test set again.") from error
+        if rate != sample_rate:
+            import soxr
+
+            both = soxr.resample(both, rate, sample_rate, quality="HQ")
+        return np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1])
+
+
+def load_items(folder: str | Path) -> list[Item]:
+    """Reads and checks a test set; its audio only as far as headers go.
+
+    Raises:
+      ItemError: there is no such folder or no manifest in it, or items are not as described above; all faulty ones are
+        named in one message.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ItemError(f"{folder}: there is no such folder. Give the folder of a test set, with its MANIFEST.jsonl.")
+    manifest = folder / "MANIFEST.jsonl"
+    if not manifest.is_file():
+        raise ItemError(f"{folder}: holds no MANIFEST.jsonl. Give the folder of a test set.")
+    items, problems = [], []
+    for number, line in enumerate(manifest.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            path = _text(_json(line), "path")
+            items.append(load_item(folder / path, path))
+        except (ItemError, AudioError, ValueError) as error:
+            problems.append(f"line {number}: {error}")
+    if problems:
+        more = f"\n... and {len(problems) - 10} more" if len(problems) > 10 else ""
+        raise ItemError(f"{manifest}: {len(problems)} items cannot be used\n" + "\n".join(problems[:10]) + more)
+    if not items:
+        raise ItemError(f"{manifest}: lists no items. Make the test set again.")
+    return items
+
+
+def load_item(path: Path, name: str) -> Item:
+    """Reads one item.
+
+    Raises:
+      ItemError: it is not as described above.
+      AudioError: its audio is no stereo file.
+    """
+    beside = path.with_suffix(".json")
+    if not path.is_file() or not beside.is_file():
+        raise ItemError(f"{path if not path.is_file() else beside}: there is no such file")
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"{path}: not an audio file ({error})") from error
+    if info.channels != 2:
+        raise AudioError(f"{path}: must be stereo (agent left, user right), but has {info.channels} channels")
+    seconds = info.frames / info.samplerate
+    held = _json(beside.read_text(encoding="utf-8"))
+    try:
+        rows = held.get("turns")
+        if not isinstance(rows, list) or not rows:
+            raise ItemError("has no 'turns'")
+        turns = tuple(_turn(row, held, seconds) for row in rows)
+        for before, after in zip(turns, turns[1:], strict=False):
+            if after.start < before.end:
+                raise ItemError(f"its turns overlap: {after.question!r} begins before {before.question!r} has ended")
+    except ItemError as error:
+        raise ItemError(f"{beside}: {error}") from None
+    return Item(name, path, turns, info.samplerate, seconds)
+
+
+def _turn(row: Any, item: Mapping[str, Any], seconds: float) -> Turn:
+    if not isinstance(row, dict):
+        raise ItemError(f"a turn must be an object, but one is {row!r}")
+    question = _text(row, "question")
+    answers = row.get("answers") or [row.get("answer")]
+    if not isinstance(answers, list) or not all(isinstance(a, str) and normalise(a) for a in answers):
+        raise ItemError(f"the turn {question!r} has no 'answer'")
+    start, end = _times(row, question, "user_start", "user_end", seconds)
+    agent = None
+    if row.get("agent_start") is not None:
+        agent = _times(row, question, "agent_start", "agent_end", seconds)
+    cell = row.get("cell") or row.get("split") or item.get("cell") or item.get("split") or ""
+    events = tuple(_event(event, question, seconds) for event in row.get("events") or ())
+    return Turn(
+        str(row.get("kind") or "unknown"), question, tuple(answers), str(cell), start, end, agent,
+        str(row.get("voice") or item.get("voice") or ""), events,
+    )  # fmt: skip
+
+
+def _event(row: Any, question: str, seconds: float) -> Event:
+    name = row.get("event") if isinstance(row, dict) else None
+    if name not in EVENTS:
+        raise ItemError(f"the turn {question!r} has an event {row!r}; known are {', '.join(EVENTS)}")
+    return Event(name, *_times(row, question, "start", "end", seconds))
+
+
+def _times(row: Mapping[str, Any], question: str, first: str, last: str, seconds: float) -> tuple[float, float]:
+    start, end = row.get(first), row.get(last)
+    if not all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in (start, end)):
+        raise ItemError(f"the turn {question!r} needs numbers {first!r} and {last!r}")
+    assert start is not None and end is not None
+    if not 0 <= start < end <= seconds + 0.01:
+        raise ItemError(
+            f"the turn {question!r}: {first} {start:g} and {last} {end:g} do not lie in the recording of {seconds:.2f} s"
+        )
+    return float(start), float(end)
+
+
+def _text(row: Any, name: str) -> str:
+    value = row.get(name) if isinstance(row, dict) else None
+    if not isinstance(value, str) or not value.strip():
+        raise ItemError(f"{name!r} is missing or no text in {json.dumps(row)[:80]}")
+    return value
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ItemError(f"no JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ItemError(f"must hold an object, but holds {value!r:.60}")
+    return value
+
+
+def texts(items: Sequence[Item]) -> list[str]:
+    """Every question and answer of a test set, for the recogniser's language model."""
+    return [text for item in items for turn in item.turns for text in (turn.question, *turn.answers)]
+

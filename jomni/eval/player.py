@@ -1,0 +1,203 @@
+"""The user's side of a conversation, in a closed loop: each piece of a recording is played when it is due.
+
+A recorded user would talk on whatever the agent does. Here a question waits until the agent has answered the one before,
+and an interruption comes while the agent really speaks. Until a piece is due, the recording's own background from
+before it is repeated, so that a noisy room stays noisy; when it is due early, the rest of that background is skipped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from jomni.eval.duplex import STOP_GAP, SoundRule, loud
+from jomni.eval.items import Item
+
+LEAD = 0.1  # seconds of background that always precede a piece
+SPEAKING = 0.2  # seconds: an agent that sounded so recently is speaking
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+    """How long the user waits, seconds."""
+
+    answer: float = 4.0  # for an answer to begin, before talking on
+    limit: float = 15.0  # for an answer to end, before talking on all the same
+    quiet: float = STOP_GAP + 0.1  # of silence, at least, by which the user knows that an answer has ended
+    tail: float = 1.0  # of silence after the last answer that end the recording
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """Something the user says, in samples of the recording."""
+
+    start: int
+    end: int
+    turn: int  # whose question this is, or whose answer it talks into
+    role: str  # "question", "interruption", "backchannel"
+    opening: bool = False  # the question is an interruption too (of the turn before)
+    wait: float = 0.0  # seconds: of the agent's silence before a question, of its speech before the others
+
+
+def pieces_of(item: Item, sample_rate: int) -> list[Piece]:
+    """What the user says in an item, in order of time."""
+    found = []
+    events = [
+        (event, number) for number, turn in enumerate(item.turns) for event in turn.events if event.event != "pause"
+    ]
+    for number, turn in enumerate(item.turns):
+        before = item.turns[number - 1] if number else None
+        cut = next((e for e, n in events if e.event == "interruption" and abs(e.start - turn.start) < 0.05), None)
+        if cut is not None and before is not None:
+            wait = cut.start - (before.agent[0] if before.agent else before.end)
+        elif before is None:
+            wait = 0.0
+        else:
+            wait = turn.start - (before.agent[1] if before.agent else before.end)
+        found.append((turn.start, turn.end, number, "question", cut is not None and number > 0, max(wait, 0.0)))
+    for event, number in events:
+        turn = item.turns[number]
+        if event.event == "interruption" and any(abs(event.start - t.start) < 0.05 for t in item.turns):
+            continue
+        wait = max(event.start - (turn.agent[0] if turn.agent else turn.end), 0.0)
+        found.append((event.start, event.end, number, event.event, False, wait))
+    return [
+        Piece(round(start * sample_rate), round(end * sample_rate), *rest) for start, end, *rest in sorted(found)
+    ]
+
+
+class Ear:
+    """What the user hears of the agent: when it began to sound since the user last spoke, and when it last did."""
+
+    def __init__(self, sample_rate: int, rule: SoundRule) -> None:
+        self._rate, self._rule = sample_rate, rule
+        self.now = 0.0  # seconds heard so far
+        self.first: float | None = None  # first sound since `forget`
+        self.last: float | None = None  # end of the latest sound since then
+
+    def forget(self) -> None:
+        """The user has just spoken: what counts from here on is the answer to that."""
+        self.first = self.last = None
+
+    def hear(self, pcm: np.ndarray) -> None:
+        """Takes the agent's next samples [T]."""
+        flags = np.flatnonzero(loud(pcm, self._rate, self._rule))
+        if len(flags) * self._rule.window >= self._rule.shortest:
+            if self.first is None:
+                self.first = self.now + float(flags[0]) * self._rule.window
+            self.last = self.now + float(flags[-1] + 1) * self._rule.window
+        self.now += len(pcm) / self._rate
+
+    @property
+    def quiet(self) -> float:
+        """Seconds since the latest sound; infinite where there was none."""
+        return np.inf if self.last is None else self.now - self.last
+
+
+class Player:
+    """Plays one recording to an agent.
+
+    Args:
+      wave: the user, float32 [T].
+      pieces: from `pieces_of`.
+      sample_rate: Hz.
+      ear: what is heard of the agent; the caller feeds it.
+      patience: how long the user waits.
+    """
+
+    def __init__(
+        self, wave: np.ndarray, pieces: list[Piece], sample_rate: int, ear: Ear, patience: Patience | None = None
+    ) -> None:
+        self._wave, self._pieces, self._rate, self._ear = wave, pieces, sample_rate, ear
+        self._patience = patience or Patience()
+        self._at = 0  # next sample of the recording
+        self._next = 0  # piece that comes next, or is being played
+        self._count = 0  # samples played
+        self._spoke = ear.now  # when the user last spoke, on the ear's clock
+        self.played: list[float] = []  # seconds from the beginning at which each piece began
+        self.missed: set[int] = set()  # pieces meant for the agent's speech that found none
+        self.endless = False  # the user lost patience with an answer that did not end
+
+    @property
+    def over(self) -> bool:
+        """All was said, and the agent has answered or is not going to."""
+        if self._next < len(self._pieces):
+            return False
+        waited = self._ear.now - self._spoke
+        if waited >= self._patience.limit:
+            self.endless = True
+            return True
+        if self._ear.first is None:
+            return waited >= self._patience.answer
+        return self._ear.quiet >= self._patience.tail
+
+    def next(self, size: int) -> np.ndarray:
+        """The user's next samples, float32 [size]."""
+        frame = np.zeros(size, np.float32)
+        filled = 0
+        due = self._due()
+        while filled < size:
+            piece = self._pieces[self._next] if self._next < len(self._pieces) else None
+            low, high = self._background(piece)
+            if piece is not None and self._at >= high and (due or self._at > high):
+                filled += self._say(frame, filled, piece)
+                due = False
+            elif piece is not None and due and self._next > 0:
+                self._at = high  # the rest of the background is skipped
+            elif self._at >= high and not (piece is not None and due):
+                if high - low < size // 2:
+                    filled = size  # no background to repeat: silence
+                else:
+                    self._at = low
+            else:
+                count = min(size - filled, high - self._at)
+                frame[filled : filled + count] = self._wave[self._at : self._at + count]
+                self._at += count
+                filled += count
+        self._count += size
+        return frame
+
+    def _background(self, piece: Piece | None) -> tuple[int, int]:
+        """The part of the recording between the piece before and the given one."""
+        before = self._pieces[self._next - 1].end if self._next else 0
+        low = min(before + round(0.05 * self._rate), len(self._wave)) if self._next else 0
+        high = len(self._wave) if piece is None else max(piece.start - round(LEAD * self._rate), 0)
+        return min(low, high), high
+
+    def _say(self, frame: np.ndarray, filled: int, piece: Piece) -> int:
+        """Plays on in a piece, or in what leads to it; gives the number of samples."""
+        count = min(len(frame) - filled, piece.end - self._at)
+        frame[filled : filled + count] = self._wave[self._at : self._at + count]
+        if len(self.played) <= self._next and self._at + count > piece.start:
+            self.played.append((self._count + filled + piece.start - self._at) / self._rate)
+        self._at += count
+        if self._at >= piece.end:
+            self._next += 1
+            self._spoke = self._ear.now + (filled + count) / self._rate
+            if piece.role == "question":
+                self._ear.forget()
+        return count
+
+    def _due(self) -> bool:
+        """Whether the next piece may begin."""
+        if self._next >= len(self._pieces):
+            return False
+        piece, ear, patience = self._pieces[self._next], self._ear, self._patience
+        if self._next == 0:
+            return True
+        waited = ear.now - self._spoke
+        if waited >= patience.limit:
+            self.endless = True
+            return True
+        if ear.first is None:
+            given_up = waited >= patience.answer
+        elif piece.role == "question" and not piece.opening:
+            return ear.quiet >= max(piece.wait - LEAD, patience.quiet)
+        else:
+            if ear.now - ear.first >= piece.wait - LEAD and ear.quiet < SPEAKING:
+                return True
+            given_up = ear.quiet >= patience.tail
+        if given_up and (piece.role != "question" or piece.opening):
+            self.missed.add(self._next)
+        return given_up
