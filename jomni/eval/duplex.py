@@ -1,7 +1,7 @@
 """How a full-duplex agent behaves in time: pure functions of who sounds when.
 
-After Full-Duplex-Bench (Lin et al. 2025, arXiv 2503.04721; github.com/DanielLin94144/Full-Duplex-Bench, v1_v1.5/evaluation):
-its take-over rate, and its latency, which counts a negative one as 0. It recognises words by a large recogniser and
+After Full-Duplex-Bench (Lin et al. 2025, arXiv 2503.04721; DanielLin94144/Full-Duplex-Bench, v1_v1.5/evaluation): its
+take-over rate, and its latency, which counts a negative one as 0. It recognises words by a large recogniser and
 finds speech by a neural detector; here sound is what exceeds a level (an agent's channel holds nothing else), and words
 are those of the model's own text.
 
@@ -33,7 +33,7 @@ STOP_GAP = 0.5
 between two words is no stop."""
 
 OVERLAP = 0.08
-"""Seconds of overlap from which on the agent speaks over the user: a frame of 80 ms, below which ends of words touch."""
+"""Seconds of overlap from which on the agent speaks over the user: one of Mimi's frames; less is words that touch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +140,7 @@ def speaks_at(agent: Sequence[Interval], time: float) -> bool:
 
 
 def stop_time(agent: Sequence[Interval], interrupted: float) -> float | None:
-    """From the beginning of an interruption to the end of what the agent was saying, seconds; None where it was silent."""
+    """From the beginning of an interruption to the end of what the agent was saying, seconds; None: it was silent."""
     for start, end in merged(agent, STOP_GAP):
         if start <= interrupted < end:
             return end - interrupted

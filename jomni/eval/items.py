@@ -26,6 +26,7 @@ which the agent was the reference; with a model, `jomni.eval.player` plays each 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -160,7 +161,7 @@ def load_item(path: Path, name: str) -> Item:
         if not isinstance(rows, list) or not rows:
             raise ItemError("has no 'turns'")
         turns = tuple(_turn(row, held, seconds) for row in rows)
-        for before, after in zip(turns, turns[1:], strict=False):
+        for before, after in itertools.pairwise(turns):
             if after.start < before.end:
                 raise ItemError(f"its turns overlap: {after.question!r} begins before {before.question!r} has ended")
     except ItemError as error:
@@ -201,7 +202,7 @@ def _times(row: Mapping[str, Any], question: str, first: str, last: str, seconds
     assert start is not None and end is not None
     if not 0 <= start < end <= seconds + 0.01:
         raise ItemError(
-            f"the turn {question!r}: {first} {start:g} and {last} {end:g} do not lie in the recording of {seconds:.2f} s"
+            f"the turn {question!r}: {first} {start:g} and {last} {end:g} are no stretch of its {seconds:.2f} s"
         )
     return float(start), float(end)
 
@@ -226,4 +227,3 @@ def _json(text: str) -> dict[str, Any]:
 def texts(items: Sequence[Item]) -> list[str]:
     """Every question and answer of a test set, for the recogniser's language model."""
     return [text for item in items for turn in item.turns for text in (turn.question, *turn.answers)]
-

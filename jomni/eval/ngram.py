@@ -1,7 +1,7 @@
 """A small n-gram language model made from a list of sentences, as an ARPA file.
 
-Interpolated Witten-Bell (Witten and Bell 1991; Chen and Goodman 1998, section 2.5): with c(h) the count of a history, T(h) the
-number of different words after it and h' the history without its oldest word,
+Interpolated Witten-Bell (Witten and Bell 1991; Chen and Goodman 1998, section 2.5): with c(h) the count of a history, T(h) the number
+of different words after it and h' the history without its oldest word,
 
     p(w | h) = (c(h w) + T(h) p(w | h')) / (c(h) + T(h))
 
@@ -69,9 +69,7 @@ def _count(sentences: Iterable[Sequence[str]], order: int) -> Counter[tuple[str,
     return counts
 
 
-def _probabilities(
-    after: dict[tuple[str, ...], Counter[str]], words: list[str]
-) -> dict[tuple[str, ...], float]:
+def _probabilities(after: dict[tuple[str, ...], Counter[str]], words: list[str]) -> dict[tuple[str, ...], float]:
     """p of the last word of each counted row, given those before it."""
     found: dict[tuple[str, ...], float] = {}
     for history in sorted(after, key=len):

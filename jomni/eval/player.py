@@ -1,7 +1,7 @@
 """The user's side of a conversation, in a closed loop: each piece of a recording is played when it is due.
 
-A recorded user would talk on whatever the agent does. Here a question waits until the agent has answered the one before,
-and an interruption comes while the agent really speaks. Until a piece is due, the recording's own background from
+A recorded user would talk on whatever the agent does. Here a question waits until the agent has answered the one
+before, and an interruption comes while the agent really speaks. Until a piece is due, the recording's own background from
 before it is repeated, so that a noisy room stays noisy; when it is due early, the rest of that background is skipped.
 """
 
@@ -62,9 +62,7 @@ def pieces_of(item: Item, sample_rate: int) -> list[Piece]:
             continue
         wait = max(event.start - (turn.agent[0] if turn.agent else turn.end), 0.0)
         found.append((event.start, event.end, number, event.event, False, wait))
-    return [
-        Piece(round(start * sample_rate), round(end * sample_rate), *rest) for start, end, *rest in sorted(found)
-    ]
+    return [Piece(round(start * sample_rate), round(end * sample_rate), *rest) for start, end, *rest in sorted(found)]
 
 
 class Ear:
@@ -102,20 +100,22 @@ class Player:
       wave: the user, float32 [T].
       pieces: from `pieces_of`.
       sample_rate: Hz.
-      ear: what is heard of the agent; the caller feeds it.
+      ear: what is heard of the agent. The caller feeds it: before a frame is played, it has heard all that sounds until
+        that frame's end (what the agent says in the call before).
       patience: how long the user waits.
     """
 
     def __init__(
         self, wave: np.ndarray, pieces: list[Piece], sample_rate: int, ear: Ear, patience: Patience | None = None
     ) -> None:
-        self._wave, self._pieces, self._rate, self._ear = wave, pieces, sample_rate, ear
+        self._wave, self._rate, self._ear = wave, sample_rate, ear
+        self._pieces = [dataclasses.replace(piece, end=min(piece.end, len(wave))) for piece in pieces]
         self._patience = patience or Patience()
         self._at = 0  # next sample of the recording
         self._next = 0  # piece that comes next, or is being played
-        self._count = 0  # samples played
+        self._open = bool(pieces)  # it may begin; the first comes with the recording
         self._spoke = ear.now  # when the user last spoke, on the ear's clock
-        self.played: list[float] = []  # seconds from the beginning at which each piece began
+        self.played: list[float] = []  # when each piece began, on the ear's clock
         self.missed: set[int] = set()  # pieces meant for the agent's speech that found none
         self.endless = False  # the user lost patience with an answer that did not end
 
@@ -130,51 +130,48 @@ class Player:
             return True
         if self._ear.first is None:
             return waited >= self._patience.answer
-        return self._ear.quiet >= self._patience.tail
+        return min(self._ear.quiet, waited) >= self._patience.tail
 
     def next(self, size: int) -> np.ndarray:
         """The user's next samples, float32 [size]."""
         frame = np.zeros(size, np.float32)
-        filled = 0
-        due = self._due()
+        begin, filled = self._ear.now - size / self._rate, 0
+        self._open = self._open or self._due()
         while filled < size:
             piece = self._pieces[self._next] if self._next < len(self._pieces) else None
             low, high = self._background(piece)
-            if piece is not None and self._at >= high and (due or self._at > high):
-                filled += self._say(frame, filled, piece)
-                due = False
-            elif piece is not None and due and self._next > 0:
-                self._at = high  # the rest of the background is skipped
-            elif self._at >= high and not (piece is not None and due):
-                if high - low < size // 2:
-                    filled = size  # no background to repeat: silence
-                else:
-                    self._at = low
-            else:
+            if piece is not None and self._open:
+                if self._next > 0 and self._at < high:
+                    self._at = high  # the rest of the background is skipped
+                filled += self._say(frame[filled:], begin + filled / self._rate, piece)
+            elif self._at < high:
                 count = min(size - filled, high - self._at)
                 frame[filled : filled + count] = self._wave[self._at : self._at + count]
                 self._at += count
                 filled += count
-        self._count += size
+            elif high - low >= size:
+                self._at = low
+            else:
+                break  # no background to repeat: silence
         return frame
 
     def _background(self, piece: Piece | None) -> tuple[int, int]:
         """The part of the recording between the piece before and the given one."""
         before = self._pieces[self._next - 1].end if self._next else 0
-        low = min(before + round(0.05 * self._rate), len(self._wave)) if self._next else 0
-        high = len(self._wave) if piece is None else max(piece.start - round(LEAD * self._rate), 0)
-        return min(low, high), high
+        high = len(self._wave) if piece is None else max(piece.start - round(LEAD * self._rate), before)
+        return min(before + round(0.05 * self._rate), high), high
 
-    def _say(self, frame: np.ndarray, filled: int, piece: Piece) -> int:
+    def _say(self, frame: np.ndarray, begin: float, piece: Piece) -> int:
         """Plays on in a piece, or in what leads to it; gives the number of samples."""
-        count = min(len(frame) - filled, piece.end - self._at)
-        frame[filled : filled + count] = self._wave[self._at : self._at + count]
-        if len(self.played) <= self._next and self._at + count > piece.start:
-            self.played.append((self._count + filled + piece.start - self._at) / self._rate)
+        count = min(len(frame), piece.end - self._at)
+        frame[:count] = self._wave[self._at : self._at + count]
+        if len(self.played) == self._next and self._at + count > piece.start:
+            self.played.append(begin + (piece.start - self._at) / self._rate)
         self._at += count
         if self._at >= piece.end:
             self._next += 1
-            self._spoke = self._ear.now + (filled + count) / self._rate
+            self._open = False
+            self._spoke = begin + count / self._rate
             if piece.role == "question":
                 self._ear.forget()
         return count
@@ -184,20 +181,19 @@ class Player:
         if self._next >= len(self._pieces):
             return False
         piece, ear, patience = self._pieces[self._next], self._ear, self._patience
-        if self._next == 0:
-            return True
+        into_speech = piece.role != "question" or piece.opening
         waited = ear.now - self._spoke
         if waited >= patience.limit:
             self.endless = True
-            return True
-        if ear.first is None:
+            given_up = True
+        elif ear.first is None:
             given_up = waited >= patience.answer
-        elif piece.role == "question" and not piece.opening:
+        elif not into_speech:
             return ear.quiet >= max(piece.wait - LEAD, patience.quiet)
+        elif ear.now - ear.first >= piece.wait - LEAD and ear.quiet < SPEAKING:
+            return True
         else:
-            if ear.now - ear.first >= piece.wait - LEAD and ear.quiet < SPEAKING:
-                return True
             given_up = ear.quiet >= patience.tail
-        if given_up and (piece.role != "question" or piece.opening):
+        if given_up and into_speech:
             self.missed.add(self._next)
         return given_up
