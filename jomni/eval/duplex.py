@@ -147,11 +147,7 @@ def stop_time(agent: Sequence[Interval], interrupted: float) -> float | None:
     return None
 
 
-def continues(agent: Sequence[Interval], start: float, end: float, after: float = STOP_GAP) -> bool:
-    """Whether the agent goes on through a back-channel of the user.
-
-    It does if it has not fallen silent for `STOP_GAP` by `after` seconds past the back-channel's end. Only meaningful
-    where it still has that much to say: the caller knows the whole answer, and compares the text too.
-    """
+def continues(agent: Sequence[Interval], start: float, end: float) -> bool:
+    """Whether an agent that is speaking when the user's back-channel starts goes on to the back-channel's end."""
     stop = stop_time(agent, start)
-    return stop is not None and start + stop >= end + after
+    return stop is not None and start + stop >= end

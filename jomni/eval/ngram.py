@@ -1,7 +1,7 @@
 """A small n-gram language model made from a list of sentences, as an ARPA file.
 
-Interpolated Witten-Bell (Witten and Bell 1991; Chen and Goodman 1998, section 2.5): with c(h) the count of a history, T(h) the number
-of different words after it and h' the history without its oldest word,
+Interpolated Witten-Bell (Witten and Bell 1991; Chen and Goodman 1998, section 2.5): with c(h) the count of a history,
+T(h) the number of different words after it and h' the history without its oldest word,
 
     p(w | h) = (c(h w) + T(h) p(w | h')) / (c(h) + T(h))
 
@@ -40,10 +40,10 @@ def arpa(sentences: Iterable[Sequence[str]], order: int = 2) -> str:
     lines = ["\\data\\"]
     grams: list[list[str]] = []
     for n in range(1, order + 1):
-        rows = sorted(gram for gram in probability if len(gram) == n)
+        found = sorted(gram for gram in probability if len(gram) == n)
         if n == 1:
-            rows = [(BEGIN,), *rows]  # never predicted, but a history
-        grams.append([_line(gram, probability.get(gram), after, n < order) for gram in rows])
+            found = [(BEGIN,), *found]  # never predicted, but a history
+        grams.append([_line(gram, probability.get(gram), after, n < order) for gram in found])
     lines += [f"ngram {n}={len(rows)}" for n, rows in enumerate(grams, 1)]
     for n, rows in enumerate(grams, 1):
         lines += ["", f"\\{n}-grams:", *rows]
@@ -60,10 +60,10 @@ def _count(sentences: Iterable[Sequence[str]], order: int) -> Counter[tuple[str,
                 raise ValueError(f"{word!r} is no word that a language model file can hold")
         if not words:
             continue
-        row = [BEGIN, *words, END]
-        for last in range(1, len(row)):
+        line = (BEGIN, *words, END)
+        for last in range(1, len(line)):
             for n in range(1, min(order, last + 1) + 1):
-                counts[tuple(row[last - n + 1 : last + 1])] += 1
+                counts[line[last - n + 1 : last + 1]] += 1
     if not counts:
         raise ValueError("no sentences with words: a language model needs some")
     return counts

@@ -1,8 +1,8 @@
 """The user's side of a conversation, in a closed loop: each piece of a recording is played when it is due.
 
 A recorded user would talk on whatever the agent does. Here a question waits until the agent has answered the one
-before, and an interruption comes while the agent really speaks. Until a piece is due, the recording's own background from
-before it is repeated, so that a noisy room stays noisy; when it is due early, the rest of that background is skipped.
+before, and an interruption comes while the agent really speaks. Until a piece is due, the recording's own background
+from before it is repeated, so that a noisy room stays noisy; when it is due early, the rest of it is skipped.
 """
 
 from __future__ import annotations
@@ -42,27 +42,31 @@ class Piece:
 
 def pieces_of(item: Item, sample_rate: int) -> list[Piece]:
     """What the user says in an item, in order of time."""
-    found = []
-    events = [
-        (event, number) for number, turn in enumerate(item.turns) for event in turn.events if event.event != "pause"
-    ]
+    found: list[Piece] = []
+
+    def add(start: float, end: float, turn: int, role: str, opening: bool, wait: float) -> None:
+        first, last = round(start * sample_rate), round(end * sample_rate)
+        found.append(Piece(first, last, turn, role, opening, max(wait, 0.0)))
+
+    starts = [turn.start for turn in item.turns]
     for number, turn in enumerate(item.turns):
+        for event in turn.events:
+            if event.event != "pause" and not any(_same(event.start, start) for start in starts):
+                wait = event.start - (turn.agent[0] if turn.agent else turn.end)
+                add(event.start, event.end, number, event.event, False, wait)
         before = item.turns[number - 1] if number else None
-        cut = next((e for e, n in events if e.event == "interruption" and abs(e.start - turn.start) < 0.05), None)
-        if cut is not None and before is not None:
-            wait = cut.start - (before.agent[0] if before.agent else before.end)
-        elif before is None:
-            wait = 0.0
-        else:
-            wait = turn.start - (before.agent[1] if before.agent else before.end)
-        found.append((turn.start, turn.end, number, "question", cut is not None and number > 0, max(wait, 0.0)))
-    for event, number in events:
-        turn = item.turns[number]
-        if event.event == "interruption" and any(abs(event.start - t.start) < 0.05 for t in item.turns):
+        if before is None:
+            add(turn.start, turn.end, number, "question", False, 0.0)
             continue
-        wait = max(event.start - (turn.agent[0] if turn.agent else turn.end), 0.0)
-        found.append((event.start, event.end, number, event.event, False, wait))
-    return [Piece(round(start * sample_rate), round(end * sample_rate), *rest) for start, end, *rest in sorted(found)]
+        events = [event for t in item.turns for event in t.events]
+        opening = any(e.event == "interruption" and _same(e.start, turn.start) for e in events)
+        answer = before.agent or (before.end, before.end)
+        add(turn.start, turn.end, number, "question", opening, turn.start - answer[0 if opening else 1])
+    return sorted(found, key=lambda piece: piece.start)
+
+
+def _same(one: float, other: float) -> bool:
+    return abs(one - other) < 0.05
 
 
 class Ear:
