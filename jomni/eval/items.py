@@ -3,24 +3,20 @@
     TESTS/MANIFEST.jsonl    a line {"path": "data/x.wav"} for each item
     TESTS/data/x.wav        stereo: left the reference agent, right the user
     TESTS/data/x.json       {"cell": ..., "turns": [...]}, and what else a corpus has ("alignments")
+    TESTS/sentences.txt     optional: sentences that the agent may say, one a line, for the recogniser's language model
 
-A turn is what the user says and the agent should:
+A turn is what the user asks and the agent should say. Times are seconds in the recording:
 
-    {"kind": "sum", "question": "what is three plus four", "answer": "three plus four is seven",
-     "user_start": 1.2, "user_end": 2.9,            # the question in the right channel, seconds
-     "agent_start": 3.3, "agent_end": 5.0,          # the reference answer in the left channel, or null
-     "cell": "unseen_contents",                     # where it differs from the item's; "split" is the same
-     "voice": "flite:rms",
-     "events": [...]}
+    {"kind": "add", "question": "what is three plus four", "answer": "three plus four is seven", "voice": "flite:rms",
+     "user_start": 1.2, "user_end": 2.9,           the question, in the right channel
+     "agent_start": 3.1, "agent_end": 4.8,         the reference answer, in the left channel; both null where there is none
+     "pause": [1.9, 2.7],                          the user pauses inside the question, before it is complete
+     "backchannel": ["uh huh", 4.1, 4.4],          the user says so during the answer: the agent should go on
+     "halted_by": ["stop", 4.1, 4.5],              the user says so during the answer: the agent should stop
+     "interrupted_at": 4.1}                        this question itself begins during the answer before, which should stop
 
-with events inside the turn
-
-    {"event": "pause", "start": 1.9, "end": 2.7}             the user pauses within a question that is not complete yet
-    {"event": "interruption", "start": 4.1, "end": 4.9}      the user talks into the answer: the agent should stop
-    {"event": "backchannel", "start": 4.1, "end": 4.4}       the user says "uh huh" into it: the agent should go on
-
-An interruption is often the next turn's question: then that turn has the same start. Times are those of a recording in
-which the agent was the reference; with a model, `jomni.eval.player` plays each piece of the user when it is due.
+The last four are where they apply. "cell" (one of `CELLS`) may stand in the turn, the item or the manifest's line.
+With a model, the pieces of the user are played when they are due: see `jomni.eval.player`.
 """
 
 from __future__ import annotations
@@ -46,7 +42,8 @@ CELLS = {
 }
 """Cells of the held-out division, and their names for people. Items of other cells count in the behaviour alone."""
 
-EVENTS = ("pause", "interruption", "backchannel")
+EVENTS = {"pause": "pause", "backchannel": "backchannel", "halted_by": "interruption"}
+"""Fields of a turn that tell of an event, and the event's name."""
 
 
 class ItemError(JomniError):
@@ -57,7 +54,7 @@ class ItemError(JomniError):
 class Event:
     """Something the user does within a turn."""
 
-    event: str  # one of EVENTS
+    event: str  # "pause", "interruption", "backchannel"
     start: float  # seconds in the recording
     end: float
 
@@ -75,6 +72,7 @@ class Turn:
     agent: tuple[float, float] | None  # of the reference answer
     voice: str = ""
     events: tuple[Event, ...] = ()
+    interrupts: bool = False  # the question begins during the answer before
 
     def accepts(self, text: str) -> bool:
         """Whether a text is the answer: the same words, letter case and punctuation aside."""
@@ -126,8 +124,9 @@ def load_items(folder: str | Path) -> list[Item]:
         if not line.strip():
             continue
         try:
-            path = _text(_json(line), "path")
-            items.append(load_item(folder / path, path))
+            row = _json(line)
+            path = _text(row, "path")
+            items.append(load_item(folder / path, path, str(row.get("cell") or "")))
         except (ItemError, AudioError, ValueError) as error:
             problems.append(f"line {number}: {error}")
     if problems:
@@ -138,8 +137,8 @@ def load_items(folder: str | Path) -> list[Item]:
     return items
 
 
-def load_item(path: Path, name: str) -> Item:
-    """Reads one item.
+def load_item(path: Path, name: str, cell: str = "") -> Item:
+    """Reads one item; `cell` is that of turns which do not say theirs.
 
     Raises:
       ItemError: it is not as described above.
@@ -160,7 +159,7 @@ def load_item(path: Path, name: str) -> Item:
         rows = held.get("turns")
         if not isinstance(rows, list) or not rows:
             raise ItemError("has no 'turns'")
-        turns = tuple(_turn(row, held, seconds) for row in rows)
+        turns = tuple(_turn(row, {"cell": cell} | held, seconds) for row in rows)
         for before, after in itertools.pairwise(turns):
             if after.start < before.end:
                 raise ItemError(f"its turns overlap: {after.question!r} begins before {before.question!r} has ended")
@@ -180,19 +179,19 @@ def _turn(row: Any, item: Mapping[str, Any], seconds: float) -> Turn:
     agent = None
     if row.get("agent_start") is not None:
         agent = _times(row, question, "agent_start", "agent_end", seconds)
-    cell = row.get("cell") or row.get("split") or item.get("cell") or item.get("split") or ""
-    events = tuple(_event(event, question, seconds) for event in row.get("events") or ())
+    events = tuple(
+        _event(row[field], name, question, seconds) for field, name in EVENTS.items() if row.get(field) is not None
+    )
     return Turn(
-        str(row.get("kind") or "unknown"), question, tuple(answers), str(cell), start, end, agent,
-        str(row.get("voice") or item.get("voice") or ""), events,
+        str(row.get("kind") or "unknown"), question, tuple(answers), str(row.get("cell") or item.get("cell") or ""),
+        start, end, agent, str(row.get("voice") or item.get("voice") or ""), events,
+        row.get("interrupted_at") is not None,
     )  # fmt: skip
 
 
-def _event(row: Any, question: str, seconds: float) -> Event:
-    name = row.get("event") if isinstance(row, dict) else None
-    if name not in EVENTS:
-        raise ItemError(f"the turn {question!r} has an event {row!r}; known are {', '.join(EVENTS)}")
-    return Event(name, *_times(row, question, "start", "end", seconds))
+def _event(row: Any, name: str, question: str, seconds: float) -> Event:
+    times = row[-2:] if isinstance(row, list) and len(row) >= 2 else (None, None)
+    return Event(name, *_times({"start": times[0], "end": times[1]}, f"{question} ({name})", "start", "end", seconds))
 
 
 def _times(row: Mapping[str, Any], question: str, first: str, last: str, seconds: float) -> tuple[float, float]:

@@ -48,25 +48,18 @@ def pieces_of(item: Item, sample_rate: int) -> list[Piece]:
         first, last = round(start * sample_rate), round(end * sample_rate)
         found.append(Piece(first, last, turn, role, opening, max(wait, 0.0)))
 
-    starts = [turn.start for turn in item.turns]
     for number, turn in enumerate(item.turns):
         for event in turn.events:
-            if event.event != "pause" and not any(_same(event.start, start) for start in starts):
+            if event.event != "pause":
                 wait = event.start - (turn.agent[0] if turn.agent else turn.end)
                 add(event.start, event.end, number, event.event, False, wait)
-        before = item.turns[number - 1] if number else None
-        if before is None:
+        if number == 0:
             add(turn.start, turn.end, number, "question", False, 0.0)
             continue
-        events = [event for t in item.turns for event in t.events]
-        opening = any(e.event == "interruption" and _same(e.start, turn.start) for e in events)
+        before = item.turns[number - 1]
         answer = before.agent or (before.end, before.end)
-        add(turn.start, turn.end, number, "question", opening, turn.start - answer[0 if opening else 1])
+        add(turn.start, turn.end, number, "question", turn.interrupts, turn.start - answer[0 if turn.interrupts else 1])
     return sorted(found, key=lambda piece: piece.start)
-
-
-def _same(one: float, other: float) -> bool:
-    return abs(one - other) < 0.05
 
 
 class Ear:
