@@ -134,9 +134,11 @@ class Transformer(nn.Module):
 
     config: TransformerConfig
     lora: tuple[int, float] = (0, 2.0)
+    remat: bool = False  # keep only the layers' inputs for the backward pass, and compute the rest again
 
     def setup(self) -> None:
-        self.layers = [TransformerLayer(self.config, self.lora) for _ in range(self.config.num_layers)]
+        layer = nn.remat(TransformerLayer) if self.remat else TransformerLayer
+        self.layers = [layer(self.config, self.lora) for _ in range(self.config.num_layers)]
 
     def __call__(
         self,

@@ -46,6 +46,7 @@ class MoshiLM(nn.Module):
     """The model (moshi/models/lm.py::LMModel). Hashable; parameters are passed beside it."""
 
     config: MoshiConfig
+    remat: bool = False  # training: recompute each layer of the temporal transformer in the backward pass
 
     def setup(self) -> None:
         c = self.config
@@ -54,7 +55,7 @@ class MoshiLM(nn.Module):
         self.text_emb = TokenEmbedding(
             c.text_card + 1, c.dim, c.norm_emb, demux=c.demux_second_text_stream, lora=lora
         )
-        self.transformer = Transformer(c.temporal, lora)
+        self.transformer = Transformer(c.temporal, lora, self.remat)
         self.out_norm = make_norm(c.norm)
         self.text_linear = Linear(c.text_card_out, c.bias_proj, *lora)
         self.extra_heads = [Linear(c.extra_heads_dim, False, *lora) for _ in range(c.extra_heads_num_heads)]
@@ -90,24 +91,41 @@ class MoshiLM(nn.Module):
           stream and frames whose code is -1.
         """
         c = self.config
+        delayed_text, delayed_logits = self.delayed_logits(self.delay(codes), conditions)
+        text_logits, text_mask = undelay_streams(delayed_text[:, None], c.delays[:1])
+        text_mask &= codes[:, :1] != ZERO
+        if delayed_logits is None:
+            return LMOutput(text_logits, text_mask, None, None)
+        logits, mask = undelay_streams(delayed_logits.swapaxes(1, 2), c.delays[1 : c.dep_q + 1])
+        mask &= codes[:, 1 : c.dep_q + 1] != ZERO
+        return LMOutput(text_logits, text_mask, logits, mask)
+
+    def delay(self, codes: Int[Array, "B K T"]) -> Int[Array, "B K T"]:
+        """Each stream shifted right by its delay, the initial token before it."""
+        c = self.config
         if codes.shape[1] != c.n_q + 1:
             raise ValueError(f"codes must hold {c.n_q + 1} streams (text and {c.n_q} audio), got {codes.shape[1]}")
-        initial = self.initial_tokens()
-        delayed = delay_streams(codes, c.delays, initial)
-        first = jnp.broadcast_to(initial[:, None], (codes.shape[0], c.n_q + 1, 1))
+        return delay_streams(codes, c.delays, self.initial_tokens())
+
+    def delayed_logits(
+        self, delayed: Int[Array, "B K T"], conditions: Mapping[str, tuple[Array, Array]] | None = None
+    ) -> tuple[Float[Array, "B T V"], Float[Array, "B T Q V"] | None]:
+        """Logits of the tokens given, delayed as the model sees them: position t of stream k predicts delayed[:, k, t].
+
+        What `__call__` gives, without the copies that shift it back. None where there is no depth transformer.
+        """
+        c = self.config
+        first = jnp.broadcast_to(self.initial_tokens()[:, None], (delayed.shape[0], c.n_q + 1, 1))
         inputs = jnp.concatenate([first, delayed[..., :-1]], -1)
         hidden, _ = self.temporal(inputs, None, None, self.condition(conditions))
-        text_logits, text_mask = undelay_streams(self.text_logits(hidden)[:, None], c.delays[:1])
-        text_mask &= codes[:, :1] != ZERO
+        text_logits = self.text_logits(hidden)
         if self.is_initializing():
             self.heads(hidden)
         if not c.dep_q:
             for layer in self.depformer_in:  # held by the weights, read by nothing
                 layer(hidden)
-            return LMOutput(text_logits, text_mask, None, None)
-        logits, mask = undelay_streams(self.depth(delayed, hidden), c.delays[1 : c.dep_q + 1])
-        mask &= codes[:, 1 : c.dep_q + 1] != ZERO
-        return LMOutput(text_logits, text_mask, logits, mask)
+            return text_logits, None
+        return text_logits, self.depth(delayed, hidden)
 
     def initial_tokens(self) -> Int[Array, "K"]:
         """The token that stands before the first of each stream: one past its vocabulary."""
@@ -154,7 +172,7 @@ class MoshiLM(nn.Module):
         """Class logits of the extra heads."""
         return tuple(head(hidden) for head in self.extra_heads)
 
-    def depth(self, tokens: Int[Array, "B K T"], hidden: Float[Array, "B T D"]) -> Float[Array, "B Q T V"]:
+    def depth(self, tokens: Int[Array, "B K T"], hidden: Float[Array, "B T D"]) -> Float[Array, "B T Q V"]:
         """Logits of the agent's codebooks for whole sequences, given the (delayed) tokens to predict."""
         c = self.config
         B, T, _ = hidden.shape
@@ -162,7 +180,7 @@ class MoshiLM(nn.Module):
         x = jnp.stack(steps, 2).reshape(B * T, c.dep_q, -1)
         y, _ = self.depformer(x)
         logits = [self._depth_logits(y[:, k], k) for k in range(c.dep_q)]
-        return jnp.stack(logits, 1).reshape(B, T, c.dep_q, -1).swapaxes(1, 2)
+        return jnp.stack(logits, 1).reshape(B, T, c.dep_q, -1)
 
     def depth_step(
         self,
