@@ -1,0 +1,95 @@
+"""The synthetic world's command line: see the package's docstring."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from . import corpus, espeak, flite, kinds, world
+from .conversation import conversations
+from .speak import plain
+from .testsets import all_sets
+from .utterances import utterances
+from .voices import HELD_OUT, TRAIN
+
+
+def agent_words() -> list[str]:
+    """Every word the agent may say, sorted."""
+    words = {w for kind in kinds.FINITE for turn in kinds.FINITE[kind]() for w in plain(turn.answer)}
+    words |= {*world.WORDS, "and", "your", "name", "is"}
+    return sorted(words | {w for number in world.NUMBERS for w in number.split()})
+
+
+def user_words() -> list[str]:
+    """Every word a user may say, sorted."""
+    words = {w for kind in kinds.FINITE for turn in kinds.FINITE[kind]() for w in plain(turn.question)}
+    follow = kinds.Turn("", "", "", "", None, ("sum", 5)), kinds.Turn("", "", "", "", None, ("day", 5))
+    words |= {w for last in follow for turn in kinds.follow_ups(last, "tom") for w in plain(turn.question)}
+    for turn in (*kinds.three_turns("cat", "dog", "fish"), *kinds.two_turns("cat", "dog")):
+        words |= set(plain(turn.question))
+    return sorted(words | {w for said in (*world.WORDS, *world.BACKCHANNELS, *world.HALTS) for w in said.split()})
+
+
+def show_questions(console: Console) -> None:
+    """Prints the kinds, how many contents and questions each has, and the sizes of the split."""
+    table = Table("kind", "contents", "held out", "questions", "held out ", title="What can be asked")
+    total = 0
+    for kind in kinds.FINITE:
+        sides = [kinds.listed(kind, unseen) for unseen in (False, True)]
+        counts = [sum(len({t.question for t in turns}) for turns in side) for side in sides]
+        total += sum(counts)
+        table.add_row(kind, *(f"{n:,}" for n in (len(sides[0]), len(sides[1]), counts[0], counts[1])))
+    n = len(world.WORDS)
+    for kind, combinations, share in (("repeat", n * (n - 1) * (n - 2), 0.15), ("say", n * (n - 1), 0.15)):
+        parts = combinations * (1 - share), combinations * share
+        table.add_row(kind, *(f"about {p:,.0f}" for p in (*parts, 3 * parts[0], 3 * parts[1])))
+    for kind in kinds.FOLLOW_UPS:
+        table.add_row(kind, "follows another", "", "", "")
+    console.print(table)
+    console.print(f"{len(kinds.KINDS) + len(kinds.FOLLOW_UPS)} kinds; {total:,} different questions in the kinds that "
+                  f"can be listed; {len(agent_words())} words of the agent, {len(user_words())} of users; "
+                  f"{len(TRAIN)} speakers in training, {len(HELD_OUT)} held out.")  # fmt: skip
+
+
+def main() -> None:
+    """Parses the command line and does it."""
+    parser = argparse.ArgumentParser(prog="python -m tools.synth", description="Makes the synthetic corpus.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("questions", help="kinds, how many questions, what is held out")
+    words = commands.add_parser("vocabulary", help="the agent's words, one a line")
+    words.add_argument("--users", action="store_true", help="users' words instead")
+    for name, hours in (("utterances", 3.0), ("conversations", 40.0)):
+        sub = commands.add_parser(name)
+        sub.add_argument("out", type=Path)
+        sub.add_argument("--hours", type=float, default=hours)
+        sub.add_argument("--seed", type=int, default=0)
+        sub.add_argument("--workers", type=int, default=2)
+        if name == "conversations":
+            sub.add_argument("--split", choices=("train", "valid"), default="train",
+                             help="valid: trained contents and voices, other conversations")  # fmt: skip
+    tests = commands.add_parser("tests")
+    tests.add_argument("out", type=Path)
+    tests.add_argument("--seed", type=int, default=0)
+    tests.add_argument("--workers", type=int, default=2)
+    tests.add_argument("--scale", type=float, default=1.0, help="below 1: fewer items, to try it out")
+    args = parser.parse_args()
+    if args.command == "questions":
+        return show_questions(Console())
+    if args.command == "vocabulary":
+        return print("\n".join(user_words() if args.users else agent_words()))
+    if not (flite.available() and espeak.available()):
+        parser.exit(2, "The speech synthesisers are missing. On Debian or Ubuntu: apt install flite espeak-ng\n")
+    if args.command == "utterances":
+        corpus.write_hours(utterances, args.out, args.hours, args.seed, args.workers)
+    elif args.command == "conversations":
+        seed = args.seed if args.split == "train" else 1_000_000 + args.seed
+        corpus.write_hours(conversations, args.out, args.hours, seed, args.workers)
+    else:
+        corpus.write_sets(all_sets(args.scale), args.out, args.seed, args.workers)
+
+
+if __name__ == "__main__":
+    main()

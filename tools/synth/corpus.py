@@ -1,0 +1,149 @@
+"""Writing a corpus: shards of one folder each, a fresh process for each shard.
+
+A shard's contents depend on the seed and its number alone, not on how many processes share the work: espeak-ng carries
+noise from one utterance into the next, so only a fresh process says the same thing the same way.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from .voices import RATE
+
+SHARD = 250
+"""Items a folder: two files each."""
+
+Item = dict[str, Any]
+Maker = Callable[..., Iterable[tuple[np.ndarray, Item]]]
+"""(rng, count, **options) -> items of (int16 pcm, json). Importable by name. A json may have `files`: {suffix: pcm},
+written beside the wav."""
+Work = tuple[Maker, Path, list[int], int, str, dict[str, Any]]
+
+
+def write_item(folder: Path, path: str, pcm: np.ndarray, about: Item) -> Item:
+    """Writes x.wav and x.json; returns the manifest's line.
+
+    Args:
+      folder: of the corpus.
+      path: of the wav, relative to it.
+      pcm: int16 [n] or [n, 2].
+      about: the json's contents.
+    """
+    target = folder / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(target, pcm, RATE, subtype="PCM_16")
+    for suffix, samples in about.pop("files", {}).items():
+        soundfile.write(target.with_suffix(suffix), samples, RATE, subtype="PCM_16")
+    target.with_suffix(".json").write_text(json.dumps(about))
+    return {"path": path, "duration": len(pcm) / RATE}
+
+
+def _make(work: Work) -> list[Item]:
+    """One shard: its folder, and its lines of the manifest."""
+    make, folder, seed, count, name, options = work
+    part = folder / "parts" / f"{name}.jsonl"
+    if not part.exists():
+        items = make(np.random.default_rng(seed), count, **options)
+        lines = [write_item(folder, f"data/{name}/{i:04d}.wav", pcm, about) for i, (pcm, about) in enumerate(items)]
+        part.parent.mkdir(parents=True, exist_ok=True)
+        partial = part.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        partial.rename(part)
+    return [json.loads(line) for line in part.read_text().splitlines()]
+
+
+def _in_order(jobs: Iterable[Work], workers: int) -> Iterator[list[Item]]:
+    """Runs jobs in processes of their own; yields their results in order."""
+    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
+        jobs = iter(jobs)
+        pending: list[Any] = []
+        while True:
+            while len(pending) < workers + 1 and (job := next(jobs, None)) is not None:
+                pending.append(pool.apply_async(_make, (job,)))
+            if not pending:
+                return
+            yield pending.pop(0).get()
+
+
+def _manifest(folder: Path, lines: list[Item]) -> None:
+    (folder / "MANIFEST.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def write_hours(make: Maker, folder: Path, hours: float, seed: int, workers: int, **options: Any) -> None:
+    """Makes shards until there are `hours` of audio, then writes MANIFEST.jsonl. Shards that exist already are kept:
+    started again, it goes on where it stopped, and it can be given more hours.
+
+    Args:
+      make: what makes the items.
+      folder: of the corpus.
+      hours: at least so much.
+      seed: of everything.
+      workers: processes.
+      **options: for make.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_same(folder, {"maker": make.__name__, "seed": seed, **options})
+    began, seconds, lines, shards = time.monotonic(), 0.0, [], 0
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+
+    def jobs() -> Iterator[Work]:
+        shard = 0
+        while seconds < hours * 3600:
+            yield make, folder, [seed, shard], SHARD, f"{shard:05d}", options
+            shard += 1
+
+    with Progress(*columns) as progress:
+        bar = progress.add_task(f"{folder.name}, {hours:g} h", total=hours * 3600, rate="")
+        for made in _in_order(jobs(), workers):
+            if seconds >= hours * 3600:  # begun before it was known to be enough
+                (folder / "parts" / f"{shards:05d}.jsonl").unlink()
+                shutil.rmtree(folder / "data" / f"{shards:05d}")
+            else:
+                lines += made
+                seconds += sum(line["duration"] for line in made)
+            shards += 1
+            rate = f"{seconds / 3600:.2f} h, {seconds / (time.monotonic() - began):.0f} x real time"
+            progress.update(bar, completed=min(seconds, hours * 3600), rate=rate)
+    _manifest(folder, lines)
+
+
+def write_sets(sets: dict[str, tuple[Maker, int, dict[str, Any]]], folder: Path, seed: int, workers: int) -> None:
+    """Makes several small corpora, each a folder with a manifest of its own.
+
+    Args:
+      sets: name -> (maker, how many items, options).
+      folder: over them all.
+      seed: of everything.
+      workers: processes.
+    """
+    jobs: list[Work] = []
+    for number, (name, (make, count, options)) in enumerate(sets.items()):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        _check_same(folder / name, {"maker": make.__name__, "seed": seed, "count": count, **options})
+        jobs.append((make, folder / name, [seed, 7, number], count, "00000", options))
+    with Progress() as progress:
+        bar = progress.add_task("test sets", total=len(jobs))
+        for (_, at, *_), lines in zip(jobs, _in_order(jobs, workers), strict=True):
+            _manifest(at, lines)
+            progress.console.print(
+                f"{at}: {len(lines)} items, {sum(line['duration'] for line in lines) / 60:.1f} minutes"
+            )
+            progress.advance(bar)
+
+
+def _check_same(folder: Path, recipe: Item) -> None:
+    """Refuses to continue a corpus that was begun with another recipe."""
+    note = folder / "recipe.json"
+    if note.exists() and json.loads(note.read_text()) != recipe:
+        raise SystemExit(f"{folder} was made as {note.read_text()}, not {json.dumps(recipe)}: choose another folder.")
+    note.write_text(json.dumps(recipe))

@@ -1,0 +1,348 @@
+"""Kinds of turn: what is asked in how many ways, what the answer is, and which contents are never trained on.
+
+The answer restates what was heard, so that the inner monologue is also a recognition of the question. Contents of the
+kinds that combine are divided by a hash of what is combined, whatever the wording and the order: `is_unseen`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from . import world
+from .world import NUMBERS
+
+Rng = np.random.Generator
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """A question and its answer.
+
+    Args:
+      kind: its kind's name.
+      question: as the synthesiser reads it: commas and question marks for the melody, `|` where the speaker may pause
+        because the question cannot be complete yet.
+      answer: what the agent says.
+      content: what is asked, whatever the words; two turns with one content have one answer.
+      combines: the combination the split looks at, or None.
+      result: state for follow-ups: ("number", 7), ("day", 2), ("name", "tom").
+    """
+
+    kind: str
+    question: str
+    answer: str
+    content: str
+    combines: str | None = None
+    result: tuple[str, int | str] | None = None
+
+    @property
+    def unseen(self) -> bool:
+        """Whether its content is held out of training."""
+        return self.combines is not None and is_unseen(self.combines)
+
+
+_SHARES = {"sum": 0.12, "compare": 0.12, "range": 0.15, "three": 0.15, "two": 0.15}
+"""Held out, of each family of combinations."""
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def is_unseen(combination: str) -> bool:
+    """Whether a combination such as `sum 3 4` is held out; the same on every machine, for ever."""
+    digest = hashlib.sha256(f"jomni nano {combination}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < _SHARES[combination.split()[0]]
+
+
+def _pair(family: str, a: int, b: int) -> str:
+    return f"{family} {min(a, b)} {max(a, b)}"
+
+
+def _ask(kind: str, wordings: tuple[str, ...], answer: str, content: str, combines: str | None = None,
+         result: tuple[str, int | str] | None = None) -> Iterator[Turn]:  # fmt: skip
+    for wording in wordings:
+        yield Turn(kind, wording, answer, f"{kind} {content}", combines, result)
+
+
+def _greeting() -> Iterator[Turn]:
+    for name in world.NAMES:
+        yield from _ask(
+            "greeting",
+            (f"hello, my | name is | {name}.", f"hello, i am | {name}.", f"good morning, my | name is | {name}."),
+            f"hello {name}, nice to meet you.", name, result=("name", name),
+        )  # fmt: skip
+
+
+def sum_turns(a: int, b: int) -> Iterator[Turn]:
+    """What is asked about a + b."""
+    x, y = NUMBERS[a], NUMBERS[b]
+    yield from _ask(
+        "add",
+        (f"what is | {x} | plus | {y}?", f"how much is | {x} | plus | {y}?", f"add | {x} | and | {y}."),
+        f"{x} plus {y} is {NUMBERS[a + b]}.", f"{a} {b}", _pair("sum", a, b), ("sum", a + b),
+    )  # fmt: skip
+
+
+def difference_turns(a: int, b: int) -> Iterator[Turn]:
+    """What is asked about a - b."""
+    x, y = NUMBERS[a], NUMBERS[b]
+    yield from _ask(
+        "subtract",
+        (f"what is | {x} | minus | {y}?", f"how much is | {x} | minus | {y}?", f"take | {y} | from | {x}."),
+        f"{x} minus {y} is {NUMBERS[a - b]}.", f"{a} {b}", _pair("sum", a, b), ("sum", a - b),
+    )  # fmt: skip
+
+
+def _add() -> Iterator[Turn]:
+    for a in range(21):
+        for b in range(21):
+            yield from sum_turns(a, b)
+
+
+def _subtract() -> Iterator[Turn]:
+    for a in range(21):
+        for b in range(a + 1):
+            yield from difference_turns(a, b)
+
+
+def _steps(kind: str, series: tuple[str, ...], which: tuple[str, ...], around: bool) -> Iterator[Turn]:
+    """What comes after and before each of a series."""
+    for i, item in enumerate(series):
+        for word, j in (("after", i + 1), ("before", i - 1)):
+            if not around and not 0 <= j < len(series):
+                continue
+            j %= len(series)
+            yield from _ask(
+                kind, tuple(w.format(word=word, item=item) for w in which), f"{word} {item} comes {series[j]}.",
+                f"{word} {item}", result=(kind, j),
+            )  # fmt: skip
+
+
+def _number() -> Iterator[Turn]:
+    which = ("what number comes | {word} | {item}?", "tell me the number | {word} | {item}.")
+    yield from _steps("number", NUMBERS, which, around=False)
+
+
+def _day() -> Iterator[Turn]:
+    which = (
+        "what day comes | {word} | {item}?",
+        "tell me the day | {word} | {item}.",
+        "which day is | {word} | {item}?",
+    )
+    yield from _steps("day", world.DAYS, which, around=True)
+
+
+def _month() -> Iterator[Turn]:
+    which = ("what month comes | {word} | {item}?", "tell me the month | {word} | {item}.",
+             "which month is | {word} | {item}?")  # fmt: skip
+    yield from _steps("month", world.MONTHS, which, around=True)
+
+
+def _letter() -> Iterator[Turn]:
+    which = ("what letter comes | {word} | {item}?", "tell me the letter | {word} | {item}.")
+    yield from _steps("letter", world.LETTERS, which, around=False)
+
+
+def _count() -> Iterator[Turn]:
+    for a in range(21):
+        for b in range(21):
+            if not 2 <= abs(a - b) <= 7:
+                continue
+            series = range(a, b + 1) if a < b else range(a, b - 1, -1)
+            x, y, way = NUMBERS[a], NUMBERS[b], "" if a < b else " down"
+            yield from _ask(
+                "count",
+                (f"count{way} | from | {x} | to | {y}.", f"please count{way} | from | {x} | to | {y}.",
+                 f"can you count{way} | from | {x} | to | {y}?"),
+                " ".join(NUMBERS[i] for i in series) + ".", f"{a} {b}", f"range {a} {b}",
+            )  # fmt: skip
+
+
+def _opposite() -> Iterator[Turn]:
+    for pair in world.OPPOSITES:
+        for word, other in (pair, pair[::-1]):
+            yield from _ask(
+                "opposite",
+                (f"what is the | opposite of | {word}?", f"tell me the | opposite of | {word}.",
+                 f"say the | opposite of | {word}."),
+                f"the opposite of {word} is {other}.", word,
+            )  # fmt: skip
+
+
+def three_turns(a: str, b: str, c: str) -> Iterator[Turn]:
+    """To repeat three words."""
+    yield from _ask(
+        "repeat",
+        (f"repeat after me, | {a}, | {b}, | and | {c}.", f"please repeat, | {a}, | {b}, | and | {c}.",
+         f"now repeat, | {a}, | {b}, | and | {c}."),
+        f"{a} {b} and {c}.", f"{a} {b} {c}", f"three {a} {b} {c}",
+    )  # fmt: skip
+
+
+def two_turns(a: str, b: str) -> Iterator[Turn]:
+    """To say two words."""
+    yield from _ask(
+        "say",
+        (f"say the words | {a} | and | {b}.", f"please say | {a} | and | {b}.",
+         f"can you say | {a} | and | {b}?"),
+        f"{a} and {b}.", f"{a} {b}", f"two {a} {b}",
+    )  # fmt: skip
+
+
+def _spell() -> Iterator[Turn]:
+    for word in dict.fromkeys(world.SPELLED):
+        yield from _ask(
+            "spell", (f"spell | {word}.", f"how do you | spell | {word}?", f"please spell | the word | {word}."),
+            f"{word} is spelled {' '.join(word)}.", word,
+        )  # fmt: skip
+
+
+def _colour() -> Iterator[Turn]:
+    for colour, things in world.COLOURS.items():
+        for thing in things:
+            yield from _ask(
+                "colour",
+                (f"what colour is | the | {thing}?", f"tell me the colour | of the | {thing}.",
+                 f"which colour has | the | {thing}?"),
+                f"the {thing} is {colour}.", thing,
+            )  # fmt: skip
+
+
+def _compare() -> Iterator[Turn]:
+    for a in range(21):
+        for b in range(21):
+            for word, answer in (("bigger", max(a, b)), ("smaller", min(a, b))):
+                if a == b:
+                    continue
+                x, y, other = NUMBERS[a], NUMBERS[b], NUMBERS[a + b - answer]
+                yield from _ask(
+                    "compare",
+                    (f"which is | {word}, | {x} | or | {y}?", f"which number is | {word}, | {x} | or | {y}?"),
+                    f"{NUMBERS[answer]} is {word} than {other}.", f"{word} {a} {b}", _pair("compare", a, b),
+                )  # fmt: skip
+
+
+def _sound() -> Iterator[Turn]:
+    for animal, sound in world.SOUNDS.items():
+        yield from _ask(
+            "sound",
+            (f"what does | the | {animal} | say?", f"what sound | does the | {animal} | make?"),
+            f"the {animal} says {sound}.", animal,
+        )  # fmt: skip
+
+
+def _fact() -> Iterator[Turn]:
+    for animal, legs in world.LEGS.items():
+        yield from _ask(
+            "fact", (f"how many legs | does the | {animal} | have?", f"how many legs has | the | {animal}?"),
+            f"the {animal} has {legs} legs.", animal,
+        )  # fmt: skip
+    for question, answer in world.FACTS:
+        yield from _ask("fact", (f"{question}?", f"please tell me, | {question}?"), f"{answer}.", answer)
+
+
+def _small_talk() -> Iterator[Turn]:
+    for question, answer in world.SMALL_TALK:
+        yield from _ask("small talk", (f"{question}.",), f"{answer}.", question)
+
+
+FINITE: dict[str, Callable[[], Iterator[Turn]]] = {
+    "greeting": _greeting, "add": _add, "subtract": _subtract, "number": _number, "day": _day, "month": _month,
+    "letter": _letter, "count": _count, "opposite": _opposite, "spell": _spell, "colour": _colour, "compare": _compare,
+    "sound": _sound, "fact": _fact, "small talk": _small_talk,
+}  # fmt: skip
+"""Kinds whose questions can be listed. `repeat` and `say` are drawn: there are millions of them."""
+
+KINDS = (*FINITE, "repeat", "say")
+FOLLOW_UPS = ("name again", "answer again", "and plus", "and after")
+WEIGHTS = {"add": 2.2, "subtract": 1.8, "repeat": 2.2, "say": 1.2, "count": 1.6, "compare": 1.4, "spell": 1.5,
+           "opposite": 1.2, "number": 0.9, "day": 0.6, "month": 0.6, "letter": 0.7, "colour": 0.9, "sound": 0.5,
+           "fact": 0.7, "small talk": 0.5, "greeting": 1.3}  # fmt: skip
+"""How often each is asked, in training."""
+COMBINING = ("add", "subtract", "count", "compare", "repeat", "say")
+
+
+@functools.cache
+def listed(kind: str, unseen: bool) -> tuple[tuple[Turn, ...], ...]:
+    """A kind's questions on one side of the split, those of one content together."""
+    contents: dict[str, list[Turn]] = {}
+    for turn in FINITE[kind]():
+        if turn.unseen == unseen:
+            contents.setdefault(turn.content, []).append(turn)
+    return tuple(tuple(turns) for turns in contents.values())
+
+
+def draw(rng: Rng, kind: str, unseen: bool = False) -> Turn:
+    """A question of a kind, on one side of the split."""
+    if kind in FINITE:
+        contents = listed(kind, unseen)
+        turns = contents[int(rng.integers(len(contents)))]
+        return turns[int(rng.integers(len(turns)))]
+    while True:
+        words = [world.WORDS[int(i)] for i in rng.choice(len(world.WORDS), 3 if kind == "repeat" else 2, replace=False)]
+        turns = tuple(three_turns(*words) if kind == "repeat" else two_turns(*words))
+        if turns[0].unseen == unseen:
+            return turns[int(rng.integers(len(turns)))]
+
+
+def draw_kind(rng: Rng) -> str:
+    """A kind, as often as in training."""
+    names = tuple(WEIGHTS)
+    weights = np.array([WEIGHTS[n] for n in names])
+    return names[int(rng.choice(len(names), p=weights / weights.sum()))]
+
+
+_SERIES = {"number": NUMBERS, "day": world.DAYS, "month": world.MONTHS, "letter": world.LETTERS}
+
+
+def follow_ups(last: Turn, name: str | None) -> list[Turn]:
+    """What may be asked that only the conversation so far answers.
+
+    Args:
+      last: the turn before, answered completely.
+      name: of the user, if it was said within the last turns.
+    """
+    turns: list[Turn] = []
+    if name is not None:
+        for wording in ("what is | my name?", "do you | remember | my name?"):
+            turns.append(Turn("name again", wording, f"your name is {name}.", f"name again {name}"))
+    if last.kind != "answer again":
+        for wording in ("say that | again.", "please say that | again.", "can you | repeat that?"):
+            turns.append(Turn("answer again", wording, last.answer, f"answer again {last.content}", last.combines))
+    kind, at = last.result or ("", 0)
+    if kind == "sum" and isinstance(at, int):
+        for b in range(1, 6):
+            if at + b < len(NUMBERS):
+                answer = f"{NUMBERS[at]} plus {NUMBERS[b]} is {NUMBERS[at + b]}."
+                turns.append(Turn("and plus", f"and | plus | {NUMBERS[b]}?", answer, f"and plus {at} {b}",
+                                  _pair("sum", at, b), ("sum", at + b)))  # fmt: skip
+            if at >= b:
+                answer = f"{NUMBERS[at]} minus {NUMBERS[b]} is {NUMBERS[at - b]}."
+                turns.append(Turn("and plus", f"and | minus | {NUMBERS[b]}?", answer, f"and minus {at} {b}",
+                                  _pair("sum", at, b), ("sum", at - b)))  # fmt: skip
+    if kind in _SERIES and isinstance(at, int):
+        series, around = _SERIES[str(kind)], kind in ("day", "month")
+        for word, j in (("after", at + 1), ("before", at - 1)):
+            if around or 0 <= j < len(series):
+                j %= len(series)
+                turns.append(Turn("and after", f"and | {word} that?", f"{word} {series[at]} comes {series[j]}.",
+                                  f"and {word} {kind} {series[at]}", None, (str(kind), j)))  # fmt: skip
+    return turns
+
+
+def draw_follow_up(rng: Rng, last: Turn, name: str | None, unseen: bool = False) -> Turn | None:
+    """A question that follows the last turn, on one side of the split; None where there is none.
+
+    The kinds are drawn first, so that `say that again` does not crowd out the others.
+    """
+    turns = [t for t in follow_ups(last, name) if t.unseen == unseen]
+    if not turns:
+        return None
+    kinds = sorted({t.kind for t in turns})
+    weights = np.array([0.5 if k == "answer again" else 1.0 for k in kinds])
+    kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
+    turns = [t for t in turns if t.kind == kind]
+    return turns[int(rng.integers(len(turns)))]

@@ -1,0 +1,87 @@
+"""The codec's corpus: single utterances with the times of their phones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from . import kinds, room, world
+from .sentences import SENTENCES
+from .speak import Speech, agent_level, plain, speak
+from .voices import AGENT, AGENT_MANNER, RATE, TRAIN, Voice, draw_manner, draw_voice
+
+Rng = np.random.Generator
+Item = dict[str, Any]
+
+
+def utterances(rng: Rng, count: int) -> Iterable[tuple[np.ndarray, Item]]:
+    """The codec's corpus: the agent's answers, and users saying questions, words and sentences; training side only."""
+    babble = babble_pool()
+    for _ in range(count):
+        share = rng.random()
+        if share < 0.45:
+            voice, manner = AGENT, AGENT_MANNER
+        elif share < 0.65:
+            voice = next(v for v in TRAIN if v.id == ("flite:awb" if share < 0.55 else "flite:kal16"))
+            manner = draw_manner(rng, voice)
+        else:
+            voice = draw_voice(rng, "train", flite=0.0)
+            manner = draw_manner(rng, voice)
+        text = codec_text(rng, agent=voice == AGENT)
+        speech = speak(text, voice, manner)
+        if voice == AGENT:
+            pcm, lead = agent_level(speech.pcm), float(rng.uniform(0.02, 0.3))
+        else:
+            pcm, lead = room.level(speech.pcm, float(rng.uniform(-30, -20))), float(rng.uniform(0.02, 0.4))
+        tail = float(rng.uniform(0.05, 0.4))
+        pcm = np.pad(pcm, (round(lead * RATE), round(tail * RATE)))
+        lead = round(lead * RATE) / RATE
+        if voice != AGENT:
+            if rng.random() < 0.4:
+                pcm = room.reverberate(rng, pcm)
+            if rng.random() < 0.6:
+                pcm = room.add_noise(rng, pcm, -25.0, babble)
+        yield room.to_int16(pcm), about_speech(speech, lead, len(pcm) / RATE, text, voice)
+
+
+def about_speech(speech: Speech, lead: float, length: float, text: str, voice: Voice) -> Item:
+    """The json of an utterance that starts at `lead` in a file of `length` seconds."""
+
+    def shifted(times: Iterable[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+        return [(name, round(start + lead, 4), round(end + lead, 4)) for name, start, end in times]
+
+    phones = shifted(speech.phones)
+    phones = [("sil", 0.0, phones[0][1]), *phones, ("sil", phones[-1][2], round(length, 4))]
+    return {"phones": phones, "words": shifted(speech.words), "text": " ".join(plain(text)), "voice": voice.id}
+
+
+def codec_text(rng: Rng, agent: bool) -> str:
+    """What an utterance of the codec's corpus says: never a held-out content."""
+    kind = rng.random()
+    if kind < (0.7 if agent else 0.5):
+        turn = kinds.draw(rng, kinds.draw_kind(rng))
+        return turn.answer if agent else turn.question
+    if kind < 0.8:
+        return SENTENCES[int(rng.integers(len(SENTENCES)))] + "."
+    pool = _pool(agent)
+    count = int(rng.integers(4, 10))  # four and more: no combination of two or three words is said
+    return " ".join(pool[int(i)] for i in rng.integers(len(pool), size=count)) + "."
+
+
+def _pool(agent: bool) -> tuple[str, ...]:
+    words = [w for n in world.NUMBERS for w in n.split()]
+    extra = (*world.LETTERS, *words, *world.NAMES, *world.DAYS, *world.MONTHS)
+    return (*world.WORDS, *extra) if agent else (*world.WORDS, *extra, *world.BACKCHANNELS)
+
+
+def babble_pool() -> np.ndarray:
+    """A minute of training voices, for babble: the same in every process that starts with it."""
+    rng = np.random.default_rng(20)
+    pieces = []
+    for _ in range(16):
+        voice = draw_voice(rng, "train", flite=0.1)
+        text = SENTENCES[int(rng.integers(len(SENTENCES)))] + "."
+        pieces.append(room.level(speak(text, voice, draw_manner(rng, voice)).pcm, -23.0))
+    return np.concatenate(pieces)
