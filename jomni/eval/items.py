@@ -1,6 +1,6 @@
 """Test sets of conversations: what a folder must hold, read and checked in one place.
 
-    TESTS/MANIFEST.jsonl    a line {"path": "data/x.wav"} for each item
+    TESTS/MANIFEST.jsonl    a line {"path": "data/x.wav"} for each item; or TESTS/SET/MANIFEST.jsonl for several sets
     TESTS/data/x.wav        stereo: left the reference agent, right the user
     TESTS/data/x.json       {"cell": ..., "turns": [...]}, and what else a corpus has ("alignments")
     TESTS/sentences.txt     optional: sentences that the agent may say, one a line, for the recogniser's language model
@@ -9,13 +9,19 @@ A turn is what the user asks and the agent should say. Times are seconds in the 
 
     {"kind": "add", "question": "what is three plus four", "answer": "three plus four is seven", "voice": "flite:rms",
      "user_start": 1.2, "user_end": 2.9,           the question, in the right channel
-     "agent_start": 3.1, "agent_end": 4.8,         the reference answer, in the left channel; both null where there is none
+     "agent_start": 3.1, "agent_end": 4.8,         the reference answer, in the left channel; null: there is none
      "pause": [1.9, 2.7],                          the user pauses inside the question, before it is complete
      "backchannel": ["uh huh", 4.1, 4.4],          the user says so during the answer: the agent should go on
      "halted_by": ["stop", 4.1, 4.5],              the user says so during the answer: the agent should stop
-     "interrupted_at": 4.1}                        this question itself begins during the answer before, which should stop
+     "interrupted_at": 4.1}                        this question begins during the answer before: that should stop
 
-The last four are where they apply. "cell" (one of `CELLS`) may stand in the turn, the item or the manifest's line.
+The last four are where they apply. "cell" (one of `CELLS`) may stand in the turn, the item or the manifest's line; else
+it is the set's name. What the user says during the answer to the last turn may be a file of its own, x.next.wav (mono,
+without the background, which goes on below it), described in the item as
+
+    "next": {"after": 0.7, "word": "uh huh"}                                   a back-channel, seconds after the first sound
+    "next": {"after": 0.7, "kind": "add", "question": ..., "answer": ...}      a question that interrupts
+
 With a model, the pieces of the user are played when they are due: see `jomni.eval.player`.
 """
 
@@ -41,6 +47,13 @@ CELLS = {
     "unseen_both": "unseen contents, unseen voices",
 }
 """Cells of the held-out division, and their names for people. Items of other cells count in the behaviour alone."""
+
+_SETS = {
+    "contents-seen_voices-seen": "seen",
+    "contents-unseen_voices-seen": "unseen_contents",
+    "contents-seen_voices-unseen": "unseen_voices",
+    "contents-unseen_voices-unseen": "unseen_both",
+}
 
 EVENTS = {"pause": "pause", "backchannel": "backchannel", "halted_by": "interruption"}
 """Fields of a turn that tell of an event, and the event's name."""
@@ -73,6 +86,7 @@ class Turn:
     voice: str = ""
     events: tuple[Event, ...] = ()
     interrupts: bool = False  # the question begins during the answer before
+    cut: bool = False  # the reference answer was interrupted, so its audio is not all of the answer
 
     def accepts(self, text: str) -> bool:
         """Whether a text is the answer: the same words, letter case and punctuation aside."""
@@ -88,6 +102,7 @@ class Item:
     turns: tuple[Turn, ...]
     sample_rate: int  # Hz, of the file
     seconds: float
+    added: tuple[float, Path] | None = None  # user's audio to be put onto the recording, from this second on
 
     def read(self, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
         """The reference agent and the user, float32 [T] each, at `sample_rate` Hz.
@@ -95,15 +110,26 @@ class Item:
         Raises:
           AudioError: the file cannot be read.
         """
-        try:
-            both, rate = soundfile.read(self.path, dtype="float32", always_2d=True)
-        except (soundfile.LibsndfileError, OSError) as error:
-            raise AudioError(f"{self.path}: cannot be read ({error}). Make the test set again.") from error
-        if rate != sample_rate:
-            import soxr
-
-            both = soxr.resample(both, rate, sample_rate, quality="HQ")
+        both = _read(self.path, sample_rate)
+        if self.added is not None:
+            at, path = self.added
+            more, first = _read(path, sample_rate)[:, 0], round(at * sample_rate)
+            missing = max(first + len(more) - len(both), 0)
+            both = np.pad(both, ((0, missing), (0, 0)))
+            both[first : first + len(more), 1] += more
         return np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1])
+
+
+def _read(path: Path, sample_rate: int) -> np.ndarray:
+    try:
+        wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"{path}: cannot be read ({error}). Make the test set again.") from error
+    if rate != sample_rate:
+        import soxr
+
+        wave = soxr.resample(wave, rate, sample_rate, quality="HQ")
+    return np.asarray(wave, np.float32)
 
 
 def load_items(folder: str | Path) -> list[Item]:
@@ -116,24 +142,27 @@ def load_items(folder: str | Path) -> list[Item]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ItemError(f"{folder}: there is no such folder. Give the folder of a test set, with its MANIFEST.jsonl.")
-    manifest = folder / "MANIFEST.jsonl"
-    if not manifest.is_file():
+    sets = sorted(path.parent for path in [*folder.glob("MANIFEST.jsonl"), *folder.glob("*/MANIFEST.jsonl")])
+    if not sets:
         raise ItemError(f"{folder}: holds no MANIFEST.jsonl. Give the folder of a test set.")
     items, problems = [], []
-    for number, line in enumerate(manifest.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = _json(line)
-            path = _text(row, "path")
-            items.append(load_item(folder / path, path, str(row.get("cell") or "")))
-        except (ItemError, AudioError, ValueError) as error:
-            problems.append(f"line {number}: {error}")
+    for place in sets:
+        prefix = "" if place == folder else f"{place.name}/"
+        cell = "" if place == folder else _SETS.get(place.name, place.name)
+        for number, line in enumerate((place / "MANIFEST.jsonl").read_text(encoding="utf-8").splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                row = _json(line)
+                path = _text(row, "path")
+                items.append(load_item(place / path, prefix + path, str(row.get("cell") or cell)))
+            except (ItemError, AudioError) as error:
+                problems.append(f"{place / 'MANIFEST.jsonl'}, line {number}: {error}")
     if problems:
-        more = f"\n... and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise ItemError(f"{manifest}: {len(problems)} items cannot be used\n" + "\n".join(problems[:10]) + more)
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ItemError(f"{folder}: {len(problems)} items cannot be used. {'; '.join(problems[:5])}{more}")
     if not items:
-        raise ItemError(f"{manifest}: lists no items. Make the test set again.")
+        raise ItemError(f"{folder}: its manifest lists no items. Make the test set again.")
     return items
 
 
@@ -154,8 +183,8 @@ def load_item(path: Path, name: str, cell: str = "") -> Item:
     if info.channels != 2:
         raise AudioError(f"{path}: must be stereo (agent left, user right), but has {info.channels} channels")
     seconds = info.frames / info.samplerate
-    held = _json(beside.read_text(encoding="utf-8"))
     try:
+        held = _json(beside.read_text(encoding="utf-8"))
         rows = held.get("turns")
         if not isinstance(rows, list) or not rows:
             raise ItemError("has no 'turns'")
@@ -163,9 +192,30 @@ def load_item(path: Path, name: str, cell: str = "") -> Item:
         for before, after in itertools.pairwise(turns):
             if after.start < before.end:
                 raise ItemError(f"its turns overlap: {after.question!r} begins before {before.question!r} has ended")
+        added = None
+        if held.get("next") is not None:
+            turns, added = _next(held["next"], turns, path.with_suffix(".next.wav"))
     except ItemError as error:
         raise ItemError(f"{beside}: {error}") from None
-    return Item(name, path, turns, info.samplerate, seconds)
+    return Item(name, path, turns, info.samplerate, seconds, added)
+
+
+def _next(row: Any, turns: tuple[Turn, ...], path: Path) -> tuple[tuple[Turn, ...], tuple[float, Path]]:
+    """The turns with what the user says during the last answer, and the audio of that."""
+    after, last = row.get("after") if isinstance(row, dict) else None, turns[-1]
+    if not isinstance(after, (int, float)) or isinstance(after, bool) or after < 0 or last.agent is None:
+        raise ItemError("'next' needs a number 'after', and a reference answer to come after")
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"{path}: not an audio file ({error})") from error
+    start = last.agent[0] + float(after)
+    end = start + info.frames / info.samplerate
+    if row.get("question") is None:
+        spoken = dataclasses.replace(last, events=(*last.events, Event("backchannel", start, end)))
+        return (*turns[:-1], spoken), (start, path)
+    times = {"user_start": start, "user_end": end, "interrupted_at": start}
+    return (*turns, _turn(row | times, {"cell": last.cell, "voice": last.voice}, end)), (start, path)
 
 
 def _turn(row: Any, item: Mapping[str, Any], seconds: float) -> Turn:
@@ -185,7 +235,7 @@ def _turn(row: Any, item: Mapping[str, Any], seconds: float) -> Turn:
     return Turn(
         str(row.get("kind") or "unknown"), question, tuple(answers), str(row.get("cell") or item.get("cell") or ""),
         start, end, agent, str(row.get("voice") or item.get("voice") or ""), events,
-        row.get("interrupted_at") is not None,
+        row.get("interrupted_at") is not None, row.get("cut") is not None,
     )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ class TurnResult:
     latency: float | None  # None: no sound
     takes_over: bool  # any sound after the question
     takes_turn: bool  # Full-Duplex-Bench's take-over: a second of speech or more, or more than three words
-    speaks_over: bool  # while the user asks
+    speaks_over: bool | None  # while the user asks; None: the question interrupts, so the agent was speaking
     waits: bool | None  # through the pauses inside the question; None: there are none
     pause_takes_turn: bool | None  # Full-Duplex-Bench's take-over in the pause
     interrupted: bool  # the user talked into the answer while the agent was speaking
@@ -82,7 +82,7 @@ def _turn(outcome: Outcome, number: int, index: int) -> TurnResult:
         correct=None if interrupted else turn.accepts(said), user=(start, end), until=until,
         latency=duplex.latency(agent, end, until), takes_over=duplex.takes_over(agent, end, until),
         takes_turn=duplex.takes_turn(agent, end, until, words),
-        speaks_over=not piece.opening and duplex.speaks_over(agent, _speech(turn, start)),
+        speaks_over=None if piece.opening else duplex.speaks_over(agent, _speech(turn, start)),
         waits=waits, pause_takes_turn=pause_takes_turn, interrupted=interrupted,
         stop=duplex.stop_time(agent, until) if interrupted else None,
         interruption_missed=cut is not None and not interrupted, continued=_continued(outcome, index, turn),
