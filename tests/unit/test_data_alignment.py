@@ -1,0 +1,108 @@
+"""Text-audio alignment: its rules one by one. tests/parity/test_interleaver.py shows that they are moshi-finetune's."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jomni.data.alignment import Alignment, Pieces, Word, align, between
+from jomni.errors import ConfigError
+
+PAD, EPAD, ZERO = 3, 0, -1
+
+
+def letters(text):
+    return [ord(letter) for letter in text.strip()]
+
+
+def tokens(words, frames, **options):
+    found = align([Word(*word) for word in words], frames, letters, Alignment(frame_rate=10.0, **options))
+    assert found.dtype == np.int32 and found.shape == (frames,)
+    return [{PAD: "_", EPAD: "|", ZERO: "-", 1: "<", 2: ">", 7: "~"}.get(int(x), chr(max(x, 0))) for x in found]
+
+
+def text(*args, **options):
+    return "".join(tokens(*args, **options))
+
+
+def test_a_word_stands_from_its_first_frame_after_the_end_of_padding():
+    assert text([("ab", 0.35, 0.6)], 8) == "__|ab___"
+    assert text([("ab", 0.0, 0.6)], 4) == "ab__"
+    assert text([("a", 0.1, 0.2), ("b", 0.2, 0.3)], 4) == "|ab_"
+
+
+def test_the_next_word_cuts_off_what_is_left_unless_shifted():
+    words = [("abcd", 0.1, 0.2), ("ef", 0.3, 0.5)]
+    assert text(words, 9) == "|abef____"
+    assert text(words, 9, keep_and_shift=True) == "|abcdef__"
+    assert text([("ab", 0.1, 0.2), ("c", 0.12, 0.2)], 4) == "|c__"
+    assert text([("abcd", 0.1, 0.2)], 3) == "|ab"
+
+
+def test_padding_within_a_word_lasts_to_the_frame_of_its_end():
+    assert text([("a", 0.1, 0.45), ("b", 0.7, 0.8)], 10, in_word_padding=7) == "|a~~~_|b~_"
+    assert text([("a", 0.1, 0.65), ("b", 0.4, 0.5)], 9, in_word_padding=7) == "|a~|b~___"
+
+
+def test_speakers_and_turns():
+    words = [
+        ("a", 0.1, 0.2, "SPEAKER_MAIN"),
+        ("b", 0.4, 0.5, "X"),
+        ("c", 0.6, 0.7, "X"),
+        ("d", 0.9, 1.0, "SPEAKER_MAIN"),
+    ]
+    assert text(words, 11) == "|a______|d_"
+    assert text(words, 11, main_speaker="X") == "___|b|c____"
+    assert text(words, 11, keep_main_only=False) == "|a_|b|c_|d_"
+    assert text(words, 12, keep_main_only=False, bos_eos=True) == "|<a|>bc_|<d_"
+    with pytest.raises(ConfigError, match="keep_main_only"):
+        Alignment(bos_eos=True)
+
+
+def test_words_without_duration_or_text_and_delays():
+    assert text([("a", 0.3, 0.3), ("", 0.5, 0.6), ("b", 0.7, 0.8)], 9) == "______|b_"
+    assert text([("a", 0.1, 0.15), ("b", 0.5, 0.6)], 6, audio_delay=0.2) == "__|b__"
+    assert text([("a", 0.1, 0.2)], 6, audio_delay=-0.2) == "--|a__"
+    np.testing.assert_array_equal(align(None, 3, letters, Alignment()), [-1, -1, -1])
+
+
+def test_words_may_come_in_any_order():
+    words = [("b", 0.5, 0.6), ("a", 0.1, 0.2)]
+    assert text(words, 7) == text(words[::-1], 7) == "|a__|b_"
+
+
+def test_lines_of_a_word_are_joined_by_the_token_of_a_lines_end():
+    class Tokenizer:
+        def encode(self, text):
+            return [99, 13] if text == "\n" else letters(text)
+
+    assert Pieces(Tokenizer())(" a\nb ") == (97, 13, 98)
+
+
+starts = st.lists(st.floats(0, 20), max_size=20).map(sorted)
+
+
+@settings(deadline=None)
+@given(starts, st.floats(0, 20), st.floats(0.1, 5))
+def test_windows_hold_the_words_that_begin_in_them_and_no_others(starts, start, seconds):
+    words = [Word(str(i), time, time + 1) for i, time in enumerate(starts)]
+    held = between(words, start, seconds)
+    assert [word.text for word in held] == [w.text for w in words if start <= w.start < start + seconds]
+    for word in held:
+        original = words[int(word.text)]
+        assert word.start == original.start - start and word.end == original.end - start
+
+
+@settings(deadline=None)
+@given(starts, st.integers(1, 60), st.booleans())
+def test_every_text_token_is_a_words_and_end_of_padding_stands_before_words_alone(starts, frames, shift):
+    words = [(chr(97 + i) * (1 + i % 3), time / 4, time / 4 + 0.2) for i, time in enumerate(starts)]
+    found = tokens(words, frames, keep_and_shift=shift)
+    for frame, token in enumerate(found):
+        if token == "|":
+            assert found[frame + 1].isalpha()
+        if token == "_":
+            assert frame + 1 == frames or found[frame + 1] in "_|"
+    for _, time, _ in words:  # something is said where a word begins
+        if time * 10 < frames:
+            assert found[int(time * 10)].isalpha()
