@@ -1,0 +1,144 @@
+"""Windows of cached conversations, to train a language model: text, the agent's codes, the user's codes.
+
+Axis letters: B batch, K codebooks, N frames of a conversation, T frames of a window.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jomni.data.alignment import Alignment, Pieces, align, between
+from jomni.data.codes import Conversation, Header, decode_record, read_header
+from jomni.data.pipeline import Batch, endless
+from jomni.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import grain
+
+ABSENT = -1
+"""What stands where there is no token: after the end of a conversation that is shorter than the window."""
+
+
+def lm_dataset(
+    folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    tokenizer: bytes,
+    agent_codebooks: int,
+    user_codebooks: int,
+    frames: int,
+    batch: int,
+    seed: int,
+    alignment: Alignment | None = None,
+    from_start: float = 0.1,
+    workers: int = 0,
+    prefetch: int = 8,
+) -> grain.IterDataset:
+    """Endless batches of windows of conversations, not delayed.
+
+    An epoch takes as many windows of a conversation as fit into it (at least one), in random order and at random
+    frames. Of the words, those that begin within the window become text, as in moshi-finetune.
+
+    Args:
+      folders: of codes, made by `jomni tokenize` with one codec.
+      tokenizer: a serialised sentencepiece model.
+      agent_codebooks: of the agent's stream.
+      user_codebooks: of the user's; may be 0.
+      frames: T.
+      batch: windows in each batch.
+      seed: of order and places.
+      alignment: how words become text tokens; None: moshi-finetune's way at the codes' frame rate.
+      from_start: probability that a window begins where its conversation does, as every conversation in use does.
+      workers: processes that prepare batches; 0: a thread of this process. Batches are the same.
+      prefetch: batches kept ready.
+
+    Returns:
+      Batches {"codes": int32 [B, 1 + agent_codebooks + user_codebooks, T]}, `ABSENT` after a conversation's end.
+
+    Raises:
+      ConfigError: options without sense, or that do not fit the codes.
+      DataError: folders that are not complete, or whose codes were made by different codecs.
+    """
+    paths = [Path(f) for f in ([folders] if isinstance(folders, str | os.PathLike) else folders)]
+    headers = [read_header(path) for path in paths]
+    if not headers:
+        raise ConfigError("no folder of codes is given. Give at least one.")
+    for path, header in zip(paths, headers, strict=True):
+        if header.codec != headers[0].codec:
+            raise DataError(f"{path}: its codes are of another codec than those of {paths[0]}. Tokenize one anew.")
+        if not (0 < agent_codebooks <= header.codebooks and 0 <= user_codebooks <= header.codebooks):
+            raise ConfigError(
+                f"{path}: has {header.codebooks} codebooks, asked for {agent_codebooks} of the agent and "
+                f"{user_codebooks} of the user."
+            )
+    if alignment is None:
+        alignment = Alignment(headers[0].frame_rate)
+    if alignment.frame_rate != headers[0].frame_rate:
+        raise ConfigError(f"alignment is for {alignment.frame_rate:g} Hz, the codes have {headers[0].frame_rate:g} Hz.")
+    if frames < 1 or not 0 <= from_start <= 1:
+        raise ConfigError(f"windows of {frames} frames with from_start {from_start} cannot be cut.")
+    cutter = _Cutter(Pieces(tokenizer), agent_codebooks, user_codebooks, frames, alignment, from_start)
+    return endless(_Places(paths, headers, frames), cutter, batch=batch, seed=seed, workers=workers, prefetch=prefetch)
+
+
+class _Places:
+    """An epoch's conversations, each as often as windows fit into it. A data source of Grain."""
+
+    def __init__(self, paths: Sequence[Path], headers: Sequence[Header], frames: int) -> None:
+        import grain
+
+        shards = [(path / shard.name, shard) for path, header in zip(paths, headers, strict=True)
+                  for shard in header.shards or ()]  # fmt: skip
+        held = [count for _, shard in shards for count in shard.frames]
+        self._places = np.repeat(np.arange(len(held)), [max(1, round(count / frames)) for count in held])
+        self._records = grain.sources.ArrayRecordDataSource([os.fspath(path) for path, _ in shards])
+        if len(self._records) != len(held):
+            raise DataError(
+                f"{', '.join(map(str, paths))}: hold {len(self._records)} conversations, their headers say "
+                f"{len(held)}. Run 'jomni tokenize' again."
+            )
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Conversation:
+        return decode_record(self._records[int(self._places[index])])
+
+    def __repr__(self) -> str:  # Grain compares it when an iterator's state is restored
+        return f"conversations({len(self._places)})"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cutter:
+    """Draws a window of a conversation."""
+
+    pieces: Pieces
+    agent_codebooks: int
+    user_codebooks: int
+    frames: int
+    alignment: Alignment
+    from_start: float
+
+    def __call__(self, conversation: Conversation, rng: np.random.Generator) -> Batch:
+        spare = max(0, conversation.frames - self.frames)
+        start = 0 if rng.random() < self.from_start else int(rng.integers(0, spare + 1))
+        return {"codes": cut(conversation, start, self)}
+
+
+def cut(conversation: Conversation, start: int, options: _Cutter) -> np.ndarray:
+    """The window from frame `start` on: int32 [1 + agent's + user's codebooks, T]."""
+    count = min(options.frames, conversation.frames - start)
+    rate = options.alignment.frame_rate
+    found = np.full((1 + options.agent_codebooks + options.user_codebooks, options.frames), ABSENT, np.int32)
+    words = between(conversation.words, start / rate, count / rate)
+    found[0, :count] = align(words, count, options.pieces, options.alignment)
+    found[1 : 1 + options.agent_codebooks, :count] = (
+        conversation.agent[: options.agent_codebooks, start : start + count]
+    )  # fmt: skip
+    found[1 + options.agent_codebooks :, :count] = conversation.user[: options.user_codebooks, start : start + count]
+    return found
