@@ -35,11 +35,10 @@ class Codebook(nn.Module):
         total = self.param("embedding_sum", nn.initializers.normal(1.0), (self.bins, self.dim))
         usage = self.param("cluster_usage", nn.initializers.ones, (self.bins,))
         self.param("initialized", nn.initializers.ones, (1,))
-        self.centroids, self.half_norms = _fold(total, usage)
+        self.centroids, self.half_norms = fold(total, usage)
 
     def encode(self, x: Float[Array, "B T E"]) -> Int[Array, "B T"]:
-        """Index of the nearest entry: |x - c|^2 is least where x.c - |c|^2 / 2 is greatest."""
-        return jnp.argmax(contract_last(x, self.centroids) - self.half_norms, -1).astype(jnp.int32)
+        return nearest(x, self.centroids, self.half_norms)
 
     def decode(self, codes: Int[Array, "B T"]) -> Float[Array, "B T E"]:
         return jnp.take(self.centroids, codes, axis=0, mode="clip")
@@ -95,7 +94,15 @@ class SplitQuantizer(nn.Module):
         return y + self.rvq_rest.decode(codes[:, semantic:]) if codes.shape[1] > semantic else y
 
 
-def _fold(total: Array, usage: Array) -> tuple[Array, Array]:
+def nearest(
+    x: Float[Array, "... E"], centroids: Float[Array, "V E"], half_norms: Float[Array, "V"]
+) -> Int[Array, "..."]:
+    """Index of the nearest entry: |x - c|^2 is least where x.c - |c|^2 / 2 is greatest."""
+    return jnp.argmax(contract_last(x, centroids) - half_norms, -1).astype(jnp.int32)
+
+
+def fold(total: Float[Array, "V E"], usage: Float[Array, "V"]) -> tuple[Float[Array, "V E"], Float[Array, "V"]]:
+    """Centroids and half of their squared norms, from the published sums and usage."""
     centroids = total / jnp.maximum(usage, _EPSILON)[:, None]
     return centroids, 0.5 * jnp.square(centroids).sum(-1)
 
@@ -109,6 +116,6 @@ def fold_codebooks(params: Any) -> Any:
     if not isinstance(params, dict):
         return params
     if "embedding_sum" in params:
-        centroids, half_norms = _fold(params["embedding_sum"], params["cluster_usage"])
+        centroids, half_norms = fold(params["embedding_sum"], params["cluster_usage"])
         return {"centroids": centroids, "half_norms": half_norms}
     return {name: fold_codebooks(value) for name, value in params.items()}

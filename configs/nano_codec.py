@@ -1,0 +1,84 @@
+"""The codec of nano, from nothing: encoder, codebooks and a first decoder.
+
+python -m tools.synth utterances data/utterances --hours 3
+jomni train configs/nano_codec.py --task.data.manifest data/utterances/MANIFEST.jsonl
+"""
+
+from jomni.codec.config import MIMI_NANO
+from jomni.train.codec import CodecDataConfig, CodecTaskConfig, LossWeights
+from jomni.train.config import TrainConfig
+from jomni.train.optimizer import OptimizerConfig
+from jomni.train.quantizer import QuantizerTraining
+
+# The inventory of tools/synth, silence first.
+PHONES = [
+    "pau",
+    "aa",
+    "ae",
+    "ah",
+    "ao",
+    "aw",
+    "ax",
+    "ay",
+    "eh",
+    "er",
+    "ey",
+    "ih",
+    "iy",
+    "ow",
+    "oy",
+    "uh",
+    "uw",
+    "b",
+    "ch",
+    "d",
+    "dh",
+    "f",
+    "g",
+    "hh",
+    "jh",
+    "k",
+    "l",
+    "m",
+    "n",
+    "ng",
+    "p",
+    "r",
+    "s",
+    "sh",
+    "t",
+    "th",
+    "v",
+    "w",
+    "y",
+    "z",
+    "zh",
+]
+
+
+def get_config() -> TrainConfig:
+    return TrainConfig(
+        name="nano_codec",
+        steps=30_000,
+        log_every=50,
+        checkpoint_every=1000,
+        export_every=1000,
+        task=CodecTaskConfig(
+            model=MIMI_NANO,
+            data=CodecDataConfig(
+                manifest="data/utterances/MANIFEST.jsonl",
+                segment_seconds=0.96,
+                batch=8,
+                teacher="phones",
+                phones=tuple(PHONES),
+                lookahead=0.04,
+                gain_db=(-6.0, 3.0),
+            ),
+            distillation="cross_entropy",
+            quantizer=QuantizerTraining(quantize=0.5),
+            weights=LossWeights(audio=0.01, distillation=5.0),
+            optimizer=OptimizerConfig(
+                lr=1e-3, b1=0.8, b2=0.99, weight_decay=1e-4, warmup=100, schedule="linear", final_lr=1e-4
+            ),
+        ),
+    )
