@@ -1,0 +1,231 @@
+"""Training of the language model: from nothing or from a checkpoint, whole or through low-rank adapters.
+
+Axes: B rows, K streams (text, agent's codebooks, user's codebooks), T frames.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+import sentencepiece
+from jaxtyping import Array, Int, PRNGKeyArray
+
+import jomni
+from jomni.errors import ConfigError
+from jomni.models.moshi import MoshiLM
+from jomni.models.moshi.config import MoshiConfig
+from jomni.train.guard import all_finite, guard
+from jomni.train.lm_data import LMData, check_batch
+from jomni.train.lm_loss import LMLossConfig, counts, lm_loss
+from jomni.train.lora import LoRAConfig, cast, fuse, join, save_adapters, split
+from jomni.train.optimizer import OptimizerConfig, accumulate, ema_update, make_optimizer, make_schedule
+from jomni.train.task import Batch, Metrics, Task
+from jomni.weights import Checkpoint
+from jomni.weights.recognise import Opened, open_checkpoint
+from jomni.weights.table import flatten, unflatten
+
+
+@dataclasses.dataclass(frozen=True)
+class LMConfig:
+    """A language model and how it is trained. Give `model`, to begin from nothing, or `init_from`."""
+
+    data: LMData  # where batches come from
+    model: MoshiConfig | None = None  # the model, from nothing
+    init_from: str | None = None  # the checkpoint to begin from: a folder or a hub id
+    lora: LoRAConfig | None = None  # train low-rank adapters alone; none: everything
+    batch: int = 8  # examples a step
+    microbatches: int = 1  # parts that a batch is worked through in, for memory's sake; the result is the same
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    loss: LMLossConfig = dataclasses.field(default_factory=LMLossConfig)
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; what trains is kept in float32
+    remat: bool = False  # compute the temporal layers again in the backward pass, to save memory
+    ema: float = 0.0  # decay of a running average of the weights, which is what is exported; 0: none
+    user_noise: float = 0.0  # share of the user's codes that are replaced by random ones
+    codec: str | None = None  # checkpoint whose codec is exported with the model; none: that of init_from
+    tokenizer: str | None = None  # sentencepiece file exported with the model; none: that of init_from
+    export: Literal["whole", "adapters", "fused"] = "whole"  # with LoRA: all, the adapters, or all with them added in
+
+    def __post_init__(self) -> None:
+        if (self.model is None) == (self.init_from is None):
+            raise ConfigError("give either 'model' (from nothing) or 'init_from' (a checkpoint), and not both")
+        if self.batch < 1 or self.microbatches < 1 or self.batch % self.microbatches:
+            raise ConfigError(f"a batch of {self.batch} does not divide into {self.microbatches} microbatches")
+        if not 0 <= self.ema < 1 or not 0 <= self.user_noise <= 1:
+            raise ConfigError(f"'ema' and 'user_noise' are shares, got {self.ema} and {self.user_noise}")
+        if self.lora is None and self.export != "whole":
+            raise ConfigError(f"'export' = {self.export!r} is for LoRA; without it there is only 'whole'")
+        if self.lora is not None and self.init_from is None:
+            raise ConfigError("'lora' adapts a trained model: give 'init_from'")
+
+    def build(self, steps: int) -> LMTask:
+        """The task; reads the configuration and the tokenizer of the checkpoint, not its weights."""
+        return LMTask(self, steps)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["step", "params", "frozen", "optimizer", "ema"], meta_fields=[])
+@dataclasses.dataclass(frozen=True)
+class LMState:
+    """State of the training."""
+
+    step: Array  # updates done
+    params: Any  # what trains, float32
+    frozen: Any  # what does not, under LoRA; else None
+    optimizer: Any  # moments
+    ema: Any  # running average of params, or None
+
+
+class LMTask(Task):
+    """The language model in training."""
+
+    unit = "frames"
+
+    def __init__(self, config: LMConfig, steps: int) -> None:
+        self.config = config
+        self._opened: Opened | None = None
+        if config.init_from is not None:
+            self._opened = open_checkpoint(config.init_from)
+            if self._opened.lm is None:
+                raise ConfigError(f"'init_from' {config.init_from}: is a codec alone, without a language model")
+            model = dataclasses.replace(self._opened.lm, lora_rank=0)
+        else:
+            assert config.model is not None
+            model = config.model
+        if model.conditioners:
+            raise ConfigError(f"the model takes conditions {[c.name for c in model.conditioners]}: not trained here")
+        if config.lora is not None:
+            model = dataclasses.replace(model, lora_rank=config.lora.rank, lora_scaling=config.lora.scaling)
+        self.model = model
+        self.units_per_step = float(config.batch * config.data.frames)
+        self._lm = MoshiLM(model, config.remat)
+        self._optimizer = make_optimizer(config.optimizer, steps)
+        self._schedule = make_schedule(config.optimizer, steps)
+        self._tokenizer = _tokenizer(config, self._opened, model)
+        self._codec = config.codec or (config.init_from if self._opened and self._opened.mimi else None)
+        if config.codec is not None:
+            _check_codec(config.codec, model)
+
+    def init(self, key: PRNGKeyArray) -> LMState:
+        params = self._lm.init(key, jnp.zeros((1, self.model.n_q + 1, 2), jnp.int32))["params"]
+        params, frozen = split(params, self.config.lora)
+        return LMState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            frozen=None if frozen is None else cast(frozen, self.config.dtype),
+            optimizer=self._optimizer.init(params),
+            ema=jax.tree.map(jnp.copy, params) if self.config.ema else None,
+        )
+
+    def warm_start(self, state: LMState) -> LMState:
+        if self._opened is None:
+            return state
+        held = dict(flatten(join(state.params, state.frozen)))
+        old = {path: (leaf.dtype, leaf.sharding) for path, leaf in held.items()}
+        adapters = {path: leaf for path, leaf in held.items() if "/lora_" in path}
+        for path in held.keys() - adapters.keys():
+            held[path].delete()  # or two models would be in memory
+        del held
+        found = jomni.load(
+            self._opened.source, fuse_lora=True, parts=("lm",),
+            sharding=lambda path, shape: old[path.removeprefix("lm/")][1],
+        )  # fmt: skip
+        leaves = {path: leaf.astype(old[path][0]) for path, leaf in flatten(found.params["lm"])} | adapters
+        params, frozen = split(unflatten(leaves), self.config.lora)
+        return dataclasses.replace(
+            state, params=params, frozen=frozen, ema=jax.tree.map(jnp.copy, params) if self.config.ema else None
+        )
+
+    def update(self, state: LMState, batch: Batch, key: PRNGKeyArray) -> tuple[LMState, Metrics]:
+        c = self.config
+        codes = add_noise(batch["codes"], self.model, c.user_noise, key) if c.user_noise else batch["codes"]
+        delayed: Any = self._lm.apply({}, codes, method="delay")
+        total = counts(self.model, c.loss, delayed)
+        frozen = state.frozen
+
+        def loss(params: Any, delayed: Int[Array, "B K T"]) -> tuple[Array, Metrics]:
+            weights = cast(join(params, frozen), c.dtype)
+            logits: Any = self._lm.apply({"params": weights}, delayed, method="delayed_logits")
+            return lm_loss(self.model, c.loss, *logits, delayed, total)
+
+        (_, metrics), gradients = accumulate(
+            lambda rows, key: jax.value_and_grad(loss, has_aux=True)(state.params, rows), delayed, key, c.microbatches
+        )
+        norm = optax.global_norm(gradients)
+        updates, optimizer = self._optimizer.update(gradients, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = ema_update(state.ema, params, c.ema, state.step) if c.ema else None
+        finite = all_finite(metrics["loss"], norm)
+        new = guard(finite, LMState(state.step + 1, params, frozen, optimizer, ema), state)
+        lr = self._schedule(state.step)
+        return new, metrics | {"grad_norm": norm, "lr": lr, "skipped": 1.0 - finite.astype(jnp.float32)}
+
+    def dataset(self, seed: int) -> Any:
+        dataset = self.config.data.dataset(self.model, self.config.batch, seed)
+        check_batch(next(iter(dataset))["codes"], self.model)
+        return dataset
+
+    def export(self, state: LMState, folder: Path) -> None:
+        c, lora = self.config, self.config.lora
+        params = join(state.ema if c.ema else state.params, state.frozen)
+        config = self.model
+        if c.export == "fused":
+            params, config = fuse(params, config.lora_scaling), dataclasses.replace(config, lora_rank=0)
+        opened, mimi, weights = self._opened, None, {"lm": params}
+        if self._codec is not None and c.export != "adapters":
+            codec = jomni.load(self._codec, parts=("mimi",))
+            mimi, weights = codec.mimi, weights | codec.params
+        carried: dict[str, Any] = {}
+        if opened is not None:
+            carried = {k: getattr(opened, k) for k in ("generation", "model_type", "settings")}
+        checkpoint = Checkpoint("moshi", mimi, config, weights, self._tokenizer, **carried)
+        if c.export == "adapters":
+            assert lora is not None
+            save_adapters(checkpoint, folder, lora)
+        else:
+            jomni.save(checkpoint, folder, overwrite=True)
+
+
+def add_noise(codes: Int[Array, "B K T"], model: MoshiConfig, share: float, key: PRNGKeyArray) -> Int[Array, "B K T"]:
+    """Replaces a share of the user's codes by random ones, so that the model does not lean on any single code.
+
+    They are input alone: the loss does not look at them. A frame is hit in all its codebooks or in none.
+    """
+    where, what = jax.random.split(key)
+    user = codes[:, model.dep_q + 1 :]
+    hit = jax.random.bernoulli(where, share, (codes.shape[0], 1, codes.shape[2])) & (user >= 0)
+    noisy = jnp.where(hit, jax.random.randint(what, user.shape, 0, model.card), user)
+    return jnp.concatenate([codes[:, : model.dep_q + 1], noisy], 1)
+
+
+def _tokenizer(config: LMConfig, opened: Opened | None, model: MoshiConfig) -> bytes | None:
+    """The text tokenizer's file, checked against the model's vocabulary."""
+    if config.tokenizer is None:
+        return opened.tokenizer if opened else None
+    path = Path(config.tokenizer).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"'tokenizer' {path}: there is no such file")
+    content = path.read_bytes()
+    try:
+        entries = sentencepiece.SentencePieceProcessor(model_proto=content).vocab_size()
+    except RuntimeError as error:
+        raise ConfigError(f"'tokenizer' {path}: is not a sentencepiece model ({error})") from None
+    if entries > model.text_card:
+        raise ConfigError(f"'tokenizer' {path}: has {entries} pieces, the model's text_card is {model.text_card}")
+    return content
+
+
+def _check_codec(source: str, model: MoshiConfig) -> None:
+    """Refuses a codec whose codes are not the model's."""
+    codec = open_checkpoint(source, parts=("mimi",)).mimi
+    if codec is None:
+        raise ConfigError(f"'codec' {source}: holds no codec")
+    if codec.num_codebooks < model.codec_codebooks or codec.quantizer.bins != model.card:
+        raise ConfigError(
+            f"'codec' {source}: has {codec.num_codebooks} codebooks of {codec.quantizer.bins} entries, the model needs "
+            f"{model.codec_codebooks} of {model.card}"
+        )

@@ -1,0 +1,125 @@
+"""The loss of the language model, as in Moshi's paper (arXiv:2410.00037, 3.4.5) and moshi-finetune (finetune/loss.py).
+
+Cross entropy of the text, where tokens that only pad count less, plus cross entropy of the agent's audio, where the
+semantic codebook counts more; each is a weighted mean over the tokens that there are.
+
+Axes: B rows, T frames, K streams, Q agent's codebooks, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jomni.errors import ConfigError
+from jomni.models.moshi.config import MoshiConfig
+from jomni.models.moshi.embedding import ZERO
+
+
+@dataclasses.dataclass(frozen=True)
+class LMLossConfig:
+    """Weights of the tokens."""
+
+    text_padding_weight: float = 0.5  # of text tokens that only pad (PAD and EPAD); the others have 1
+    first_codebook_weight_multiplier: float = 100.0  # of the semantic codebook; the others have 1
+    text_weight: float = 1.0  # of the text's loss in the sum; the audio's has 1
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            if not getattr(self, field.name) >= 0:
+                raise ConfigError(f"loss option '{field.name}' must not be negative, got {getattr(self, field.name)!r}")
+
+
+def token_masks(config: MoshiConfig, delayed: Int[Array, "B K T"]) -> Bool[Array, "B K T"]:
+    """Which tokens of the text (stream 0) and the agent (1 to Q) are to be predicted: those that there are.
+
+    Args:
+      config: of the model.
+      delayed: from `MoshiLM.delay`; its first frames hold the initial token, -1 stands where there is none.
+    """
+    streams = config.dep_q + 1
+    begun = jnp.arange(delayed.shape[-1]) >= jnp.asarray(config.delays[:streams])[:, None]
+    return (delayed[:, :streams] != ZERO) & begun
+
+
+def token_weights(
+    config: MoshiConfig, loss: LMLossConfig, delayed: Int[Array, "B K T"]
+) -> tuple[Float[Array, "B T"], Float[Array, "B T Q"]]:
+    """What each text token and each of the agent's audio tokens counts."""
+    mask = token_masks(config, delayed)
+    text = mask[:, 0] * jnp.where(is_padding(config, delayed[:, 0]), loss.text_padding_weight, 1.0)
+    codebooks = jnp.ones(config.dep_q).at[:1].set(loss.first_codebook_weight_multiplier)
+    return text, mask[:, 1:].swapaxes(1, 2) * codebooks
+
+
+def is_padding(config: MoshiConfig, text: Int[Array, "..."]) -> Bool[Array, "..."]:
+    """Whether text tokens are PAD or EPAD, which say nothing."""
+    return (text == config.existing_text_padding_id) | (text == config.existing_text_end_padding_id)
+
+
+def cross_entropy(logits: Float[Array, "... V"], target: Int[Array, "..."]) -> Float[Array, "..."]:
+    """Cross entropy in float32; targets outside the vocabulary give a number without meaning, to be weighted 0."""
+    logits = logits.astype(jnp.float32)
+    # A comparison instead of a look-up: its gradient is no scatter, and fuses with the softmax.
+    hit = jnp.arange(logits.shape[-1]) == target[..., None]
+    return jax.nn.logsumexp(logits, -1) - jnp.where(hit, logits, 0).sum(-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Sums of weights and numbers of tokens over the whole batch, what the shares of microbatches are divided by."""
+
+    text: Float[Array, ""]
+    audio: Float[Array, ""]
+    text_tokens: Float[Array, ""]
+    words: Float[Array, ""]  # text tokens that do not pad
+    codebooks: Float[Array, "Q"]
+
+
+def counts(config: MoshiConfig, loss: LMLossConfig, delayed: Int[Array, "B K T"]) -> Counts:
+    """The counts of a whole batch."""
+    text, audio = token_weights(config, loss, delayed)
+    mask = token_masks(config, delayed)
+    words = mask[:, 0] & ~is_padding(config, delayed[:, 0])
+    numbers = text.sum(), audio.sum(), mask[:, 0].sum(), words.sum(), mask[:, 1:].sum((0, 2))
+    return Counts(*(jnp.maximum(n.astype(jnp.float32), 1e-6) for n in numbers))
+
+
+def lm_loss(
+    config: MoshiConfig,
+    loss: LMLossConfig,
+    text_logits: Float[Array, "B T V"],
+    logits: Float[Array, "B T Q V"] | None,
+    delayed: Int[Array, "B K T"],
+    total: Counts,
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """The share of these rows in the batch's loss and metrics: shares of all its microbatches add up to the batch's.
+
+    Args:
+      config: of the model.
+      loss: the weights.
+      text_logits, logits: from `MoshiLM.delayed_logits`.
+      delayed: the tokens they predict, from `MoshiLM.delay`.
+      total: from `counts` of the whole batch.
+
+    Returns:
+      The loss, and "loss", "text_loss", "word_accuracy" (of text tokens that do not pad), "audio_loss" and
+      "audio_loss_k" (plain mean of codebook k).
+    """
+    mask = token_masks(config, delayed)
+    text_weight, audio_weight = token_weights(config, loss, delayed)
+    text = jnp.vdot(text_weight, cross_entropy(text_logits, delayed[:, 0])) / total.text
+    words = mask[:, 0] & ~is_padding(config, delayed[:, 0])
+    right = (text_logits.argmax(-1) == delayed[:, 0]) & words
+    metrics = {"text_loss": text, "word_accuracy": right.sum() / total.words}
+    whole = loss.text_weight * text
+    if logits is not None:
+        each = cross_entropy(logits, delayed[:, 1 : config.dep_q + 1].swapaxes(1, 2))
+        audio = jnp.vdot(audio_weight, each) / total.audio
+        whole = whole + audio
+        by_codebook = (each * mask[:, 1:].swapaxes(1, 2)).sum((0, 1)) / total.codebooks
+        metrics |= {"audio_loss": audio} | {f"audio_loss_{k}": by_codebook[k] for k in range(config.dep_q)}
+    return whole, {"loss": whole} | metrics

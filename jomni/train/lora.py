@@ -1,0 +1,100 @@
+"""Low-rank adapters (arXiv:2106.09685): which parameters train, and the adapters and the fused weights as files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from jomni.errors import ConfigError
+from jomni.weights import Checkpoint
+from jomni.weights.kyutai import lm_table
+from jomni.weights.parameters import ParameterSource
+from jomni.weights.save import LORA_NAME
+from jomni.weights.table import flatten, unflatten
+from jomni.weights.write import new_folder, write_safetensors
+
+Tree = dict[str, Any]
+
+_ADAPTER = re.compile(r"(^|/)lora_[AB]$")
+_EMBEDDING = re.compile(r"^(depformer_)?(text_)?emb(_\d+)?/")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoRAConfig:
+    """Adapters beside every linear layer; all else stays as it is."""
+
+    rank: int = 128  # inner width of each adapter
+    scaling: float = 2.0  # factor on what the adapters add
+    embeddings: bool = False  # train the tables of embeddings too
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not self.scaling > 0:
+            raise ConfigError(
+                f"LoRA needs a rank of at least 1 and a positive scaling, got {self.rank}, {self.scaling}"
+            )
+
+
+def split(params: Mapping[str, Any], lora: LoRAConfig | None) -> tuple[Tree, Tree | None]:
+    """The parameters that train, and those that do not (None: all train)."""
+    if lora is None:
+        return dict(params), None
+    leaves = dict(flatten(params))
+    trains = {path for path in leaves if _trains(path, lora)}
+    return (
+        unflatten({path: leaf for path, leaf in leaves.items() if path in trains}),
+        unflatten({path: leaf for path, leaf in leaves.items() if path not in trains}),
+    )
+
+
+def join(params: Mapping[str, Any], frozen: Mapping[str, Any] | None) -> Tree:
+    """What `split` took apart."""
+    return dict(params) if frozen is None else unflatten(dict(flatten(params)) | dict(flatten(frozen)))
+
+
+def fuse(params: Mapping[str, Any], scaling: float) -> Tree:
+    """Parameters without adapters: W + scaling * B A, computed in float32, in W's dtype."""
+    leaves = dict(flatten(params))
+    fused = {}
+    for path, leaf in leaves.items():
+        if _ADAPTER.search(path):
+            continue
+        stem = path.removesuffix("weight")
+        down, up = leaves.get(stem + "lora_A"), leaves.get(stem + "lora_B")
+        if path.endswith("weight") and down is not None and up is not None:
+            added = scaling * (up.astype(jnp.float32) @ down.astype(jnp.float32))
+            leaf = (leaf.astype(jnp.float32) + added).astype(leaf.dtype)
+        fused[path] = leaf
+    return unflatten(fused)
+
+
+def save_adapters(checkpoint: Checkpoint, folder: Path, lora: LoRAConfig) -> None:
+    """Writes what trains as a LoRA file with its config.json, as moshi-finetune does and `jomni.load(lora=)` takes.
+
+    Args:
+      checkpoint: of a language model with adapters.
+      folder: for lora.safetensors and config.json; replaced where it holds a former export.
+      lora: what trained.
+    """
+    assert checkpoint.lm is not None
+    source = ParameterSource(checkpoint, "lm")
+    tensors = lm_table(checkpoint.lm).expect(checkpoint.params["lm"])
+    specs = {t.name: source.specs[t.name] for t in tensors if _trains(t.leaves[0].path, lora)}
+    with new_folder(folder, overwrite=True) as made:
+        write_safetensors(made / LORA_NAME, specs, source.read, {"format": "pt"})
+        raw = checkpoint.lm.to_kyutai() | {"lora_name": LORA_NAME, "model_type": checkpoint.model_type}
+        (made / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+
+
+def _trains(path: str, lora: LoRAConfig) -> bool:
+    return bool(_ADAPTER.search(path)) or (lora.embeddings and bool(_EMBEDDING.search(path)))
+
+
+def cast(tree: Mapping[str, Any], dtype: Any) -> Tree:
+    """A tree with its floating-point leaves in another dtype."""
+    return unflatten({p: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x for p, x in flatten(tree)})
