@@ -19,7 +19,10 @@ from jomni.errors import JomniError
 OK, MISTAKE, INTERRUPTED, TERMINATED = 0, 2, 130, 143
 """Exit codes. An unexpected error (a bug) shows its traceback, as Python does."""
 
-_HOMES = {"encode": "codes", "decode": "codes", "talk": "talk", "info": "info", "convert": "info", "train": "train"}
+_HOMES = {
+    "encode": "codes", "decode": "codes", "talk": "talk", "info": "info", "convert": "info", "train": "train",
+    "tokenize": "tokenize",
+}  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

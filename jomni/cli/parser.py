@@ -68,7 +68,7 @@ Exit code: 0 for success; 2 for a mistake in the arguments or inputs, said on st
     top.add_argument("--version", action="version", version=f"jomni {importlib.metadata.version('jomni')}")
     group = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands", parser_class=Parser)
     commands: dict[str, Parser] = {}
-    for build in (_encode, _decode, _talk, _info, _convert, _train):
+    for build in (_encode, _decode, _talk, _info, _convert, _tokenize, _train):
         name, summary = build.__name__[1:], (build.__doc__ or "").rstrip(".")
         commands[name] = group.add_parser(
             name, help=summary[0].lower() + summary[1:], formatter_class=_Formatter, allow_abbrev=False
@@ -192,6 +192,41 @@ Example:
                         "stays as it is (default: as it is)")  # fmt: skip
     parser.add_argument("--force", action="store_true",
                         help="replace DST if it holds a model already (default: refuse)")  # fmt: skip
+
+
+def _tokenize(parser: Parser) -> None:
+    """Turn a data set of conversations into codes, to train on."""
+    parser.description = """\
+Turns a data set of conversations into codes, in shards that appear whole or not at all. The same command again goes
+on where a run ended, also after a kill; another codec or manifest is refused."""
+    parser.epilog = """\
+MANIFEST is in the layout of moshi-finetune: JSON lines, one for each recording, with its path, relative to the
+manifest, and its duration in seconds:
+  {"path": "data/x.wav", "duration": 12.3}
+Recordings are stereo, left the agent and right the user, at the codec's own rate; beside x.wav lies x.json:
+  {"alignments": [["word", [start, end], "SPEAKER_MAIN"], ...]}
+Everything is checked first, and every file with a problem is listed; nothing is resampled or mixed.
+
+Example:
+  jomni tokenize conversations/train.jsonl codes/train --model kyutai/moshiko-pytorch-bf16"""
+    parser.add_argument("manifest", metavar="MANIFEST", type=Path, help="the data set")
+    parser.add_argument("output", metavar="OUT", type=Path, help="folder for the codes, made where it is missing")
+    _add_model(parser)
+    parser.add_argument(
+        "--codebooks", metavar="K", type=_whole(1),
+        help="codebooks of each voice, coarse to fine (default: as many as the model uses, 8 for Mimi alone)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shard-size", metavar="N", type=_whole(1), default=256, help="conversations in each shard (default: 256)"
+    )
+    parser.add_argument(
+        "--batch", metavar="B", type=_whole(2), default=16,
+        help="voices encoded at once, two of each conversation (default: 16)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave bad recordings out, list and count them (default: refuse)"
+    )
+    _add_device(parser)
 
 
 def _train(parser: Parser) -> None:

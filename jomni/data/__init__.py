@@ -7,21 +7,35 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
+    "Alignment": "jomni.data.alignment",
+    "Conversation": "jomni.data.codes",
+    "Encoder": "jomni.data.tokenize",
+    "Header": "jomni.data.codes",
     "Item": "jomni.data.manifest",
     "Needs": "jomni.data.manifest",
+    "Pieces": "jomni.data.alignment",
     "Report": "jomni.data.manifest",
+    "Word": "jomni.data.alignment",
+    "align": "jomni.data.alignment",
     "check_manifest": "jomni.data.manifest",
+    "plan_tokenization": "jomni.data.tokenize",
+    "read_header": "jomni.data.codes",
     "read_manifest": "jomni.data.manifest",
     "audio_dataset": "jomni.data.segments",
+    "lm_dataset": "jomni.data.windows",
     "phone_inventory": "jomni.data.teachers",
 }
 
 __all__ = sorted(_HOME)
 
-if TYPE_CHECKING:
-    from jomni.data.manifest import Item, Needs, Report, check_manifest, read_manifest  # noqa: F401
-    from jomni.data.segments import audio_dataset  # noqa: F401
-    from jomni.data.teachers import phone_inventory  # noqa: F401
+if TYPE_CHECKING:  # ruff: noqa: F401
+    from jomni.data.alignment import Alignment, Pieces, Word, align
+    from jomni.data.codes import Conversation, Header, read_header
+    from jomni.data.manifest import Item, Needs, Report, check_manifest, read_manifest
+    from jomni.data.segments import audio_dataset
+    from jomni.data.teachers import phone_inventory
+    from jomni.data.tokenize import Encoder, plan_tokenization
+    from jomni.data.windows import lm_dataset
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,113 @@
+"""`jomni tokenize`: a data set of conversations to cached codes, in bulk."""
+
+from __future__ import annotations
+
+import hashlib
+from argparse import Namespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from jomni.cli.console import meter, say, working
+from jomni.cli.model import codec_of, device, load_codec, open_model, used_codebooks
+from jomni.errors import AudioError, JomniError
+
+if TYPE_CHECKING:
+    import jomni
+    from jomni.data.tokenize import Encoder
+
+BLOCK = 50
+"""Frames of one step, 4 s: one compiled step serves conversations of any length, in constant device memory."""
+
+_HEARING = ("encoder", "encoder_transformer", "downsample", "quantizer")
+"""Parts of the codec that codes depend on."""
+
+
+def tokenize(options: Namespace) -> None:
+    """Runs `jomni tokenize`."""
+    try:
+        from jomni.data import tokenize as bulk
+    except ModuleNotFoundError as error:  # pragma: no cover
+        raise JomniError(f"needs {error.name}: pip install 'jomni[train]'") from error
+
+    opened = open_model(options.model, codec_only=True)
+    config = codec_of(opened)
+    held, semantic = config.quantizer.n_q, config.quantizer.n_q_semantic
+    if options.codebooks is not None and not semantic <= options.codebooks <= held:
+        raise AudioError(
+            f"--codebooks {options.codebooks}: the codec of {options.model} has {held} codebooks. "
+            f"Choose {semantic} to {held}."
+        )
+    with device(options.device):
+        with working(f"loading {options.model}"):
+            checkpoint = load_codec(options.model)
+        encoder = codec_encoder(checkpoint, options.codebooks or used_codebooks(opened), options.model)
+        plan = bulk.plan_tokenization(
+            options.manifest, options.output, encoder, shard_size=options.shard_size, batch=options.batch,
+            bucket=BLOCK, skip_bad=options.skip_bad,
+        )  # fmt: skip
+        if plan.report.problems:
+            say(f"{options.manifest}: {plan.report.summary()}\n{plan.report.listing()}")
+        done = plan.shards - len(plan.left)
+        if done:
+            say(f"{options.output}: {done} of {plan.shards} shards are there already")
+        with meter("tokenizing", plan.seconds_left) as progress:
+            header = bulk.tokenize(plan, progress.done)
+    if plan.left:
+        say(f"tokenized {progress}")
+    say(
+        f"{options.output}: {header.conversations} conversations, {header.hours:.2f} hours, {header.codebooks} "
+        f"codebooks of each voice at {header.frame_rate:g} Hz"
+    )
+
+
+def codec_encoder(checkpoint: jomni.Checkpoint, codebooks: int, name: str) -> Encoder:
+    """A codec as `jomni.data.tokenize` wants it: encodes whole waveforms, step by step.
+
+    Args:
+      checkpoint: with a codec of one channel.
+      codebooks: how many of its codebooks.
+      name: what the user calls it.
+    """
+    import jax.numpy as jnp
+
+    import jomni
+    from jomni.data.tokenize import Encoder
+
+    config = checkpoint.mimi
+    assert config is not None
+    params = jomni.fold_codebooks(checkpoint.params["mimi"])
+    mimi = jomni.Mimi(config, codebooks)
+    block = BLOCK * config.frame_size
+
+    def encode(pcm: np.ndarray) -> np.ndarray:
+        state, found = mimi.initial_encode_state(len(pcm), frames=BLOCK), []
+        for first in range(0, pcm.shape[1], block):
+            piece = pcm[:, first : first + block]
+            piece = np.pad(piece, ((0, 0), (0, block - piece.shape[1])))
+            state, codes = jomni.encode_step(mimi, params, state, jnp.asarray(piece[:, None]))
+            found.append(codes)
+        return np.concatenate([np.asarray(codes) for codes in found], 2)[:, :, : -(-pcm.shape[1] // config.frame_size)]
+
+    identity = codec_identity(config, checkpoint.params["mimi"])
+    rates = (config.sample_rate, config.frame_rate)
+    return Encoder(encode, identity, name, *rates, codebooks, config.quantizer.bins)
+
+
+def codec_identity(config: Any, params: Any) -> str:
+    """SHA-256 of all that a codec's codes depend on; its decoder may be trained on without changing it.
+
+    Args:
+      config: the codec's configuration.
+      params: the codec's parameters.
+    """
+    import jax
+
+    digest = hashlib.sha256(repr(config).encode())
+    heard = {name: params[name] for name in _HEARING if name in params}
+    for path, leaf in sorted(jax.tree_util.tree_flatten_with_path(heard)[0], key=lambda pair: str(pair[0])):
+        name = jax.tree_util.keystr(path)
+        if "output_proj" not in name:  # the quantiser's way back
+            digest.update(f"{name} {leaf.dtype} {leaf.shape}\0".encode())
+            digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
