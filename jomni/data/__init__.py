@@ -3,6 +3,7 @@
 No model code: what encodes audio is handed in. Names are imported when first used.
 """
 
+# ruff: noqa: F401 (names for type checkers)
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ _HOME = {
     "Word": "jomni.data.alignment",
     "align": "jomni.data.alignment",
     "check_manifest": "jomni.data.manifest",
+    "train_tokenizer": "jomni.data.text",
     "plan_tokenization": "jomni.data.tokenize",
     "read_header": "jomni.data.codes",
     "read_manifest": "jomni.data.manifest",
@@ -28,12 +30,13 @@ _HOME = {
 
 __all__ = sorted(_HOME)
 
-if TYPE_CHECKING:  # ruff: noqa: F401
+if TYPE_CHECKING:
     from jomni.data.alignment import Alignment, Pieces, Word, align
     from jomni.data.codes import Conversation, Header, read_header
     from jomni.data.manifest import Item, Needs, Report, check_manifest, read_manifest
     from jomni.data.segments import audio_dataset
     from jomni.data.teachers import phone_inventory
+    from jomni.data.text import train_tokenizer
     from jomni.data.tokenize import Encoder, plan_tokenization
     from jomni.data.windows import lm_dataset
 
