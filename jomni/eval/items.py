@@ -19,8 +19,8 @@ The last four are where they apply. "cell" (one of `CELLS`) may stand in the tur
 it is the set's name. What the user says during the answer to the last turn may be a file of its own, x.next.wav (mono,
 without the background, which goes on below it), described in the item as
 
-    "next": {"after": 0.7, "word": "uh huh"}                                   a back-channel, seconds after the first sound
-    "next": {"after": 0.7, "kind": "add", "question": ..., "answer": ...}      a question that interrupts
+    "next": {"after": 0.7, "word": "uh huh"}                               a back-channel, seconds after the first sound
+    "next": {"after": 0.7, "kind": "add", "question": ..., "answer": ...}  a question that interrupts
 
 With a model, the pieces of the user are played when they are due: see `jomni.eval.player`.
 """

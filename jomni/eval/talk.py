@@ -27,6 +27,10 @@ from jomni.generate.duplex import Duplex
 Progress = Callable[[str, float, float, str], Any]
 """Called with what is being done, how much of it is, how much it will be, and the unit."""
 
+LONGEST = 300.0
+"""Seconds. Longer recordings are left out: long conversations are put together from short ones, so that the same
+questions can be asked at their start and again."""
+
 GOALS = {
     "unseen_contents": Goal("answer text exact: unseen contents, seen voices", "%", 0.95, 0.85, True),
     "unseen_voices": Goal("answer text exact: seen contents, unseen voices", "%", 0.90, 0.70, True),
@@ -106,6 +110,9 @@ def evaluate(
     if tokenizer is None:
         raise ConfigError("the model brings no text tokenizer, so its answers cannot be read")
     started = time.perf_counter()
+    items = [item for item in items if item.seconds <= LONGEST]
+    if not items:
+        raise ItemError(f"the test set has no recording of {LONGEST:g} s or less")
     # Made first: a word that it does not know should be said before hours of work, not after.
     recogniser = None
     if plan.replies:

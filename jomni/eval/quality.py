@@ -1,0 +1,102 @@
+"""How close decoded audio is to the original. Imports no JAX, so that worker processes start quickly."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+
+import numpy as np
+
+from jomni.eval.recogniser import missing
+
+SPEECH_RATE = 16_000
+"""Hz, at which PESQ (wide band) is defined."""
+
+METRICS = {
+    "pesq": "PESQ, wide band (ITU-T P.862.2), 1.04 to 4.64",
+    "stoi": "STOI (Taal 2011), 0 to 1",
+    "si_snr": "SI-SNR, dB",
+    "mel": "mel distance: mean absolute difference of log-mel spectra (natural logarithm)",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Quality:
+    """How close a decoded recording is; NaN where a measure is not defined (too short, silent, not installed)."""
+
+    pesq: float
+    stoi: float
+    si_snr: float
+    mel: float
+
+
+def si_snr(reference: np.ndarray, estimate: np.ndarray) -> float:
+    """Scale-invariant signal-to-noise ratio (Le Roux 2019), both [T] made free of their mean, dB."""
+    reference, estimate = (np.asarray(x, np.float64) - np.mean(x, dtype=np.float64) for x in (reference, estimate))
+    energy = float(reference @ reference)
+    if energy == 0 or not estimate.any():
+        return math.nan
+    target = (float(estimate @ reference) / energy) * reference
+    noise = float(np.square(estimate - target).sum())
+    return 10 * math.log10(max(float(target @ target), 1e-12) / max(noise, 1e-12))
+
+
+def mel_distance(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
+    """Mean absolute difference of log-mel spectra (80 bands, windows of 1024, hops of 256 samples; floor 1e-5)."""
+    import librosa
+
+    def log_mel(wave: np.ndarray) -> np.ndarray:
+        mel = librosa.feature.melspectrogram(
+            y=np.pad(wave, (0, max(1024 - len(wave), 0))),
+            sr=sample_rate,
+            n_fft=1024,
+            hop_length=256,
+            n_mels=80,
+            power=1,
+        )
+        return np.log(np.maximum(mel, 1e-5))
+
+    return float(np.abs(log_mel(reference) - log_mel(estimate)).mean())
+
+
+def compare(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> Quality:
+    """All measures of one recording, float32 [T] each."""
+    return Quality(
+        _pesq(reference, estimate, sample_rate), _stoi(reference, estimate, sample_rate),
+        si_snr(reference, estimate), mel_distance(reference, estimate, sample_rate),
+    )  # fmt: skip
+
+
+def _pesq(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
+    if missing("pesq"):
+        return math.nan
+    import pesq
+    import soxr
+
+    one, other = (
+        x if sample_rate == SPEECH_RATE else soxr.resample(x, sample_rate, SPEECH_RATE, quality="HQ")
+        for x in (reference, estimate)
+    )
+    try:
+        return float(pesq.pesq(SPEECH_RATE, one, other, "wb"))
+    except pesq.PesqError:  # no speech found, or shorter than a quarter of a second
+        return math.nan
+
+
+def _stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
+    if missing("pystoi"):
+        return math.nan
+    import pystoi
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # pystoi warns where too little speech is left, and gives 1e-5
+        try:
+            return float(pystoi.stoi(reference, estimate, sample_rate))
+        except (RuntimeWarning, UserWarning, ValueError):
+            return math.nan
+
+
+def compare_one(work: tuple[np.ndarray, np.ndarray, int]) -> Quality:
+    """`compare`, for a pool of processes."""
+    return compare(*work)
