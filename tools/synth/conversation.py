@@ -27,7 +27,7 @@ REACTION = (0.35, 0.6)
 FADE = 0.02
 LONG_ANSWER = 1.2
 """Seconds; shorter answers are neither interrupted nor accompanied."""
-_PAUSES, _INTERRUPTIONS, _BACKCHANNELS, _HALTS = 0.3, 0.14, 0.12, 0.15
+_PAUSES, _INTERRUPTIONS, _BACKCHANNELS, _HALTS = 0.3, 0.18, 0.12, 0.15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,11 +105,13 @@ def plan(rng: Rng, voice_split: str = "train", unseen: bool = False) -> Plan:
         silence = float(rng.uniform(0.3, 3) if rng.random() < 0.93 else rng.uniform(3, 6))
         if steps and steps[-1].turn is None:
             silence = max(silence, 1.2)
-        follows = None if interrupts or last is None or silence > 3.5 or rng.random() > 0.3 else last
+        follows = None if interrupts or last is None or silence > 3.5 or rng.random() > 0.4 else last
         turn = None
         if follows is not None:
             known = name if since_name + silence < 8 else None
             turn = kinds.draw_follow_up(rng, follows, known, unseen)
+            if turn is not None and turn.kind == "answer again" and rng.random() < 0.7:  # it fits after everything
+                turn = None
         if turn is None:
             kind = kinds.COMBINING[int(rng.integers(len(kinds.COMBINING)))] if unseen else kinds.draw_kind(rng)
             turn = kinds.draw(rng, kind, unseen)

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .voices import RATE
 
-SHARD = 250
+SHARD = 100
 """Items a folder: two files each."""
 
 Item = dict[str, Any]

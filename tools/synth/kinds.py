@@ -342,7 +342,7 @@ def draw_follow_up(rng: Rng, last: Turn, name: str | None, unseen: bool = False)
     if not turns:
         return None
     kinds = sorted({t.kind for t in turns})
-    weights = np.array([0.5 if k == "answer again" else 1.0 for k in kinds])
+    weights = np.array([{"answer again": 0.5, "name again": 3.0}.get(k, 1.0) for k in kinds])
     kind = kinds[int(rng.choice(len(kinds), p=weights / weights.sum()))]
     turns = [t for t in turns if t.kind == kind]
     return turns[int(rng.integers(len(turns)))]
