@@ -21,7 +21,7 @@ OK, MISTAKE, INTERRUPTED, TERMINATED = 0, 2, 130, 143
 
 _HOMES = {
     "encode": "codes", "decode": "codes", "talk": "talk", "info": "info", "convert": "info", "train": "train",
-    "tokenize": "tokenize",
+    "tokenize": "tokenize", "eval codec": "eval", "eval talk": "eval",
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _terminable():
             module = importlib.import_module(f"jomni.cli.{_HOMES[options.command]}")
-            getattr(module, options.command)(options)
+            getattr(module, options.command.split()[-1])(options)
     except JomniError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return MISTAKE

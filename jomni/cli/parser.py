@@ -34,6 +34,8 @@ class Parser(argparse.ArgumentParser):
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The options of one command, its name in `command`; exits after a help text and for arguments without sense."""
     top, commands = _parsers()
+    if argv[:1] == ["eval"] and " ".join(argv[:2]) in commands:
+        argv = [" ".join(argv[:2]), *argv[2:]]
     if argv and argv[0] in commands:
         # Options may stand between the recordings of `talk`: plain parse_args would refuse that. What follows the
         # configuration of `train` is the configuration's own.
@@ -74,7 +76,9 @@ Exit code: 0 for success; 2 for a mistake in the arguments or inputs, said on st
             name, help=summary[0].lower() + summary[1:], formatter_class=_Formatter, allow_abbrev=False
         )
         build(commands[name])
-    return top, commands
+    from jomni.cli.eval_parser import add_eval  # which imports this module
+
+    return top, commands | add_eval(group, _Formatter)
 
 
 def _encode(parser: Parser) -> None:

@@ -1,0 +1,163 @@
+"""`jomni eval codec` and `jomni eval talk`: measurements written into a report folder."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from jomni.cli.console import say, working
+from jomni.cli.model import codec_of, device, load_codec, open_model, split_revision, used_codebooks
+from jomni.errors import AudioError, ConfigError, JomniError
+
+if TYPE_CHECKING:
+    from jomni.eval.items import Item
+
+
+def codec(options: Namespace) -> None:
+    """Runs `jomni eval codec`."""
+    from jomni.eval import codec as scorecard
+    from jomni.eval.codec_report import book_table, score_table, write_report
+    from jomni.eval.recogniser import require
+    from jomni.eval.report import report_folder
+
+    require("pystoi", "pocketsphinx", "jiwer")
+    paths = _some(scorecard.find_recordings(options.inputs), options.limit)
+    sentences = _sentences(options.sentences)
+    with report_folder(options.out, force=options.force) as part:
+        opened = open_model(options.model, codec_only=True)
+        config = codec_of(opened)
+        numbers = options.codebooks or [used_codebooks(opened)]
+        low, high = config.quantizer.n_q_semantic, config.quantizer.n_q
+        if not low <= min(numbers) <= max(numbers) <= high:
+            raise AudioError(f"--codebooks {numbers}: the codec of {options.model} has {low} to {high}.")
+        with _progress() as progress:
+            recordings = []
+            for count, path in enumerate(paths, 1):
+                recordings.append(scorecard.read_recording(path, config.sample_rate))
+                progress("reading", count, len(paths), "recordings")
+            with device(options.device) as chosen:
+                card = scorecard.evaluate(
+                    config, load_codec(options.model).params["mimi"], recordings, numbers, sentences=sentences,
+                    batch=options.batch, processes=options.processes, progress=progress,
+                )  # fmt: skip
+        settings = _settings(options, chosen)
+        write_report(part, card, recordings, settings, config.sample_rate)
+    say(score_table(card))
+    say(book_table(card))
+    say(f"{options.out}: report.md, report.json, files.json, codec.png, examples")
+
+
+def talk(options: Namespace) -> None:
+    """Runs `jomni eval talk`."""
+    import jomni
+    from jomni.eval.items import load_items
+    from jomni.eval.recogniser import require
+    from jomni.eval.replies import flite
+    from jomni.eval.report import goal_table, report_folder
+    from jomni.eval.talk import Plan, evaluate
+    from jomni.eval.talk_report import write_report
+
+    if options.replies:
+        require("pocketsphinx", "jiwer")
+    items = _limited(load_items(options.tests), options.limit)
+    beside = options.tests / "sentences.txt"
+    sentences = _sentences(options.sentences or (beside if beside.is_file() else None))
+    with report_folder(options.out, force=options.force) as part:
+        opened = open_model(options.model)
+        codec_of(opened)
+        if opened.lm is None:
+            raise ConfigError(f"{options.model}: is a codec alone. 'jomni eval codec' measures it.")
+        if not opened.lm.dep_q:
+            raise ConfigError(f"{options.model}: has no depth transformer, so it does not speak. Give a talking model.")
+        with device(options.device) as chosen:
+            source, revision = split_revision(options.model)
+            dtype = options.dtype or ("float32" if chosen.platform == "cpu" else "bfloat16")
+            with working(f"loading {options.model}"):
+                checkpoint = jomni.load(source, revision=revision, dtype=dtype)
+            duplex = jomni.Duplex.from_checkpoint(checkpoint)
+            given = {"temperature": options.temperature, "text_temperature": options.text_temperature}
+            plan = Plan(
+                seeds=options.seeds, slots=options.slots, settings={k: v for k, v in given.items() if v is not None},
+                replies=options.replies, minutes=options.minutes, probes=options.probes,
+                long_slots=options.long_slots, frames=options.frames, sentences=sentences,
+                processes=options.processes,
+            )  # fmt: skip
+            synthesise = flite()
+            with _progress() as progress:
+                result = evaluate(
+                    duplex, duplex.prepare(checkpoint.params), checkpoint.text_tokenizer(), items, plan, synthesise,
+                    progress,
+                )  # fmt: skip
+        controls = duplex.controls(1, **plan.settings)
+        sampling = {name: float(np.asarray(getattr(controls, name))[0])
+                    for name in ("temperature", "text_temperature", "top_k", "text_top_k")}  # fmt: skip
+        settings = _settings(options, chosen) | sampling | {
+            "dtype": dtype, "items": len(items), "seeds": f"0 to {plan.seeds - 1}", "slots": plan.slots,
+            "agent's sound": str(plan.rule),
+            "reference of replies": "test set, else flite" if synthesise else "test set alone (flite is not installed)",
+        }  # fmt: skip
+        rows = write_report(part, result, plan, settings)
+    say(goal_table(rows))
+    say(f"{options.out}: report.md, report.json, turns.jsonl, plots, examples; {result.seconds / 60:.1f} minutes")
+
+
+def _settings(options: Namespace, chosen: Any) -> dict[str, Any]:
+    from jomni.cli.report import versions
+
+    return {
+        "model": options.model,
+        "data": ", ".join(str(path) for path in getattr(options, "inputs", None) or [options.tests]),
+        "device": f"{chosen.platform}: {chosen.device_kind}; {platform.machine()}",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
+    }
+
+
+def _sentences(path: Path | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise JomniError(f"{path}: the sentences cannot be read ({error}). Give a text file, one a line.") from None
+
+
+def _limited(items: Sequence[Item], limit: int | None) -> list[Item]:
+    """At most so many items of each set (cell, else folder)."""
+    groups: dict[str, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.turns[0].cell, []).append(item)
+    return [item for group in groups.values() for item in _some(group, limit)]
+
+
+def _some(things: Sequence[Any], limit: int | None) -> list[Any]:
+    """`limit` of the things, always the same ones, in their order."""
+    if limit is None or limit >= len(things):
+        return list(things)
+    return [things[n] for n in sorted(np.random.default_rng(0).permutation(len(things))[:limit])]
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str, float, float, str], None]]:
+    """Shows how far each piece of work is, with its time left; on a terminal only."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False), BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as shown:
+        tasks: dict[str, Any] = {}
+
+        def tell(what: str, done: float, total: float, unit: str) -> None:
+            if what not in tasks:
+                tasks[what] = shown.add_task(what, total=total, unit=unit)
+            shown.update(tasks[what], completed=done, total=total)
+
+        yield tell

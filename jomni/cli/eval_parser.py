@@ -1,0 +1,112 @@
+"""The grammar of `jomni eval`. Imports nothing heavy, as `jomni.cli.parser`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from jomni.cli import parser as grammar
+from jomni.cli.parser import Parser
+
+
+def add_eval(group: argparse._SubParsersAction[Parser], formatter: type[argparse.HelpFormatter]) -> dict[str, Parser]:
+    """Adds `eval` to the commands; gives its own commands by their full names."""
+    parser = group.add_parser(
+        "eval", help="measure a codec, or a talking model", formatter_class=formatter, allow_abbrev=False,
+        description="Measures a codec, or a talking model on a test set. Needs: pip install 'jomni[eval]'",
+    )  # fmt: skip
+    inner = parser.add_subparsers(dest="what", metavar="WHAT", required=True, title="what", parser_class=Parser)
+    builders: dict[str, Callable[[Parser], None]] = {"codec": _codec, "talk": _talk}
+    commands = {}
+    for name, build in builders.items():
+        summary = (build.__doc__ or "").rstrip(".")
+        commands[f"eval {name}"] = made = inner.add_parser(
+            name, help=summary[0].lower() + summary[1:], formatter_class=formatter, allow_abbrev=False
+        )
+        build(made)
+    return commands
+
+
+def _codec(parser: Parser) -> None:
+    """Measure what a codec loses."""
+    parser.description = """\
+Codes and decodes recordings, and compares: PESQ, STOI, SI-SNR, mel distance, use of the codebooks, and, where x.json
+beside x.wav holds "text", how many words an independent recogniser mishears."""
+    parser.epilog = """\
+REPORT holds report.md, report.json, files.json, a plot and examples. docs/evaluation.md defines the figures.
+
+Example:
+  jomni eval codec kyutai/moshiko-pytorch-bf16 recordings --codebooks 1 4 8 --out codec-report"""
+    parser.add_argument("model", metavar="MODEL", help=grammar._MODEL.removesuffix(" (required)"))
+    parser.add_argument("inputs", metavar="AUDIO", type=Path, nargs="+", help="recordings, or folders of them")
+    _add_out(parser)
+    parser.add_argument(
+        "--codebooks", metavar="N", type=grammar._whole(1), nargs="+",
+        help="numbers of codebooks to decode from (default: as many as the model uses)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--limit", metavar="N", type=grammar._whole(1),
+        help="take N of the recordings, always the same ones (default: all)",
+    )  # fmt: skip
+    parser.add_argument("--batch", metavar="N", type=grammar._whole(1, 1024), default=8,
+                        help="recordings coded at once (default: 8)")  # fmt: skip
+    _add_common(parser)
+
+
+def _talk(parser: Parser) -> None:
+    """Measure how a model talks."""
+    parser.description = """\
+Talks with a model through a test set, in a closed loop as if live, and measures its answers, what its voice really
+says, how it behaves in time, how it fares in a conversation of half an hour, and how long a frame takes."""
+    parser.epilog = """\
+REPORT holds report.md, report.json, turns.jsonl (every turn), plots and examples. docs/evaluation.md defines the
+figures. The table of goals is printed too.
+
+Example:
+  jomni eval talk --model my-model tests --out talk-report"""
+    parser.add_argument("tests", metavar="TESTS", type=Path, help="the folder of a test set")
+    grammar._add_model(parser)
+    _add_out(parser)
+    whole, number = grammar._whole, grammar._number
+    parser.add_argument("--seeds", metavar="N", type=whole(1, 1000), default=3,
+                        help="talk through every item with the seeds 0 to N - 1 (default: 3)")  # fmt: skip
+    parser.add_argument("--slots", metavar="N", type=whole(1, 4096), default=32,
+                        help="conversations at once (default: 32)")  # fmt: skip
+    parser.add_argument("--temperature", metavar="X", type=number(0, 100),
+                        help="of the voice; 0 takes the likeliest (default: the model's own)")  # fmt: skip
+    parser.add_argument("--text-temperature", metavar="X", type=number(0, 100),
+                        help="of the text; 0 takes the likeliest (default: the model's own)")  # fmt: skip
+    parser.add_argument("--limit", metavar="N", type=whole(1),
+                        help="take N items of each set, always the same ones (default: all)")  # fmt: skip
+    parser.add_argument("--replies", metavar="N", type=whole(0), default=300,
+                        help="spoken replies that the recogniser hears; 0: none (default: 300)")  # fmt: skip
+    parser.add_argument("--minutes", metavar="M", type=number(0, 600), default=30.0,
+                        help="ask the same questions at the start of a conversation and around this minute of it; "
+                        "0: hold no long conversations (default: 30)")  # fmt: skip
+    parser.add_argument("--probes", metavar="N", type=whole(1), default=100,
+                        help="questions of the long conversations (default: 100)")  # fmt: skip
+    parser.add_argument("--long-slots", metavar="N", type=whole(1, 1024), default=4,
+                        help="long conversations, which share the probes (default: 4)")  # fmt: skip
+    parser.add_argument("--frames", metavar="N", type=whole(0), default=1000,
+                        help="frames timed, in one conversation; 0: none (default: 1000)")  # fmt: skip
+    parser.add_argument("--dtype", metavar="T", choices=grammar.DTYPES,
+                        help="of the language model (default: float32 on a CPU, else bfloat16)")  # fmt: skip
+    _add_common(parser)
+
+
+def _add_out(parser: Parser) -> None:
+    parser.add_argument("--out", metavar="REPORT", type=Path, required=True,
+                        help="folder for the report, written whole or not at all (required)")  # fmt: skip
+
+
+def _add_common(parser: Parser) -> None:
+    parser.add_argument(
+        "--sentences", metavar="FILE", type=Path,
+        help="sentences that may be said, one a line, for the recogniser's language model, beside those of the test "
+        "itself (default: sentences.txt in a test set, where there is one)",
+    )  # fmt: skip
+    parser.add_argument("--processes", metavar="N", type=grammar._whole(1, 1024),
+                        help="processes of the recogniser and the measures (default: one for each core)")  # fmt: skip
+    grammar._add_device(parser)
+    parser.add_argument("--force", action="store_true", help="replace a report that exists (default: refuse)")
