@@ -44,7 +44,8 @@ def endless(
         raise DataError("the data set holds no examples. Give one with at least one recording.")
     if batch < 1:
         raise DataError(f"batches of {batch} examples cannot be made. Give at least 1.")
-    dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat().random_map(draw).batch(batch)
+    elements = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+    dataset = elements.random_map(draw).batch(batch, drop_remainder=True)  # of what is endless, nothing is dropped
     # One thread suffices and leaves the other cores to the training; it runs ahead by `prefetch` batches.
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=prefetch)
     ready = dataset.to_iter_dataset(options)

@@ -1,0 +1,126 @@
+"""Windows of cached conversations for the language model."""
+
+import json
+
+import numpy as np
+import pytest
+import sentencepiece
+
+from jomni.data import lm_dataset, tokenize
+from jomni.data.alignment import Alignment, Pieces, align, between
+from jomni.data.codes import Conversation
+from jomni.data.text import train_tokenizer
+from jomni.data.tokenize import plan_tokenization, read_shard
+from jomni.errors import ConfigError, DataError
+from tests.unit.data_cases import WORDS, conversations, encoder
+from tests.unit.test_data_segments import same, take
+
+TOKENIZER = train_tokenizer(WORDS)
+OPTIONS = {
+    "tokenizer": TOKENIZER, "agent_codebooks": 3, "user_codebooks": 2, "frames": 25, "batch": 4, "seed": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    base = tmp_path_factory.mktemp("codes")
+    plan = plan_tokenization(conversations(base / "corpus"), base / "out", encoder(), shard_size=3)
+    tokenize.tokenize(plan)
+    return base / "out"
+
+
+@pytest.fixture(scope="module")
+def held(folder) -> list[Conversation]:
+    return [c for path in sorted(folder.glob("*.array_record")) for c in read_shard(path)]
+
+
+def place(window, held):
+    """Which conversation a window is of, and its first frame."""
+    count = int((window[1] >= 0).sum())
+    found = [
+        (index, start) for index, c in enumerate(held) for start in range(c.frames - count + 1)
+        if (c.agent[:, start : start + count] == window[1:4, :count]).all() and (count == 25 or count == c.frames)
+    ]  # fmt: skip
+    assert len(found) == 1
+    return *found[0], count
+
+
+def test_windows_hold_the_codes_and_the_text_of_their_place_and_nothing_after_the_end(folder, held):
+    seen = set()
+    for batch in take(lm_dataset(folder, **OPTIONS), 30):
+        assert set(batch) == {"codes"} and batch["codes"].shape == (4, 6, 25) and batch["codes"].dtype == np.int32
+        for window in batch["codes"]:
+            index, start, count = place(window, held)
+            seen.add((index, start))
+            np.testing.assert_array_equal(window[4:, :count], held[index].user[:2, start : start + count])
+            words = between(held[index].words, start * 0.08, count * 0.08)
+            np.testing.assert_array_equal(window[0, :count], align(words, count, Pieces(TOKENIZER), Alignment()))
+            assert (window[:, count:] == -1).all() and (window[:, :count] >= 0).all()
+    assert {index for index, _ in seen} == set(range(7)) and len(seen) > 40
+    assert {start for index, start in seen if index == 4} > {0, held[4].frames - 25}
+
+
+def test_the_text_is_the_agents_words(folder, held):
+    processor = sentencepiece.SentencePieceProcessor(model_proto=TOKENIZER)
+    options = {**OPTIONS, "frames": 100, "batch": 1}
+    for batch in take(lm_dataset(folder, **options), 9):
+        text = batch["codes"][0, 0]
+        conversation = next(c for c in held if c.frames == (text >= 0).sum())
+        said = processor.decode([int(token) for token in text if token > 3])
+        assert said == " ".join(w.text for w in conversation.words if w.speaker == "SPEAKER_MAIN")
+
+
+def test_an_epoch_takes_conversations_in_proportion_and_each_epoch_another_order(folder, held):
+    options = {**OPTIONS, "batch": 1}
+    epoch = sum(max(1, round(c.frames / 25)) for c in held)
+    windows = [batch["codes"][0] for batch in take(lm_dataset(folder, **options), 2 * epoch)]
+    orders = [[place(w, held)[0] for w in windows[i * epoch : (i + 1) * epoch]] for i in range(2)]
+    counts = [np.bincount(order, minlength=7).tolist() for order in orders]
+    assert counts[0] == counts[1] == [max(1, round(c.frames / 25)) for c in held]
+    assert orders[0] != orders[1]
+
+
+def test_windows_begin_with_their_conversation_as_often_as_asked(folder, held):
+    starts = [place(w, held)[:2] for b in take(lm_dataset(folder, **OPTIONS, from_start=1.0), 5) for w in b["codes"]]
+    assert {start for _, start in starts} == {0}
+
+
+def test_the_same_batches_after_a_checkpoint_and_with_worker_processes(folder):
+    whole = take(lm_dataset(folder, **OPTIONS), 8)
+    for workers in (0, 2):
+        first = iter(lm_dataset(folder, **OPTIONS, workers=workers))
+        same(whole[:3], [next(first) for _ in range(3)])
+        state = json.loads(json.dumps(first.get_state()))
+        first.close()
+        resumed = iter(lm_dataset(folder, **OPTIONS, workers=workers))
+        resumed.set_state(state)
+        same(whole[3:], [next(resumed) for _ in range(5)])
+        resumed.close()
+    assert (take(lm_dataset(folder, **{**OPTIONS, "seed": 2}), 1)[0]["codes"] != whole[0]["codes"]).any()
+
+
+def test_several_folders_of_one_codec_are_mixed_and_of_two_refused(folder, tmp_path):
+    manifest = conversations(tmp_path / "corpus", seconds=(9.0,))
+    tokenize.tokenize(plan_tokenization(manifest, tmp_path / "more", encoder()))
+    lengths = {
+        int((w[0] >= 0).sum())
+        for b in take(lm_dataset([folder, tmp_path / "more"], **{**OPTIONS, "frames": 200}), 6)
+        for w in b["codes"]
+    }
+    assert 113 in lengths and len(lengths) == 8
+    tokenize.tokenize(plan_tokenization(manifest, tmp_path / "other", encoder("codec 2")))
+    with pytest.raises(DataError, match="another codec"):
+        lm_dataset([folder, tmp_path / "other"], **OPTIONS)
+
+
+def test_options_without_sense_are_refused(folder, tmp_path):
+    for changed, says in [
+        ({"agent_codebooks": 4}, "has 3 codebooks, asked for 4"), ({"agent_codebooks": 0}, "asked for 0"),
+        ({"frames": 0}, "0 frames"), ({"alignment": Alignment(25.0)}, "25 Hz, the codes have 12.5 Hz"),
+    ]:  # fmt: skip
+        with pytest.raises(ConfigError, match=says):
+            lm_dataset(folder, **{**OPTIONS, **changed})
+    with pytest.raises(DataError, match=r"codes\.json"):
+        lm_dataset(tmp_path, **OPTIONS)
+    with pytest.raises(ConfigError, match="no folder"):
+        lm_dataset([], **OPTIONS)
