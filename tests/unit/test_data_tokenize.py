@@ -174,6 +174,20 @@ def test_codes_outside_the_codebooks_are_refused(manifest, tmp_path):
         run(manifest, tmp_path / "out", dataclasses.replace(encoder(), bins=70000))
 
 
+def test_a_shard_has_its_name_only_when_it_is_whole(manifest, tmp_path, monkeypatch):
+    replace = os.replace
+
+    def full(source, target):
+        if str(target).endswith("00001-of-00003.array_record"):
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OutputError, match="No space left on device"):
+        run(manifest, tmp_path / "out")
+    assert set(content(tmp_path / "out")) == {"codes.json", "codes-00000-of-00003.array_record"}
+
+
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 arrays = st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 9), st.integers(0, 2**32 - 1))
 
