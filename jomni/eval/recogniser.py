@@ -189,6 +189,8 @@ def _hear_in(folder: str, pcm: bytes) -> str:
 
 
 def _hear(decoder: Any, pcm: bytes) -> str:
+    if not any(pcm):  # digital silence; the recogniser would hear a word in it
+        return ""
     decoder.reinit_feat()  # else the noise and the mean of the recordings before would linger
     decoder.start_utt()
     decoder.process_raw(pcm, full_utt=True)
