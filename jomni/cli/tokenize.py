@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from jomni.errors import AudioError, JomniError
 if TYPE_CHECKING:
     import jomni
     from jomni.data.tokenize import Encoder
+
+INTERRUPTED = 130
 
 BLOCK = 50
 """Frames of one step, 4 s: one compiled step serves conversations of any length, in constant device memory."""
@@ -51,8 +54,12 @@ def tokenize(options: Namespace) -> None:
         done = plan.shards - len(plan.left)
         if done:
             say(f"{options.output}: {done} of {plan.shards} shards are there already")
-        with meter("tokenizing", plan.seconds_left) as progress:
-            header = bulk.tokenize(plan, progress.done)
+        try:
+            with meter("tokenizing", plan.seconds_left) as progress:
+                header = bulk.tokenize(plan, progress.done)
+        except KeyboardInterrupt:
+            print("jomni tokenize: interrupted; the same command goes on after the finished shards", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None
     if plan.left:
         say(f"tokenized {progress}")
     say(

@@ -95,3 +95,21 @@ def test_one_step_is_compiled_for_conversations_of_any_length(manifest, tmp_path
     monkeypatch.setattr(jomni, "encode_step", lambda *a: shapes.add(a[3].shape) or step(*a))
     assert run("tokenize", manifest, tmp_path / "codes", "--model", tiny_mimi_file, "--batch", 2)[0] == 0
     assert shapes == {(2, 1, command.BLOCK * 1920)}
+
+
+def test_ctrl_c_keeps_finished_shards_and_says_so(manifest, tmp_path, run, tiny_mimi_file, monkeypatch, capsys):
+    calls, step = iter(range(3)), jomni.encode_step
+
+    def interrupted(*arguments):
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return step(*arguments)
+
+    arguments = ("tokenize", manifest, tmp_path / "codes", "--model", tiny_mimi_file, "--batch", 2, "--shard-size", 1)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(jomni, "encode_step", interrupted)
+        run(*arguments)
+    assert stop.value.code == 130 and "goes on after the finished shards" in capsys.readouterr().err
+    assert len(list((tmp_path / "codes").glob("codes-*"))) == 2 and not list((tmp_path / "codes").glob(".*"))
+    code, out, _ = run(*arguments)
+    assert code == 0 and "2 of 3 shards are there already" in out
