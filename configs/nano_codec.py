@@ -59,16 +59,16 @@ PHONES = [
 def get_config() -> TrainConfig:
     return TrainConfig(
         name="nano_codec",
-        steps=30_000,
+        steps=40_000,
         log_every=50,
-        checkpoint_every=1000,
-        export_every=1000,
+        checkpoint_every=500,
+        export_every=500,
         task=CodecTaskConfig(
             model=MIMI_NANO,
             data=CodecDataConfig(
                 manifest="data/utterances/MANIFEST.jsonl",
-                segment_seconds=0.96,
-                batch=8,
+                segment_seconds=1.92,
+                batch=4,
                 teacher="phones",
                 phones=tuple(PHONES),
                 lookahead=0.04,

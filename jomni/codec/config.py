@@ -231,9 +231,9 @@ MIMI_NANO = MimiConfig(
         dimension=192, n_filters=8, n_residual_layers=1, ratios=(4, 4, 5, 8), last_kernel_size=3, compress=2
     ),
     transformer=TransformerConfig(
-        dim=192, num_heads=4, num_layers=3, dim_feedforward=768, context=75, layer_scale=0.01,
+        dim=192, num_heads=4, num_layers=3, dim_feedforward=768, context=32, layer_scale=0.01,
         positional_embedding="rope",
     ),
-    quantizer=QuantizerConfig(dimension=64, n_q=8, bins=512),
+    quantizer=QuantizerConfig(dimension=64, n_q=8, n_q_semantic=2, bins=512),
 )  # fmt: skip
-"""The codec of `nano`: 16 kHz, 12.5 frames a second, 8 codebooks of 512 (configs/nano_codec.py trains it)."""
+"""The codec of `nano`: 16 kHz, 12.5 frames a second, 8 codebooks of 512, two of them semantic (configs/nano_codec.py)."""
