@@ -6,6 +6,7 @@ Axis letters: B batch, T samples of a segment, N code frames of it, F features o
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,7 +76,7 @@ def audio_dataset(
       gain_db: lowest and highest random gain; one that would exceed full scale is lowered to reach it.
       skip_silence: probability of trying another place when a segment is silent (up to `TRIES` times).
       in_memory: hold all samples in memory (as 16 bits where the files are); None: if they take at most `SMALL` bytes.
-      skip_bad: leave bad recordings out instead of refusing the manifest.
+      skip_bad: leave bad recordings out, with a warning that lists and counts them, instead of refusing the manifest.
       workers: processes that prepare batches; 0: a thread of this process. Batches are the same.
       prefetch: batches kept ready.
 
@@ -97,13 +98,16 @@ def audio_dataset(
     if teacher == "phones" and channels == "both":
         raise ConfigError('the phones of a recording belong to one voice: choose channels "mono", "left" or "right".')
     needs = Needs(sample_rate, 1 if channels == "mono" else 2, ("phones",) if teacher == "phones" else ())
-    items = read_manifest(manifest, needs, skip_bad=skip_bad).items
+    report = read_manifest(manifest, needs, skip_bad=skip_bad)
+    if report.problems:
+        logging.getLogger(__name__).warning("%s: %s\n%s", manifest, report.summary(), report.listing())
+    items = report.items
     picked = {"mono": (0,), "left": (0,), "right": (1,), "both": (0, 1)}[channels]
     size = frames * int(frame)
     return endless(
         _places(items, picked, size),
         _Cutter(
-            store=_store(items, in_memory, size),
+            store=_store(items, in_memory),
             size=size,
             sample_rate=sample_rate,
             frame_rate=frame_rate,
@@ -165,7 +169,7 @@ class _Cutter:
         return pcm if len(pcm) == self.size else np.pad(pcm, (low - start, start + self.size - high))
 
 
-def _store(items: Sequence[Item], in_memory: bool | None, size: int) -> _Memory | _Files:
+def _store(items: Sequence[Item], in_memory: bool | None) -> _Memory | _Files:
     total = sum(item.num_samples * item.channels * (2 if item.exact_int16 else 4) for item in items)
     if in_memory is None:
         in_memory = total <= SMALL

@@ -1,6 +1,6 @@
 """Windows of cached conversations, to train a language model: text, the agent's codes, the user's codes.
 
-Axis letters: B batch, K codebooks, N frames of a conversation, T frames of a window.
+Axis letters: B batch, S streams, N frames of a conversation, T frames of a window.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from jaxtyping import Int
 
 from jomni.data.alignment import Alignment, Pieces, align, between
 from jomni.data.codes import Conversation, Header, decode_record, read_header
@@ -127,18 +128,15 @@ class _Cutter:
     def __call__(self, conversation: Conversation, rng: np.random.Generator) -> Batch:
         spare = max(0, conversation.frames - self.frames)
         start = 0 if rng.random() < self.from_start else int(rng.integers(0, spare + 1))
-        return {"codes": cut(conversation, start, self)}
+        return {"codes": self.cut(conversation, start)}
 
-
-def cut(conversation: Conversation, start: int, options: _Cutter) -> np.ndarray:
-    """The window from frame `start` on: int32 [1 + agent's + user's codebooks, T]."""
-    count = min(options.frames, conversation.frames - start)
-    rate = options.alignment.frame_rate
-    found = np.full((1 + options.agent_codebooks + options.user_codebooks, options.frames), ABSENT, np.int32)
-    words = between(conversation.words, start / rate, count / rate)
-    found[0, :count] = align(words, count, options.pieces, options.alignment)
-    found[1 : 1 + options.agent_codebooks, :count] = (
-        conversation.agent[: options.agent_codebooks, start : start + count]
-    )  # fmt: skip
-    found[1 + options.agent_codebooks :, :count] = conversation.user[: options.user_codebooks, start : start + count]
-    return found
+    def cut(self, conversation: Conversation, start: int) -> Int[np.ndarray, "S T"]:
+        """The window from frame `start` on, S = 1 + the agent's + the user's codebooks. int32."""
+        count, rate = min(self.frames, conversation.frames - start), self.alignment.frame_rate
+        words = between(conversation.words, start / rate, count / rate)
+        found = np.full((1 + self.agent_codebooks + self.user_codebooks, self.frames), ABSENT, np.int32)
+        text, agent, user = np.split(found[:, :count], [1, 1 + self.agent_codebooks])  # views
+        text[0] = align(words, count, self.pieces, self.alignment)
+        agent[:] = conversation.agent[: self.agent_codebooks, start : start + count]
+        user[:] = conversation.user[: self.user_codebooks, start : start + count]
+        return found

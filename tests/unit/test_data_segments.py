@@ -203,3 +203,13 @@ def test_shares_of_spans_that_fill_the_time_sum_to_the_windows_within_it(edges, 
     shares = overlaps(edges[:-1], edges[1:], begins, width)
     inside = np.clip(begins + width, edges[0], edges[-1]) - np.clip(begins, edges[0], edges[-1])
     np.testing.assert_allclose(shares.sum(1), inside, atol=1e-9)
+
+
+def test_bad_recordings_are_refused_or_left_out_with_a_warning_that_counts_them(tmp_path, caplog):
+    path = corpus(tmp_path)
+    (tmp_path / "data/2.wav").unlink()
+    with pytest.raises(DataError, match=r"1 of 4 items(.|\n)*data/2\.wav: missing recording"):
+        audio_dataset(path, **OPTIONS)
+    batches = take(audio_dataset(path, **OPTIONS, skip_bad=True), 9)
+    assert "1 of 4 items" in caplog.text and "data/2.wav" in caplog.text
+    assert max(batch["pcm"].max() for batch in batches) < 0.7 * RATE / 2**15  # none is of the one second's end

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 import sentencepiece
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from jomni.data import lm_dataset, tokenize
-from jomni.data.alignment import Alignment, Pieces, align, between
+from jomni.data import lm_dataset, tokenize, windows
+from jomni.data.alignment import Alignment, Pieces, Word, align, between
 from jomni.data.codes import Conversation
 from jomni.data.text import train_tokenizer
 from jomni.data.tokenize import plan_tokenization, read_shard
@@ -124,3 +126,20 @@ def test_options_without_sense_are_refused(folder, tmp_path):
         lm_dataset(tmp_path, **OPTIONS)
     with pytest.raises(ConfigError, match="no folder"):
         lm_dataset([], **OPTIONS)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 3), st.integers(0, 3), st.data())
+def test_a_window_is_a_piece_of_each_stream_filled_up_to_its_length(length, frames, agents, users, data):
+    codes = np.arange(length, dtype=np.uint16) + 100 * np.arange(3, dtype=np.uint16)[:, None]
+    words = tuple(Word("four", frame * 0.08 + 0.01, frame * 0.08 + 0.05) for frame in range(0, length, 2))
+    start = data.draw(st.integers(0, max(0, length - frames)))
+    cutter = windows._Cutter(Pieces(TOKENIZER), agents, users, frames, Alignment(), 0.0)
+    window = cutter.cut(Conversation("x", codes, codes + 1000, words), start)
+    count = min(frames, length)
+    assert window.shape == (1 + agents + users, frames) and window.dtype == np.int32
+    at = np.arange(start, start + count)
+    np.testing.assert_array_equal(window[1 : 1 + agents, :count], at + 100 * np.arange(agents)[:, None])
+    np.testing.assert_array_equal(window[1 + agents :, :count], 1000 + at + 100 * np.arange(users)[:, None])
+    np.testing.assert_array_equal(window[0, :count] > 3, at % 2 == 0)
+    assert (window[:, count:] == -1).all()
