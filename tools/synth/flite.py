@@ -53,6 +53,7 @@ class _Flite:
         self.delete = self._function("delete_utterance", None, pointer)
         self.set_number = self._function("flite_feat_set_float", None, pointer, c.c_char_p, c.c_float)
         self.get_number = self._function("flite_get_param_float", c.c_float, pointer, c.c_char_p, c.c_float)
+        self.reseed = c.CDLL("libc.so.6").srand
         self.voices: dict[str, tuple[int, float]] = {}
 
     def _function(self, name: str, result: Any, *arguments: Any) -> Any:
@@ -107,6 +108,7 @@ def synthesise(tokens: list[str], name: str, rate: float, pitch: float) -> tuple
     flite.set_number(features, b"duration_stretch", 1.0 / rate)
     flite.set_number(features, b"int_f0_target_mean", f0 * pitch)
     text = " ".join(_LETTER_A + t[1:] if t[:1] == "a" and not t[1:].isalpha() else t for t in tokens)
+    flite.reseed(1)  # its unvoiced sounds are rand(): the same text sounds the same
     utterance = flite.synth(text.encode(), voice)
     try:
         wave = flite.wave(utterance).contents

@@ -1,0 +1,167 @@
+"""The synthetic world in sound: word times, cut answers, pauses, and the files. Needs flite and espeak-ng."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tools.synth import corpus, espeak, flite, kinds
+from tools.synth.conversation import Stage, Step, conversations, cut_answer, perform, plan, say_question
+from tools.synth.phones import PHONES, SILENCE
+from tools.synth.speak import Speech, plain, speak
+from tools.synth.testsets import all_sets
+from tools.synth.utterances import utterances
+from tools.synth.voices import AGENT, AGENT_MANNER, HELD_OUT, RATE, TRAIN, Manner, Voice
+
+pytestmark = pytest.mark.skipif(
+    not (flite.available() and espeak.available()), reason="needs the synthesisers: apt install flite espeak-ng"
+)
+VOICES = {v.id: v for v in (AGENT, *TRAIN, *HELD_OUT)}
+SOME = ("flite:slt", "flite:awb", "flite:rms", "flite:kal16", "espeak:m1", "espeak:f2", "espeak:klatt4")
+TEXT = "repeat after me, | cat, | dog, | and | fish."
+
+
+def energy(pcm: np.ndarray, start: float, end: float) -> float:
+    return float(np.square(pcm[round(start * RATE) : round(end * RATE)]).mean())
+
+
+@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("manner", [Manner(), Manner(rate=1.2, tract=0.93), Manner("en", 0.85, 1.2, tract=1.1)])
+def test_words_lie_inside_the_audio_in_order_and_sound(name: str, manner: Manner) -> None:
+    speech = speak(TEXT, VOICES[name], manner)
+    assert [w for w, _, _ in speech.words] == plain(TEXT)
+    times = [t for _, start, end in speech.words for t in (start, end)]
+    assert times == sorted(times) and times[0] >= 0 and times[-1] <= speech.duration + 1e-3
+    assert all(end - start > 0.04 for _, start, end in speech.words)
+    silent = [energy(speech.pcm, s + 0.02, e - 0.02) for p, s, e in speech.phones if p == SILENCE and e - s > 0.08]
+    for _, start, end in speech.words:
+        assert energy(speech.pcm, start, end) > 10 * max(silent, default=0.0)
+
+
+@pytest.mark.parametrize("name", SOME)
+def test_phones_fill_the_audio_without_gaps(name: str) -> None:
+    speech = speak(TEXT, VOICES[name], Manner())
+    assert {p for p, _, _ in speech.phones} <= set(PHONES)
+    assert speech.phones[0][1] == 0.0 and abs(speech.phones[-1][2] - speech.duration) < 1e-3
+    assert all(abs(a[2] - b[1]) < 1e-3 for a, b in itertools.pairwise(speech.phones))
+    assert "".join(p for p, _, _ in speech.phones if p != SILENCE).endswith("fihsh")
+
+
+@pytest.mark.parametrize("voice", (*TRAIN, *HELD_OUT), ids=lambda v: v.id)
+def test_every_speaker_speaks(voice: Voice) -> None:
+    speech = speak("say the words cat and dog.", voice, Manner())
+    assert 0.8 < speech.duration < 4 and np.abs(speech.pcm).max() > 0.05
+
+
+def test_letters_are_read_as_letters_by_both() -> None:
+    for name in ("flite:slt", "espeak:m1"):
+        phones = [p for p, _, _ in speak("a b.", VOICES[name], Manner()).phones if p != SILENCE]
+        assert phones == ["ey", "b", "iy"]
+
+
+def test_the_agent_always_sounds_the_same() -> None:
+    first = speak("three plus four is seven.", AGENT, AGENT_MANNER)
+    speak("something else.", VOICES["flite:awb"], Manner(rate=1.3))
+    assert np.array_equal(first.pcm, speak("three plus four is seven.", AGENT, AGENT_MANNER).pcm)
+
+
+def test_a_cut_answer_has_the_words_of_which_more_than_half_was_heard() -> None:
+    words = (("one", 0.0, 0.4), ("two", 0.5, 0.9), ("three", 1.0, 1.4))
+    answer = Speech(np.ones(int(1.5 * RATE), np.float32), words, (("w", 0.0, 1.5),))
+    for seconds, kept in ((0.1, 0), (0.21, 1), (0.6, 1), (0.75, 2), (1.45, 3)):
+        heard = cut_answer(answer, seconds)
+        assert len(heard.words) == kept
+        assert heard.duration == pytest.approx(seconds, abs=1e-3) and heard.pcm[-1] == 0
+        assert all(end <= seconds for _, _, end in heard.words)
+    assert cut_answer(answer, 2.0) is answer
+
+
+@pytest.mark.parametrize("phrases", [True, False])
+@pytest.mark.parametrize("name", ["flite:awb", "espeak:m1"])
+def test_a_pause_is_silent_and_between_its_words(name: str, phrases: bool) -> None:
+    for index in range(TEXT.split().count("|")):
+        question = say_question(TEXT, VOICES[name], Manner(), (index, 0.8, phrases))
+        assert question.pause is not None
+        start, end = question.pause
+        assert end - start == pytest.approx(0.8, abs=1e-3)
+        assert not question.pcm[round(start * RATE) : round(end * RATE)].any()
+        before = len(plain(" ".join(TEXT.split("|")[: index + 1])))
+        assert question.words[before - 1][2] <= start + 1e-3 and question.words[before][1] >= end - 1e-3
+        assert [w for w, _, _ in question.words] == plain(TEXT)
+
+
+def test_the_agent_stops_within_a_second_and_answers_the_new_question() -> None:
+    stage = Stage(VOICES["espeak:m1"], Manner(), -25.0)
+    count = next(t for t in kinds.FINITE["count"]() if t.content == "count 0 7")
+    day = next(kinds.FINITE["day"]())
+    stage.perform(Step(count, 1.0, 0.2))
+    stage.perform(Step(day, 0.0, 0.2, "wait", None, 0.3, 0.5))
+    first, second = stage.turns
+    assert first["cut"] - second["user_start"] == pytest.approx(0.5, abs=0.01)
+    assert first["agent_end"] <= first["cut"] and len(first["said"].split()) < len(first["answer"].split())
+    assert first["answer"].startswith(first["said"]) and second["agent_start"] - second["user_end"] < 0.3
+    agent, _ = stage.channels(stage.now + 1)
+    assert not agent[round(first["cut"] * RATE) + 20 : round(second["agent_start"] * RATE) - 20].any()
+
+
+def test_conversations_are_consistent() -> None:
+    for i in range(12):
+        rng = np.random.default_rng([8, i])
+        pcm, about = perform(rng, plan(rng), None)
+        length = len(pcm) / RATE
+        assert pcm.dtype == np.int16 and pcm.shape[1] == 2 and 5 < length < 75
+        main = [(w, *t) for w, t, s in about["alignments"] if s == "SPEAKER_MAIN"]
+        assert [w for w, _, _ in main] == [w for t in about["turns"] for w in t["said"].split()]
+        assert all(0 <= a < b <= length for _, a, b in main)
+        assert all(x[2] <= y[1] + 1e-3 for x, y in itertools.pairwise(main))
+        speaking = np.zeros(len(pcm), bool)
+        for turn in about["turns"]:
+            speaking[round(turn["agent_start"] * RATE) - 20 : round(turn["agent_end"] * RATE) + 20] = True
+            if "interrupted_at" not in turn:
+                assert 0.15 < turn["agent_start"] - turn["user_end"] < 0.29
+            assert "cut" in turn or turn["said"] == turn["answer"]
+            assert turn["agent_end"] - turn["agent_start"] > 0.1 and not turn["unseen"]
+        assert not pcm[~speaking, 0].any(), "the agent's silence is digital"
+
+
+def digest(folder: Path) -> str:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return hashlib.sha256(b"".join(p.name.encode() + p.read_bytes() for p in files)).hexdigest()
+
+
+@pytest.mark.parametrize("make", [utterances, conversations])
+def test_a_corpus_follows_from_its_seed_whatever_the_workers(
+    make: corpus.Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "SHARD", 3)
+    for name, seed, workers in (("a", 1, 1), ("b", 1, 2), ("c", 2, 2)):
+        corpus.write_hours(make, tmp_path / name, 20 / 3600, seed, workers)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
+    lines = [json.loads(x) for x in (tmp_path / "a" / "MANIFEST.jsonl").read_text().splitlines()]
+    assert sum(line["duration"] for line in lines) >= 20
+    for line in lines:
+        about = json.loads((tmp_path / "a" / line["path"]).with_suffix(".json").read_text())
+        info = soundfile.info(tmp_path / "a" / line["path"])
+        assert info.samplerate == RATE and info.duration == pytest.approx(line["duration"])
+        assert info.channels == (1 if "phones" in about else 2)
+    with pytest.raises(SystemExit, match="choose another folder"):
+        corpus.write_hours(make, tmp_path / "a", 1 / 3600, 9, 1)
+
+
+def test_test_sets_say_where_the_next_speech_goes() -> None:
+    for name in ("interruptions", "backchannels"):
+        make, _, options = all_sets()[name]
+        for _, about in make(np.random.default_rng(1), 2, **options):
+            turn, after = about["turns"][0], about["next"]["after"]
+            assert 0 < after < turn["agent_end"] - turn["agent_start"]
+            assert len(about["files"][".next.wav"]) / RATE == pytest.approx(about["next"]["duration"], abs=1e-3)
+    make, _, options = all_sets()["contents-unseen_voices-unseen"]
+    for _, about in make(np.random.default_rng(2), 4, **(options | {"two_turns": 2})):
+        assert all(turn["unseen"] for turn in about["turns"])
+        assert about["voice"] in {v.id for v in HELD_OUT}
