@@ -4,6 +4,7 @@
 
     python -m tools.synth questions                          # kinds, how many questions, what is held out
     python -m tools.synth vocabulary                         # the agent's words
+    python -m tools.synth sentences                          # what it may say, for a recogniser's language model
     python -m tools.synth utterances OUT --hours 3           # for the codec: mono, with the times of phones
     python -m tools.synth conversations OUT --hours 40       # for the language model: stereo, moshi-finetune's layout
     python -m tools.synth tests OUT                          # for evaluation, held-out contents and voices included
@@ -21,6 +22,6 @@ folders are shards, so an interrupted run goes on where it stopped.
     world       what there is to talk about            voices        who speaks, and who is held out
     kinds       questions, answers, the split          flite, espeak the synthesisers
     sentences   ordinary sentences for the codec       speak         text and voice -> samples and times
-    conversation  plans, and how they are spoken       room          level, room, noise
-    utterances, testsets, corpus                       what is written
+    agent       what the agent says, kept              room          level, room, noise
+    conversation  plans, and how they are spoken       utterances, testsets, corpus: what is written
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -31,6 +32,18 @@ def user_words() -> list[str]:
     for turn in (*kinds.three_turns("cat", "dog", "fish"), *kinds.two_turns("cat", "dog")):
         words |= set(plain(turn.question))
     return sorted(words | {w for said in (*world.WORDS, *world.BACKCHANNELS, *world.HALTS) for w in said.split()})
+
+
+def agent_sentences(seed: int = 0, combinations: int = 4000) -> list[str]:
+    """What the agent may say, for a recogniser's language model: every answer that can be listed, on both sides of the
+    split, and some of the combinations of words."""
+    answers = {" ".join(plain(turn.answer)) for kind in kinds.FINITE for turn in kinds.FINITE[kind]()}
+    answers |= {f"your name is {name}" for name in world.NAMES}
+    rng = np.random.default_rng(seed)
+    for i in range(combinations):
+        turn = kinds.draw(rng, ("repeat", "say")[i % 2], unseen=bool(rng.integers(2)))
+        answers.add(" ".join(plain(turn.answer)))
+    return sorted(answers)
 
 
 def show_questions(console: Console) -> None:
@@ -61,6 +74,7 @@ def main() -> None:
     commands.add_parser("questions", help="kinds, how many questions, what is held out")
     words = commands.add_parser("vocabulary", help="the agent's words, one a line")
     words.add_argument("--users", action="store_true", help="users' words instead")
+    commands.add_parser("sentences", help="what the agent may say, one a line, for a recogniser's language model")
     for name, hours in (("utterances", 3.0), ("conversations", 40.0)):
         sub = commands.add_parser(name)
         sub.add_argument("out", type=Path)
@@ -80,6 +94,8 @@ def main() -> None:
         return show_questions(Console())
     if args.command == "vocabulary":
         return print("\n".join(user_words() if args.users else agent_words()))
+    if args.command == "sentences":
+        return print("\n".join(agent_sentences()))
     if not (flite.available() and espeak.available()):
         parser.exit(2, "The speech synthesisers are missing. On Debian or Ubuntu: apt install flite espeak-ng\n")
     if args.command == "utterances":
@@ -89,6 +105,7 @@ def main() -> None:
         corpus.write_hours(conversations, args.out, args.hours, seed, args.workers)
     else:
         corpus.write_sets(all_sets(args.scale), args.out, args.seed, args.workers)
+        (args.out / "sentences.txt").write_text("\n".join(agent_sentences()) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from . import kinds, room, world
+from .agent import agent_says
 from .kinds import Turn
 from .speak import Speech, agent_level, plain, speak
 from .utterances import babble_pool
-from .voices import AGENT, AGENT_MANNER, RATE, Manner, Voice, draw_manner, draw_voice
+from .voices import RATE, Manner, Voice, draw_manner, draw_voice
 
 Rng = np.random.Generator
 
@@ -246,7 +247,7 @@ class Stage:
     def ask(self, turn: Turn, question: Question, at: float, gap: float, **events: Any) -> None:
         """The user asks; the agent's answer is made ready, `gap` after the question's end."""
         begin, end = self.user_says(at, question)
-        answer = speak(turn.answer, AGENT, AGENT_MANNER)
+        answer = agent_says(turn.answer)
         start = round(max(end + gap, events.pop("not_before", 0.0)) * RATE) / RATE
         self.finish_answer()
         self.answer = start, answer

@@ -18,10 +18,13 @@ import numpy as np
 import soundfile
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .agent import keep_answers
 from .voices import RATE
 
 SHARD = 100
 """Items a folder: two files each."""
+
+_ANSWERS = "answers"
 
 Item = dict[str, Any]
 Maker = Callable[..., Iterable[tuple[np.ndarray, Item]]]
@@ -62,9 +65,10 @@ def _make(work: Work) -> list[Item]:
     return [json.loads(line) for line in part.read_text().splitlines()]
 
 
-def _in_order(jobs: Iterable[Work], workers: int) -> Iterator[list[Item]]:
-    """Runs jobs in processes of their own; yields their results in order."""
-    with multiprocessing.get_context("spawn").Pool(workers, maxtasksperchild=1) as pool:
+def _in_order(jobs: Iterable[Work], workers: int, answers: Path) -> Iterator[list[Item]]:
+    """Runs jobs in processes of their own, which share what the agent said; yields their results in order."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers, keep_answers, (answers,), maxtasksperchild=1) as pool:
         jobs = iter(jobs)
         pending: list[Any] = []
         while True:
@@ -104,7 +108,7 @@ def write_hours(make: Maker, folder: Path, hours: float, seed: int, workers: int
 
     with Progress(*columns) as progress:
         bar = progress.add_task(f"{folder.name}, {hours:g} h", total=hours * 3600, rate="")
-        for made in _in_order(jobs(), workers):
+        for made in _in_order(jobs(), workers, folder / _ANSWERS):
             if seconds >= hours * 3600:  # begun before it was known to be enough
                 (folder / "parts" / f"{shards:05d}.jsonl").unlink()
                 shutil.rmtree(folder / "data" / f"{shards:05d}")
@@ -115,6 +119,7 @@ def write_hours(make: Maker, folder: Path, hours: float, seed: int, workers: int
             rate = f"{seconds / 3600:.2f} h, {seconds / (time.monotonic() - began):.0f} x real time"
             progress.update(bar, completed=min(seconds, hours * 3600), rate=rate)
     _manifest(folder, lines)
+    shutil.rmtree(folder / _ANSWERS, ignore_errors=True)
 
 
 def write_sets(sets: dict[str, tuple[Maker, int, dict[str, Any]]], folder: Path, seed: int, workers: int) -> None:
@@ -133,12 +138,13 @@ def write_sets(sets: dict[str, tuple[Maker, int, dict[str, Any]]], folder: Path,
         jobs.append((make, folder / name, [seed, 7, number], count, "00000", options))
     with Progress() as progress:
         bar = progress.add_task("test sets", total=len(jobs))
-        for (_, at, *_), lines in zip(jobs, _in_order(jobs, workers), strict=True):
+        for (_, at, *_), lines in zip(jobs, _in_order(jobs, workers, folder / _ANSWERS), strict=True):
             _manifest(at, lines)
             progress.console.print(
                 f"{at}: {len(lines)} items, {sum(line['duration'] for line in lines) / 60:.1f} minutes"
             )
             progress.advance(bar)
+    shutil.rmtree(folder / _ANSWERS, ignore_errors=True)
 
 
 def _check_same(folder: Path, recipe: Item) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from . import kinds, room, world
+from .agent import agent_says
 from .conversation import LONG_ANSWER, Stage, pause_marks, say_question
 from .corpus import Item, Maker
 from .kinds import Turn
 from .speak import plain, speak
 from .utterances import babble_pool
-from .voices import AGENT, AGENT_MANNER, Manner, Voice, draw_manner, draw_voice
+from .voices import Manner, Voice, draw_manner, draw_voice
 
 Rng = np.random.Generator
 LEAD, TAIL, GAP = 1.5, 8.0, 0.22
@@ -100,7 +101,7 @@ def during_answers(rng: Rng, count: int, backchannel: bool) -> Iterator[tuple[np
     made = 0
     while made < count:
         stage, turn = _stage(rng, bool(made % 2)), draw_long_turn(rng)
-        length = speak(turn.answer, AGENT, AGENT_MANNER).duration
+        length = agent_says(turn.answer).duration
         if backchannel:
             word = world.BACKCHANNELS[int(rng.integers(len(world.BACKCHANNELS)))]
             said = speak(f"{word}.", stage.voice, stage.manner)
