@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
+import itertools
 import json
 import math
 import multiprocessing
@@ -40,6 +41,7 @@ class Recording:
     name: str
     wave: np.ndarray  # float32 [T] at the codec's rate
     text: str | None  # what is said in it
+    voice: str = ""  # who says it, where that is known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Scorecard:
 
     scores: list[Score]
     original: Estimate  # the recogniser's word error rate on the recordings themselves
+    voices: dict[str, tuple[Estimate, Score]]  # by voice: that rate, and the figures with the most codebooks
     books: list[Codebook]
     seconds: float  # of audio
     recordings: int
@@ -102,15 +105,17 @@ def find_recordings(paths: Iterable[Path]) -> list[Path]:
 
 
 def read_recording(path: Path, sample_rate: int) -> Recording:
-    """Reads a recording and, where x.json beside x.wav has it, its text."""
-    beside, text = path.with_suffix(".json"), None
+    """Reads a recording and, where x.json beside x.wav has them, its "text" and "voice"."""
+    beside, text, voice = path.with_suffix(".json"), None, ""
     if beside.is_file():
         try:
             held = json.loads(beside.read_text(encoding="utf-8"))
         except ValueError as error:
             raise AudioError(f"{beside}: no JSON ({error}). Correct or remove it.") from None
-        text = held.get("text") if isinstance(held, dict) else None
-    return Recording(str(path), audio.read(path, sample_rate), text if isinstance(text, str) and text.strip() else None)
+        if isinstance(held, dict):
+            text, voice = held.get("text"), str(held.get("voice") or "")
+    text = text if isinstance(text, str) and text.strip() else None
+    return Recording(str(path), audio.read(path, sample_rate), text, voice)
 
 
 def evaluate(
@@ -164,13 +169,18 @@ def evaluate(
     heard = _heard(recogniser, recordings, decoded, config.sample_rate, progress)
     scores = [_score(config, number, quality[number], heard.get(number), heard.get(0)) for number in decoded]
     files = [
-        {"name": r.name, "seconds": len(r.wave) / config.sample_rate, "text": r.text}
+        {"name": r.name, "seconds": len(r.wave) / config.sample_rate, "text": r.text, "voice": r.voice}
         | {str(k): dataclasses.asdict(quality[k][n]) for k in decoded}
         for n, r in enumerate(recordings)
     ]
-    original = _rate(heard.get(0))
+    by_voice = {
+        voice: _voice(config, max(decoded), voice, recordings, quality, heard)
+        for voice in sorted({r.voice for r in recordings} - {""})
+    }
     seconds = sum(len(r.wave) for r in recordings) / config.sample_rate
-    return Scorecard(scores, original, usage(codes, config.quantizer.bins), seconds, total, files, decoded)
+    return Scorecard(
+        scores, _rate(heard.get(0)), voices, usage(codes, config.quantizer.bins), seconds, total, files, decoded
+    )
 
 
 def usage(codes: Sequence[np.ndarray], entries: int) -> list[Codebook]:
@@ -232,6 +242,18 @@ def _heard(
 
 def _rate(errors: Sequence[WordErrors] | None) -> Estimate:
     return statistics.ratio([e.errors for e in errors], [e.words for e in errors]) if errors else NOTHING
+
+
+def _voice(
+    config: MimiConfig, number: int, voice: str, recordings: Sequence[Recording], quality: dict[int, list[Quality]],
+    heard: dict[int, list[WordErrors]],
+) -> tuple[Estimate, Score]:  # fmt: skip
+    """One voice's figures: the recogniser's rate on the recordings, and the score of a number of codebooks."""
+    mine = [r.voice == voice for r in recordings]
+    said = [one for one, r in zip(mine, recordings, strict=True) if r.text is not None]
+    errors = {n: list(itertools.compress(found, said)) for n, found in heard.items()}
+    score = _score(config, number, list(itertools.compress(quality[number], mine)), errors.get(number), errors.get(0))
+    return _rate(errors.get(0)), score
 
 
 def _score(

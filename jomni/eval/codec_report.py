@@ -29,6 +29,16 @@ def score_table(card: Scorecard) -> str:
     return table(["codebooks", "kbit/s", "PESQ", "STOI", "SI-SNR dB", "mel", "WER", "WER above original"], rows)
 
 
+def voice_table(card: Scorecard) -> str:
+    """The figures of each voice, with the most codebooks, in Markdown."""
+    rows = [
+        [voice, str(score.quality["mel"].count), number(score.quality["pesq"]), number(score.quality["stoi"], 3),
+         number(score.quality["mel"], 3), percent(original), percent(score.word_errors)]
+        for voice, (original, score) in card.voices.items()
+    ]  # fmt: skip
+    return table(["voice", "recordings", "PESQ", "STOI", "mel", "WER, original", "WER, decoded"], rows)
+
+
 def book_table(card: Scorecard) -> str:
     """How the codebooks are used, in Markdown."""
     rows = [
@@ -43,6 +53,7 @@ def write_report(folder: Path, card: Scorecard, recordings: Sequence[Recording],
     """Writes report.md, report.json, files.json (each recording's figures), codec.png and examples/*.wav."""
     figures = {
         "settings": dict(settings), "scores": card.scores, "original": card.original, "codebooks": card.books,
+        "voices": card.voices,
         "seconds": card.seconds, "recordings": card.recordings,
     }  # fmt: skip
     write_json(folder / "report.json", figures)
@@ -69,6 +80,7 @@ def write_report(folder: Path, card: Scorecard, recordings: Sequence[Recording],
         "Means over the recordings; word error rates pooled over them, by an independent recogniser. Intervals are "
         "95 % (bootstrap over recordings). Definitions: docs/evaluation.md.", "",
         *notes, score_table(card), "", "![quality](codec.png)", "", "## Codebooks", "", book_table(card), "",
+        *(["## Voices, with the most codebooks", "", voice_table(card), ""] if card.voices else []),
         *(f"- {name}: {text}" for name, text in METRICS.items()), "",
     ]  # fmt: skip
     (folder / "report.md").write_text("\n".join(parts), encoding="utf-8")

@@ -15,6 +15,7 @@ An interval is (start, end); lists of them are sorted and do not overlap.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -31,6 +32,10 @@ STOP_SECONDS = 1.0
 STOP_GAP = 0.5
 """Seconds of silence that end what the agent says (Full-Duplex-Bench v1.5's merge of the model's segments): a pause
 between two words is no stop."""
+
+ANSWER_GAP = 0.2
+"""Seconds of silence after which a sound that begins when the interrupting user has ended is the answer to that, and
+not what was being said before: longer than what lies between two words."""
 
 OVERLAP = 0.08
 """Seconds of overlap from which on the agent speaks over the user: one of Mimi's frames; less is words that touch."""
@@ -139,10 +144,22 @@ def speaks_at(agent: Sequence[Interval], time: float) -> bool:
     return any(start <= time < end for start, end in merged(agent, STOP_GAP))
 
 
-def stop_time(agent: Sequence[Interval], interrupted: float) -> float | None:
-    """From the beginning of an interruption to the end of what the agent was saying, seconds; None: it was silent."""
+def stop_time(agent: Sequence[Interval], interrupted: float, user_end: float | None = None) -> float | None:
+    """From the beginning of an interruption to the end of what the agent was saying, seconds; None: it was silent.
+
+    What it was saying ends with a silence of `STOP_GAP`, or of `ANSWER_GAP` where the next sound begins after the
+    user's end: that is its answer to the interruption.
+
+    Args:
+      agent: when it sounds.
+      interrupted: when the user began, seconds.
+      user_end: when the user ended; None: every sound counts as going on.
+    """
     for start, end in merged(agent, STOP_GAP):
         if start <= interrupted < end:
+            for before, after in itertools.pairwise(within(agent, start, end)):
+                if user_end is not None and after[0] >= user_end and after[0] - before[1] >= ANSWER_GAP:
+                    return max(before[1] - interrupted, 0.0)
             return end - interrupted
     return None
 

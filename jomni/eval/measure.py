@@ -84,10 +84,15 @@ def _turn(outcome: Outcome, number: int, index: int) -> TurnResult:
         takes_turn=duplex.takes_turn(agent, end, until, words),
         speaks_over=None if piece.opening else duplex.speaks_over(agent, _speech(turn, start)),
         waits=waits, pause_takes_turn=pause_takes_turn, interrupted=interrupted,
-        stop=duplex.stop_time(agent, until) if interrupted else None,
+        stop=_stop(outcome, cut) if interrupted and cut is not None else None,
         interruption_missed=cut is not None and not interrupted, continued=_continued(outcome, index, turn),
         endless=outcome.endless,
     )  # fmt: skip
+
+
+def _stop(outcome: Outcome, index: int) -> float | None:
+    piece, start = outcome.pieces[index], outcome.played[index]
+    return duplex.stop_time(outcome.sounds, start, start + (piece.end - piece.start) / outcome.sample_rate)
 
 
 def _interrupts(piece: Piece) -> bool:

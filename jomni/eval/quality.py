@@ -69,7 +69,7 @@ def compare(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> Qu
 
 
 def _pesq(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
-    if missing("pesq"):
+    if missing("pesq") or not reference.any() or not estimate.any():
         return math.nan
     import pesq
     import soxr

@@ -147,7 +147,7 @@ def _markdown(
                  str(found.all_replies.count)],
             ]), "",
             table(["text", "heard in the reply", "heard in the synthesiser's"],
-                  [row for row in found.heard if normalise(row[0]) != row[1]][:15]), "",
+                  [[_short(text) for text in row] for row in found.heard if normalise(row[0]) != row[1]][:15]), "",
         ]  # fmt: skip
     if content["milliseconds_per_frame"]:
         timing = ", ".join(f"{name} {value:.1f} ms" for name, value in content["milliseconds_per_frame"].items())
@@ -162,11 +162,15 @@ def _markdown(
         parts += ["## Examples (stereo: agent left, user right)", ""]
         parts += [
             table(["file", "asked", "said"], [
-                [f"[{name}]({name})", " / ".join(t.question for t in o.item.turns), o.text(o.begin, o.end)]
+                [f"[{name}]({name})", " / ".join(t.question for t in o.item.turns), _short(o.text(o.begin, o.end))]
                 for name, o in examples
             ]), "",
         ]  # fmt: skip
     return "\n".join(parts)
+
+
+def _short(text: str) -> str:
+    return text if 0 < len(text) <= 90 else text[:87] + "..." if text else "(nothing)"
 
 
 def _confusions(turns: Sequence[TurnResult], shown: int = 20) -> list[str]:
@@ -174,5 +178,5 @@ def _confusions(turns: Sequence[TurnResult], shown: int = 20) -> list[str]:
     wrong = Counter((t.kind, t.question, t.expected, t.said) for t in turns if t.correct is False)
     if not wrong:
         return []
-    rows = [[kind, asked, due, said or "(nothing)", str(n)] for (kind, asked, due, said), n in wrong.most_common(shown)]
+    rows = [[kind, asked, due, _short(said), str(n)] for (kind, asked, due, said), n in wrong.most_common(shown)]
     return ["Wrong answers, the commonest first:", "", table(["kind", "asked", "expected", "said", "times"], rows), ""]

@@ -82,6 +82,15 @@ def test_stop_time_is_to_the_end_of_what_was_being_said():
     assert duplex.stop_time([], 1.0) is None
 
 
+def test_a_quick_answer_to_the_interruption_is_not_going_on():
+    agent = [(1.0, 2.0), (2.35, 3.5)]
+    assert duplex.stop_time(agent, 1.6) == pytest.approx(1.9)
+    assert duplex.stop_time(agent, 1.6, user_end=2.2) == pytest.approx(0.4)
+    assert duplex.stop_time(agent, 1.6, user_end=2.4) == pytest.approx(1.9)  # the user was still talking
+    assert duplex.stop_time([(1.0, 2.0), (2.15, 3.5)], 1.6, user_end=2.1) == pytest.approx(1.9)  # a pause between words
+    assert duplex.stop_time([(1.0, 2.0), (2.3, 3.5)], 2.1, user_end=2.2) == 0  # fell silent just before
+
+
 def test_going_on_through_a_backchannel():
     agent = [(1.0, 2.0), (2.3, 4.0)]
     assert duplex.continues(agent, 1.8, 2.1) and duplex.continues(agent, 3.0, 3.9)

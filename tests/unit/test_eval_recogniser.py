@@ -45,7 +45,7 @@ def probability(p, weights, history, word):
 def test_probabilities_of_every_history_sum_to_one(order):
     rows = [text.split() for text in TEXTS + MORE]
     p, weights = read_arpa(arpa(rows, order))
-    words = sorted({word for row in rows for word in row}) + [END]
+    words = [*sorted({word for row in rows for word in row}), END]
     for history in itertools.islice(itertools.product([BEGIN, *words], repeat=order - 1), 400):
         total = sum(probability(p, weights, history, word) for word in words)
         assert total == pytest.approx(1, abs=1e-4), history
