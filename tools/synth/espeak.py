@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes as c
 import functools
+import zlib
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ class _Espeak:
         kind = c.CFUNCTYPE(c.c_int, c.POINTER(c.c_short), c.c_int, c.POINTER(_Event))
         self.callback = kind(self._receive)
         self.lib.espeak_SetSynthCallback(self.callback)
+        self.reseed = c.CDLL("libc.so.6").srand
         self.voice = ""
 
     def _receive(self, samples: Any, count: int, events: Any) -> int:
@@ -73,6 +75,7 @@ class _Espeak:
         ):
             self.lib.espeak_SetParameter(parameter, value, 0)
         data = text.encode()
+        self.reseed(zlib.crc32(data))  # its noise is rand(), which flite draws from too
         self.lib.espeak_Synth(data, c.c_size_t(len(data) + 1), 0, 1, 0, _UTF8 | _READ_PHONES, None, None)
         return np.frombuffer(b"".join(self.audio), np.int16)
 
