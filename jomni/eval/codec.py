@@ -179,7 +179,7 @@ def evaluate(
     }
     seconds = sum(len(r.wave) for r in recordings) / config.sample_rate
     return Scorecard(
-        scores, _rate(heard.get(0)), voices, usage(codes, config.quantizer.bins), seconds, total, files, decoded
+        scores, _rate(heard.get(0)), by_voice, usage(codes, config.quantizer.bins), seconds, total, files, decoded
     )
 
 

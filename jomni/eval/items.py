@@ -273,6 +273,6 @@ def _json(text: str) -> dict[str, Any]:
     return value
 
 
-def texts(items: Sequence[Item]) -> list[str]:
-    """Every question and answer of a test set, for the recogniser's language model."""
-    return [text for item in items for turn in item.turns for text in (turn.question, *turn.answers)]
+def answers(items: Sequence[Item]) -> list[str]:
+    """Every answer of a test set, for the recogniser's language model."""
+    return [text for item in items for turn in item.turns for text in turn.answers]

@@ -14,7 +14,7 @@ import numpy as np
 from jomni.errors import ConfigError
 from jomni.eval import statistics
 from jomni.eval.duplex import STOP_SECONDS, SoundRule
-from jomni.eval.items import CELLS, Item, ItemError, texts
+from jomni.eval.items import CELLS, Item, ItemError, answers
 from jomni.eval.measure import TurnResult, turns_of
 from jomni.eval.player import Patience
 from jomni.eval.recogniser import Recogniser
@@ -61,7 +61,7 @@ class Plan:
     probes: int = 100  # questions asked at the start of the long conversations, and again around `minutes`
     long_slots: int = 4  # long conversations, among which the probes are shared
     frames: int = 1000  # that are timed, in a single conversation; 0: none
-    sentences: Sequence[str] = ()  # for the recogniser's language model; else the test set's own texts
+    sentences: Sequence[str] = ()  # for the recogniser's language model; beside the test set's own answers
     processes: int | None = None  # of the recogniser
     examples: int = 8  # conversations kept whole
     rule: SoundRule = dataclasses.field(default_factory=SoundRule)
@@ -116,7 +116,7 @@ def evaluate(
     # Made first: a word that it does not know should be said before hours of work, not after.
     recogniser = None
     if plan.replies:
-        recogniser = Recogniser([*plan.sentences, *texts(items)], processes=plan.processes)
+        recogniser = Recogniser([*plan.sentences, *answers(items)], processes=plan.processes)
     rate = duplex.mimi.config.sample_rate
     chosen_items = chosen((item.name for item in items), plan.replies)
     turns: list[TurnResult] = []

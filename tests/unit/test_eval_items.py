@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from jomni.eval.items import ItemError, load_items, texts
+from jomni.eval.items import ItemError, answers, load_items
 from tests.unit.eval_cases import RATE, noise, turn, write_item
 
 
@@ -21,7 +21,7 @@ def test_an_item_and_its_turns(tmp_path):
     assert [(e.event, e.start, e.end) for e in one.events] == [("pause", 1.3, 1.6)]
     assert (two.cell, two.agent, two.interrupts, two.cut) == ("seen", None, False, False)
     assert two.accepts("seven") and two.accepts("It is SEVEN!") and not two.accepts("it is") and not two.accepts("")
-    assert texts([item]) == ["who are you", "i am well", "who are you", "Seven.", "it is seven"]
+    assert answers([item]) == ["i am well", "Seven.", "it is seven"]
     agent, user = item.read(RATE)
     assert not agent[: round(2.2 * RATE)].any() and agent[round(2.5 * RATE) :].any()
     assert user[round(1.1 * RATE) : round(1.2 * RATE)].any() and not user[round(1.4 * RATE) : round(1.5 * RATE)].any()
