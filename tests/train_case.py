@@ -1,0 +1,19 @@
+"""A training run that takes seconds, and its configuration file for the command."""
+
+import dataclasses
+
+from configs.tiny_lm import MODEL
+from jomni.train.config import TrainConfig
+from jomni.train.lm import LMConfig
+from jomni.train.lm_data import SyntheticData
+from jomni.train.optimizer import OptimizerConfig
+
+SMALL = dataclasses.replace(MODEL, dim=32, num_heads=2, num_layers=1, depformer_dim=16, depformer_dim_feedforward=32)
+
+
+def get_config() -> TrainConfig:
+    task = LMConfig(
+        data=SyntheticData(frames=14, words=4, examples=64), model=SMALL, batch=8, user_noise=0.1, ema=0.9,
+        optimizer=OptimizerConfig(lr=1e-2, warmup=2, schedule="constant"),
+    )  # fmt: skip
+    return TrainConfig(name="small", task=task, steps=40, log_every=5, checkpoint_every=4, tensorboard=False)

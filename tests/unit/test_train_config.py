@@ -1,0 +1,93 @@
+"""Configurations of training: read, overridden by dotted names, kept with the run, refused with the cure."""
+
+import dataclasses
+import json
+
+import pytest
+
+from jomni.errors import ConfigError
+from jomni.train.lora import LoRAConfig
+from jomni.train.overrides import fields, keep_config, override, read_config
+from tests import train_case
+
+
+@pytest.fixture
+def config():
+    return train_case.get_config()
+
+
+def test_nested_fields_are_overridden_with_their_types(config):
+    changed = override(
+        config,
+        ["--steps", "7", "--task.optimizer.lr=1e-4", "--task.model.context", "none", "--tensorboard", "true",
+         "--task.model.delays", "0,0,2,0,2", "--task.dtype", "bfloat16"],
+    )  # fmt: skip
+    assert (changed.steps, changed.task.optimizer.lr, changed.task.model.context) == (7, 1e-4, None)
+    assert (changed.tensorboard, changed.task.model.delays, changed.task.dtype) == (True, (0, 0, 2, 0, 2), "bfloat16")
+    assert changed.task.batch == config.task.batch
+
+
+def test_fields_that_belong_together_are_set_together(config):
+    changed = override(config, ["--task.model.n_q", "3", "--task.model.delays", "0,0,1,0"])
+    assert changed.task.model.n_q == 3
+
+
+def test_an_absent_group_is_made_from_its_defaults(config):
+    changed = override(config, ["--task.lora.rank", "4", "--task.init_from", "somewhere", "--task.model", "none"])
+    assert changed.task.lora == LoRAConfig(rank=4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--task.optimizr.lr", "1"], "Did you mean --task.optimizer.lr"),
+        (["--lr", "1"], "Did you mean --task.optimizer.lr"),
+        (["--task.optimizer.lr", "fast"], "'fast' is not a number"),
+        (["--steps", "1.5"], "'1.5' is not a whole number"),
+        (["--tensorboard", "1"], "'1' is not true or false"),
+        (["--task.dtype", "int8"], "one of float32, bfloat16"),
+        (["--task", "x"], "is a group of fields"),
+        (["--steps"], "its value is missing"),
+        (["7"], "is not an option"),
+        (["--task.optimizer.schedule", "step"], "constant, cosine, linear"),
+        (["--task.microbatches", "3"], "does not divide"),
+        (["--task.model.n_q", "3"], "must list 4 values"),
+    ],
+)
+def test_a_mistake_is_refused_with_its_cure(config, arguments, said):
+    with pytest.raises(ConfigError, match=said):
+        override(config, arguments)
+
+
+def test_every_field_has_a_type_and_most_a_comment(config):
+    listed = {name: (kind, value, comment) for name, kind, value, comment, _ in fields(config)}
+    assert listed["task.optimizer.lr"] == ("float", 1e-2, "learning rate at its peak")
+    assert listed["steps"][2] == "updates in all"
+    bare = [name for name, (_, _, comment) in listed.items() if not comment and not name.startswith("task.model.")]
+    assert bare == ["task.optimizer.eps"]
+
+
+def test_a_run_goes_on_only_with_its_own_configuration(config, tmp_path):
+    keep_config(config, tmp_path)
+    keep_config(dataclasses.replace(config, steps=99, log_every=1), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["steps"] == 99
+    with pytest.raises(ConfigError, match=r"task\.optimizer\.lr: 0\.01 there, 1\.0 now"):
+        keep_config(override(config, ["--task.optimizer.lr", "1.0"]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("x = 1", "has no function get_config"),
+        ("def get_config(): return 3", "returned a int"),
+        ("import nothing_such", "fails with ModuleNotFoundError"),
+        ("def get_config(:", "fails with SyntaxError"),
+        (None, "there is no such configuration file"),
+    ],
+)
+def test_a_file_without_a_configuration_is_refused(tmp_path, content, said):
+    path = tmp_path / "config.py"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ConfigError, match=said):
+        read_config(path)
