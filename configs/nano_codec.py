@@ -76,7 +76,7 @@ def get_config() -> TrainConfig:
             ),
             distillation="cross_entropy",
             quantizer=QuantizerTraining(quantize=0.5),
-            weights=LossWeights(audio=0.01, distillation=5.0),
+            weights=LossWeights(audio=1.0, audio_warmup=2000, distillation=3.0),
             optimizer=OptimizerConfig(
                 lr=1e-3, b1=0.8, b2=0.99, weight_decay=1e-4, warmup=100, schedule="linear", final_lr=1e-4
             ),

@@ -1,8 +1,8 @@
 """Training Mimi from nothing: what its authors describe (arXiv:2410.00037, 3.3) and did not release.
 
 One step: encode, quantise (half of the time), decode; each loss on the audio gets its share of the gradient through
-the balancer; the semantic codebook is drawn to a teacher; the codebooks follow as moving averages. Discriminators, where
-there are any, learn on the same audio. Axes: B example, C audio channels, T samples, N frames, F teacher features.
+the balancer; the semantic codebooks are drawn to a teacher; the codebooks follow as moving averages. Discriminators,
+where there are any, learn on the same audio. Axes: B example, C audio channels, T samples, N frames, F teacher features.
 """
 
 from __future__ import annotations
@@ -99,6 +99,8 @@ class LossWeights:
     adversarial: float = 4.0  # hinge loss; with `discriminator` only
     feature: float = 4.0  # feature matching; with `discriminator` only
     audio: float = 1.0  # norm of the balanced gradient as a whole
+    audio_warmup: int = 0  # steps in which `audio` rises to that from a hundredth: the decoder's first gradients are so
+    # large that the latent collapses to a constant, from which it takes thousands of steps to recover
     distillation: float = 1.0  # semantic codebook to teacher
 
 
@@ -217,9 +219,9 @@ class CodecTask(Task):
 
         (audio, commitment, distance), pull, quantized = jax.vjp(generate, trained, state.head, has_aux=True)
         values, gradient, norms = balance(audio, self._audio_losses(state, pcm), self._audio_weights(), state.norms)
-        gradients = pull(
-            (c.weights.audio * gradient, jnp.asarray(c.quantizer.commitment), jnp.asarray(c.weights.distillation))
-        )
+        rise = jnp.minimum(1.0, 0.01 + state.step / max(c.weights.audio_warmup, 1))
+        weights = jnp.asarray(c.quantizer.commitment), jnp.asarray(c.weights.distillation)
+        gradients = pull((c.weights.audio * rise * gradient, *weights))
         gradients = jax.tree.map(lambda g, p: jnp.zeros_like(g) if _is_codebook(p) else g, gradients, _paths(gradients))
         norm = optax.global_norm(gradients)
         finite = all_finite(norm, audio, values)
