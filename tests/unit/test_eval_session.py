@@ -116,11 +116,26 @@ def test_an_interruption_comes_while_the_agent_speaks(tmp_path, tokenizer, words
         assert behaviours([first, second])["stops"].value == float(time is not None)
 
 
+def test_what_was_being_said_is_no_part_of_the_answer_to_an_interruption(tmp_path, tokenizer, words):
+    following = {"after": 0.5, "question": "who are you", "answer": "i am well i am well"}
+    write_item(tmp_path, "a", [turn(0.8, 1.6, (1.84, 4.5))], 12.0, following=(following, 1.2))
+    outcome, (first, second) = only(tmp_path, tokenizer, Manners(length=30, words=words * 2))
+    assert any(second.user[0] < word.time < second.user[1] for word in outcome.words)
+    assert second.said == "I am well I am well" and second.correct and first.interrupted
+
+
+def test_sound_within_a_pause_is_no_waiting_and_no_speaking_over(tmp_path, tokenizer):
+    write_item(tmp_path, "a", [turn(0.8, 3.0, (3.2, 4.0), pause=[1.4, 2.2])], 6.0)
+    outcome, (found,) = only(tmp_path, tokenizer, Manners(delay=3, length=4))
+    assert outcome.sounds[0][1] < 2.2
+    assert found.waits is False and found.pause_takes_turn is False and not found.speaks_over
+
+
 def test_an_interruption_that_finds_no_speech_is_counted_apart(tmp_path, tokenizer):
     following = {"after": 1.5, "question": "who are you", "answer": "i am well"}
     write_item(tmp_path, "a", [turn(0.8, 1.6, (1.84, 4.5))], 12.0, following=(following, 1.2))
-    _, (first, _) = only(tmp_path, tokenizer, Manners(length=6))
-    assert not first.interrupted and first.interruption_missed and first.stop is None
+    outcome, (first, _) = only(tmp_path, tokenizer, Manners(length=6))
+    assert outcome.missed == {1} and not first.interrupted and first.interruption_missed and first.stop is None
     found = behaviours([first])
     assert found["stops"].count == 0 and found["interruptions_missed"].value == 1 and found["latency"].count == 0
 
