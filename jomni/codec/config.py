@@ -236,4 +236,4 @@ MIMI_NANO = MimiConfig(
     ),
     quantizer=QuantizerConfig(dimension=64, n_q=8, n_q_semantic=2, bins=512),
 )  # fmt: skip
-"""The codec of `nano`: 16 kHz, 12.5 frames a second, 8 codebooks of 512, two of them semantic (configs/nano_codec.py)."""
+"""The codec of `nano`: 16 kHz, 8 codebooks of 512, two of them semantic (trained by configs/nano_codec.py)."""

@@ -2,7 +2,9 @@
 
 One step: encode, quantise (half of the time), decode; each loss on the audio gets its share of the gradient through
 the balancer; the semantic codebooks are drawn to a teacher; the codebooks follow as moving averages. Discriminators,
-where there are any, learn on the same audio. Axes: B example, C audio channels, T samples, N frames, F teacher features.
+where there are any, learn on the same audio.
+
+Axes: B example, C audio channels, T samples, N frames, F teacher features.
 """
 
 from __future__ import annotations
