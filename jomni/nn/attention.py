@@ -6,6 +6,7 @@ width, D model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -158,6 +159,15 @@ class SelfAttention(nn.Module):
             y = attend(queries, cache.keys, cache.values, timeline.mask)
         return self.merge(y, 0), cache
 
+    def steps(self, xs: Sequence[Float[Array, "B 1 D"]], timeline: Timeline) -> list[Float[Array, "B 1 D"]]:
+        """A whole short sequence with weights per step, one array a step: only the attention itself joins them."""
+        projected = zip(*(self.project(x, t) for t, x in enumerate(xs)), strict=True)
+        queries, keys, values = (jnp.concatenate(parts, 2) for parts in projected)
+        if timeline.angles is not None:
+            queries, keys = (self._rotate(y, timeline) for y in (queries, keys))
+        y = attend_causally(queries, keys, values, self.config.context)
+        return [self.merge(y[:, :, t : t + 1], t) for t in range(len(xs))]
+
     def step(
         self, x: Float[Array, "B 1 D"], timeline: Timeline, past: KVCache | None, step: int
     ) -> tuple[Float[Array, "B 1 D"], KVCache]:
@@ -170,23 +180,20 @@ class SelfAttention(nn.Module):
             values = jnp.concatenate([past.values, values], 2)
         return self.merge(attend(queries, keys, values, None), step), KVCache(keys, values)
 
-    def project(self, x: Float[Array, "B T D"], first: int) -> tuple[Array, Array, Array]:
-        """Queries [B, N, T, H], keys and values [B, K, T, H]; x stands at steps first, first + 1, ..."""
+    def project(self, x: Float[Array, "B T D"], step: int) -> tuple[Array, Array, Array]:
+        """Queries [B, N, T, H], keys and values [B, K, T, H]; with weights per step those of `step`."""
         c = self.config
-        y = self._per_step("in_proj", x, first)
+        y = self._weights("in_proj", step)(x)
         y = y.reshape(*y.shape[:2], -1, c.head_dim).swapaxes(1, 2)
         return y[:, : c.num_heads], y[:, c.num_heads : -c.num_kv_heads], y[:, -c.num_kv_heads :]
 
-    def merge(self, y: Float[Array, "B N T H"], first: int) -> Float[Array, "B T D"]:
+    def merge(self, y: Float[Array, "B N T H"], step: int) -> Float[Array, "B T D"]:
         """Joins the heads and projects them back."""
-        return self._per_step("out_proj", y.swapaxes(1, 2).reshape(y.shape[0], y.shape[2], -1), first)
+        return self._weights("out_proj", step)(y.swapaxes(1, 2).reshape(y.shape[0], y.shape[2], -1))
 
-    def _per_step(self, name: str, x: Float[Array, "B T D"], first: int) -> Float[Array, "B T O"]:
+    def _weights(self, name: str, step: int) -> Linear:
         sets = self.config.step_weights
-        if not sets:
-            return getattr(self, name)(x)
-        layers = getattr(self, name + "s")
-        return jnp.concatenate([layers[sets[first + t]](x[:, t : t + 1]) for t in range(x.shape[1])], 1)
+        return getattr(self, name + "s")[sets[step]] if sets else getattr(self, name)
 
     def _rotate(self, x: Array, timeline: Timeline) -> Array:
         assert timeline.angles is not None

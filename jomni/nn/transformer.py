@@ -5,6 +5,7 @@ Axes: B slot, T time, D model, F feed-forward.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -100,6 +101,12 @@ class TransformerLayer(nn.Module):
         update, cache = self.self_attn(self.norm1(x), timeline, cache)
         return self._rest(x + self._scaled("layer_scale_1", update), cross, 0), cache
 
+    def steps(self, xs: Sequence[Float[Array, "B 1 D"]], timeline: Timeline) -> list[Float[Array, "B 1 D"]]:
+        """A whole short sequence: see `SelfAttention.steps`."""
+        updates = self.self_attn.steps([self.norm1(x) for x in xs], timeline)
+        both = zip(xs, updates, strict=True)
+        return [self._rest(x + self._scaled("layer_scale_1", update), None, t) for t, (x, update) in enumerate(both)]
+
     def step(
         self, x: Float[Array, "B 1 D"], timeline: Timeline, past: KVCache | None, step: int
     ) -> tuple[Float[Array, "B 1 D"], KVCache]:
@@ -110,20 +117,18 @@ class TransformerLayer(nn.Module):
     def cross_cache(self, source: Float[Array, "B S D"]) -> KVCache:
         return self.cross_attention.cache(source)
 
-    def _rest(self, x: Float[Array, "B T D"], cross: KVCache | None, first: int) -> Float[Array, "B T D"]:
+    def _rest(self, x: Float[Array, "B T D"], cross: KVCache | None, step: int) -> Float[Array, "B T D"]:
         if self.config.cross_attention:
             if cross is None:
                 raise ValueError("this transformer has cross attention and needs a conditioning sequence, got none")
             x = x + self._scaled("layer_scale_cross", self.cross_attention(self.norm_cross(x), cross))
-        return x + self._scaled("layer_scale_2", self._feed_forward(self.norm2(x), first))
+        return x + self._scaled("layer_scale_2", self._feed_forward(self.norm2(x), step))
 
-    def _feed_forward(self, x: Float[Array, "B T D"], first: int) -> Float[Array, "B T D"]:
+    def _feed_forward(self, x: Float[Array, "B T D"], step: int) -> Float[Array, "B T D"]:
         sets = self.config.step_weights
         if self.config.gating == "none":
             return self.linear2(ACTIVATIONS["gelu"](self.linear1(x)))
-        if not sets:
-            return self.gating(x)
-        return jnp.concatenate([self.gating[sets[first + t]](x[:, t : t + 1]) for t in range(x.shape[1])], 1)
+        return self.gating[sets[step]](x) if sets else self.gating(x)
 
     def _scaled(self, name: str, update: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         return update if self.config.layer_scale is None else getattr(self, name)(update)
@@ -159,6 +164,10 @@ class Transformer(nn.Module):
           The output of each step, and the state after them.
         """
         T = x.shape[1]
+        if self.config.step_weights:
+            if state is not None or active is not None:
+                raise ValueError("a transformer with weights per step takes whole sequences, or one `step` at a time")
+            return jnp.concatenate(self.steps(jnp.split(x, T, 1)), 1), None
         if state is None:
             positions = jnp.arange(T)[None]
             timeline = Timeline(self._angles(positions))
@@ -176,6 +185,16 @@ class Transformer(nn.Module):
         advanced = state.offset + T
         offset = advanced if active is None else jnp.where(active, advanced, state.offset)
         return x, TransformerState(offset, tuple(caches))
+
+    def steps(self, xs: Sequence[Float[Array, "B 1 D"]]) -> list[Float[Array, "B 1 D"]]:
+        """A whole short sequence, one array a step (weights per step: what each step's matrices read and write lies
+        together in memory)."""
+        positions = jnp.arange(len(xs))[None]
+        timeline = Timeline(self._angles(positions))
+        ys = [self._with_positions(x, positions[:, t : t + 1]) for t, x in enumerate(xs)]
+        for layer in self.layers:
+            ys = layer.steps(ys, timeline)
+        return ys
 
     def step(
         self, x: Float[Array, "B 1 D"], past: tuple[KVCache, ...] | None, step: int

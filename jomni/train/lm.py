@@ -149,13 +149,13 @@ class LMTask(Task):
 
         def loss(params: Any, delayed: Int[Array, "B K T"]) -> tuple[Array, Metrics]:
             weights = cast(join(params, frozen), c.dtype)
-            logits: Any = self._lm.apply({"params": weights}, delayed, method="delayed_logits")
-            return lm_loss(self.model, c.loss, *logits, delayed, total)
+            out: Any = self._lm.apply({"params": weights}, delayed, method="delayed_logits")
+            return lm_loss(self.model, c.loss, out[0], out[1], delayed, total)
 
         (_, metrics), gradients = accumulate(
             lambda rows, key: jax.value_and_grad(loss, has_aux=True)(state.params, rows), delayed, key, c.microbatches
         )
-        norm = optax.global_norm(gradients)
+        norm = optax.tree.norm(gradients)
         updates, optimizer = self._optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = ema_update(state.ema, params, c.ema, state.step) if c.ema else None
@@ -165,7 +165,7 @@ class LMTask(Task):
         return new, metrics | {"grad_norm": norm, "lr": lr, "skipped": 1.0 - finite.astype(jnp.float32)}
 
     def dataset(self, seed: int) -> Any:
-        dataset = self.config.data.dataset(self.model, self.config.batch, seed)
+        dataset = self.config.data.dataset(self.model, self._tokenizer, self.config.batch, seed)
         check_batch(next(iter(dataset))["codes"], self.model)
         return dataset
 

@@ -20,13 +20,56 @@ class LMData(Protocol):
         """T, frames of each example."""
         ...
 
-    def dataset(self, model: MoshiConfig, batch: int, seed: int) -> Any:
+    def dataset(self, model: MoshiConfig, tokenizer: bytes | None, batch: int, seed: int) -> Any:
         """An endless, checkpointable `grain.IterDataset` of batches of `batch` examples.
+
+        Args:
+          model: whose streams they are.
+          tokenizer: the text tokenizer's file, for data that holds words.
+          batch: examples in each.
+          seed: of their order.
 
         Raises:
           ConfigError, DataError: the data is missing, or is not what the model takes.
         """
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class ConversationData:
+    """Conversations tokenised by `jomni tokenize`."""
+
+    folders: tuple[str, ...]  # of codes, all made by one codec
+    frames: int = 250  # of each example
+    from_start: float = 0.1  # share of the examples that begin where their conversation does
+    audio_delay: float = 0.0  # seconds by which the text is ahead of the audio
+    keep_and_shift: bool = False  # queue a word's tokens behind those of words before it, instead of cutting those off
+    workers: int = dataclasses.field(default=0, metadata={"harmless": True})  # processes that read; 0: a thread
+
+    def dataset(self, model: MoshiConfig, tokenizer: bytes | None, batch: int, seed: int) -> Any:
+        from jomni.data import Alignment, lm_dataset, read_header
+
+        if tokenizer is None:
+            raise ConfigError("conversations hold words: give the model's 'tokenizer', a sentencepiece file")
+        for folder in self.folders:
+            header = read_header(folder)
+            if header.bins != model.card:
+                raise DataError(
+                    f"{folder}: its codebooks have {header.bins} entries, the model's 'card' is {model.card}. "
+                    "Tokenize with the model's own codec."
+                )
+        alignment = Alignment(
+            read_header(self.folders[0]).frame_rate if self.folders else 12.5,
+            text_padding=model.existing_text_padding_id,
+            end_of_text_padding=model.existing_text_end_padding_id,
+            keep_and_shift=self.keep_and_shift,
+            audio_delay=self.audio_delay,
+        )
+        return lm_dataset(
+            self.folders, tokenizer=tokenizer, agent_codebooks=model.dep_q, user_codebooks=model.user_q,
+            frames=self.frames, batch=batch, seed=seed, alignment=alignment, from_start=self.from_start,
+            workers=self.workers,
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +81,13 @@ class SyntheticData:
     words: int = 8  # that the user may say
     examples: int = 512  # in all
 
-    def dataset(self, model: MoshiConfig, batch: int, seed: int) -> Any:
+    def dataset(self, model: MoshiConfig, tokenizer: bytes | None, batch: int, seed: int) -> Any:
         import grain
 
         if model.text_card < 4 + self.words or model.card < 2 * self.words:
             raise ConfigError(f"{self.words} words need text_card >= {4 + self.words} and card >= {2 * self.words}")
+        if self.frames < 13:
+            raise ConfigError(f"'frames' must be at least 13 for a question and its answer, got {self.frames}")
         examples = [{"codes": self._example(model, number)} for number in range(self.examples)]
         return grain.MapDataset.source(examples).seed(seed).shuffle().repeat().batch(batch).to_iter_dataset()
 

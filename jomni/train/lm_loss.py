@@ -92,7 +92,7 @@ def lm_loss(
     config: MoshiConfig,
     loss: LMLossConfig,
     text_logits: Float[Array, "B T V"],
-    logits: Float[Array, "B T Q V"] | None,
+    logits: tuple[Float[Array, "B T V"], ...] | None,
     delayed: Int[Array, "B K T"],
     total: Counts,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
@@ -117,7 +117,7 @@ def lm_loss(
     metrics = {"text_loss": text, "word_accuracy": right.sum() / total.words}
     whole = loss.text_weight * text
     if logits is not None:
-        each = cross_entropy(logits, delayed[:, 1 : config.dep_q + 1].swapaxes(1, 2))
+        each = jnp.stack([cross_entropy(x, delayed[:, 1 + k]) for k, x in enumerate(logits)], -1)
         audio = jnp.vdot(audio_weight, each) / total.audio
         whole = whole + audio
         by_codebook = (each * mask[:, 1:].swapaxes(1, 2)).sum((0, 1)) / total.codebooks

@@ -96,7 +96,7 @@ class MoshiLM(nn.Module):
         text_mask &= codes[:, :1] != ZERO
         if delayed_logits is None:
             return LMOutput(text_logits, text_mask, None, None)
-        logits, mask = undelay_streams(delayed_logits.swapaxes(1, 2), c.delays[1 : c.dep_q + 1])
+        logits, mask = undelay_streams(jnp.stack(delayed_logits, 1), c.delays[1 : c.dep_q + 1])
         mask &= codes[:, 1 : c.dep_q + 1] != ZERO
         return LMOutput(text_logits, text_mask, logits, mask)
 
@@ -109,8 +109,9 @@ class MoshiLM(nn.Module):
 
     def delayed_logits(
         self, delayed: Int[Array, "B K T"], conditions: Mapping[str, tuple[Array, Array]] | None = None
-    ) -> tuple[Float[Array, "B T V"], Float[Array, "B T Q V"] | None]:
-        """Logits of the tokens given, delayed as the model sees them: position t of stream k predicts delayed[:, k, t].
+    ) -> tuple[Float[Array, "B T V"], tuple[Float[Array, "B T V"], ...] | None]:
+        """Logits of the text and of each codebook of the agent, delayed as the model sees them: position t of stream k
+        predicts delayed[:, k, t].
 
         What `__call__` gives, without the copies that shift it back. None where there is no depth transformer.
         """
@@ -172,15 +173,17 @@ class MoshiLM(nn.Module):
         """Class logits of the extra heads."""
         return tuple(head(hidden) for head in self.extra_heads)
 
-    def depth(self, tokens: Int[Array, "B K T"], hidden: Float[Array, "B T D"]) -> Float[Array, "B T Q V"]:
-        """Logits of the agent's codebooks for whole sequences, given the (delayed) tokens to predict."""
+    def depth(self, tokens: Int[Array, "B K T"], hidden: Float[Array, "B T D"]) -> tuple[Float[Array, "B T V"], ...]:
+        """Logits of each of the agent's codebooks for whole sequences, given the (delayed) tokens to predict."""
         c = self.config
         B, T, _ = hidden.shape
-        steps = [self._depth_input(tokens[:, k], hidden, k) for k in range(c.dep_q)]
-        x = jnp.stack(steps, 2).reshape(B * T, c.dep_q, -1)
-        y, _ = self.depformer(x)
-        logits = [self._depth_logits(y[:, k], k) for k in range(c.dep_q)]
-        return jnp.stack(logits, 1).reshape(B, T, c.dep_q, -1)
+        rows = hidden.reshape(B * T, 1, -1)
+        steps = [self._depth_input(tokens[:, k].reshape(B * T, 1), rows, k) for k in range(c.dep_q)]
+        if self.depformer.config.step_weights:
+            ys = self.depformer.steps(steps)
+        else:
+            ys = jnp.split(self.depformer(jnp.concatenate(steps, 1))[0], c.dep_q, 1)
+        return tuple(self._depth_logits(y, k).reshape(B, T, -1) for k, y in enumerate(ys))
 
     def depth_step(
         self,
