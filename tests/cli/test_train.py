@@ -1,0 +1,62 @@
+"""`jomni train` at the command line: help, mistakes, a run."""
+
+import pytest
+
+from jomni.cli.main import MISTAKE, OK, main
+from tests.train_case import __file__ as CASE
+
+
+def test_help_of_a_configuration_lists_its_fields(capsys):
+    assert main(["train", CASE, "--task.optimizer.lr", "0.5", "--help"]) == OK
+    said = capsys.readouterr().out
+    assert "--task.optimizer.lr float = 0.5\n    learning rate at its peak" in said
+    assert "--task.model.delays tuple[int, ...] = 0,0,1,0,1" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing.py"], "there is no such configuration file"),
+        ([CASE, "--task.optimizer.lrr", "1"], "Did you mean --task.optimizer.lr"),
+        ([CASE, "--steps", "many"], "'many' is not a whole number"),
+        ([CASE, "--mesh.fsdp", "64"], "does not fit 1 device"),
+        ([CASE, "--task.data.frames", "3"], "must be at least 13"),
+        ([CASE, "--task.tokenizer", "/nowhere.model"], "there is no such file"),
+        ([CASE, "--task.model", "none", "--task.init_from", "/nowhere"], "/nowhere"),
+        ([CASE, "--out", "/proc/nothing"], "Choose another folder with --out"),
+    ],
+)
+def test_mistakes_are_told_in_one_message(tmp_path, capsys, arguments, said):
+    if "--out" not in arguments:
+        arguments = [*arguments, "--out", str(tmp_path)]
+    assert main(["train", *arguments]) == MISTAKE
+    message = capsys.readouterr().err
+    assert message.startswith("jomni train: error: ")
+    assert said in message
+    assert "Traceback" not in message
+
+
+def test_a_folder_of_codes_that_is_missing_is_named(tmp_path, capsys, tokenizer_bytes):
+    (tmp_path / "text.model").write_bytes(tokenizer_bytes)
+    (tmp_path / "config.py").write_text(
+        "import dataclasses\n"
+        "from tests import train_case\n"
+        "from jomni.train.lm_data import ConversationData\n"
+        "def get_config():\n"
+        "    config = train_case.get_config()\n"
+        "    model = dataclasses.replace(config.task.model, text_card=64, text_card_out=64)\n"
+        f"    task = dataclasses.replace(config.task, data=ConversationData(('{tmp_path}/codes',)), model=model,\n"
+        f"                               tokenizer='{tmp_path}/text.model')\n"
+        "    return dataclasses.replace(config, task=task)\n"
+    )
+    assert main(["train", str(tmp_path / "config.py"), "--out", str(tmp_path)]) == MISTAKE
+    assert f"{tmp_path}/codes" in capsys.readouterr().err
+
+
+def test_a_run_leaves_weights_metrics_and_its_configuration(tmp_path, capsys):
+    assert main(["train", CASE, "--out", str(tmp_path), "--steps", "3"]) == OK
+    held = {path.name for path in (tmp_path / "small").iterdir()}
+    assert held == {"config.json", "metrics.jsonl", "checkpoints", "export"}
+    assert "the weights after 3 steps" in capsys.readouterr().out
+    assert main(["train", CASE, "--out", str(tmp_path), "--steps", "3", "--seed", "1"]) == MISTAKE
+    assert "seed: 0 there, 1 now" in capsys.readouterr().err

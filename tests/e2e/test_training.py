@@ -1,0 +1,124 @@
+"""Training, whole: it learns, it survives being killed at any moment, and any mesh computes the same."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from configs import tiny_lm
+from jomni.train.loop import train
+from jomni.train.overrides import override
+
+CASE = Path(__file__).parents[1] / "train_case.py"
+
+
+def metrics(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def start(out: Path, *overrides: str, cache: Path, **environment: str) -> subprocess.Popen:
+    """`jomni train` of the small case in a process of its own."""
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu"} | environment
+    environment["PYTHONPATH"] = str(CASE.parents[1])
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    command = [sys.executable, "-m", "jomni", "train", str(CASE), "--out", str(out), *overrides]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen, code: int = 0) -> str:
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == code, said
+    return said
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory) -> Path:
+    """Compiled programs that the processes of this file share."""
+    return tmp_path_factory.mktemp("xla")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, cache) -> Path:
+    """The folder of a run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("unbroken")
+    finish(start(out, cache=cache))
+    return out / "small"
+
+
+def test_a_tiny_model_learns_the_game_within_a_minute(tmp_path):
+    config = override(tiny_lm.get_config(), ["--out", str(tmp_path), "--steps", "120", "--tensorboard", "false"])
+    train(config)
+    lines = metrics(tmp_path / "tiny_lm")
+    assert lines[0]["loss"] > 1
+    assert lines[-1]["loss"] < 0.01, "after 120 steps from seed 0 it was 0.0003"
+    assert lines[-1]["word_accuracy"] == 1
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(unbroken, tmp_path, cache):
+    rng = random.Random(0)
+    for _ in range(3):
+        process = start(tmp_path, cache=cache)
+        held = _checkpoints(tmp_path / "small")
+        while process.poll() is None and _checkpoints(tmp_path / "small") <= held:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.4))
+        process.kill()
+        process.communicate()
+    said = finish(start(tmp_path, cache=cache))
+    assert "resuming" in said
+    for name in ("model.safetensors", "config.json"):
+        assert (tmp_path / "small/export" / name).read_bytes() == (unbroken / "export" / name).read_bytes()
+    lines = metrics(tmp_path / "small")
+    assert [line["step"] for line in lines] == [line["step"] for line in metrics(unbroken)]
+    assert not [path for path in (tmp_path / "small/checkpoints").iterdir() if "tmp" in path.name]
+
+
+def test_sigterm_finishes_the_step_saves_and_says_so(unbroken, tmp_path, cache):
+    process = start(tmp_path, "--steps", "100000", "--checkpoint_every", "100000", cache=cache)
+    while process.poll() is None and not (tmp_path / "small/metrics.jsonl").exists():
+        time.sleep(0.01)
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    said = finish(process, 128 + signal.SIGTERM)
+    step = int(said.split("stopped at step ")[1].split(";")[0])
+    assert [int(path.name) for path in (tmp_path / "small/checkpoints").iterdir()] == [step]
+
+
+def _checkpoints(folder: Path) -> int:
+    """The last complete checkpoint's step."""
+    held = [int(path.name) for path in folder.glob("checkpoints/*") if path.name.isdigit()]
+    return max(held, default=0)
+
+
+_MESHES = """
+import sys
+from jomni.train.loop import train
+from jomni.train.overrides import override, read_config
+from pathlib import Path
+
+case, out = Path(sys.argv[1]), sys.argv[2]
+MESHES = {"one": (1, 1, 1), "data": (8, 1, 1), "fsdp": (1, 8, 1), "tensor": (1, 1, 8), "all": (2, 2, 2)}
+for name, (data, fsdp, tensor) in MESHES.items():
+    flags = dict(name=name, out=out, steps=4, log_every=1, checkpoint_every=4)
+    flags |= {"mesh.data": data, "mesh.fsdp": fsdp, "mesh.tensor": tensor, "task.ema": 0}
+    train(override(read_config(case), [f"--{k}={v}" for k, v in flags.items()]))
+"""
+
+
+def test_losses_on_eight_devices_equal_those_on_one(tmp_path, cache):
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(CASE.parents[1]),
+    }  # fmt: skip
+    command = [sys.executable, "-c", _MESHES, str(CASE), str(tmp_path)]
+    subprocess.run(command, env=environment, check=True, timeout=900)
+    expected = [line["loss"] for line in metrics(tmp_path / "one")]
+    assert len(expected) == 4
+    for mesh in ("data", "fsdp", "tensor", "all"):
+        assert [line["loss"] for line in metrics(tmp_path / mesh)] == pytest.approx(expected, rel=1e-5), mesh

@@ -1,0 +1,207 @@
+"""The language model's loss against moshi-finetune's formula, and what trains under low-rank adapters."""
+
+import dataclasses
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jomni
+from jomni.errors import ConfigError, DataError
+from jomni.models.moshi import MoshiLM
+from jomni.train.lm import LMConfig, add_noise
+from jomni.train.lm_data import SyntheticData, check_batch
+from jomni.train.lm_loss import LMLossConfig, counts, lm_loss
+from jomni.train.lora import LoRAConfig, fuse, join, split
+from jomni.train.optimizer import OptimizerConfig
+from tests.tiny import TINY_MOSHI, random_params
+from tests.train_case import SMALL
+
+CONFIG = dataclasses.replace(TINY_MOSHI, depformer_num_layers=1, num_layers=1)
+LOSS = LMLossConfig(text_padding_weight=0.5, first_codebook_weight_multiplier=100.0)
+
+
+def case(seed: int = 0):
+    """Parameters, and codes with padding, absent tokens and all."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, CONFIG.card, (4, CONFIG.n_q + 1, 9)).astype(np.int32)
+    codes[:, 0] = rng.choice([0, 3, 3, 7, 11], (4, 9))
+    codes[1, :, 6:] = -1
+    codes[2, 1:3, 2] = -1
+    lm = MoshiLM(CONFIG)
+    return lm, random_params(lm, jnp.asarray(codes)), jnp.asarray(codes)
+
+
+def ours(lm, params, codes, rows=slice(None)):
+    delayed = lm.apply({}, codes, method="delay")
+    total = counts(CONFIG, LOSS, delayed)
+    logits = lm.apply({"params": params}, delayed[rows], method="delayed_logits")
+    return lm_loss(CONFIG, LOSS, *logits, delayed[rows], total)
+
+
+def test_the_loss_is_moshi_finetunes_formula_on_the_shifted_logits():
+    lm, params, codes = case()
+    out = jax.tree.map(np.asarray, lm.apply({"params": params}, codes))
+
+    def mean(logits, target, mask, weights):
+        target = np.where(mask, target, 0)
+        shifted = logits - logits.max(-1, keepdims=True)
+        each = np.log(np.exp(shifted).sum(-1)) - np.take_along_axis(shifted, target[..., None], -1)[..., 0]
+        return (np.where(mask, each, 0) * weights).sum() / weights.sum()
+
+    text, audio = np.asarray(codes[:, :1]), np.asarray(codes[:, 1 : CONFIG.dep_q + 1])
+    text_weights = out.text_mask * np.where((text == 3) | (text == 0), 0.5, 1.0)
+    audio_weights = out.mask * np.where(np.arange(CONFIG.dep_q) == 0, 100.0, 1.0)[:, None]
+    expected = (
+        mean(out.text_logits, text, out.text_mask, text_weights),
+        mean(out.logits, audio, out.mask, audio_weights),
+    )
+    loss, metrics = ours(lm, params, codes)
+    assert float(metrics["text_loss"]) == pytest.approx(expected[0], rel=1e-5)
+    assert float(metrics["audio_loss"]) == pytest.approx(expected[1], rel=1e-5)
+    assert float(loss) == pytest.approx(sum(expected), rel=1e-5)
+
+
+@pytest.mark.peers
+@pytest.mark.skipif("JOMNI_MOSHI_FINETUNE" not in os.environ, reason="set JOMNI_MOSHI_FINETUNE to its repository")
+def test_the_loss_is_that_of_moshi_finetunes_own_code():
+    import torch
+
+    path = Path(os.environ["JOMNI_MOSHI_FINETUNE"]) / "finetune" / "loss.py"
+    module_spec = importlib.util.spec_from_file_location("moshi_finetune_loss", path)
+    peer = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = peer
+    module_spec.loader.exec_module(peer)
+    for seed in range(4):
+        lm, params, codes = case(seed)
+        out = jax.tree.map(lambda x: torch.from_numpy(np.array(x)), lm.apply({"params": params}, codes))
+        theirs = torch.from_numpy(np.array(codes)).long()
+        text = peer.compute_loss_with_mask(
+            out.text_logits, theirs[:, :1], out.text_mask, "text", text_padding_weight=0.5, text_padding_ids={0, 3}
+        )
+        audio = peer.compute_loss_with_mask(
+            out.logits, theirs[:, 1 : CONFIG.dep_q + 1], out.mask, "audio", first_codebook_weight_multiplier=100.0
+        )
+        loss, metrics = ours(lm, params, codes)
+        assert float(metrics["text_loss"]) == pytest.approx(text.item(), rel=1e-5)
+        assert float(metrics["audio_loss"]) == pytest.approx(audio.item(), rel=1e-5)
+        assert float(loss) == pytest.approx((text + audio).item(), rel=1e-5)
+
+
+def test_shares_of_rows_add_up_to_the_batch():
+    lm, params, codes = case()
+    _, whole = ours(lm, params, codes)
+    parts = [ours(lm, params, codes, rows)[1] for rows in (slice(0, 1), slice(1, 4))]
+    for name, value in whole.items():
+        assert sum(float(part[name]) for part in parts) == pytest.approx(float(value), rel=1e-5, abs=1e-6), name
+
+
+def test_noise_touches_the_users_codes_alone_and_no_absent_ones():
+    _, _, codes = case()
+    noisy = add_noise(codes, CONFIG, 1.0, jax.random.key(0))
+    own = CONFIG.dep_q + 1
+    np.testing.assert_array_equal(noisy[:, :own], codes[:, :own])
+    np.testing.assert_array_equal(noisy[:, own:] == -1, codes[:, own:] == -1)
+    assert (noisy[:, own:] != codes[:, own:]).mean() > 0.5
+    np.testing.assert_array_equal(add_noise(codes, CONFIG, 0.0, jax.random.key(0)), codes)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A checkpoint to adapt: SMALL, random."""
+    folder = tmp_path_factory.mktemp("base") / "model"
+    task = LMConfig(data=SyntheticData(), model=SMALL).build(10)
+    task.export(jax.jit(task.init)(jax.random.key(3)), folder)
+    return folder
+
+
+def adapted(base, export="adapters", embeddings=False):
+    """A task that adapts `base`, and its state after two updates."""
+    config = LMConfig(
+        data=SyntheticData(frames=14, examples=16), init_from=str(base), lora=LoRAConfig(4, 2.0, embeddings), batch=4,
+        optimizer=OptimizerConfig(lr=1e-2, schedule="constant"), export=export,
+    )  # fmt: skip
+    task = config.build(10)
+    state = task.warm_start(jax.jit(task.init)(jax.random.key(0)))
+    update, batches = jax.jit(task.update), iter(task.dataset(0))
+    for step in range(2):
+        state, _ = update(state, jax.tree.map(jnp.asarray, next(batches)), jax.random.key(step))
+    return task, state
+
+
+def test_only_adapters_train_and_the_weights_are_the_checkpoints(base):
+    _, state = adapted(base)
+    loaded = jomni.load(base)
+    kept = jax.tree.map(np.asarray, state.frozen)
+    assert jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b), kept, loaded.params["lm"]))
+    assert all("lora_" in jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(state.params))
+    assert any(jnp.any(x != 0) for p, x in jax.tree_util.tree_leaves_with_path(state.params) if "lora_B" in str(p[-1]))
+
+
+def test_exported_adapters_load_beside_the_checkpoint_and_fused_weights_say_the_same(base, tmp_path):
+    task, state = adapted(base, embeddings=True)
+    task.export(state, tmp_path / "adapters")
+    beside = jomni.load(base, lora=tmp_path / "adapters" / "lora.safetensors")
+    assert beside.lm.lora_rank == 4
+    trained = join(state.params, state.frozen)
+    assert jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b), beside.params["lm"], trained))
+
+    plain = dataclasses.replace(task.model, lora_rank=0)
+    codes = jnp.asarray(next(iter(task.dataset(1)))["codes"])
+    with_adapters = MoshiLM(task.model).apply({"params": trained}, codes).text_logits
+    fused = MoshiLM(plain).apply({"params": fuse(trained, 2.0)}, codes).text_logits
+    np.testing.assert_allclose(fused, with_adapters, atol=1e-5)
+
+
+def test_split_and_join_are_inverse(base):
+    params = jomni.load(base).params["lm"]
+    assert split(params, None) == (params, None)
+    trains, rest = split(params, LoRAConfig(embeddings=True))
+    assert sorted(trains) == ["depformer_emb_0", "depformer_text_emb", "emb_0", "emb_1", "emb_2", "emb_3", "text_emb"]
+    assert jax.tree.structure(join(trains, rest)) == jax.tree.structure(params)
+
+
+def test_data_of_another_model_is_refused():
+    codes = np.zeros((2, 5, 7), np.int32)
+    check_batch(codes, SMALL)
+    with pytest.raises(DataError, match="has 4 streams, the model takes 5"):
+        check_batch(codes[:, :4], SMALL)
+    codes[0, 2, 3] = SMALL.card
+    with pytest.raises(DataError, match=f"audio code {SMALL.card}"):
+        check_batch(codes, SMALL)
+    codes[0, 0, 0] = SMALL.text_card
+    with pytest.raises(DataError, match="text token 16"):
+        check_batch(codes, SMALL)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"model": None}, "give either 'model'"),
+        ({"init_from": "x"}, "not both"),
+        ({"lora": LoRAConfig()}, "give 'init_from'"),
+        ({"export": "fused"}, "is for LoRA"),
+        ({"batch": 8, "microbatches": 3}, "does not divide"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options, said):
+    with pytest.raises(ConfigError, match=said):
+        LMConfig(**({"data": SyntheticData(), "model": SMALL} | options))
+
+
+def test_a_tokenizer_or_codec_that_does_not_fit_is_refused(tmp_path, tokenizer_bytes, tiny_mimi_file):
+    (tmp_path / "text.model").write_bytes(tokenizer_bytes)
+    (tmp_path / "broken.model").write_bytes(b"no model")
+    for options, said in [
+        ({"tokenizer": str(tmp_path / "none.model")}, "there is no such file"),
+        ({"tokenizer": str(tmp_path / "broken.model")}, "is not a sentencepiece model"),
+        ({"tokenizer": str(tmp_path / "text.model")}, "pieces, the model's text_card is 16"),
+        ({"codec": str(tiny_mimi_file), "model": dataclasses.replace(SMALL, card=64)}, "codebooks of 32 entries"),
+    ]:
+        with pytest.raises(ConfigError, match=said):
+            LMConfig(**({"data": SyntheticData(), "model": SMALL} | options)).build(1)
