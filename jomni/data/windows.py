@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from jomni.data.alignment import Alignment, Pieces, align, between
+from jomni.data.alignment import Alignment, Pieces, Word, align, between
 from jomni.data.codes import Conversation, Header, decode_record, read_header
 from jomni.data.pipeline import Batch, endless
 from jomni.errors import ConfigError, DataError
@@ -37,6 +37,7 @@ def lm_dataset(
     seed: int,
     alignment: Alignment | None = None,
     from_start: float = 0.1,
+    heard: bool = False,
     workers: int = 0,
     prefetch: int = 8,
 ) -> grain.IterDataset:
@@ -55,11 +56,14 @@ def lm_dataset(
       seed: of order and places.
       alignment: how words become text tokens; None: moshi-finetune's way at the codes' frame rate.
       from_start: probability that a window begins where its conversation does, as every conversation in use does.
+      heard: give the other speakers' words too, each in the frame after the one it ends in: the first at whose
+        prediction a model has heard it whole.
       workers: processes that prepare batches; 0: a thread of this process. Batches are the same.
       prefetch: batches kept ready.
 
     Returns:
-      Batches {"codes": int32 [B, 1 + agent_codebooks + user_codebooks, T]}, `ABSENT` after a conversation's end.
+      Batches {"codes": int32 [B, 1 + agent_codebooks + user_codebooks, T]}, `ABSENT` after a conversation's end; with
+      `heard` also {"heard": int32 [B, T]}.
 
     Raises:
       ConfigError: options without sense, or that do not fit the codes.
@@ -83,7 +87,7 @@ def lm_dataset(
         raise ConfigError(f"alignment is for {alignment.frame_rate:g} Hz, the codes have {headers[0].frame_rate:g} Hz.")
     if frames < 1 or not 0 <= from_start <= 1:
         raise ConfigError(f"windows of {frames} frames with from_start {from_start} cannot be cut.")
-    cutter = _Cutter(Pieces(tokenizer), agent_codebooks, user_codebooks, frames, alignment, from_start)
+    cutter = _Cutter(Pieces(tokenizer), agent_codebooks, user_codebooks, frames, alignment, from_start, heard)
     return endless(_Places(paths, headers, frames), cutter, batch=batch, seed=seed, workers=workers, prefetch=prefetch)
 
 
@@ -124,11 +128,13 @@ class _Cutter:
     frames: int
     alignment: Alignment
     from_start: float
+    heard: bool
 
     def __call__(self, conversation: Conversation, rng: np.random.Generator) -> Batch:
         spare = max(0, conversation.frames - self.frames)
         start = 0 if rng.random() < self.from_start else int(rng.integers(0, spare + 1))
-        return {"codes": self.cut(conversation, start)}
+        found = {"codes": self.cut(conversation, start)}
+        return found | {"heard": self.hear(conversation, start)} if self.heard else found
 
     def cut(self, conversation: Conversation, start: int) -> Int[np.ndarray, "S T"]:
         """The window from frame `start` on, S = 1 + the agent's + the user's codebooks. int32."""
@@ -140,3 +146,17 @@ class _Cutter:
         agent[:] = conversation.agent[: self.agent_codebooks, start : start + count]
         user[:] = conversation.user[: self.user_codebooks, start : start + count]
         return found
+
+    def hear(self, conversation: Conversation, start: int) -> Int[np.ndarray, "T"]:
+        """The other speakers' words as text tokens, each from the frame after its end on, none lost. int32."""
+        count, frame = min(self.frames, conversation.frames - start), 1 / self.alignment.frame_rate
+        others = (word for word in conversation.words if word.speaker != self.alignment.main_speaker)
+        after = sorted((word._replace(start=word.end + frame, end=word.end + 2 * frame) for word in others), key=_start)
+        rules = dataclasses.replace(self.alignment, keep_main_only=False, bos_eos=False, keep_and_shift=True)
+        found = np.full(self.frames, ABSENT, np.int32)
+        found[:count] = align(between(after, start * frame, count * frame), count, self.pieces, rules)
+        return found
+
+
+def _start(word: Word) -> float:
+    return word.start

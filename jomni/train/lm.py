@@ -100,6 +100,11 @@ class LMTask(Task):
             raise ConfigError(f"the model takes conditions {[c.name for c in model.conditioners]}: not trained here")
         if config.lora is not None:
             model = dataclasses.replace(model, lora_rank=config.lora.rank, lora_scaling=config.lora.scaling)
+        if config.loss.heard_weight and not (model.extra_heads_num_heads and model.extra_heads_dim == model.text_card):
+            raise ConfigError(
+                f"loss.heard_weight trains an extra head that says the user's words: give the model "
+                f"extra_heads_num_heads = 1 and extra_heads_dim = text_card = {model.text_card}"
+            )
         self.model = model
         self.units_per_step = float(config.batch * config.data.frames)
         self._lm = MoshiLM(model, config.remat)
@@ -144,16 +149,20 @@ class LMTask(Task):
         c = self.config
         codes = add_noise(batch["codes"], self.model, c.user_noise, key) if c.user_noise else batch["codes"]
         delayed: Any = self._lm.apply({}, codes, method="delay")
-        total = counts(self.model, c.loss, delayed)
+        heard = batch["heard"] if c.loss.heard_weight else None
+        total = counts(self.model, c.loss, delayed, heard)
         frozen = state.frozen
 
-        def loss(params: Any, delayed: Int[Array, "B K T"]) -> tuple[Array, Metrics]:
+        def loss(params: Any, rows: tuple[Array, Array | None]) -> tuple[Array, Metrics]:
             weights = cast(join(params, frozen), c.dtype)
-            out: Any = self._lm.apply({"params": weights}, delayed, method="delayed_logits")
-            return lm_loss(self.model, c.loss, out[0], out[1], delayed, total)
+            logits: Any = self._lm.apply({"params": weights}, rows[0], method="delayed_logits")
+            return lm_loss(self.model, c.loss, logits, rows[0], total, rows[1])
 
         (_, metrics), gradients = accumulate(
-            lambda rows, key: jax.value_and_grad(loss, has_aux=True)(state.params, rows), delayed, key, c.microbatches
+            lambda rows, key: jax.value_and_grad(loss, has_aux=True)(state.params, rows),
+            (delayed, heard),
+            key,
+            c.microbatches,
         )
         norm = optax.tree.norm(gradients)
         updates, optimizer = self._optimizer.update(gradients, state.optimizer, state.params)
@@ -166,7 +175,7 @@ class LMTask(Task):
 
     def dataset(self, seed: int) -> Any:
         dataset = self.config.data.dataset(self.model, self._tokenizer, self.config.batch, seed)
-        check_batch(next(iter(dataset))["codes"], self.model)
+        check_batch(next(iter(dataset)), self.model, self.config.loss.heard_weight > 0)
         return dataset
 
     def export(self, state: LMState, folder: Path) -> None:

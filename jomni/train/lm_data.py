@@ -13,7 +13,7 @@ from jomni.models.moshi.config import MoshiConfig
 
 class LMData(Protocol):
     """A frozen dataclass that makes batches {"codes": int32 [B, K, T]}: text, agent's and user's codes, not delayed,
-    -1 where there is none."""
+    -1 where there is none; and where asked for {"heard": int32 [B, T]}: the user's words as text tokens."""
 
     @property
     def frames(self) -> int:
@@ -43,6 +43,7 @@ class ConversationData:
     frames: int = 250  # of each example
     from_start: float = 0.1  # share of the examples that begin where their conversation does
     audio_delay: float = 0.0  # seconds by which the text is ahead of the audio
+    heard: bool = False  # give the user's words too, for `LMLossConfig.heard_weight`
     keep_and_shift: bool = False  # queue a word's tokens behind those of words before it, instead of cutting those off
     workers: int = dataclasses.field(default=0, metadata={"harmless": True})  # processes that read; 0: a thread
 
@@ -68,7 +69,7 @@ class ConversationData:
         return lm_dataset(
             self.folders, tokenizer=tokenizer, agent_codebooks=model.dep_q, user_codebooks=model.user_q,
             frames=self.frames, batch=batch, seed=seed, alignment=alignment, from_start=self.from_start,
-            workers=self.workers,
+            heard=self.heard, workers=self.workers,
         )  # fmt: skip
 
 
@@ -104,12 +105,20 @@ class SyntheticData:
         return codes
 
 
-def check_batch(codes: np.ndarray, model: MoshiConfig) -> None:
+def check_batch(batch: dict[str, np.ndarray], model: MoshiConfig, heard: bool = False) -> None:
     """Refuses codes that are not the model's.
 
+    Args:
+      batch: from the data.
+      model: that is to learn from it.
+      heard: whether the user's words are needed too.
+
     Raises:
-      DataError: the number of streams differs, or a code lies outside its vocabulary.
+      DataError: the number of streams differs, a code lies outside its vocabulary, or the user's words are missing.
     """
+    codes = batch["codes"]
+    if heard and "heard" not in batch:
+        raise DataError("loss.heard_weight needs the user's words: set the data's 'heard', and label them in its json.")
     streams = model.n_q + 1
     if codes.ndim != 3 or codes.shape[1] != streams:
         raise DataError(

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jomni.errors import ConfigError
 from jomni.models.moshi.config import MoshiConfig
 from jomni.models.moshi.embedding import ZERO
+from jomni.models.moshi.lm import DelayedLogits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class LMLossConfig:
     text_padding_weight: float = 0.5  # of text tokens that only pad (PAD and EPAD); the others have 1
     first_codebook_weight_multiplier: float = 100.0  # of the semantic codebook; the others have 1
     text_weight: float = 1.0  # of the text's loss in the sum; the audio's has 1
+    heard_weight: float = 0.0  # of the first extra head's, which says the user's words; 0: it is not trained
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -74,52 +76,73 @@ class Counts:
 
     text: Float[Array, ""]
     audio: Float[Array, ""]
+    heard: Float[Array, ""]
     text_tokens: Float[Array, ""]
     words: Float[Array, ""]  # text tokens that do not pad
+    heard_words: Float[Array, ""]  # of the user
     codebooks: Float[Array, "Q"]
 
 
-def counts(config: MoshiConfig, loss: LMLossConfig, delayed: Int[Array, "B K T"]) -> Counts:
+def heard_weights(
+    config: MoshiConfig, loss: LMLossConfig, heard: Int[Array, "B T"]
+) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
+    """What each token of the user's words counts, and which of them do not pad."""
+    words = (heard != ZERO) & ~is_padding(config, heard)
+    return (heard != ZERO) * jnp.where(words, 1.0, loss.text_padding_weight), words
+
+
+def counts(
+    config: MoshiConfig, loss: LMLossConfig, delayed: Int[Array, "B K T"], heard: Int[Array, "B T"] | None = None
+) -> Counts:
     """The counts of a whole batch."""
     text, audio = token_weights(config, loss, delayed)
+    heard_weight, heard_words = (jnp.zeros(()),) * 2 if heard is None else heard_weights(config, loss, heard)
     mask = token_masks(config, delayed)
     words = mask[:, 0] & ~is_padding(config, delayed[:, 0])
-    numbers = text.sum(), audio.sum(), mask[:, 0].sum(), words.sum(), mask[:, 1:].sum((0, 2))
+    sums = text, audio, heard_weight, mask[:, 0], words, heard_words
+    numbers = *(x.sum() for x in sums), mask[:, 1:].sum((0, 2))
     return Counts(*(jnp.maximum(n.astype(jnp.float32), 1e-6) for n in numbers))
 
 
 def lm_loss(
     config: MoshiConfig,
     loss: LMLossConfig,
-    text_logits: Float[Array, "B T V"],
-    logits: tuple[Float[Array, "B T V"], ...] | None,
+    logits: DelayedLogits,
     delayed: Int[Array, "B K T"],
     total: Counts,
+    heard: Int[Array, "B T"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """The share of these rows in the batch's loss and metrics: shares of all its microbatches add up to the batch's.
 
     Args:
       config: of the model.
       loss: the weights.
-      text_logits, logits: from `MoshiLM.delayed_logits`.
+      logits: from `MoshiLM.delayed_logits`.
       delayed: the tokens they predict, from `MoshiLM.delay`.
       total: from `counts` of the whole batch.
+      heard: tokens of the user's words, for the first extra head; -1 where there is none.
 
     Returns:
-      The loss, and "loss", "text_loss", "word_accuracy" (of text tokens that do not pad), "audio_loss" and
-      "audio_loss_k" (plain mean of codebook k).
+      The loss, and "loss", "text_loss", "word_accuracy" (of text tokens that do not pad), "audio_loss",
+      "audio_loss_k" (plain mean of codebook k), "heard_loss" and "heard_accuracy" (of the user's words).
     """
     mask = token_masks(config, delayed)
     text_weight, audio_weight = token_weights(config, loss, delayed)
-    text = jnp.vdot(text_weight, cross_entropy(text_logits, delayed[:, 0])) / total.text
+    text = jnp.vdot(text_weight, cross_entropy(logits.text, delayed[:, 0])) / total.text
     words = mask[:, 0] & ~is_padding(config, delayed[:, 0])
-    right = (text_logits.argmax(-1) == delayed[:, 0]) & words
+    right = (logits.text.argmax(-1) == delayed[:, 0]) & words
     metrics = {"text_loss": text, "word_accuracy": right.sum() / total.words}
     whole = loss.text_weight * text
-    if logits is not None:
-        each = jnp.stack([cross_entropy(x, delayed[:, 1 + k]) for k, x in enumerate(logits)], -1)
+    if logits.audio is not None:
+        each = jnp.stack([cross_entropy(x, delayed[:, 1 + k]) for k, x in enumerate(logits.audio)], -1)
         audio = jnp.vdot(audio_weight, each) / total.audio
         whole = whole + audio
         by_codebook = (each * mask[:, 1:].swapaxes(1, 2)).sum((0, 1)) / total.codebooks
         metrics |= {"audio_loss": audio} | {f"audio_loss_{k}": by_codebook[k] for k in range(config.dep_q)}
+    if heard is not None:
+        weight, words = heard_weights(config, loss, heard)
+        said = jnp.vdot(weight, cross_entropy(logits.heads[0], heard)) / total.heard
+        whole = whole + loss.heard_weight * said
+        right = (logits.heads[0].argmax(-1) == heard) & words
+        metrics |= {"heard_loss": said, "heard_accuracy": right.sum() / total.heard_words}
     return whole, {"loss": whole} | metrics

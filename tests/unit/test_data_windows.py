@@ -143,3 +143,27 @@ def test_a_window_is_a_piece_of_each_stream_filled_up_to_its_length(length, fram
     np.testing.assert_array_equal(window[1 + agents :, :count], 1000 + at + 100 * np.arange(users)[:, None])
     np.testing.assert_array_equal(window[0, :count] > 3, at % 2 == 0)
     assert (window[:, count:] == -1).all()
+
+
+def test_the_users_words_stand_in_the_frame_after_they_end_and_none_is_lost():
+    words = (
+        Word("a", 0.00, 0.50, "SPEAKER_MAIN"), Word("a", 0.10, 0.30, "SPEAKER_USER"),
+        Word("b", 0.30, 0.33, "SPEAKER_USER"), Word("c", 0.34, 0.39, "SPEAKER_USER"),
+        Word("b", 0.40, 0.85, "SPEAKER_USER"),
+    )  # fmt: skip
+    codes = np.zeros((3, 20), np.uint16)
+    cutter = windows._Cutter(Pieces(train_tokenizer(["a", "b", "c"])), 3, 2, 12, Alignment(), 0.0, True)
+    a, b, c = (cutter.pieces(x)[0] for x in "abc")
+    heard = cutter.hear(Conversation("x", codes, codes[:2], words), 0)
+    # "a" ends in frame 3 and stands in frame 4; "b" and "c" end in frame 4; the last ends in frame 10.
+    np.testing.assert_array_equal(heard, [3, 3, 3, 0, a, b, c, 3, 3, 3, 0, b])
+    np.testing.assert_array_equal(cutter.hear(Conversation("x", codes, codes[:2], words), 8)[:4], [3, 3, 0, b])
+    short = cutter.hear(Conversation("x", codes[:, :5], codes[:2, :5], words), 0)
+    np.testing.assert_array_equal(short, [3, 3, 3, 0, a] + [-1] * 7)
+
+
+def test_windows_give_the_users_words_where_asked(folder):
+    with_words, without = (next(iter(lm_dataset(folder, **OPTIONS, heard=h))) for h in (True, False))
+    np.testing.assert_array_equal(with_words["codes"], without["codes"])
+    assert with_words["heard"].shape == (4, 25)
+    np.testing.assert_array_equal(with_words["heard"] < 0, with_words["codes"][:, 0] < 0)

@@ -41,7 +41,42 @@ def ours(lm, params, codes, rows=slice(None)):
     delayed = lm.apply({}, codes, method="delay")
     total = counts(CONFIG, LOSS, delayed)
     logits = lm.apply({"params": params}, delayed[rows], method="delayed_logits")
-    return lm_loss(CONFIG, LOSS, *logits, delayed[rows], total)
+    return lm_loss(CONFIG, LOSS, logits, delayed[rows], total)
+
+
+def test_the_users_words_train_the_extra_head_and_add_to_the_loss():
+    config = dataclasses.replace(CONFIG, extra_heads_num_heads=1, extra_heads_dim=CONFIG.text_card)
+    weights = dataclasses.replace(LOSS, heard_weight=0.7)
+    _, _, codes = case()
+    heard = jnp.asarray(np.random.default_rng(1).choice([-1, 0, 3, 7, 11], (4, 9)), jnp.int32)
+    lm = MoshiLM(config)
+    params = random_params(lm, codes)
+    delayed = lm.apply({}, codes, method="delay")
+    total = counts(config, weights, delayed, heard)
+
+    def loss(params, heard):
+        logits = lm.apply({"params": params}, delayed, method="delayed_logits")
+        return lm_loss(config, weights, logits, delayed, total, heard)
+
+    (whole, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(params, heard)
+    plain, _ = loss(params, None)
+    logits = lm.apply({"params": params}, delayed, method="delayed_logits").heads[0]
+    each = -np.take_along_axis(np.asarray(jax.nn.log_softmax(logits)), np.maximum(heard, 0)[..., None], -1)[..., 0]
+    weight = np.select([heard < 0, (heard == 0) | (heard == 3)], [0.0, 0.5], 1.0)
+    np.testing.assert_allclose(metrics["heard_loss"], (each * weight).sum() / weight.sum(), rtol=1e-5)
+    np.testing.assert_allclose(whole, plain + 0.7 * metrics["heard_loss"], rtol=1e-6)
+    assert np.abs(gradient["extra_heads_0"]["weight"]).max() > 0
+    words = (heard == 7) | (heard == 11)
+    np.testing.assert_allclose(metrics["heard_accuracy"], (logits.argmax(-1) == heard)[words].mean(), rtol=1e-6)
+
+
+def test_the_users_words_need_a_head_and_data_that_has_them():
+    task = {"data": SyntheticData(), "model": CONFIG, "loss": dataclasses.replace(LOSS, heard_weight=1.0)}
+    with pytest.raises(ConfigError, match="extra_heads_num_heads"):
+        LMConfig(**task).build(10)
+    model = dataclasses.replace(CONFIG, extra_heads_num_heads=1, extra_heads_dim=CONFIG.text_card)
+    with pytest.raises(DataError, match="heard"):
+        check_batch({"codes": np.zeros((1, CONFIG.n_q + 1, 4), np.int32)}, model, heard=True)
 
 
 def test_the_loss_is_moshi_finetunes_formula_on_the_shifted_logits():

@@ -35,6 +35,14 @@ class LMOutput(NamedTuple):
     mask: Bool[Array, "B Q T"] | None
 
 
+class DelayedLogits(NamedTuple):
+    """Logits in the model's own time: position t of stream k predicts the delayed token t."""
+
+    text: Float[Array, "B T V"]
+    audio: tuple[Float[Array, "B T V"], ...] | None  # of each of the agent's codebooks; None: no depth transformer
+    heads: tuple[Float[Array, "B T C"], ...]  # of the extra heads
+
+
 class Conditions(NamedTuple):
     """What conditions a conversation, ready for the temporal transformer."""
 
@@ -52,9 +60,7 @@ class MoshiLM(nn.Module):
         c = self.config
         lora = (c.lora_rank, c.lora_scaling)
         self.emb = [TokenEmbedding(c.card + 1, c.dim, c.norm_emb, lora=lora) for _ in range(c.n_q)]
-        self.text_emb = TokenEmbedding(
-            c.text_card + 1, c.dim, c.norm_emb, demux=c.demux_second_text_stream, lora=lora
-        )
+        self.text_emb = TokenEmbedding(c.text_card + 1, c.dim, c.norm_emb, demux=c.demux_second_text_stream, lora=lora)
         self.transformer = Transformer(c.temporal, lora, self.remat)
         self.out_norm = make_norm(c.norm)
         self.text_linear = Linear(c.text_card_out, c.bias_proj, *lora)
@@ -66,8 +72,7 @@ class MoshiLM(nn.Module):
         if c.dep_q:
             low_rank = c.depformer_low_rank_embeddings
             self.depformer_emb = [
-                TokenEmbedding(c.card + 1, c.depformer_dim, c.norm_emb, low_rank, lora=lora)
-                for _ in range(c.dep_q - 1)
+                TokenEmbedding(c.card + 1, c.depformer_dim, c.norm_emb, low_rank, lora=lora) for _ in range(c.dep_q - 1)
             ]
             self.depformer_text_emb = TokenEmbedding(
                 c.text_card + 1, c.depformer_dim, c.norm_emb, low_rank, c.demux_second_text_stream, lora
@@ -91,12 +96,12 @@ class MoshiLM(nn.Module):
           stream and frames whose code is -1.
         """
         c = self.config
-        delayed_text, delayed_logits = self.delayed_logits(self.delay(codes), conditions)
-        text_logits, text_mask = undelay_streams(delayed_text[:, None], c.delays[:1])
+        out = self.delayed_logits(self.delay(codes), conditions)
+        text_logits, text_mask = undelay_streams(out.text[:, None], c.delays[:1])
         text_mask &= codes[:, :1] != ZERO
-        if delayed_logits is None:
+        if out.audio is None:
             return LMOutput(text_logits, text_mask, None, None)
-        logits, mask = undelay_streams(jnp.stack(delayed_logits, 1), c.delays[1 : c.dep_q + 1])
+        logits, mask = undelay_streams(jnp.stack(out.audio, 1), c.delays[1 : c.dep_q + 1])
         mask &= codes[:, 1 : c.dep_q + 1] != ZERO
         return LMOutput(text_logits, text_mask, logits, mask)
 
@@ -109,24 +114,22 @@ class MoshiLM(nn.Module):
 
     def delayed_logits(
         self, delayed: Int[Array, "B K T"], conditions: Mapping[str, tuple[Array, Array]] | None = None
-    ) -> tuple[Float[Array, "B T V"], tuple[Float[Array, "B T V"], ...] | None]:
-        """Logits of the text and of each codebook of the agent, delayed as the model sees them: position t of stream k
-        predicts delayed[:, k, t].
+    ) -> DelayedLogits:
+        """What `__call__` gives, without the copies that shift it back, and the extra heads' logits beside it.
 
-        What `__call__` gives, without the copies that shift it back. None where there is no depth transformer.
+        Args:
+          delayed: from `delay`.
+          conditions: from `prepare_conditions`, for models that take them.
         """
         c = self.config
         first = jnp.broadcast_to(self.initial_tokens()[:, None], (delayed.shape[0], c.n_q + 1, 1))
         inputs = jnp.concatenate([first, delayed[..., :-1]], -1)
         hidden, _ = self.temporal(inputs, None, None, self.condition(conditions))
-        text_logits = self.text_logits(hidden)
-        if self.is_initializing():
-            self.heads(hidden)
         if not c.dep_q:
             for layer in self.depformer_in:  # held by the weights, read by nothing
                 layer(hidden)
-            return text_logits, None
-        return text_logits, self.depth(delayed, hidden)
+        audio = self.depth(delayed, hidden) if c.dep_q else None
+        return DelayedLogits(self.text_logits(hidden), audio, self.heads(hidden))
 
     def initial_tokens(self) -> Int[Array, "K"]:
         """The token that stands before the first of each stream: one past its vocabulary."""
