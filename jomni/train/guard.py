@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool
 
 
@@ -17,11 +18,20 @@ def all_finite(*trees: Any) -> Bool[Array, ""]:
 
 
 def guard(finite: Bool[Array, ""], new: Any, old: Any) -> Any:
-    """`new` where `finite`, else `old` with the step count of `new`: the schedule and the data move on.
+    """`new` where `finite`, else `old` with the step counts of `new`: the schedule and the data move on.
 
     Args:
       finite: of the step's loss and gradient.
       new, old: states: dataclasses with a field `step`.
     """
-    kept = jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+
+    def keep(n: Any, o: Any) -> Any:
+        # Adam's count stays with its moments; that of the learning rate's schedule is the run's.
+        return n if _is_schedule(n) else jnp.where(finite, n, o)
+
+    kept = jax.tree.map(keep, new, old, is_leaf=_is_schedule)
     return dataclasses.replace(kept, step=new.step)
+
+
+def _is_schedule(x: Any) -> bool:
+    return isinstance(x, optax.ScaleByScheduleState)

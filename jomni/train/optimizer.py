@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -66,18 +67,14 @@ def make_schedule(config: OptimizerConfig, steps: int) -> Callable[[Any], Array]
     return optax.join_schedules([rise, after], [config.warmup])
 
 
-def make_optimizer(
-    config: OptimizerConfig, steps: int, mask: Callable[[Any], Any] | None = None
-) -> optax.GradientTransformation:
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
     """The optimiser.
 
     Args:
       config: its numbers.
       steps: length of the run, where the schedule ends.
-      mask: function of the parameters to booleans: which are decayed; None: `decay_mask`.
     """
-    if mask is None:
-        mask = lambda params: decay_mask(params, config.decay_embeddings)  # noqa: E731
+    mask = partial(decay_mask, embeddings=config.decay_embeddings)
     return optax.chain(
         optax.clip_by_global_norm(config.clip) if config.clip else optax.identity(),
         optax.scale_by_adam(config.b1, config.b2, config.eps),
@@ -87,15 +84,16 @@ def make_optimizer(
 
 
 _EMBEDDING = re.compile(r"(^|/)(text_)?(depformer_)?(text_)?emb(_\d+)?/weight$")
+_MOVING_AVERAGE = re.compile(r"(^|/)embedding_sum$")
 
 
 def decay_mask(params: Any, embeddings: bool = True) -> Any:
-    """True for each parameter that weight decay is for: those of two axes or more, and tables where `embeddings`."""
+    """True for each parameter that weight decay is for: those of two axes or more, tables of embeddings where
+    `embeddings`, the codec's codebooks never, which are moving averages."""
 
     def decays(path: tuple[Any, ...], leaf: Array) -> bool:
-        return leaf.ndim >= 2 and (
-            embeddings or not _EMBEDDING.search(jax.tree_util.keystr(path, simple=True, separator="/"))
-        )
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return leaf.ndim >= 2 and not _MOVING_AVERAGE.search(name) and (embeddings or not _EMBEDDING.search(name))
 
     return jax.tree_util.tree_map_with_path(decays, params)
 

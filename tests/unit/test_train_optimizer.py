@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,12 @@ def test_vectors_are_not_decayed_and_tables_only_where_asked():
     params = {name: jnp.ones((2, 2)) for name in (*names, "in_proj/weight")} | {"norm/alpha": jnp.ones(2)}
     assert decay_mask(params) == {name: name != "norm/alpha" for name in params}
     assert decay_mask(params, embeddings=False) == {name: name == "in_proj/weight" for name in params}
+
+
+def test_codebooks_are_not_decayed():
+    book, weight = "quantizer/rvq_first/layers_0/embedding_sum", "encoder/weight"
+    mask, _ = decay_mask(({book: jnp.ones((2, 2)), weight: jnp.ones((2, 2))}, jnp.ones((2, 2))))
+    assert mask == {book: False, weight: True}
 
 
 def test_decay_shrinks_and_clipping_limits_the_gradient():
@@ -62,19 +69,29 @@ def test_the_average_forgets_its_beginning():
     assert float(average["w"]) > 0.99
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["step", "params"], meta_fields=[])
+@partial(jax.tree_util.register_dataclass, data_fields=["step", "params", "optimizer"], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
 class _State:
     step: jax.Array
     params: jax.Array
+    optimizer: Any
 
 
-@pytest.mark.parametrize("value", [jnp.nan, jnp.inf, 1.0])
-def test_a_step_that_is_not_finite_changes_nothing_but_the_count(value):
-    old, new = _State(jnp.int32(3), jnp.ones(2)), _State(jnp.int32(4), jnp.full(2, value))
-    kept = guard(all_finite(new.params), new, old)
+@pytest.mark.parametrize("value", [jnp.nan, jnp.inf, 2.0])
+def test_a_step_that_is_not_finite_changes_nothing_but_the_counts_of_steps(value):
+    optimizer = make_optimizer(OptimizerConfig(warmup=2), 10)
+    params, gradient = jnp.ones(2), jnp.full(2, value)
+    before = optimizer.init(params)
+    _, after = optimizer.update(gradient, before, params)
+    old, new = _State(jnp.int32(3), params, before), _State(jnp.int32(4), gradient, after)
+    kept, finite = guard(all_finite(gradient), new, old), bool(np.isfinite(value))
     assert int(kept.step) == 4
-    np.testing.assert_array_equal(kept.params, [1.0, 1.0])
+    np.testing.assert_array_equal(kept.params, gradient if finite else params)
+    adam, schedule = (
+        next(part for part in kept.optimizer if isinstance(part, kind))
+        for kind in (optax.ScaleByAdamState, optax.ScaleByScheduleState)
+    )
+    assert (int(adam.count), int(schedule.count)) == (int(finite), 1)
 
 
 def test_numbers_out_of_range_are_refused():
