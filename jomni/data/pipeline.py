@@ -45,12 +45,53 @@ def endless(
     if batch < 1:
         raise DataError(f"batches of {batch} examples cannot be made. Give at least 1.")
     elements = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
-    dataset = elements.random_map(draw).batch(batch, drop_remainder=True)  # of what is endless, nothing is dropped
-    # One thread suffices and leaves the other cores to the training; it runs ahead by `prefetch` batches.
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=prefetch)
-    ready = dataset.to_iter_dataset(options)
-    if not workers:
-        return ready
-    if not flags.FLAGS.is_parsed():  # Grain's workers read absl's flags, which a program without absl never parses
-        flags.FLAGS.mark_as_parsed()
-    return ready.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=prefetch))
+    batches = elements.random_map(draw).batch(batch, drop_remainder=True)  # of what is endless, nothing is dropped
+    return _Endless(batches, workers, prefetch)
+
+
+class _Endless(grain.IterDataset):
+    """Batches made ahead of their use. The state of its iterators is the number of the next batch, whoever makes it: a
+    run may go on with another number of workers."""
+
+    def __init__(self, batches: grain.MapDataset, workers: int, prefetch: int) -> None:
+        super().__init__()
+        self._batches, self._workers, self._prefetch = batches, workers, prefetch
+
+    def __iter__(self) -> _Iterator:
+        return _Iterator(self._from)
+
+    def _from(self, first: int) -> grain.DatasetIterator:
+        # One thread suffices and leaves the other cores to the training; it runs ahead by `prefetch` batches.
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=self._prefetch)
+        ready = self._batches[first:].to_iter_dataset(options)
+        if not self._workers:
+            return iter(ready)
+        if not flags.FLAGS.is_parsed():  # Grain's workers read absl's flags, which a program without absl never parses
+            flags.FLAGS.mark_as_parsed()
+        each = grain.MultiprocessingOptions(num_workers=self._workers, per_worker_buffer_size=self._prefetch)
+        return iter(ready.mp_prefetch(each))
+
+
+class _Iterator(grain.DatasetIterator):
+    def __init__(self, begin: Callable[[int], grain.DatasetIterator]) -> None:
+        super().__init__()
+        self._begin, self._next = begin, 0
+        self._batches: grain.DatasetIterator | None = None  # begun when first asked for: setting a state costs nothing
+
+    def __next__(self) -> Batch:
+        if self._batches is None:
+            self._batches = self._begin(self._next)
+        batch = next(self._batches)
+        self._next += 1
+        return batch
+
+    def get_state(self) -> dict[str, Any]:
+        return {"next_index": self._next}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.close()
+        self._next, self._batches = state["next_index"], None
+
+    def close(self) -> None:
+        if self._batches is not None:
+            self._batches.close()

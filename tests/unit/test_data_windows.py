@@ -87,14 +87,14 @@ def test_windows_begin_with_their_conversation_as_often_as_asked(folder, held):
     assert {start for _, start in starts} == {0}
 
 
-def test_the_same_batches_after_a_checkpoint_and_with_worker_processes(folder):
+def test_the_same_batches_after_a_checkpoint_and_with_another_number_of_worker_processes(folder):
     whole = take(lm_dataset(folder, **OPTIONS), 8)
     for workers in (0, 2):
         first = iter(lm_dataset(folder, **OPTIONS, workers=workers))
         same(whole[:3], [next(first) for _ in range(3)])
         state = json.loads(json.dumps(first.get_state()))
         first.close()
-        resumed = iter(lm_dataset(folder, **OPTIONS, workers=workers))
+        resumed = iter(lm_dataset(folder, **OPTIONS, workers=2 - workers))
         resumed.set_state(state)
         same(whole[3:], [next(resumed) for _ in range(5)])
         resumed.close()
@@ -134,7 +134,7 @@ def test_a_window_is_a_piece_of_each_stream_filled_up_to_its_length(length, fram
     codes = np.arange(length, dtype=np.uint16) + 100 * np.arange(3, dtype=np.uint16)[:, None]
     words = tuple(Word("four", frame * 0.08 + 0.01, frame * 0.08 + 0.05) for frame in range(0, length, 2))
     start = data.draw(st.integers(0, max(0, length - frames)))
-    cutter = windows._Cutter(Pieces(TOKENIZER), agents, users, frames, Alignment(), 0.0)
+    cutter = windows._Cutter(Pieces(TOKENIZER), agents, users, frames, Alignment(), 0.0, False)
     window = cutter.cut(Conversation("x", codes, codes + 1000, words), start)
     count = min(frames, length)
     assert window.shape == (1 + agents + users, frames) and window.dtype == np.int32
