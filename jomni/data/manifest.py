@@ -22,6 +22,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jomni.errors import DataError
 
 TOLERANCE = 0.1
@@ -83,6 +85,28 @@ class Item:
     def sidecar(self) -> Path:
         """The json beside it."""
         return self.path.with_suffix(".json")
+
+    def read(self, start: int = 0, count: int | None = None, dtype: str = "float32") -> np.ndarray:
+        """Samples [channels, count] from `start` on, to the end where `count` is None.
+
+        Raises:
+          DataError: they cannot be read, or are not all there, or not finite.
+        """
+        import soundfile
+
+        count = self.num_samples - start if count is None else count
+        try:
+            pcm, _ = soundfile.read(self.path, count, start, dtype=dtype, always_2d=True)
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise DataError(f"{self.path}: cannot be read any more ({error}).") from error
+        if pcm.shape != (count, self.channels):
+            raise DataError(
+                f"{self.path}: the file promises {start + count} samples, {start + len(pcm)} can be read. Copy it "
+                "again, or take it out of the manifest."
+            )
+        if not np.isfinite(pcm).all():
+            raise DataError(f"{self.path}: holds samples that are NaN or infinite. Export it again.")
+        return np.ascontiguousarray(pcm.T)
 
     def read_sidecar(self) -> dict[str, Any]:
         """The content of the json beside it; empty where there is none."""

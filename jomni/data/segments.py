@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import soundfile
 
 from jomni.data.manifest import Item, Needs, read_manifest
 from jomni.data.pipeline import Batch, endless
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     import grain
 
 Channels = Literal["mono", "left", "right", "both"]
+_PICKED = {"mono": (0,), "left": (0,), "right": (1,), "both": (0, 1)}
 
 SMALL = 1 << 30
 """Bytes of samples up to which a data set is held in memory by default."""
@@ -95,17 +95,18 @@ def audio_dataset(
             f"a segment of {segment_seconds:g} s is {segment_seconds * frame_rate:g} frames of {frame:g} samples at "
             f"{frame_rate:g} Hz. Choose a whole number of frames of whole samples."
         )
-    if teacher == "phones" and channels == "both":
-        raise ConfigError('the phones of a recording belong to one voice: choose channels "mono", "left" or "right".')
+    if channels not in _PICKED:
+        raise ConfigError(f"channels {channels!r} is not one of {', '.join(_PICKED)}.")
+    if teacher is not None and channels == "both":
+        raise ConfigError('the teacher of a recording knows one voice: choose channels "mono", "left" or "right".')
     needs = Needs(sample_rate, 1 if channels == "mono" else 2, ("phones",) if teacher == "phones" else ())
     report = read_manifest(manifest, needs, skip_bad=skip_bad)
     if report.problems:
         logging.getLogger(__name__).warning("%s: %s\n%s", manifest, report.summary(), report.listing())
     items = report.items
-    picked = {"mono": (0,), "left": (0,), "right": (1,), "both": (0, 1)}[channels]
     size = frames * int(frame)
     return endless(
-        _places(items, picked, size),
+        _places(items, _PICKED[channels], size),
         _Cutter(
             store=_store(items, in_memory),
             size=size,
@@ -186,8 +187,7 @@ class _Files:
         return self._items[item].num_samples
 
     def read(self, item: int, channel: int, low: int, high: int) -> np.ndarray:
-        pcm, _ = soundfile.read(self._items[item].path, high - low, low, dtype="float32", always_2d=True)
-        return np.ascontiguousarray(pcm[:, channel])
+        return self._items[item].read(low, high - low)[channel]
 
 
 class _Memory:
@@ -195,14 +195,10 @@ class _Memory:
 
     def __init__(self, items: tuple[Item, ...]) -> None:
         self._items = items
-        self._pcm = [self._load(item) for item in items]
+        self._pcm = [item.read(dtype="int16" if item.exact_int16 else "float32") for item in items]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_Memory, (self._items,))
-
-    @staticmethod
-    def _load(item: Item) -> np.ndarray:
-        return soundfile.read(item.path, dtype="int16" if item.exact_int16 else "float32", always_2d=True)[0].T.copy()
 
     def num_samples(self, item: int) -> int:
         return self._pcm[item].shape[1]

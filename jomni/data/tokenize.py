@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from jaxtyping import Float, Int
 
 from jomni.data.alignment import words_of
@@ -182,7 +181,7 @@ def _encode_items(plan: Plan, items: Sequence[Item], progress: Callable[[float],
         longest = max(-(-items[index].num_samples // frame) for index in chosen)
         pcm = np.zeros((2 * group, bucketed(longest, plan.bucket) * frame), np.float32)
         for row, index in enumerate(chosen):
-            held = _read(items[index])
+            held = items[index].read()
             pcm[2 * row : 2 * row + 2, : held.shape[1]] = held
         codes = np.asarray(plan.encoder.encode(pcm))
         if codes.min() < 0 or codes.max() >= plan.encoder.bins:
@@ -201,21 +200,6 @@ def _encode_items(plan: Plan, items: Sequence[Item], progress: Callable[[float],
 def bucketed(frames: int, bucket: int) -> int:
     """`frames` rounded up to a multiple of `bucket`."""
     return -(-frames // bucket) * bucket
-
-
-def _read(item: Item) -> np.ndarray:
-    try:
-        pcm, _ = soundfile.read(item.path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise DataError(f"{item.path}: cannot be read any more ({error}).") from error
-    if pcm.shape != (item.num_samples, 2):
-        raise DataError(
-            f"{item.path}: the file promises {item.num_samples} samples, {len(pcm)} can be read. Copy it again, "
-            "or take it out of the manifest."
-        )
-    if not np.isfinite(pcm).all():
-        raise DataError(f"{item.path}: holds samples that are NaN or infinite. Export it again.")
-    return pcm.T
 
 
 def _write_shard(path: Path, conversations: Sequence[Conversation]) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jomni.data import audio_dataset, segments
-from jomni.data.manifest import Item
+from jomni.data.manifest import Item, read_manifest
 from jomni.data.teachers import FeatureTeacher, PhoneTeacher, overlaps
 from jomni.errors import ConfigError, DataError
 
@@ -98,8 +98,23 @@ def test_the_channels_asked_for_are_cut_and_no_others(tmp_path):
     assert sign == {"left": {1.0}, "right": {-1.0}, "both": {1.0, -1.0}}
     with pytest.raises(DataError, match=r"stereo.*needed: 1 channel"):
         audio_dataset(path, **OPTIONS)
-    with pytest.raises(ConfigError, match="one voice"):
-        audio_dataset(path, **OPTIONS, channels="both", teacher="phones")
+    for teacher in ("phones", ".wavlm.npy"):
+        with pytest.raises(ConfigError, match="one voice"):
+            audio_dataset(path, **OPTIONS, channels="both", teacher=teacher)
+    with pytest.raises(ConfigError, match="'stereo' is not one of mono, left, right, both"):
+        audio_dataset(path, **OPTIONS, channels="stereo")
+
+
+def test_a_recording_that_was_cut_short_is_refused_from_memory_and_from_files(tmp_path):
+    path = corpus(tmp_path)
+    report = read_manifest(path)
+    wav = report.items[0].path
+    files = segments._Files(report.items)
+    wav.write_bytes(wav.read_bytes()[:-400])
+    with pytest.raises(DataError, match="the file promises"):
+        files.read(0, 0, 0, report.items[0].num_samples)
+    with pytest.raises(DataError, match="the file promises"):
+        segments._Memory(report.items)
 
 
 def test_an_epoch_takes_segments_in_proportion_to_durations():
