@@ -94,15 +94,14 @@ class CodecDataConfig:
 class LossWeights:
     """Shares of the gradient on the audio (`balance`), then factors of the losses that do not pass through it."""
 
-    spectral: float = (
-        1.0  # multi-resolution spectral distance; 0 trains by the discriminators alone, as the paper's best
-    )
+    spectral: float = 1.0  # multi-resolution spectral distance; 0: by the discriminators alone, as the paper's best
     waveform: float = 0.0  # L1 of the samples
     adversarial: float = 4.0  # hinge loss; with `discriminator` only
     feature: float = 4.0  # feature matching; with `discriminator` only
     audio: float = 1.0  # norm of the balanced gradient as a whole
-    audio_warmup: int = 0  # steps in which `audio` rises to that from a hundredth: the decoder's first gradients are so
-    # large that the latent collapses to a constant, from which it takes thousands of steps to recover
+    # The decoder's first gradients are so large that the latent collapses to a constant, from which it takes thousands
+    # of steps to recover.
+    audio_warmup: int = 0  # steps in which `audio` rises to its value from a hundredth of it
     distillation: float = 1.0  # semantic codebook to teacher
 
 
@@ -113,9 +112,7 @@ class CodecTaskConfig:
     model: MimiConfig
     data: CodecDataConfig
     init_from: str = ""  # folder or weight file to start from; "": from nothing
-    freeze: tuple[
-        str, ...
-    ] = ()  # parts that stay as they are: patterns of parameter paths, e.g. "encoder", "quantizer"
+    freeze: tuple[str, ...] = ()  # parts that stay as they are: patterns that parameter paths begin with, "encoder"
     quantizer: QuantizerTraining = dataclasses.field(default_factory=QuantizerTraining)
     spectral: SpectralConfig = dataclasses.field(default_factory=SpectralConfig)
     weights: LossWeights = dataclasses.field(default_factory=LossWeights)
