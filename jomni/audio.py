@@ -121,6 +121,12 @@ def blocks(info: AudioInfo, sample_rate: int, block: int) -> Iterator[np.ndarray
         yield np.pad(waiting, (0, due - len(waiting)))
 
 
+def resample(wave: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
+    """Samples [T] or [T, C] at `rate` Hz, at `sample_rate` Hz: float32, by soxr's HQ."""
+    wave = np.asarray(wave, np.float32)
+    return soxr.resample(wave, rate, sample_rate, quality="HQ") if rate != sample_rate and len(wave) else wave
+
+
 def _resampled(info: AudioInfo, sample_rate: int) -> Iterator[np.ndarray]:
     stream = None
     if info.sample_rate != sample_rate:

@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from jomni import audio
 from jomni.errors import AudioError, JomniError
 from jomni.eval.recogniser import normalise
 
@@ -125,11 +126,7 @@ def _read(path: Path, sample_rate: int) -> np.ndarray:
         wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(f"{path}: cannot be read ({error}). Make the test set again.") from error
-    if rate != sample_rate:
-        import soxr
-
-        wave = soxr.resample(wave, rate, sample_rate, quality="HQ")
-    return np.asarray(wave, np.float32)
+    return audio.resample(wave, rate, sample_rate)
 
 
 def load_items(folder: str | Path) -> list[Item]:

@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 
+from jomni import audio
 from jomni.eval.recogniser import missing
 
 SPEECH_RATE = 16_000
@@ -72,12 +73,8 @@ def _pesq(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> floa
     if missing("pesq") or not reference.any() or not estimate.any():
         return math.nan
     import pesq
-    import soxr
 
-    one, other = (
-        x if sample_rate == SPEECH_RATE else soxr.resample(x, sample_rate, SPEECH_RATE, quality="HQ")
-        for x in (reference, estimate)
-    )
+    one, other = (audio.resample(x, sample_rate, SPEECH_RATE) for x in (reference, estimate))
     try:
         return float(pesq.pesq(SPEECH_RATE, one, other, "wb"))
     except pesq.PesqError:  # no speech found, or shorter than a quarter of a second

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from jomni import audio
 from jomni.errors import JomniError
 from jomni.eval.ngram import arpa
 
@@ -200,10 +201,5 @@ def _hear(decoder: Any, pcm: bytes) -> str:
 
 
 def _samples(wave: np.ndarray, sample_rate: int) -> bytes:
-    import soxr
-
-    wave = np.asarray(wave, np.float32)
-    if sample_rate != SAMPLE_RATE and len(wave):
-        wave = soxr.resample(wave, sample_rate, SAMPLE_RATE, quality="HQ")
-    wave = np.pad(wave, round(_MARGIN * SAMPLE_RATE))
+    wave = np.pad(audio.resample(wave, sample_rate, SAMPLE_RATE), round(_MARGIN * SAMPLE_RATE))
     return np.clip(np.rint(wave * 32767), -32768, 32767).astype("<i2").tobytes()

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from jomni import audio
 from jomni.eval.recogniser import Recogniser, normalise, word_errors
 from jomni.eval.statistics import Estimate, ratio, ratio_difference
 
@@ -90,14 +91,7 @@ def _reference(reply: Reply, sample_rate: int, synthesise: Synthesise | None) ->
     if reply.reference is not None or synthesise is None:
         return reply.reference
     made = synthesise(reply.text)
-    if made is None:
-        return None
-    wave, rate = made
-    if rate != sample_rate:
-        import soxr
-
-        wave = soxr.resample(wave, rate, sample_rate, quality="HQ")
-    return wave
+    return None if made is None else audio.resample(*made, sample_rate)
 
 
 def _noise(wave: np.ndarray, seed: int) -> np.ndarray:
