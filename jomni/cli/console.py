@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import ProgressColumn as Column
 from rich.text import Text
 
@@ -57,14 +57,30 @@ def factor(taken: float, audio: float) -> str:
 @contextlib.contextmanager
 def meter(what: str, seconds: float) -> Iterator[Meter]:
     """Shows a progress bar over `seconds` of audio with its real-time factor; only on a terminal."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(),
-        TextColumn("{task.completed:.1f}/{task.total:.1f} s"), _Factor(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    with _bars(TextColumn("{task.completed:.1f}/{task.total:.1f} s"), _Factor()) as progress:
         task = progress.add_task(what, total=seconds)
         yield Meter(lambda more: progress.update(task, advance=more))
+
+
+@contextlib.contextmanager
+def stages() -> Iterator[Callable[[str, float, float, str], None]]:
+    """Shows a progress bar for each piece of work that is told of: its name, how much is done, of how much, the unit;
+    only on a terminal."""
+    with _bars(TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}")) as shown:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(what: str, done: float, total: float, unit: str) -> None:
+            if what not in tasks:
+                tasks[what] = shown.add_task(what, total=total, unit=unit)
+            shown.update(tasks[what], completed=done, total=total)
+
+        yield tell
+
+
+def _bars(*columns: Column) -> Progress:
+    console = Console(stderr=True)
+    shown = TextColumn("{task.description}", markup=False), BarColumn(), *columns, TimeRemainingColumn()
+    return Progress(*shown, console=console, disable=not console.is_terminal, transient=True)
 
 
 class _Factor(Column):

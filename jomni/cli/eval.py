@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import platform
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from jomni.cli.console import say, working
+from jomni.cli.console import say, stages, working
 from jomni.cli.model import codec_of, device, load_codec, open_model, split_revision, used_codebooks
 from jomni.errors import AudioError, ConfigError, JomniError
+from jomni.extras import require
 
 if TYPE_CHECKING:
     from jomni.eval.items import Item
@@ -25,10 +23,9 @@ def codec(options: Namespace) -> None:
     """Runs `jomni eval codec`."""
     from jomni.eval import codec as scorecard
     from jomni.eval.codec_report import book_table, score_table, write_report
-    from jomni.eval.recogniser import require
     from jomni.eval.report import report_folder
 
-    require("pystoi", "pocketsphinx", "jiwer")
+    require("eval", "pystoi", "pocketsphinx", "jiwer")
     paths = _some(scorecard.find_recordings(options.inputs), options.limit)
     sentences = _sentences(options.sentences)
     with report_folder(options.out, force=options.force) as part:
@@ -38,7 +35,7 @@ def codec(options: Namespace) -> None:
         low, high = config.quantizer.n_q_semantic, config.quantizer.n_q
         if not low <= min(numbers) <= max(numbers) <= high:
             raise AudioError(f"--codebooks {numbers}: the codec of {options.model} has {low} to {high}.")
-        with _progress() as progress:
+        with stages() as progress:
             recordings = []
             for count, path in enumerate(paths, 1):
                 recordings.append(scorecard.read_recording(path, config.sample_rate))
@@ -59,14 +56,13 @@ def talk(options: Namespace) -> None:
     """Runs `jomni eval talk`."""
     import jomni
     from jomni.eval.items import load_items
-    from jomni.eval.recogniser import require
     from jomni.eval.replies import flite
     from jomni.eval.report import goal_table, report_folder
     from jomni.eval.talk import Plan, evaluate
     from jomni.eval.talk_report import write_report
 
     if options.replies:
-        require("pocketsphinx", "jiwer")
+        require("eval", "pocketsphinx", "jiwer")
     items = _limited(load_items(options.tests), options.limit)
     beside = options.tests / "sentences.txt"
     sentences = _sentences(options.sentences or (beside if beside.is_file() else None))
@@ -91,7 +87,7 @@ def talk(options: Namespace) -> None:
                 processes=options.processes,
             )  # fmt: skip
             synthesise = flite()
-            with _progress() as progress:
+            with stages() as progress:
                 result = evaluate(
                     duplex, duplex.prepare(checkpoint.params), checkpoint.text_tokenizer(), items, plan, synthesise,
                     progress,
@@ -142,22 +138,3 @@ def _some(things: Sequence[Any], limit: int | None) -> list[Any]:
     if limit is None or limit >= len(things):
         return list(things)
     return [things[n] for n in sorted(np.random.default_rng(0).permutation(len(things))[:limit])]
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str, float, float, str], None]]:
-    """Shows how far each piece of work is, with its time left; on a terminal only."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as shown:
-        tasks: dict[str, Any] = {}
-
-        def tell(what: str, done: float, total: float, unit: str) -> None:
-            if what not in tasks:
-                tasks[what] = shown.add_task(what, total=total, unit=unit)
-            shown.update(tasks[what], completed=done, total=total)
-
-        yield tell

@@ -11,7 +11,8 @@ import numpy as np
 
 from jomni.cli.console import meter, say, working
 from jomni.cli.model import codec_of, device, load_codec, open_model, used_codebooks
-from jomni.errors import AudioError, JomniError
+from jomni.errors import AudioError
+from jomni.extras import require
 
 if TYPE_CHECKING:
     import jomni
@@ -28,10 +29,8 @@ _HEARING = ("encoder", "encoder_transformer", "downsample", "quantizer")
 
 def tokenize(options: Namespace) -> None:
     """Runs `jomni tokenize`."""
-    try:
-        from jomni.data import tokenize as bulk
-    except ModuleNotFoundError as error:  # pragma: no cover
-        raise JomniError(f"needs {error.name}: pip install 'jomni[train]'") from error
+    require("train", "array_record")
+    from jomni.data import tokenize as bulk
 
     opened = open_model(options.model, codec_only=True)
     config = codec_of(opened)

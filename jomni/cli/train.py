@@ -7,18 +7,17 @@ import sys
 import textwrap
 
 from jomni.cli.console import say
-from jomni.errors import JomniError
+from jomni.extras import require
+
+INTERRUPTED = 130
 
 
 def train(options: argparse.Namespace) -> None:
     """Runs the training that a configuration file describes."""
-    try:
-        from jomni.train import loop
-        from jomni.train.overrides import override, read_config
-    except ModuleNotFoundError as error:
-        raise JomniError(
-            f"training needs the package {error.name!r}, which is not installed: pip install 'jomni[train]'"
-        ) from None
+    require("train", "optax", "grain", "array_record", "tensorboardX")
+    from jomni.train import loop
+    from jomni.train.overrides import override, read_config
+
     config = read_config(options.config)
     overrides = [text for text in options.overrides if text not in ("-h", "--help")]
     config = override(config, overrides)
@@ -33,6 +32,9 @@ def train(options: argparse.Namespace) -> None:
             file=sys.stderr,
         )
         raise SystemExit(128 + stopped.signum) from None
+    except KeyboardInterrupt:
+        print("jomni train: interrupted; the same command goes on after the last checkpoint", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
 
 
 def _help(config: object) -> None:

@@ -10,8 +10,8 @@ from jomni import audio
 from jomni.eval import plots
 from jomni.eval.codec import Recording, Scorecard
 from jomni.eval.quality import METRICS
-from jomni.eval.recogniser import missing
 from jomni.eval.report import number, percent, table, write_json
+from jomni.extras import missing
 
 EXAMPLES = 4
 """Recordings whose audio is kept, decoded with each number of codebooks."""

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 
 from jomni import audio
-from jomni.eval.recogniser import missing
+from jomni.extras import missing
 
 SPEECH_RATE = 16_000
 """Hz, at which PESQ (wide band) is defined."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import functools
-import importlib.util
 import multiprocessing
 import os
 import re
@@ -24,6 +23,7 @@ import numpy as np
 from jomni import audio
 from jomni.errors import JomniError
 from jomni.eval.ngram import arpa
+from jomni.extras import require
 
 SAMPLE_RATE = 16_000
 """Hz, of the recogniser's acoustic model."""
@@ -31,18 +31,6 @@ SAMPLE_RATE = 16_000
 _MARGIN = 0.25  # seconds of silence put around each recording: a word at the very edge is lost otherwise
 _EXTRA = {"jomni": ("JH OW M N IY", "JH AA M N IY"), "cheep": ("CH IY P",), "oink": ("OY NG K",)}
 """Words of the bundled model that the dictionary lacks."""
-
-
-def missing(*names: str) -> list[str]:
-    """Those of the given modules that are not installed."""
-    return [name for name in names if importlib.util.find_spec(name) is None]
-
-
-def require(*names: str) -> None:
-    """Raises `JomniError` unless all the modules are installed."""
-    absent = missing(*names)
-    if absent:
-        raise JomniError(f"evaluation needs {', '.join(absent)}. Install them: pip install 'jomni[eval]'")
 
 
 def normalise(text: str) -> str:
@@ -96,7 +84,7 @@ class Recogniser:
         pronunciations: Mapping[str, str] | None = None,
         processes: int | None = None,
     ) -> None:
-        require("pocketsphinx", "jiwer")
+        require("eval", "pocketsphinx", "jiwer")
         rows = sorted({normalise(sentence) for sentence in sentences} - {""})
         if not rows:
             raise JomniError("the recogniser needs sentences for its language model, and got none")

@@ -11,9 +11,9 @@ import jomni
 from jomni.errors import AudioError
 from jomni.eval import codec
 from jomni.eval.quality import compare, mel_distance, si_snr
-from jomni.eval.recogniser import missing
 from jomni.eval.report import Goal, plain, report_folder, table
 from jomni.eval.statistics import Estimate
+from jomni.extras import missing
 from tests.unit.test_eval_recogniser import TEXTS, spoken
 
 
