@@ -24,9 +24,10 @@ def codec(options: Namespace) -> None:
     from jomni.eval import codec as scorecard
     from jomni.eval.codec_report import book_table, score_table, write_report
     from jomni.eval.report import report_folder
+    from jomni.eval.statistics import some
 
     require("eval", "pystoi", "pocketsphinx", "jiwer")
-    paths = _some(scorecard.find_recordings(options.inputs), options.limit)
+    paths = some(scorecard.find_recordings(options.inputs), options.limit)
     sentences = _sentences(options.sentences)
     with report_folder(options.out, force=options.force) as part:
         opened = open_model(options.model, codec_only=True)
@@ -58,7 +59,7 @@ def talk(options: Namespace) -> None:
     from jomni.eval.items import load_items
     from jomni.eval.replies import flite
     from jomni.eval.report import goal_table, report_folder
-    from jomni.eval.talk import Plan, evaluate
+    from jomni.eval.talk import LONGEST, Plan, evaluate
     from jomni.eval.talk_report import write_report
 
     if options.replies:
@@ -95,9 +96,10 @@ def talk(options: Namespace) -> None:
         controls = duplex.controls(1, **plan.settings)
         sampling = {name: float(np.asarray(getattr(controls, name))[0])
                     for name in ("temperature", "text_temperature", "top_k", "text_top_k")}  # fmt: skip
+        long = sum(item.seconds > LONGEST for item in items)
         settings = _settings(options, chosen) | sampling | {
-            "dtype": dtype, "items": len(items), "seeds": f"0 to {plan.seeds - 1}", "slots": plan.slots,
-            "agent's sound": str(plan.rule),
+            "dtype": dtype, "items": f"{len(items) - long}, and {long} left out that last over {LONGEST:g} s",
+            "seeds": f"0 to {plan.seeds - 1}", "slots": plan.slots, "agent's sound": str(plan.rule),
             "reference of replies": "test set, else flite" if synthesise else "test set alone (flite is not installed)",
         }  # fmt: skip
         rows = write_report(part, result, plan, settings)
@@ -127,14 +129,9 @@ def _sentences(path: Path | None) -> list[str]:
 
 def _limited(items: Sequence[Item], limit: int | None) -> list[Item]:
     """At most so many items of each set (cell, else folder)."""
+    from jomni.eval.statistics import some
+
     groups: dict[str, list[Item]] = {}
     for item in items:
         groups.setdefault(item.turns[0].cell, []).append(item)
-    return [item for group in groups.values() for item in _some(group, limit)]
-
-
-def _some(things: Sequence[Any], limit: int | None) -> list[Any]:
-    """`limit` of the things, always the same ones, in their order."""
-    if limit is None or limit >= len(things):
-        return list(things)
-    return [things[n] for n in sorted(np.random.default_rng(0).permutation(len(things))[:limit])]
+    return [item for group in groups.values() for item in some(group, limit)]

@@ -10,7 +10,7 @@ import dataclasses
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,10 +118,3 @@ def flite(voice: str = "slt") -> Synthesise | None:
             return np.asarray(wave, np.float32), int(rate)
 
     return say
-
-
-def chosen(names: Iterable[str], count: int, seed: int = 0) -> set[str]:
-    """`count` of the names, always the same ones."""
-    names = sorted(set(names))
-    order = np.random.default_rng(seed).permutation(len(names))[:count]
-    return {names[n] for n in order}

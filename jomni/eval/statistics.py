@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 Z95 = 1.959963984540054
 """The normal distribution's quantile of a two-sided 95 % interval."""
@@ -31,6 +33,13 @@ class Estimate:
 
 
 NOTHING = Estimate(math.nan, math.nan, math.nan, 0)
+
+
+def some(things: Sequence[T], count: int | None) -> list[T]:
+    """`count` of the things (None: all), always the same ones, in their order."""
+    if count is None or count >= len(things):
+        return list(things)
+    return [things[n] for n in sorted(np.random.default_rng(0).permutation(len(things))[:count])]
 
 
 def share(hits: int, count: int) -> Estimate:

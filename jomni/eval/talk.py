@@ -18,7 +18,7 @@ from jomni.eval.items import CELLS, Item, ItemError, answers
 from jomni.eval.measure import TurnResult, turns_of
 from jomni.eval.player import Patience
 from jomni.eval.recogniser import Recogniser
-from jomni.eval.replies import Reply, ReplyErrors, Synthesise, chosen, measure
+from jomni.eval.replies import Reply, ReplyErrors, Synthesise, measure
 from jomni.eval.report import Goal, Row
 from jomni.eval.session import Conversation, Outcome, hold, single
 from jomni.eval.statistics import NOTHING, Estimate
@@ -118,7 +118,7 @@ def evaluate(
     if plan.replies:
         recogniser = Recogniser([*plan.sentences, *answers(items)], processes=plan.processes)
     rate = duplex.mimi.config.sample_rate
-    chosen_items = chosen((item.name for item in items), plan.replies)
+    chosen_items = set(statistics.some(sorted({item.name for item in items}), plan.replies))
     turns: list[TurnResult] = []
     replies: list[Reply] = []
     examples: list[Outcome] = []

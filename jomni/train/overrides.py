@@ -60,6 +60,8 @@ def override(config: Any, arguments: Sequence[str]) -> Any:
             at = at.setdefault(group, {})
             if not isinstance(at, dict):
                 raise ConfigError(f"--{name}: a value is given to '{group}' itself too. Give one or the other.")
+        if isinstance(at.get(last), dict):
+            raise ConfigError(f"--{name}: values are given to its fields too. Give one or the other.")
         at[last] = text
     return _replace(config, tree, "", [name for name, *_ in fields(config)])
 

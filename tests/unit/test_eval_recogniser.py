@@ -11,7 +11,8 @@ import soundfile
 from jomni.errors import JomniError
 from jomni.eval.ngram import BEGIN, END, arpa
 from jomni.eval.recogniser import Recogniser, normalise, word_errors
-from jomni.eval.replies import Reply, chosen, measure
+from jomni.eval.replies import Reply, measure
+from jomni.eval.statistics import some
 
 SPOKEN = Path(__file__).parents[1] / "goldens/eval"
 TEXTS = ["three plus four is seven", "after march comes april"]
@@ -125,8 +126,8 @@ def test_replies_are_measured_beside_the_synthesiser_and_noise():
     assert math.isnan(measure([], 16_000, recogniser).model.value)
 
 
-def test_the_same_names_are_always_chosen():
-    names = [f"n{n}" for n in range(100)]
-    assert (
-        chosen(names, 10) == chosen(names[::-1], 10) and len(chosen(names, 10)) == 10 and len(chosen(names, 999)) == 100
-    )
+def test_the_same_things_are_always_taken_in_their_order():
+    numbers = list(range(100))
+    ten = some(numbers, 10)
+    assert ten == some(numbers, 10) == sorted(ten) and len(set(ten)) == 10 and ten != numbers[:10]
+    assert some(numbers, None) == some(numbers, 999) == numbers and some(numbers, 0) == []

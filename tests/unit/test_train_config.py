@@ -47,6 +47,8 @@ def test_an_absent_group_is_made_from_its_defaults(config):
         (["--tensorboard", "1"], "'1' is not true or false"),
         (["--task.dtype", "int8"], "one of float32, bfloat16"),
         (["--task", "x"], "is a group of fields"),
+        (["--task.lora.rank", "4", "--task.lora", "none"], "its fields too. Give one or the other"),
+        (["--task.lora", "none", "--task.lora.rank", "4"], "itself too. Give one or the other"),
         (["--steps"], "its value is missing"),
         (["7"], "is not an option"),
         (["--task.optimizer.schedule", "step"], "constant, cosine, linear"),
