@@ -129,7 +129,7 @@ def train(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -
                 raise Stopped(step, caught[0])
         checkpointer.wait()
         task.export(state, folder / EXPORT)
-    say(f"{folder / EXPORT}: the weights after {config.steps} steps")
+    say(f"{folder / EXPORT}: the weights after {max(first, config.steps)} steps")
     return folder / EXPORT
 
 

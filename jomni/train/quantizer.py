@@ -46,7 +46,7 @@ class Quantized(NamedTuple):
     latent: Float[Array, "B N D"]  # for the decoder
     semantic: Float[Array, "B N D"]  # the semantic codebooks' part of it, always quantised
     codes: Int[Array, "B K N"]
-    commitment: Float[Array, ""]  # mean squared distance to the entries, over codebooks in use
+    commitment: Float[Array, ""]  # mean squared distance to the entries, over all examples and codebooks
     updates: dict[str, list[CodebookUpdate]]  # per residual quantiser, per codebook
 
 
@@ -118,8 +118,7 @@ def _residual(
     # An example that uses none of the codebooks adds nothing, as a decoder given fewer codebooks does.
     chosen = jnp.where((used > 0)[:, None, None] | ~quantized[:, None, None], chosen, 0)
     output = contract_last(chosen, params["output_proj"]["weight"])
-    none = ((used == 0) & quantized)[:, None, None]
-    return _Residual(jnp.where(none, 0, output), projected, jnp.stack(codes, 1), distance, updates)
+    return _Residual(output, projected, jnp.stack(codes, 1), distance, updates)
 
 
 def _assign(vectors: Float[Array, "B N E"], codes: Int[Array, "B N"], entries: int, key: Array) -> CodebookUpdate:

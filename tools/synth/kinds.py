@@ -1,7 +1,8 @@
 """Kinds of turn: what is asked in how many ways, what the answer is, and which contents are never trained on.
 
 The answer restates what was heard, so that the inner monologue is also a recognition of the question. Contents of the
-kinds that combine are divided by a hash of what is combined, whatever the wording and the order: `is_unseen`.
+kinds that combine are divided by a hash of what is combined, whatever the wording, and of two numbers that are added,
+subtracted or compared whatever the order (of ranges and of words to repeat the order is part): `is_unseen`.
 """
 
 from __future__ import annotations

@@ -75,5 +75,5 @@ def add_noise(rng: Rng, pcm: np.ndarray, speech_db: float, babble: np.ndarray | 
 
 
 def to_int16(pcm: np.ndarray) -> np.ndarray:
-    """Quantises; raises on what would clip hard (|x| > 1.05), else limits."""
+    """Quantises; what noise and echo raise beyond full scale is limited to it, as a microphone would."""
     return (np.clip(pcm, -1.0, 1.0) * 32767.0).round().astype(np.int16)
