@@ -74,9 +74,10 @@ def get_config() -> TrainConfig:
                 lookahead=0.04,
                 gain_db=(-6.0, 3.0),
             ),
+            input_gain=20.0,
             distillation="cross_entropy",
             quantizer=QuantizerTraining(quantize=0.5),
-            weights=LossWeights(audio=1.0, audio_warmup=2000, distillation=3.0),
+            weights=LossWeights(audio=0.3, audio_warmup=1000, distillation=3.0),
             optimizer=OptimizerConfig(
                 lr=1e-3, b1=0.8, b2=0.99, weight_decay=1e-4, warmup=100, schedule="linear", final_lr=1e-4
             ),

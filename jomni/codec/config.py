@@ -228,10 +228,10 @@ MIMI_NANO = MimiConfig(
     frame_rate=12.5,
     channels=1,
     seanet=SeanetConfig(
-        dimension=192, n_filters=16, n_residual_layers=0, ratios=(4, 4, 5, 8), last_kernel_size=3, compress=2
+        dimension=192, n_filters=8, n_residual_layers=1, ratios=(4, 4, 5, 8), last_kernel_size=3, compress=2
     ),
     transformer=TransformerConfig(
-        dim=192, num_heads=4, num_layers=3, dim_feedforward=768, context=32, layer_scale=0.01,
+        dim=192, num_heads=4, num_layers=3, dim_feedforward=576, context=32, layer_scale=0.3,
         positional_embedding="rope",
     ),
     quantizer=QuantizerConfig(dimension=64, n_q=8, n_q_semantic=2, bins=512),

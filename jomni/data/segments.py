@@ -72,7 +72,8 @@ def audio_dataset(
         recordings, such as ".wavlm.npy" (see `jomni.data.teachers`).
       phones: the phones, silence first, so that several data sets agree; None: those of this one.
       teacher_rate: rows a second in files of features.
-      lookahead: seconds by which the teacher's windows lie after the code frames.
+      lookahead: seconds by which the teacher's windows lie before the code frames, so that a causal encoder hears
+        beyond what it is asked about.
       gain_db: lowest and highest random gain; one that would exceed full scale is lowered to reach it.
       skip_silence: probability of trying another place when a segment is silent (up to `TRIES` times).
       in_memory: hold all samples in memory (as 16 bits where the files are); None: if they take at most `SMALL` bytes.

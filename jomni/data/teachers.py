@@ -51,7 +51,7 @@ class PhoneTeacher:
 
     phones: tuple[str, ...]
     spans: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]  # of each item: starts, ends (s), phones' numbers
-    lookahead: float  # seconds by which the windows lie after the frames
+    lookahead: float  # seconds by which the windows lie before the frames, which so hear beyond them
 
     @classmethod
     def of(cls, items: Sequence[Item], phones: Sequence[str] | None = None, lookahead: float = 0.0) -> PhoneTeacher:
@@ -60,7 +60,7 @@ class PhoneTeacher:
         Args:
           items: with the list "phones" in their json.
           phones: the inventory, silence first; None: that of the items.
-          lookahead: seconds by which the windows lie after the frames.
+          lookahead: seconds by which the windows lie before the frames, which so hear beyond them.
 
         Raises:
           DataError: an item has a phone that is not in the inventory, or the inventory does not begin with silence.
@@ -90,7 +90,7 @@ class PhoneTeacher:
         starts, ends, numbers = self.spans[item]
         windows = HALVES * frames
         width = 1 / (HALVES * frame_rate)
-        begins = start + self.lookahead + width * np.arange(windows)
+        begins = start - self.lookahead + width * np.arange(windows)
         shares = overlaps(starts, ends, begins, width) / width
         # Phones of one utterance do not overlap; were they to, a window's shares would still sum to 1.
         held = np.zeros((windows, len(self.phones)))
@@ -144,7 +144,7 @@ class FeatureTeacher:
 
     def __call__(self, item: int, start: float, frames: int, frame_rate: float) -> Float[np.ndarray, "N F"]:
         held = np.load(self.paths[item], mmap_mode="r")
-        begins = start + self.lookahead + np.arange(frames) / frame_rate
+        begins = start - self.lookahead + np.arange(frames) / frame_rate
         centres = begins + 0.5 / frame_rate
         first = int(np.clip(begins[0] * self.rate, 0, len(held) - 1))
         last = int(np.clip(np.ceil((begins[-1] + 1 / frame_rate) * self.rate), first + 1, len(held)))

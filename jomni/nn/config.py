@@ -17,7 +17,7 @@ class TransformerConfig:
 
     dim: int  # width of the residual stream
     num_heads: int  # query heads; each is dim / num_heads wide
-    num_layers: int
+    num_layers: int  # 0: the identity, as where an ablation goes without a depth transformer
     dim_feedforward: int | tuple[int, ...] = 2048  # inner width; one per weight set where `step_weights` is given
     context: int | None = None  # steps a query can see, itself included; None: all before it
     norm: str = "layer_norm"  # one of NORMS
@@ -31,10 +31,10 @@ class TransformerConfig:
     step_weights: tuple[int, ...] = ()  # weight set used at each step; empty: one set for every step
 
     def __post_init__(self) -> None:
-        for name in ("dim", "num_heads", "num_layers", "kv_repeat"):
+        for name, least in (("dim", 1), ("num_heads", 1), ("num_layers", 0), ("kv_repeat", 1)):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(f"transformer option '{name}' must be a positive integer, got {value!r}")
+            if not isinstance(value, int) or value < least:
+                raise ConfigError(f"transformer option '{name}' must be a whole number from {least} on, got {value!r}")
         for name, allowed in (("norm", NORMS), ("gating", GATINGS), ("positional_embedding", POSITIONS)):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"transformer option '{name}' = {getattr(self, name)!r} is not one of {allowed}")

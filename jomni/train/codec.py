@@ -59,7 +59,7 @@ class CodecDataConfig:
     phones: tuple[str, ...] = ()  # the inventory of the teacher "phones", silence first
     teacher_size: int = 0  # features in each frame of a teacher that is files
     teacher_rate: float = 50.0  # frames a second of a teacher that is files
-    lookahead: float = 0.0  # seconds by which the teacher's windows lie after the code frames
+    lookahead: float = 0.0  # seconds that the encoder hears beyond the teacher's window of each code frame
     gain_db: tuple[float, float] | None = None  # lowest and highest random gain
     skip_bad: bool = False  # leave bad recordings out instead of refusing the manifest
     workers: int = 0  # processes that prepare batches; 0: a thread
@@ -112,6 +112,8 @@ class CodecTaskConfig:
     model: MimiConfig
     data: CodecDataConfig
     init_from: str = ""  # folder or weight file to start from; "": from nothing
+    input_gain: float = 1.0  # factor on the encoder's first layer at the start, and one over it on the decoder's last:
+    # what brings speech to unit size, where the activations bend it; near zero they are a line, and learn slowly
     freeze: tuple[str, ...] = ()  # parts that stay as they are: patterns that parameter paths begin with, "encoder"
     quantizer: QuantizerTraining = dataclasses.field(default_factory=QuantizerTraining)
     spectral: SpectralConfig = dataclasses.field(default_factory=SpectralConfig)
@@ -171,6 +173,8 @@ class CodecTask(Task):
         pcm = jnp.zeros((1, c.model.channels, c.model.frame_size))
         params = self.mimi.init(keys[0], pcm)["params"]
         params = {**params, "quantizer": _fresh_codebooks(params["quantizer"])}
+        _scale_kernel(params["encoder"], c.input_gain, first=True)
+        _scale_kernel(params["decoder"], 1 / c.input_gain, first=False)
         head = 0.02 * jax.random.normal(keys[1], (c.data.teacher_features, c.model.seanet.dimension))
         trained, _ = self._split(params)
         discriminator = self._discriminator.init(keys[2], pcm)["params"] if self._discriminator else {}
@@ -322,6 +326,13 @@ def _paths(tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(
         lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"), tree
     )
+
+
+def _scale_kernel(params: Params, factor: float, first: bool) -> None:
+    """Scales the kernel of the first or last convolution of a SEANet, in place."""
+    layers = sorted((name for name in params if "kernel" in params[name]), key=lambda name: int(name.split("_")[1]))
+    layer = params[layers[0 if first else -1]]
+    layer["kernel"] = factor * layer["kernel"]
 
 
 def _name(path: Any) -> str:

@@ -163,12 +163,12 @@ def test_the_phone_teacher_gives_each_phones_share_of_each_half_frame(tmp_path):
                     np.testing.assert_allclose(teacher[frame, 3 * half : 3 * half + 3], share, atol=2e-3)
 
 
-def test_lookahead_shifts_the_teacher_and_time_without_a_phone_is_silence(tmp_path):
+def test_lookahead_asks_about_what_was_heard_before_and_time_without_a_phone_is_silence(tmp_path):
     path = corpus(tmp_path, seconds=(0.2,))
     item = Item("0", tmp_path / "data/0.wav", RATE, 1, 3200, True)
     assert path.exists()
     plain, ahead = PhoneTeacher.of([item]), PhoneTeacher.of([item], lookahead=0.04)
-    np.testing.assert_allclose(ahead(0, 0.0, 2, 12.5), plain(0, 0.04, 2, 12.5), atol=1e-6)
+    np.testing.assert_allclose(ahead(0, 0.04, 2, 12.5), plain(0, 0.0, 2, 12.5), atol=1e-6)
     late = plain(0, 0.3, 2, 12.5).reshape(4, 3)
     np.testing.assert_array_equal(late, np.tile([1, 0, 0], (4, 1)))
     early = plain(0, -0.06, 1, 12.5).reshape(2, 3)
