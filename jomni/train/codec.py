@@ -14,7 +14,7 @@ import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,7 @@ from jomni.train.task import Batch, Metrics, Task
 from jomni.weights.checkpoint import Checkpoint
 from jomni.weights.load import load
 from jomni.weights.save import save
+from jomni.weights.table import flatten, unflatten
 
 Params = Any
 
@@ -62,7 +63,7 @@ class CodecDataConfig:
     lookahead: float = 0.0  # seconds that the encoder hears beyond the teacher's window of each code frame
     gain_db: tuple[float, float] | None = None  # lowest and highest random gain
     skip_bad: bool = False  # leave bad recordings out instead of refusing the manifest
-    workers: int = 0  # processes that prepare batches; 0: a thread
+    workers: int = dataclasses.field(default=0, metadata={"harmless": True})  # processes that read; 0: a thread
 
     @property
     def teacher_features(self) -> int:
@@ -118,7 +119,7 @@ class CodecTaskConfig:
     quantizer: QuantizerTraining = dataclasses.field(default_factory=QuantizerTraining)
     spectral: SpectralConfig = dataclasses.field(default_factory=SpectralConfig)
     weights: LossWeights = dataclasses.field(default_factory=LossWeights)
-    distillation: str = "cosine"  # cosine, l1 or cross_entropy; needs a teacher in the data
+    distillation: Literal["cosine", "l1", "cross_entropy"] = "cosine"  # distance to the teacher, where the data has one
     discriminator: DiscriminatorConfig | None = None  # None: no adversarial loss
     discriminator_from: int = 0  # step at which the adversarial loss sets in
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-3, b1=0.8, b2=0.99, weight_decay=1e-4, warmup=100)  # noqa: RUF009  (frozen)
@@ -129,6 +130,13 @@ class CodecTaskConfig:
         w = self.weights
         if self.discriminator is None and w.spectral + w.waveform <= 0:
             raise ConfigError("the codec has no loss: give weights.spectral or weights.waveform, or a discriminator")
+        for pattern in self.freeze:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ConfigError(f"freeze: {pattern!r} is no regular expression ({error})") from None
+        if not (self.input_gain > 0 and 0 <= self.ema < 1):
+            raise ConfigError(f"input_gain must be positive and ema a share, got {self.input_gain} and {self.ema}")
         if self.data.teacher and not self.data.teacher_features:
             raise ConfigError(
                 "the size of the teacher's features is unknown: give data.phones with the teacher 'phones', "
@@ -202,7 +210,15 @@ class CodecTask(Task):
         )
 
     def dataset(self, seed: int) -> Any:
-        return self.config.data.dataset(self.config.model, seed)
+        data = self.config.data
+        dataset = data.dataset(self.config.model, seed)
+        if data.teacher:
+            features = next(iter(dataset))["teacher"].shape[-1]
+            if features != data.teacher_features:
+                raise ConfigError(
+                    f"the teacher {data.teacher!r} has {features} features, data.teacher_size is {data.teacher_size}"
+                )
+        return dataset
 
     def update(self, state: CodecState, batch: Batch, key: PRNGKeyArray) -> tuple[CodecState, Metrics]:
         c = self.config
@@ -210,7 +226,7 @@ class CodecTask(Task):
         trained, fixed = self._split(state.params)
 
         def generate(trained: Params, head: Array) -> tuple[tuple[Array, Array, Array], Quantized]:
-            params = _merge(trained, fixed)
+            params = unflatten(trained | fixed)
             latent, _ = self._apply(params, pcm, "encode_latent")
             quantized = quantize(c.model.quantizer, c.quantizer, params["quantizer"], latent, key)
             audio, _ = self._apply(params, quantized.latent, "decode_latent")
@@ -222,19 +238,24 @@ class CodecTask(Task):
 
         (audio, commitment, distance), pull, quantized = jax.vjp(generate, trained, state.head, has_aux=True)
         values, gradient, norms = balance(audio, self._audio_losses(state, pcm), self._audio_weights(), state.norms)
-        rise = jnp.minimum(1.0, 0.01 + state.step / max(c.weights.audio_warmup, 1))
+        warmup = c.weights.audio_warmup
+        rise = jnp.minimum(1.0, 0.01 + state.step / warmup) if warmup else 1.0
         weights = jnp.asarray(c.quantizer.commitment), jnp.asarray(c.weights.distillation)
         gradients = pull((c.weights.audio * rise * gradient, *weights))
-        gradients = jax.tree.map(lambda g, p: jnp.zeros_like(g) if _is_codebook(p) else g, gradients, _paths(gradients))
+        gradients = ({p: jnp.zeros_like(g) if _is_codebook(p) else g for p, g in gradients[0].items()}, gradients[1])
         norm = optax.global_norm(gradients)
         finite = all_finite(norm, audio, values)
 
         changes, optimizer = self._optimizer.update(gradients, state.optimizer, (trained, state.head))
         trained, head = optax.apply_updates((trained, state.head), changes)
-        params = _merge(trained, fixed)
+        params = unflatten(trained | fixed)
         perplexity: Metrics = {}
-        if self._trains("quantizer/rvq_first/layers_0/embedding_sum"):
-            params["quantizer"], perplexity = update_codebooks(c.quantizer, params["quantizer"], quantized.updates)
+        updates = {
+            name: update for name, update in quantized.updates.items()
+            if self._trains(f"quantizer/{name}/layers_0/embedding_sum")
+        }  # fmt: skip
+        if updates:
+            params["quantizer"], perplexity = update_codebooks(c.quantizer, params["quantizer"], updates)
         new = dataclasses.replace(
             state, step=state.step + 1, params=params, head=head, optimizer=optimizer, norms=norms
         )
@@ -243,13 +264,13 @@ class CodecTask(Task):
         metrics = {
             "loss": values.get("spectral", sum(values.values(), start=jnp.zeros(()))), **values, **perplexity,
             "commitment": commitment, "distillation": distance, "gradient_norm": norm,
-            "lr": self._schedule(state.step), "skipped": 1.0 - finite,
+            "lr": self._schedule(state.step),
         }  # fmt: skip
         if self._discriminator:
             learnt, extra = self._learn_to_discriminate(state, pcm, jax.lax.stop_gradient(audio))
             new, metrics = dataclasses.replace(new, **learnt), metrics | extra
             finite &= all_finite(extra)
-        return guard(finite, new, state), metrics
+        return guard(finite, new, state), metrics | {"skipped": 1.0 - finite}
 
     def export(self, state: CodecState, folder: Path) -> None:
         params = jax.device_get(state.average if self.config.ema else state.params)
@@ -289,7 +310,8 @@ class CodecTask(Task):
             gradients, state.discriminator_optimizer, state.discriminator
         )
         learnt = optax.apply_updates(state.discriminator, changes)
-        return {"discriminator": learnt, "discriminator_optimizer": optimizer}, {"discriminator": value}
+        metrics = {"discriminator": value, "discriminator_gradient_norm": optax.global_norm(gradients)}
+        return {"discriminator": learnt, "discriminator_optimizer": optimizer}, metrics
 
     def _judge(self, params: Params, audio: Array) -> tuple[list[Array], list[list[Array]]]:
         assert self._discriminator is not None
@@ -300,32 +322,14 @@ class CodecTask(Task):
 
     def _split(self, params: Params) -> tuple[dict[str, Array], dict[str, Array]]:
         """Leaves by path: those that are trained, and those that are not."""
-        flat = {
-            jax.tree_util.keystr(path, simple=True, separator="/"): x for path, x in jax.tree.leaves_with_path(params)
-        }
+        flat = dict(flatten(params))
+        idle = [p for p in self.config.freeze if not any(re.match(p, path) for path in flat)]
+        if idle:
+            raise ConfigError(f"freeze: {idle[0]!r} matches no parameter; the codec's parts are {', '.join(params)}")
         trained = {path: x for path, x in flat.items() if self._trains(path)}
         if not trained:
             raise ConfigError(f"freeze = {self.config.freeze} leaves nothing to train")
         return trained, {path: x for path, x in flat.items() if path not in trained}
-
-
-def _merge(*parts: dict[str, Array]) -> Params:
-    """Leaves by path back to a tree."""
-    tree: Params = {}
-    for part in parts:
-        for path, leaf in part.items():
-            *parents, name = path.split("/")
-            node = tree
-            for parent in parents:
-                node = node.setdefault(parent, {})
-            node[name] = leaf
-    return tree
-
-
-def _paths(tree: Any) -> Any:
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: jax.tree_util.keystr(path, simple=True, separator="/"), tree
-    )
 
 
 def _scale_kernel(params: Params, factor: float, first: bool) -> None:
@@ -333,10 +337,6 @@ def _scale_kernel(params: Params, factor: float, first: bool) -> None:
     layers = sorted((name for name in params if "kernel" in params[name]), key=lambda name: int(name.split("_")[1]))
     layer = params[layers[0 if first else -1]]
     layer["kernel"] = factor * layer["kernel"]
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _is_codebook(path: str) -> bool:

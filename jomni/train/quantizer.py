@@ -139,7 +139,7 @@ def update_codebooks(
       updates: from `quantize`.
 
     Returns:
-      The new parameters, and the perplexity of the moving usage: of the semantic codebook, and the others' mean.
+      The new parameters, and the mean perplexity of the moving usage, of the semantic and the acoustic codebooks.
     """
     new = {name: dict(part) for name, part in params.items()}
     perplexities: dict[str, list[Array]] = {name: [] for name in updates}
@@ -158,5 +158,5 @@ def update_codebooks(
             }  # fmt: skip
             share = usage / usage.sum()
             perplexities[name].append(jnp.exp(-(share * jnp.log(jnp.maximum(share, 1e-10))).sum()))
-    means = {name: jnp.stack(values).mean() for name, values in perplexities.items()}
-    return new, {"perplexity_semantic": means["rvq_first"], "perplexity_acoustic": means["rvq_rest"]}
+    names = {"rvq_first": "perplexity_semantic", "rvq_rest": "perplexity_acoustic"}
+    return new, {names[part]: jnp.stack(values).mean() for part, values in perplexities.items()}

@@ -167,10 +167,12 @@ def task(**changes) -> CodecTask:
 
 
 def batch(seed=0):
+    """Tones, and as their teacher which third of the frequencies they lie in."""
     rng = np.random.default_rng(seed)
     time = np.arange(2400) / 24_000
-    tones = np.sin(2 * np.pi * rng.uniform(100, 2000, (4, 1, 1)) * time) * rng.uniform(0.1, 0.5, (4, 1, 1))
-    teacher = rng.dirichlet(np.ones(3), (4, 30, 2)).reshape(4, 30, 6)
+    band = rng.integers(0, 3, 4)
+    tones = np.sin(2 * np.pi * np.array([150, 900, 4000])[band, None, None] * time) * rng.uniform(0.2, 0.5, (4, 1, 1))
+    teacher = np.broadcast_to(np.eye(3)[band][:, None, None], (4, 30, 2, 3)).reshape(4, 30, 6)
     return {"pcm": jnp.asarray(tones, jnp.float32), "teacher": jnp.asarray(teacher, jnp.float32)}
 
 
@@ -184,11 +186,13 @@ def run(trained: CodecTask, steps: int):
 
 
 def test_codec_learns_to_reconstruct_and_to_follow_its_teacher():
-    _, values = run(task(), 60)
+    # As in the recipe of nano: left to itself the audio drowns the teacher for its first thousands of steps.
+    weights = LossWeights(audio=0.1, audio_warmup=100, distillation=3.0)
+    _, values = run(task(weights=weights, input_gain=5.0), 80)
     first, last = values[:5], values[-5:]
     mean = lambda part, name: np.mean([v[name] for v in part])  # noqa: E731
-    assert mean(last, "spectral") < 0.6 * mean(first, "spectral")
-    assert mean(last, "distillation") < mean(first, "distillation")
+    assert mean(last, "spectral") < 0.8 * mean(first, "spectral")
+    assert mean(last, "distillation") < 0.1 * mean(first, "distillation")
     assert all(v["skipped"] == 0 for v in values)
 
 
