@@ -1,8 +1,6 @@
 """`python -m jomni`: the same as the command `jomni`."""
 
-import sys
-
-from jomni.cli.main import main
+from jomni.cli.main import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

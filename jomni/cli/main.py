@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from types import FrameType
+from typing import NoReturn
 
 from jomni.cli.parser import parse
 from jomni.errors import JomniError
@@ -23,6 +24,21 @@ _HOMES = {
     "encode": "codes", "decode": "codes", "talk": "talk", "info": "info", "convert": "info", "train": "train",
     "tokenize": "tokenize", "eval codec": "eval", "eval talk": "eval",
 }  # fmt: skip
+
+
+def command() -> NoReturn:
+    """Runs this process's command and exits with its code."""
+    try:
+        code: int | str | None = main()
+    except SystemExit as stop:
+        code = stop.code
+    if code in (INTERRUPTED, TERMINATED):
+        # XLA may be in the middle of a computation: to take the interpreter down under it crashes now and then.
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(int(code))
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = f"jomni {options.command}"
     try:
         with _terminable():
-            module = importlib.import_module(f"jomni.cli.{_HOMES[options.command]}")
+            with _signals_held():
+                importlib.import_module("jomni.weights")
+                module = importlib.import_module(f"jomni.cli.{_HOMES[options.command]}")
             getattr(module, options.command.split()[-1])(options)
     except JomniError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
@@ -76,6 +94,19 @@ def _quieten() -> None:
     if not sys.warnoptions:
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Holds signals back while JAX and others are imported: interrupted in that, they crash or swallow the signal."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

@@ -77,7 +77,6 @@ class Counts:
     text: Float[Array, ""]
     audio: Float[Array, ""]
     heard: Float[Array, ""]
-    text_tokens: Float[Array, ""]
     words: Float[Array, ""]  # text tokens that do not pad
     heard_words: Float[Array, ""]  # of the user
     codebooks: Float[Array, "Q"]
@@ -99,7 +98,7 @@ def counts(
     heard_weight, heard_words = (jnp.zeros(()),) * 2 if heard is None else heard_weights(config, loss, heard)
     mask = token_masks(config, delayed)
     words = mask[:, 0] & ~is_padding(config, delayed[:, 0])
-    sums = text, audio, heard_weight, mask[:, 0], words, heard_words
+    sums = text, audio, heard_weight, words, heard_words
     numbers = *(x.sum() for x in sums), mask[:, 1:].sum((0, 2))
     return Counts(*(jnp.maximum(n.astype(jnp.float32), 1e-6) for n in numbers))
 

@@ -246,9 +246,9 @@ def test_export_is_a_codec_that_loads_and_a_run_can_start_from(tmp_path):
     trained.export(state, tmp_path / "codec")  # again: replaces its own
     found = jomni.load(tmp_path / "codec")
     assert found.mimi == TINY_MIMI
-    pcm = batch()["pcm"]
-    ours = Mimi(TINY_MIMI, 8).apply({"params": state.params}, pcm, method="encode")[0]
-    np.testing.assert_array_equal(jomni.encode(Mimi(found.mimi, 8), found.params["mimi"], pcm), ours)
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, found.params["mimi"], state.params)))
+    codes = jomni.encode(Mimi(found.mimi, 8), found.params["mimi"], batch()["pcm"])
+    assert codes.shape == (4, 8, 30)
     again = task(ema=0.0, init_from=str(tmp_path / "codec"))
     warm = again.warm_start(jax.jit(again.init)(jax.random.key(1)))
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, warm.params, state.params)))

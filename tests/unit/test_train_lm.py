@@ -203,15 +203,15 @@ def test_split_and_join_are_inverse(base):
 
 def test_data_of_another_model_is_refused():
     codes = np.zeros((2, 5, 7), np.int32)
-    check_batch(codes, SMALL)
+    check_batch({"codes": codes}, SMALL)
     with pytest.raises(DataError, match="has 4 streams, the model takes 5"):
-        check_batch(codes[:, :4], SMALL)
+        check_batch({"codes": codes[:, :4]}, SMALL)
     codes[0, 2, 3] = SMALL.card
     with pytest.raises(DataError, match=f"audio code {SMALL.card}"):
-        check_batch(codes, SMALL)
+        check_batch({"codes": codes}, SMALL)
     codes[0, 0, 0] = SMALL.text_card
     with pytest.raises(DataError, match="text token 16"):
-        check_batch(codes, SMALL)
+        check_batch({"codes": codes}, SMALL)
 
 
 @pytest.mark.parametrize(
