@@ -293,7 +293,7 @@ def test_signals_to_the_process_leave_no_partial_file(name, code, tmp_path, tiny
         while not list(tmp_path.glob(".x.npz*")) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert list(tmp_path.glob(".x.npz*"))
-        # A signal that arrives inside a finalizer is lost in it (Python cannot raise from there): repeat, as a user would.
+        # A signal that arrives inside a finalizer is lost, as Python cannot raise from there: repeat, as a user would.
         while process.poll() is None:
             process.send_signal(getattr(signal, name))
             with contextlib.suppress(subprocess.TimeoutExpired):
