@@ -10,7 +10,7 @@ import numpy as np
 from jomni import audio
 from jomni.cli.console import meter, say, working
 from jomni.cli.files import Codes, output_file, read_codes, write_codes
-from jomni.cli.model import codec_of, device, load_codec, open_model, used_codebooks
+from jomni.cli.model import chosen_codebooks, codec_of, device, load_codec, open_model
 from jomni.errors import AudioError, OutputError
 
 if TYPE_CHECKING:
@@ -28,16 +28,11 @@ def encode(options: Namespace) -> None:
     with output_file(options.output, force=options.force, inputs=[options.input]) as part:
         opened = open_model(options.model, codec_only=True)
         config = codec_of(opened)
-        held, semantic = config.quantizer.n_q, config.quantizer.n_q_semantic
-        if options.codebooks is not None and not semantic <= options.codebooks <= held:
-            raise AudioError(
-                f"--codebooks {options.codebooks}: the codec of {options.model} has {held} codebooks. "
-                f"Choose {semantic} to {held}."
-            )
+        codebooks = chosen_codebooks(opened, options.codebooks, options.model)
         changes = info.conversion(config.sample_rate)
         say(f"{info.path}: {info.seconds:.2f} s" + (f", {changes}" if changes else ""))
         with device(options.device):
-            codes = _encode(options, config, options.codebooks or used_codebooks(opened), info)
+            codes = _encode(options, config, codebooks, info)
         samples = info.samples_at(config.sample_rate)
         write_codes(part, Codes(codes, config.frame_rate, config.sample_rate, samples, options.model))
     say(f"{options.output}: {codes.shape[0]} codebooks by {codes.shape[1]} frames at {config.frame_rate:g} Hz")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jomni.errors import ConfigError, JomniError
+from jomni.errors import AudioError, ConfigError, JomniError
 
 if TYPE_CHECKING:
     import jax
@@ -50,6 +50,20 @@ def used_codebooks(opened: Opened) -> int:
         return min(8, opened.mimi.num_codebooks)
     halves = 2 if (opened.settings.get("tts_config") or {}).get("multistream") else 1
     return max(opened.lm.codec_codebooks // halves, opened.mimi.quantizer.n_q_semantic)
+
+
+def chosen_codebooks(opened: Opened, asked: int | None, model: str) -> int:
+    """The codebooks that --codebooks asks for, else those that the model uses; raises `AudioError` for an impossible
+    number."""
+    if asked is None:
+        return used_codebooks(opened)
+    quantizer = codec_of(opened).quantizer
+    held, semantic = quantizer.n_q, quantizer.n_q_semantic
+    if not semantic <= asked <= held:
+        raise AudioError(
+            f"--codebooks {asked}: the codec of {model} has {held} codebooks. Choose {semantic} to {held}."
+        )
+    return asked
 
 
 def codec_of(opened: Opened) -> MimiConfig:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jomni.cli.console import meter, say, working
-from jomni.cli.model import codec_of, device, load_codec, open_model, used_codebooks
-from jomni.errors import AudioError
+from jomni.cli.model import chosen_codebooks, codec_of, device, load_codec, open_model
 from jomni.extras import require
 
 if TYPE_CHECKING:
@@ -33,17 +32,12 @@ def tokenize(options: Namespace) -> None:
     from jomni.data import tokenize as bulk
 
     opened = open_model(options.model, codec_only=True)
-    config = codec_of(opened)
-    held, semantic = config.quantizer.n_q, config.quantizer.n_q_semantic
-    if options.codebooks is not None and not semantic <= options.codebooks <= held:
-        raise AudioError(
-            f"--codebooks {options.codebooks}: the codec of {options.model} has {held} codebooks. "
-            f"Choose {semantic} to {held}."
-        )
+    codec_of(opened)
+    codebooks = chosen_codebooks(opened, options.codebooks, options.model)
     with device(options.device):
         with working(f"loading {options.model}"):
             checkpoint = load_codec(options.model)
-        encoder = codec_encoder(checkpoint, options.codebooks or used_codebooks(opened), options.model)
+        encoder = codec_encoder(checkpoint, codebooks, options.model)
         plan = bulk.plan_tokenization(
             options.manifest, options.output, encoder, shard_size=options.shard_size, batch=options.batch,
             bucket=BLOCK, skip_bad=options.skip_bad,
