@@ -46,6 +46,7 @@ class LMConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; what trains is kept in float32
     remat: bool = False  # compute the temporal layers again in the backward pass, to save memory
     ema: float = 0.0  # decay of a running average of the weights, which is what is exported; 0: none
+    depth_share: float = 1.0  # share of the frames, drawn anew each step, that the depth transformer learns from
     user_noise: float = 0.0  # share of the user's codes that are replaced by random ones
     codec: str | None = None  # checkpoint whose codec is exported with the model; none: that of init_from
     tokenizer: str | None = None  # sentencepiece file exported with the model; none: that of init_from
@@ -58,6 +59,8 @@ class LMConfig:
             raise ConfigError(f"a batch of {self.batch} does not divide into {self.microbatches} microbatches")
         if not 0 <= self.ema < 1 or not 0 <= self.user_noise <= 1:
             raise ConfigError(f"'ema' and 'user_noise' are shares, got {self.ema} and {self.user_noise}")
+        if not 0 < self.depth_share <= 1:
+            raise ConfigError(f"'depth_share' is above 0, and 1 at most, got {self.depth_share}")
         if self.lora is None and self.export != "whole":
             raise ConfigError(f"'export' = {self.export!r} is for LoRA; without it there is only 'whole'")
         if self.lora is not None and self.init_from is None:
@@ -147,20 +150,23 @@ class LMTask(Task):
 
     def update(self, state: LMState, batch: Batch, key: PRNGKeyArray) -> tuple[LMState, Metrics]:
         c = self.config
-        codes = add_noise(batch["codes"], self.model, c.user_noise, key) if c.user_noise else batch["codes"]
+        noise, key = jax.random.split(key)
+        codes = add_noise(batch["codes"], self.model, c.user_noise, noise) if c.user_noise else batch["codes"]
         delayed: Any = self._lm.apply({}, codes, method="delay")
         heard = batch["heard"] if c.loss.heard_weight else None
-        total = counts(self.model, c.loss, delayed, heard)
+        frames = draw_frames(delayed, c.depth_share, key) if c.depth_share < 1 else None
+        total = counts(self.model, c.loss, delayed, heard, frames)
         frozen = state.frozen
 
-        def loss(params: Any, rows: tuple[Array, Array | None]) -> tuple[Array, Metrics]:
+        def loss(params: Any, rows: tuple[Array, Array | None, Array | None]) -> tuple[Array, Metrics]:
+            delayed, heard, frames = rows
             weights = cast(join(params, frozen), c.dtype)
-            logits: Any = self._lm.apply({"params": weights}, rows[0], method="delayed_logits")
-            return lm_loss(self.model, c.loss, logits, rows[0], total, rows[1])
+            logits: Any = self._lm.apply({"params": weights}, delayed, None, frames, method="delayed_logits")
+            return lm_loss(self.model, c.loss, logits, delayed, total, heard, frames)
 
         (_, metrics), gradients = accumulate(
             lambda rows, key: jax.value_and_grad(loss, has_aux=True)(state.params, rows),
-            (delayed, heard),
+            (delayed, heard, frames),
             key,
             c.microbatches,
         )
@@ -197,6 +203,13 @@ class LMTask(Task):
             save_adapters(checkpoint, folder, lora)
         else:
             jomni.save(checkpoint, folder, overwrite=True)
+
+
+def draw_frames(tokens: Int[Array, "B K T"], share: float, key: PRNGKeyArray) -> Int[Array, "B S"]:
+    """Different frames of each row, in their order, a share of them all: one at least."""
+    rows, frames = tokens.shape[0], tokens.shape[2]
+    order = jax.random.uniform(key, (rows, frames)).argsort(-1)
+    return jnp.sort(order[:, : max(1, round(share * frames))], -1)
 
 
 def add_noise(codes: Int[Array, "B K T"], model: MoshiConfig, share: float, key: PRNGKeyArray) -> Int[Array, "B K T"]:

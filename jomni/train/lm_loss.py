@@ -12,7 +12,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from jomni.errors import ConfigError
 from jomni.models.moshi.config import MoshiConfig
@@ -48,13 +48,18 @@ def token_masks(config: MoshiConfig, delayed: Int[Array, "B K T"]) -> Bool[Array
 
 
 def token_weights(
-    config: MoshiConfig, loss: LMLossConfig, delayed: Int[Array, "B K T"]
-) -> tuple[Float[Array, "B T"], Float[Array, "B T Q"]]:
-    """What each text token and each of the agent's audio tokens counts."""
+    config: MoshiConfig, loss: LMLossConfig, delayed: Int[Array, "B K T"], frames: Int[Array, "B S"] | None = None
+) -> tuple[Float[Array, "B T"], Float[Array, "B S Q"]]:
+    """What each text token and each of the agent's audio tokens counts; the latter in some frames, or in all."""
     mask = token_masks(config, delayed)
     text = mask[:, 0] * jnp.where(is_padding(config, delayed[:, 0]), loss.text_padding_weight, 1.0)
     codebooks = jnp.ones(config.dep_q).at[:1].set(loss.first_codebook_weight_multiplier)
-    return text, mask[:, 1:].swapaxes(1, 2) * codebooks
+    return text, at_frames(mask[:, 1:], frames).swapaxes(1, 2) * codebooks
+
+
+def at_frames(tokens: Shaped[Array, "B K T"], frames: Int[Array, "B S"] | None) -> Shaped[Array, "B K S"]:
+    """The chosen frames of each row; None: all of them."""
+    return tokens if frames is None else jnp.take_along_axis(tokens, frames[:, None], 2)
 
 
 def is_padding(config: MoshiConfig, text: Int[Array, "..."]) -> Bool[Array, "..."]:
@@ -91,15 +96,19 @@ def heard_weights(
 
 
 def counts(
-    config: MoshiConfig, loss: LMLossConfig, delayed: Int[Array, "B K T"], heard: Int[Array, "B T"] | None = None
+    config: MoshiConfig,
+    loss: LMLossConfig,
+    delayed: Int[Array, "B K T"],
+    heard: Int[Array, "B T"] | None = None,
+    frames: Int[Array, "B S"] | None = None,
 ) -> Counts:
-    """The counts of a whole batch."""
-    text, audio = token_weights(config, loss, delayed)
+    """The counts of a whole batch; arguments as for `lm_loss`."""
+    text, audio = token_weights(config, loss, delayed, frames)
     heard_weight, heard_words = (jnp.zeros(()),) * 2 if heard is None else heard_weights(config, loss, heard)
     mask = token_masks(config, delayed)
     words = mask[:, 0] & ~is_padding(config, delayed[:, 0])
     sums = text, audio, heard_weight, words, heard_words
-    numbers = *(x.sum() for x in sums), mask[:, 1:].sum((0, 2))
+    numbers = *(x.sum() for x in sums), at_frames(mask[:, 1:], frames).sum((0, 2))
     return Counts(*(jnp.maximum(n.astype(jnp.float32), 1e-6) for n in numbers))
 
 
@@ -110,6 +119,7 @@ def lm_loss(
     delayed: Int[Array, "B K T"],
     total: Counts,
     heard: Int[Array, "B T"] | None = None,
+    frames: Int[Array, "B S"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """The share of these rows in the batch's loss and metrics: shares of all its microbatches add up to the batch's.
 
@@ -120,23 +130,25 @@ def lm_loss(
       delayed: the tokens they predict, from `MoshiLM.delay`.
       total: from `counts` of the whole batch.
       heard: tokens of the user's words, for the first extra head; -1 where there is none.
+      frames: those that the audio's logits are of; None: all.
 
     Returns:
       The loss, and "loss", "text_loss", "word_accuracy" (of text tokens that do not pad), "audio_loss",
       "audio_loss_k" (plain mean of codebook k), "heard_loss" and "heard_accuracy" (of the user's words).
     """
     mask = token_masks(config, delayed)
-    text_weight, audio_weight = token_weights(config, loss, delayed)
+    text_weight, audio_weight = token_weights(config, loss, delayed, frames)
     text = jnp.vdot(text_weight, cross_entropy(logits.text, delayed[:, 0])) / total.text
     words = mask[:, 0] & ~is_padding(config, delayed[:, 0])
     right = (logits.text.argmax(-1) == delayed[:, 0]) & words
     metrics = {"text_loss": text, "word_accuracy": right.sum() / total.words}
     whole = loss.text_weight * text
     if logits.audio is not None:
-        each = jnp.stack([cross_entropy(x, delayed[:, 1 + k]) for k, x in enumerate(logits.audio)], -1)
+        codes = at_frames(delayed[:, 1 : config.dep_q + 1], frames)
+        each = jnp.stack([cross_entropy(x, codes[:, k]) for k, x in enumerate(logits.audio)], -1)
         audio = jnp.vdot(audio_weight, each) / total.audio
         whole = whole + audio
-        by_codebook = (each * mask[:, 1:].swapaxes(1, 2)).sum((0, 1)) / total.codebooks
+        by_codebook = (each * at_frames(mask[:, 1:], frames).swapaxes(1, 2)).sum((0, 1)) / total.codebooks
         metrics |= {"audio_loss": audio} | {f"audio_loss_{k}": by_codebook[k] for k in range(config.dep_q)}
     if heard is not None:
         weight, words = heard_weights(config, loss, heard)

@@ -17,6 +17,12 @@ from huggingface_hub import errors as hub_errors
 from jomni.errors import WeightsError
 from jomni.weights.source import INDEX_SUFFIX, shard_names
 
+ASSETS = Path(__file__).parents[1] / "assets"
+"""What comes with the package."""
+
+BUNDLED = ("nano",)
+"""Models among it: their names go before folders of the same name, which are to be had as ./nano."""
+
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
@@ -120,13 +126,17 @@ def open_files(source: str | os.PathLike[str], revision: str | None = None) -> t
     """Takes a source apart: (its files, the one file that was named or None).
 
     Args:
-      source: a folder, a file, a hub id `owner/name`, or `hf://owner/name[/file]`.
+      source: the name of a model of `BUNDLED`, a folder, a file, a hub id `owner/name`, or `hf://owner/name[/file]`.
       revision: for a hub repository.
 
     Raises:
       WeightsError: there is no such thing.
     """
     text = os.fspath(source)
+    if text in BUNDLED:
+        if revision is not None:
+            raise WeightsError(f"{text}: comes with jomni and has no revision {revision!r}. Leave it out.")
+        return Folder(ASSETS / text), None
     if text.startswith("file://"):
         text = text.removeprefix("file://")
     if text.startswith("hf://"):

@@ -14,7 +14,7 @@ import pytest
 import jomni
 from jomni.errors import ConfigError, DataError
 from jomni.models.moshi import MoshiLM
-from jomni.train.lm import LMConfig, add_noise
+from jomni.train.lm import LMConfig, add_noise, draw_frames
 from jomni.train.lm_data import SyntheticData, check_batch
 from jomni.train.lm_loss import LMLossConfig, counts, lm_loss
 from jomni.train.lora import LoRAConfig, fuse, join, split
@@ -77,6 +77,23 @@ def test_the_users_words_need_a_head_and_data_that_has_them():
     model = dataclasses.replace(CONFIG, extra_heads_num_heads=1, extra_heads_dim=CONFIG.text_card)
     with pytest.raises(DataError, match="heard"):
         check_batch({"codes": np.zeros((1, CONFIG.n_q + 1, 4), np.int32)}, model, heard=True)
+
+
+def test_the_depth_transformer_learns_from_the_frames_that_were_drawn_and_from_no_others():
+    lm, params, codes = case()
+    delayed = lm.apply({}, codes, method="delay")
+    frames = draw_frames(delayed, 0.4, jax.random.key(3))
+    assert frames.shape == (4, 4) and (np.diff(frames) > 0).all() and frames.min() >= 0 and frames.max() < 9
+    assert len({tuple(row) for row in np.asarray(frames)}) > 1
+    whole = lm.apply({"params": params}, delayed, method="delayed_logits")
+    some = lm.apply({"params": params}, delayed, None, frames, method="delayed_logits")
+    _, metrics = lm_loss(CONFIG, LOSS, some, delayed, counts(CONFIG, LOSS, delayed, frames=frames), frames=frames)
+    hidden = np.ones(delayed[:, :1].shape, bool)
+    np.put_along_axis(hidden, np.asarray(frames)[:, None], False, 2)
+    kept = jnp.where(hidden & (np.arange(CONFIG.n_q + 1) > 0)[:, None], -1, delayed)  # as if nothing else were there
+    _, expected = lm_loss(CONFIG, LOSS, whole, kept, counts(CONFIG, LOSS, kept))
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
 
 
 def test_the_loss_is_moshi_finetunes_formula_on_the_shifted_logits():

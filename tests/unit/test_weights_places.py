@@ -280,6 +280,9 @@ def test_a_file_that_the_hub_lacks_is_absent_and_only_needed_files_are_fetched(m
 def test_sources_are_told_apart(tmp_path):
     assert isinstance(open_files("owner/name")[0], HubRepository)
     assert open_files("hf://owner/name/a/b.safetensors")[1] == "a/b.safetensors"
+    assert open_files("nano")[0].name.endswith("assets/nano")
+    with pytest.raises(WeightsError, match="comes with jomni"):
+        open_files("nano", revision="main")
     for wrong in ("owner/model.safetensors", "a/b/c", "", "hf://owner", "one"):
         with pytest.raises(WeightsError):
             open_files(wrong)

@@ -3,7 +3,7 @@
     apt install flite espeak-ng          # Debian: the voices; Python needs numpy, scipy, soundfile, soxr and rich
 
     python -m tools.synth questions                          # kinds, how many questions, what is held out
-    python -m tools.synth vocabulary                         # the agent's words
+    python -m tools.synth tokenizer data/words.model         # every word one piece
     python -m tools.synth sentences                          # what it may say, for a recogniser's language model
     python -m tools.synth utterances OUT --hours 3           # for the codec: mono, with the times of phones
     python -m tools.synth conversations OUT --hours 40       # for the language model: stereo, moshi-finetune's layout

@@ -9,6 +9,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from jomni.data import train_tokenizer
+
 from . import corpus, espeak, flite, kinds, world
 from .conversation import conversations
 from .speak import plain
@@ -72,8 +74,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.synth", description="Makes the synthetic corpus.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("questions", help="kinds, how many questions, what is held out")
-    words = commands.add_parser("vocabulary", help="the agent's words, one a line")
-    words.add_argument("--users", action="store_true", help="users' words instead")
+    tokenizer = commands.add_parser("tokenizer", help="a text tokenizer whose pieces are these words, users' included")
+    tokenizer.add_argument("out", type=Path, help="the sentencepiece file to write")
     commands.add_parser("sentences", help="what the agent may say, one a line, for a recogniser's language model")
     for name, hours in (("utterances", 3.0), ("conversations", 40.0)):
         sub = commands.add_parser(name)
@@ -92,8 +94,9 @@ def main() -> None:
     args = parser.parse_args()
     if args.command == "questions":
         return show_questions(Console())
-    if args.command == "vocabulary":
-        return print("\n".join(user_words() if args.users else agent_words()))
+    if args.command == "tokenizer":
+        args.out.write_bytes(train_tokenizer(sorted({*agent_words(), *user_words()})))
+        return None
     if args.command == "sentences":
         return print("\n".join(agent_sentences()))
     if not (flite.available() and espeak.available()):

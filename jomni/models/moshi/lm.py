@@ -113,13 +113,17 @@ class MoshiLM(nn.Module):
         return delay_streams(codes, c.delays, self.initial_tokens())
 
     def delayed_logits(
-        self, delayed: Int[Array, "B K T"], conditions: Mapping[str, tuple[Array, Array]] | None = None
+        self,
+        delayed: Int[Array, "B K T"],
+        conditions: Mapping[str, tuple[Array, Array]] | None = None,
+        depth_frames: Int[Array, "B S"] | None = None,
     ) -> DelayedLogits:
         """What `__call__` gives, without the copies that shift it back, and the extra heads' logits beside it.
 
         Args:
           delayed: from `delay`.
           conditions: from `prepare_conditions`, for models that take them.
+          depth_frames: the frames of which the depth transformer gives logits, S in place of T; None: all of them.
         """
         c = self.config
         first = jnp.broadcast_to(self.initial_tokens()[:, None], (delayed.shape[0], c.n_q + 1, 1))
@@ -128,7 +132,12 @@ class MoshiLM(nn.Module):
         if not c.dep_q:
             for layer in self.depformer_in:  # held by the weights, read by nothing
                 layer(hidden)
-        audio = self.depth(delayed, hidden) if c.dep_q else None
+        audio = None
+        if c.dep_q and depth_frames is None:
+            audio = self.depth(delayed, hidden)
+        elif c.dep_q:
+            chosen = jnp.take_along_axis(hidden, depth_frames[..., None], 1)
+            audio = self.depth(jnp.take_along_axis(delayed, depth_frames[:, None], 2), chosen)
         return DelayedLogits(self.text_logits(hidden), audio, self.heads(hidden))
 
     def initial_tokens(self) -> Int[Array, "K"]:

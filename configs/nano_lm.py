@@ -1,0 +1,37 @@
+"""The language model of nano, from nothing, on conversations that its codec has tokenised.
+
+python -m tools.synth conversations data/train --hours 40
+python -m tools.synth tokenizer data/words.model
+jomni tokenize data/train/MANIFEST.jsonl data/codes --model runs/nano_codec/export
+jomni train configs/nano_lm.py --task.data.folders data/codes --task.tokenizer data/words.model \
+    --task.codec runs/nano_codec/export
+"""
+
+from jomni.models.moshi.config import MOSHI_NANO
+from jomni.train.config import TrainConfig
+from jomni.train.lm import LMConfig
+from jomni.train.lm_data import ConversationData
+from jomni.train.lm_loss import LMLossConfig
+from jomni.train.optimizer import OptimizerConfig
+
+
+def get_config() -> TrainConfig:
+    return TrainConfig(
+        name="nano_lm",
+        steps=20_000,
+        log_every=50,
+        checkpoint_every=500,
+        export_every=500,
+        task=LMConfig(
+            model=MOSHI_NANO,
+            data=ConversationData(folders=("data/codes",), frames=250, heard=True, keep_and_shift=True),
+            tokenizer="data/words.model",
+            codec="runs/nano_codec/export",
+            batch=8,
+            depth_share=0.25,  # what is hard to learn is what to say, in the temporal transformer
+            user_noise=0.05,
+            ema=0.998,
+            loss=LMLossConfig(heard_weight=1.0, first_codebook_weight_multiplier=5.0),
+            optimizer=OptimizerConfig(lr=1.5e-3, b1=0.9, b2=0.95, weight_decay=0.05, warmup=200, final_lr=1e-4),
+        ),
+    )
