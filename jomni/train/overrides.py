@@ -101,7 +101,9 @@ def keep_config(config: TrainConfig, folder: Path) -> None:
         except ValueError as error:
             raise ConfigError(f"{path}: is damaged ({error}). Remove the folder, or choose another --name.") from None
         allowed = {".".join(name) for name in _harmless(config)}
+        # A field that the run did not know yet, because this jomni is newer, changes nothing at its default.
         before, after = _leaves(old), _leaves(new)
+        before = {k: v for k, v in _defaults(config).items() if k in after} | before
         changed = [k for k in sorted(before.keys() | after.keys()) if before.get(k) != after.get(k)]
         refused = [k for k in changed if not any(k == a or k.startswith(a + ".") for a in allowed)]
         if refused:
@@ -231,6 +233,20 @@ def _harmless(config: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, 
             yield (*prefix, field.name)
         elif _is_group(getattr(config, field.name)):
             yield from _harmless(getattr(config, field.name), (*prefix, field.name))
+
+
+def _defaults(config: Any, prefix: str = "") -> dict[str, Any]:
+    """The leaves of every field that has a default, in JSON's types."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        name, value, default = f"{prefix}{field.name}", getattr(config, field.name), field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if _is_group(value):
+            found |= _defaults(value, f"{name}.")
+        if default is not dataclasses.MISSING:
+            found |= _leaves(to_dict(default), f"{name}.")
+    return found
 
 
 def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -77,6 +77,17 @@ def test_a_run_goes_on_only_with_its_own_configuration(config, tmp_path):
         keep_config(override(config, ["--task.optimizer.lr", "1.0"]), tmp_path)
 
 
+def test_a_run_of_before_a_field_was_added_goes_on_with_its_default_alone(config, tmp_path):
+    keep_config(config, tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    del written["task"]["depth_share"], written["task"]["optimizer"]["eps"]
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    with pytest.raises(ConfigError, match=r"task\.depth_share: 1\.0 there, 0\.5 now"):
+        keep_config(override(config, ["--task.depth_share", "0.5"]), tmp_path)
+    keep_config(config, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["task"]["depth_share"] == 1.0
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -132,12 +132,11 @@ class MoshiLM(nn.Module):
         if not c.dep_q:
             for layer in self.depformer_in:  # held by the weights, read by nothing
                 layer(hidden)
-        audio = None
-        if c.dep_q and depth_frames is None:
-            audio = self.depth(delayed, hidden)
-        elif c.dep_q:
-            chosen = jnp.take_along_axis(hidden, depth_frames[..., None], 1)
-            audio = self.depth(jnp.take_along_axis(delayed, depth_frames[:, None], 2), chosen)
+        codes, below = delayed, hidden
+        if depth_frames is not None:
+            codes = jnp.take_along_axis(delayed, depth_frames[:, None], 2)
+            below = jnp.take_along_axis(hidden, depth_frames[..., None], 1)
+        audio = self.depth(codes, below) if c.dep_q else None
         return DelayedLogits(self.text_logits(hidden), audio, self.heads(hidden))
 
     def initial_tokens(self) -> Int[Array, "K"]:
