@@ -83,6 +83,8 @@ def main() -> None:
         sub.add_argument("--hours", type=float, default=hours)
         sub.add_argument("--seed", type=int, default=0)
         sub.add_argument("--workers", type=int, default=2)
+        if name == "utterances":
+            sub.add_argument("--agent", action="store_true", help="the agent's alone, for the decoder's second stage")
         if name == "conversations":
             sub.add_argument("--split", choices=("train", "valid"), default="train",
                              help="valid: trained contents and voices, other conversations")  # fmt: skip
@@ -102,7 +104,7 @@ def main() -> None:
     if not (flite.available() and espeak.available()):
         parser.exit(2, "The speech synthesisers are missing. On Debian or Ubuntu: apt install flite espeak-ng\n")
     if args.command == "utterances":
-        corpus.write_hours(utterances, args.out, args.hours, args.seed, args.workers)
+        corpus.write_hours(utterances, args.out, args.hours, args.seed, args.workers, agent_only=args.agent)
     elif args.command == "conversations":
         seed = args.seed if args.split == "train" else 1_000_000 + args.seed
         corpus.write_hours(conversations, args.out, args.hours, seed, args.workers)

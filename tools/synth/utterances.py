@@ -16,12 +16,18 @@ Rng = np.random.Generator
 Item = dict[str, Any]
 
 
-def utterances(rng: Rng, count: int) -> Iterable[tuple[np.ndarray, Item]]:
-    """The codec's corpus: the agent's answers, and users saying questions, words and sentences; training side only."""
+def utterances(rng: Rng, count: int, agent_only: bool = False) -> Iterable[tuple[np.ndarray, Item]]:
+    """The codec's corpus: the agent's answers, and users saying questions, words and sentences; training side only.
+
+    Args:
+      rng: of the draws.
+      count: of utterances.
+      agent_only: leave users out, for a decoder that has to speak in the agent's voice alone.
+    """
     babble = babble_pool()
     for _ in range(count):
         share = rng.random()
-        if share < 0.45:
+        if agent_only or share < 0.45:
             voice, manner = AGENT, AGENT_MANNER
         elif share < 0.65:
             voice = next(v for v in TRAIN if v.id == ("flite:awb" if share < 0.55 else "flite:kal16"))
