@@ -18,7 +18,7 @@ from jomni.train.optimizer import OptimizerConfig
 def get_config() -> TrainConfig:
     return TrainConfig(
         name="nano_lm",
-        steps=20_000,
+        steps=6_500,
         log_every=50,
         checkpoint_every=500,
         export_every=500,

@@ -88,9 +88,14 @@ def convert(options: Namespace) -> None:
     source, revision = split_revision(options.source)
     with device("cpu"):
         checkpoint = jomni.load(source, revision=revision)
-        jomni.save(checkpoint, options.target, layout=options.to, dtype=options.dtype, overwrite=options.force)
+        jomni.save(
+            checkpoint, options.target, layout=options.to, dtype=options.dtype, overwrite=options.force,
+            codec_dtype=options.codec_dtype,
+        )  # fmt: skip
     dtype = f", {options.dtype}" if options.dtype else ""
-    say(f"{options.target}: {checkpoint.num_parameters():,} parameters of {options.source}, as {options.to}{dtype}")
+    codec = f", the codec {options.codec_dtype}" if options.codec_dtype else ""
+    count = f"{checkpoint.num_parameters():,} parameters"
+    say(f"{options.target}: {count} of {options.source}, as {options.to}{dtype}{codec}")
 
 
 def human(count: float) -> str:

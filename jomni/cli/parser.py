@@ -192,8 +192,11 @@ Example:
     parser.add_argument("--to", metavar="LAYOUT", choices=LAYOUTS, default="kyutai",
                         help="kyutai, hf or orbax (default: kyutai)")  # fmt: skip
     parser.add_argument("--dtype", metavar="T", choices=DTYPES,
-                        help="number format of the language model: float32, bfloat16 or float16; the codec "
-                        "stays as it is (default: as it is)")  # fmt: skip
+                        help="number format of the language model: float32, bfloat16 or float16 "
+                        "(default: as it is)")  # fmt: skip
+    parser.add_argument("--codec-dtype", metavar="T", choices=DTYPES,
+                        help="number format of the codec in the file; it always computes in float32 "
+                        "(default: as it is)")  # fmt: skip
     parser.add_argument("--force", action="store_true",
                         help="replace DST if it holds a model already (default: refuse)")  # fmt: skip
 

@@ -153,7 +153,7 @@ class CodecState:
 
     step: Array
     params: Params  # of the codec, codebooks included
-    head: Array  # [F, D]: semantic latent to the teacher's features
+    head: Array | None  # [F, D]: semantic latent to the teacher's features; None without a teacher
     optimizer: Any
     average: Params  # running average of `params`; empty without
     norms: dict[str, Array]  # of the balancer
@@ -183,7 +183,9 @@ class CodecTask(Task):
         params = {**params, "quantizer": _fresh_codebooks(params["quantizer"])}
         _scale_kernel(params["encoder"], c.input_gain, first=True)
         _scale_kernel(params["decoder"], 1 / c.input_gain, first=False)
-        head = 0.02 * jax.random.normal(keys[1], (c.data.teacher_features, c.model.seanet.dimension))
+        head = None
+        if c.data.teacher:
+            head = 0.02 * jax.random.normal(keys[1], (c.data.teacher_features, c.model.seanet.dimension))
         trained, _ = self._split(params)
         discriminator = self._discriminator.init(keys[2], pcm)["params"] if self._discriminator else {}
         return CodecState(
@@ -225,13 +227,13 @@ class CodecTask(Task):
         pcm, teacher = batch["pcm"], batch.get("teacher")
         trained, fixed = self._split(state.params)
 
-        def generate(trained: Params, head: Array) -> tuple[tuple[Array, Array, Array], Quantized]:
+        def generate(trained: Params, head: Array | None) -> tuple[tuple[Array, Array, Array], Quantized]:
             params = unflatten(trained | fixed)
             latent, _ = self._apply(params, pcm, "encode_latent")
             quantized = quantize(c.model.quantizer, c.quantizer, params["quantizer"], latent, key)
             audio, _ = self._apply(params, quantized.latent, "decode_latent")
             distance = jnp.zeros(())
-            if teacher is not None:
+            if head is not None:
                 features = contract_last(quantized.semantic, head)
                 distance = distillation_loss(features, teacher, c.distillation, c.data.teacher_groups)
             return (audio, quantized.commitment, distance), quantized

@@ -49,14 +49,14 @@ class Checkpoint:
     def file_dtype(self, path: str, dtype: Any = None) -> np.dtype:
         """The dtype in which a file should hold a parameter of path "mimi/..." or "lm/...".
 
-        The codec and the conditioners are float32 or as their file had them; the rest is as in memory or `dtype`.
+        The codec and the conditioners are as their file had them; the rest is as in memory or `dtype`.
         """
         leaf: Any = self.params
         for part in path.split("/"):
             leaf = leaf[part]
-        if dtype is None or not is_float(leaf.dtype):
+        if dtype is None or is_float32_only(path) or not is_float(leaf.dtype):
             return np.dtype(self.stored.get(path, leaf.dtype))
-        return np.dtype(np.float32 if is_float32_only(path) else dtype)
+        return np.dtype(dtype)
 
     def text_tokenizer(self) -> sentencepiece.SentencePieceProcessor | None:
         """The text tokenizer, or None where the checkpoint brings none.

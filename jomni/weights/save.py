@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable, Collection
@@ -17,6 +18,7 @@ from jomni.weights.checkpoint import Checkpoint
 from jomni.weights.parameters import ParameterSource, check_parameters
 from jomni.weights.recognise import CONFIG_NAME, MIMI_CONFIG_NAME, MIMI_NAME, MOSHI_NAME, SETTINGS, TOKENIZER_NAME
 from jomni.weights.stream import parse_dtype
+from jomni.weights.table import flatten, is_float, unflatten
 from jomni.weights.write import new_folder, write_safetensors
 
 LORA_NAME = "lora.safetensors"
@@ -29,6 +31,7 @@ def save(
     layout: str = "kyutai",
     dtype: Any = None,
     overwrite: bool = False,
+    codec_dtype: Any = None,
 ) -> None:
     """Writes a checkpoint to a new folder, whole or not at all.
 
@@ -36,22 +39,25 @@ def save(
       checkpoint: as `load` returns it.
       folder: to be made.
       layout: "kyutai" (what moshi reads), "hf" (what transformers reads) or "orbax" (the project's own).
-      dtype: floating-point dtype of the language model in the file; None: as in memory. The codec and the conditioners
-        stay float32, or with None as the file had them that they came from.
+      dtype: floating-point dtype of the language model in the file; None: as in memory. The conditioners stay as the
+        file had them that they came from, else float32.
       overwrite: replace a checkpoint that is there. A folder that holds anything else is never replaced.
+      codec_dtype: the same of the codec, which is float32 again in memory; None: it stays as the conditioners do.
 
     Raises:
       ConfigError: the layout is unknown, or cannot express an option of the checkpoint.
       WeightsError: the parameters are not those of the checkpoint's configuration.
       OutputError: the folder exists, or cannot be written.
     """
-    target = parse_dtype(dtype)
+    target, codec_target = parse_dtype(dtype), parse_dtype(codec_dtype)
     if layout not in LAYOUTS:
         raise ConfigError(f"layout {layout!r} is unknown. Choose one of {', '.join(LAYOUTS)}.")
     writers: dict[str, Callable[[Checkpoint, Path, np.dtype | None], None]] = {
         "kyutai": write_kyutai, "hf": hf.save_folder, "orbax": orbax.write,
     }  # fmt: skip
     check_parameters(checkpoint)
+    if codec_target is not None and checkpoint.mimi is not None:
+        checkpoint = _round_codec(checkpoint, codec_target)
     with new_folder(folder, overwrite) as made:
         writers[layout](checkpoint, made, target)
 
@@ -88,6 +94,16 @@ def write_kyutai(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -
         (folder / TOKENIZER_NAME).write_bytes(checkpoint.tokenizer)
     if checkpoint.lm is not None:  # a codec alone has no config.json there
         _write_json(folder / CONFIG_NAME, raw)
+
+
+def _round_codec(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:
+    """The checkpoint with a codec that `dtype` can hold, noted as stored in it."""
+    codec = {p: np.asarray(x) for p, x in flatten(checkpoint.params["mimi"])}
+    rounded = {p: x.astype(dtype).astype(np.float32) if is_float(x.dtype) else x for p, x in codec.items()}
+    stored = {path: name for path, name in checkpoint.stored.items() if not path.startswith("mimi/")}
+    if dtype != np.float32:
+        stored |= {f"mimi/{path}": dtype.name for path, x in codec.items() if is_float(x.dtype)}
+    return dataclasses.replace(checkpoint, params=checkpoint.params | {"mimi": unflatten(rounded)}, stored=stored)
 
 
 def _write(path: Path, source: ParameterSource, names: Collection[str]) -> None:

@@ -196,6 +196,13 @@ def test_codec_learns_to_reconstruct_and_to_follow_its_teacher():
     assert all(v["skipped"] == 0 for v in values)
 
 
+def test_without_a_teacher_the_state_can_be_saved_and_trained():
+    trained = task(data=CodecDataConfig(batch=4, segment_seconds=0.1))
+    state, values = run(trained, 2)
+    assert all(leaf.size for leaf in jax.tree.leaves(state))  # checkpoints cannot hold empty arrays
+    assert values[-1]["distillation"] == values[-1]["skipped"] == 0
+
+
 def test_adversarial_training_alone_moves_both_sides():
     trained = task(
         discriminator=DISCRIMINATOR,

@@ -11,7 +11,7 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 import jomni
 from jomni.codec import MIMI
@@ -391,6 +391,20 @@ def test_dtypes_are_cast_but_codec_and_conditioners_stay_float32(tmp_path):
         assert_same(dict(flatten(as_numpy(found))), dict(flatten(as_numpy(checkpoint))))
         up = jomni.load(tmp_path / layout, dtype="float32")
         assert {leaf.dtype.name for leaf in jax.tree.leaves(up.params)} == {"float32"}
+
+
+@pytest.mark.parametrize("layout", ["kyutai", "orbax"])
+def test_a_codec_is_written_in_half_precision_where_that_is_asked_for(layout, tmp_path):
+    write_mimi(tmp_path, "mimi_small")
+    whole = jomni.load(tmp_path)
+    jomni.save(whole, tmp_path / "half", layout, codec_dtype="bfloat16")
+    half = jomni.load(tmp_path / "half")
+    for (path, wide), (_, narrow) in zip(flatten(as_numpy(whole)), flatten(as_numpy(half)), strict=True):
+        rounded = wide.astype(ml_dtypes.bfloat16) if wide.dtype == np.float32 else wide
+        np.testing.assert_array_equal(narrow, rounded.astype(wide.dtype), err_msg=path)
+    jomni.save(half, tmp_path / "again")
+    written = load_file(next((tmp_path / "again").glob("*.safetensors")))
+    assert {x.dtype.name for x in written.values()} == {"bfloat16"}
 
 
 def test_parameters_go_where_they_are_sent(tmp_path):

@@ -310,7 +310,7 @@ MOSHI_NANO = MoshiConfig(
     text_card=1058, text_card_out=1058, hidden_scale=3.0, norm="rms_norm_f32", context=250, gating="silu",
     positional_embedding="rope", extra_heads_num_heads=1, extra_heads_dim=1058, depformer_dim=128,
     depformer_dim_feedforward=384, depformer_num_heads=4, depformer_num_layers=2, depformer_multi_linear=True,
-    depformer_weights_per_step=True, depformer_weights_per_step_schedule=(0, 1, 2, 3, 4, 4, 4, 4),
+    depformer_weights_per_step=True, depformer_weights_per_step_schedule=(0, 1, 2, 2, 2, 2, 2, 2),
     depformer_pos_emb="none", depformer_gating="silu",
 )  # fmt: skip
 """The language model of `nano` (trained by configs/nano_lm.py). It hears four of the codec's codebooks and speaks all

@@ -1,0 +1,31 @@
+"""The codec of nano, second stage: the decoder alone learns the agent's voice, the only one it will have to speak with.
+
+The encoder and its codebooks stay as they are, so codes that were made before it stay valid.
+
+python -m tools.synth utterances data/agent --hours 2 --agent
+jomni train configs/nano_voice.py --task.data.manifest data/agent/MANIFEST.jsonl --task.init_from runs/nano_codec/export
+"""
+
+from jomni.codec.config import MIMI_NANO
+from jomni.train.codec import CodecDataConfig, CodecTaskConfig
+from jomni.train.config import TrainConfig
+from jomni.train.optimizer import OptimizerConfig
+from jomni.train.quantizer import QuantizerTraining
+
+
+def get_config() -> TrainConfig:
+    return TrainConfig(
+        name="nano_voice",
+        steps=6_000,
+        log_every=50,
+        checkpoint_every=500,
+        export_every=500,
+        task=CodecTaskConfig(
+            model=MIMI_NANO,
+            data=CodecDataConfig(manifest="data/agent/MANIFEST.jsonl", segment_seconds=1.92, batch=4),
+            init_from="runs/nano_codec/export",
+            freeze=("encoder", "downsample", "quantizer"),
+            quantizer=QuantizerTraining(quantize=1.0, all_codebooks=1.0),
+            optimizer=OptimizerConfig(lr=5e-4, b1=0.8, b2=0.99, weight_decay=1e-4, warmup=100, final_lr=2e-5),
+        ),
+    )
