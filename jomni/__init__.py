@@ -27,6 +27,8 @@ _HOME = {
     "Generator": "jomni.generate",
     "Guidance": "jomni.generate",
     "converse": "jomni.generate",
+    "transcribe": "jomni.generate",
+    "plot_conversation": "jomni.plot",
     "Checkpoint": "jomni.weights",
     "load": "jomni.weights",
     "save": "jomni.weights",
@@ -48,9 +50,10 @@ if TYPE_CHECKING:
         fold_codebooks,
     )  # fmt: skip
     from jomni.errors import JomniError
-    from jomni.generate import FREE, Controls, Duplex, Generator, Guidance, converse
+    from jomni.generate import FREE, Controls, Duplex, Generator, Guidance, converse, transcribe
     from jomni.models.moshi import MOSHI_7B, MoshiConfig, MoshiLM, prepare_conditions
     from jomni.nn import reset
+    from jomni.plot import plot_conversation
     from jomni.weights import Checkpoint, load, save
 
 

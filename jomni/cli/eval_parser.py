@@ -38,7 +38,7 @@ REPORT holds report.md, report.json, files.json, a plot and examples. docs/evalu
 
 Example:
   jomni eval codec kyutai/moshiko-pytorch-bf16 recordings --codebooks 1 4 8 --out codec-report"""
-    parser.add_argument("model", metavar="MODEL", help=grammar._MODEL.removesuffix(" (required)"))
+    parser.add_argument("model", metavar="MODEL", help=grammar._MODEL)
     parser.add_argument("inputs", metavar="AUDIO", type=Path, nargs="+", help="recordings, or folders of them")
     _add_out(parser)
     parser.add_argument(
@@ -64,7 +64,7 @@ REPORT holds report.md, report.json, turns.jsonl (every turn), plots and example
 figures. The table of goals is printed too.
 
 Example:
-  jomni eval talk --model my-model tests --out talk-report"""
+  jomni eval talk tests --out talk-report"""
     parser.add_argument("tests", metavar="TESTS", type=Path, help="the folder of a test set")
     grammar._add_model(parser)
     _add_out(parser)

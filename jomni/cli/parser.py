@@ -18,8 +18,8 @@ MAX_TAIL = 20.0
 """Longest time that `jomni talk` feeds silence after the input, seconds."""
 
 _MODEL = (
-    "the model: a folder, a weight file, or a Hugging Face repository id such as kyutai/moshiko-pytorch-bf16, "
-    "with @REVISION for one revision of it (required)"
+    "the model: nano, which comes with jomni, a folder, a weight file, or a Hugging Face repository id such as "
+    "kyutai/moshiko-pytorch-bf16, with @REVISION for one revision of it"
 )
 _FORCE = "overwrite outputs that exist (default: refuse)"
 
@@ -58,7 +58,8 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
         prog="jomni",
         description="Speech dialogue in JAX: the codec Mimi and the full-duplex model Moshi.",
         epilog="""\
-A model M is a folder, a weight file, or a Hugging Face repository id. Example:
+A model M is nano, which comes with jomni, a folder, a weight file, or a Hugging Face repository id. Examples:
+  jomni talk question.wav
   jomni talk question.wav --model kyutai/moshiko-pytorch-bf16 --out answers --plot
 
 'jomni COMMAND --help' explains one command and gives an example of it.
@@ -127,12 +128,13 @@ Holds a conversation with each recording, frame by frame as if live. After a rec
 the agent has been silent for 2 s. Several recordings are run as one batch; none affects another."""
     parser.epilog = """\
 For a recording NAME.wav it writes
-  DIR/NAME.wav   the agent's voice: sample n is what a live listener hears n / 24000 s after the recording began
+  DIR/NAME.wav   the agent's voice: sample n is what a live listener hears n / rate s after the recording began
   DIR/NAME.json  the text with a time for each piece, every frame's tokens and milliseconds, settings, versions
   DIR/NAME.png   with --plot: both waveforms over the text, on one time axis
 A second recording of the same name becomes NAME-2. A model without a voice (speech to text) writes no audio.
 
-Example:
+Examples:
+  jomni talk question.wav
   jomni talk question.wav follow-up.mp3 --model kyutai/moshiko-pytorch-bf16 --out answers --seed 1 --plot"""
     parser.add_argument("inputs", metavar="IN.wav", type=Path, nargs="+", help="recordings of the user")
     _add_model(parser)
@@ -175,7 +177,7 @@ take in float32, bfloat16 and int8. Reads only the configuration and the headers
     parser.epilog = """\
 Example:
   jomni info kyutai/moshiko-pytorch-bf16"""
-    parser.add_argument("model", metavar="M", help=_MODEL.removesuffix(" (required)"))
+    parser.add_argument("model", metavar="M", nargs="?", default="nano", help=f"{_MODEL} (default: nano)")
 
 
 def _convert(parser: Parser) -> None:
@@ -187,7 +189,7 @@ own). A layout that cannot express the model refuses it, saying why.
 
 Example:
   jomni convert kyutai/moshiko-pytorch-bf16 moshiko-orbax --to orbax --dtype bfloat16"""
-    parser.add_argument("source", metavar="SRC", help=_MODEL.removesuffix(" (required)"))
+    parser.add_argument("source", metavar="SRC", help=_MODEL)
     parser.add_argument("target", metavar="DST", type=Path, help="folder for the converted model")
     parser.add_argument("--to", metavar="LAYOUT", choices=LAYOUTS, default="kyutai",
                         help="kyutai, hf or orbax (default: kyutai)")  # fmt: skip
@@ -261,7 +263,7 @@ Examples:
 
 
 def _add_model(parser: Parser) -> None:
-    parser.add_argument("--model", metavar="M", required=True, help=_MODEL)
+    parser.add_argument("--model", metavar="M", default="nano", help=f"{_MODEL} (default: nano)")
 
 
 def _add_device(parser: Parser) -> None:

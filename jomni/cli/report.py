@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,53 +12,23 @@ from typing import Any
 import numpy as np
 
 from jomni.audio import AudioInfo
-from jomni.codec.config import MimiConfig
-from jomni.generate.conversation import Frame, Piece, heard, silent_tokens, text_pieces
-from jomni.weights import Checkpoint
+from jomni.generate.transcript import Transcript
 
 
-@dataclasses.dataclass(frozen=True)
-class Conversation:
-    """One slot's conversation, taken out of its batch."""
-
-    codec: MimiConfig
-    frames: list[Frame]  # those in which it went on; the arrays in them still have a row for each slot
-    slot: int
-    lead_in: float  # silence fed before the recording, seconds
-    pieces: list[Piece]  # of text; none where the model brings no tokenizer
-    voice: np.ndarray  # float32 [T], as heard since the recording began; empty where the model has no voice
-
-
-def conversation_of(frames: Sequence[Frame], slot: int, checkpoint: Checkpoint, lead_in: float) -> Conversation:
-    """Takes one slot's conversation out of a batch."""
-    codec, lm = checkpoint.mimi, checkpoint.lm
-    assert codec is not None and lm is not None
-    mine = [frame for frame in frames if frame.active[slot]]
-    tokenizer = checkpoint.text_tokenizer()
-    pieces: list[Piece] = []
-    if tokenizer is not None:
-        tokens = [int(frame.text[slot]) for frame in mine]
-        pieces = text_pieces(tokens, tokenizer, silent_tokens(lm), codec.frame_rate, lead_in)
-    voice = np.zeros(0, np.float32)
-    if lm.dep_q:
-        voice = heard(mine, slot)[round(lead_in * codec.sample_rate) :]
-    return Conversation(codec, mine, slot, lead_in, pieces, voice)
-
-
-def report_of(info: AudioInfo, conversation: Conversation, settings: Mapping[str, Any]) -> dict[str, Any]:
+def report_of(info: AudioInfo, transcript: Transcript, settings: Mapping[str, Any]) -> dict[str, Any]:
     """All that NAME.json tells of one conversation, as plain Python values.
 
     Times are seconds since the recording began, as heard live: what answers user frame f comes when that frame is
     complete, at (f + 1) / frame_rate. Frames of a lead-in have negative times.
     """
-    codec, frames, slot = conversation.codec, conversation.frames, conversation.slot
+    codec, frames, slot = transcript.codec, transcript.frames, transcript.slot
     spent = np.array([frame.milliseconds for frame in frames])
     seconds = len(frames) / codec.frame_rate
     return {
-        "text": "".join(piece.text for piece in conversation.pieces).strip(),
+        "text": transcript.text,
         "pieces": [
             {"time": piece.time, "frame": piece.frame, "token": piece.token, "text": piece.text}
-            for piece in conversation.pieces
+            for piece in transcript.pieces
         ],
         "input": {
             "path": str(info.path), "seconds": round(info.seconds, 6), "sample_rate": info.sample_rate,
@@ -76,7 +45,7 @@ def report_of(info: AudioInfo, conversation: Conversation, settings: Mapping[str
         "real_time_factor": round(float(spent.sum() / 1e3 / seconds), 4),
         "frames": [
             {
-                "time": round((f.index + 1) / codec.frame_rate - conversation.lead_in, 6), "valid": bool(f.valid[slot]),
+                "time": round((f.index + 1) / codec.frame_rate - transcript.lead_in, 6), "valid": bool(f.valid[slot]),
                 "text": int(f.text[slot]), "agent": f.codes[slot].tolist(), "user": f.user_codes[slot].tolist(),
                 "milliseconds": round(f.milliseconds, 3),
             }

@@ -19,7 +19,7 @@ from jomni.cli.model import codec_of, device, open_model, split_revision
 from jomni.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jomni.cli.report import Conversation
+    from jomni.generate.transcript import Transcript
     from jomni.weights.recognise import Opened
 
 SILENCE = 2.0
@@ -76,8 +76,8 @@ def talk(options: Namespace) -> None:
 def _talk(options: Namespace, plan: Plan, infos: Sequence[audio.AudioInfo], places: Sequence[Places]) -> list[str]:
     """Holds the conversations and fills their files; gives what is to be said about them."""
     import jomni
-    from jomni.cli.report import conversation_of
     from jomni.generate.conversation import Frame, converse
+    from jomni.generate.transcript import transcribe
 
     with device(options.device) as chosen:
         source, revision = split_revision(options.model)
@@ -111,33 +111,33 @@ def _talk(options: Namespace, plan: Plan, infos: Sequence[audio.AudioInfo], plac
     for b, (info, wave, place) in enumerate(zip(infos, waveforms, places, strict=True)):
         sampling = {name: json.loads(str(np.asarray(getattr(controls, name))[b])) for name in _SAMPLING}
         mine = settings | {"slot": b, "seed": options.seed + b} | sampling
-        told += _write(place, info, wave, conversation_of(frames, b, checkpoint, plan.lead_in), mine)
+        told += _write(place, info, wave, transcribe(frames, checkpoint, b, plan.lead_in), mine)
     if checkpoint.tokenizer is None:
         told.append(f"{options.model}: brings no text tokenizer, so the text is given as tokens only")
     return [*told, f"talked {progress}"]
 
 
 def _write(
-    place: Places, info: audio.AudioInfo, wave: np.ndarray, conversation: Conversation, settings: dict[str, Any]
+    place: Places, info: audio.AudioInfo, wave: np.ndarray, transcript: Transcript, settings: dict[str, Any]
 ) -> list[str]:
     """Writes one conversation's results to their temporary files; gives what is to be said about them."""
     from jomni.cli.report import report_of, summary, write_report
 
-    report = report_of(info, conversation, settings)
+    report = report_of(info, transcript, settings)
     with writing(place.json.final):
         write_report(place.json.part, report)
     told = [f"{place.json.final}: {summary(report)}"]
     if place.wav is not None:
-        with audio.AudioWriter(place.wav.part, conversation.codec.sample_rate, place.wav.final) as writer:
-            writer.write(conversation.voice)
+        with audio.AudioWriter(place.wav.part, transcript.codec.sample_rate, place.wav.final) as writer:
+            writer.write(transcript.voice)
         if writer.clipped:
             told.append(f"{place.wav.final}: {writer.clipped} samples beyond full scale were limited to it")
     if place.png is not None:
-        from jomni.cli.plot import plot_conversation
+        from jomni.plot import plot_conversation
 
         title = f"{info.path.name}, {settings['model']}, seed {settings['seed']}"
-        with writing(place.png.final):
-            plot_conversation(place.png.part, wave, conversation, title)
+        with writing(place.png.final), place.png.part.open("wb") as file:
+            plot_conversation(wave, transcript, title).savefig(file, format="png")
     return told
 
 

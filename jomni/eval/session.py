@@ -21,8 +21,9 @@ from jomni.eval.duplex import Interval, SoundRule, sounds
 from jomni.eval.items import Item
 from jomni.eval.player import Ear, Patience, Piece, Player, pieces_of
 from jomni.generate.controls import FREE
-from jomni.generate.conversation import Tokenizer, silent_tokens, text_pieces
+from jomni.generate.conversation import silent_tokens
 from jomni.generate.duplex import Duplex
+from jomni.generate.transcript import Tokenizer, text_pieces
 
 START_EVERY = 8
 """Conversations begin at every so many frames: a frame in which any begins costs twice (see `Duplex`)."""

@@ -1,4 +1,4 @@
-"""A conversation with recordings, frame by frame as if live: what is fed when, when it is over, and what was said.
+"""A conversation with recordings, frame by frame as if live: what is fed when, and when it is over.
 
 Axes: B slots (one recording each), T samples of a frame, Q codebooks of the agent, U codebooks of the user.
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -163,74 +163,3 @@ class Ending:
 def silent_tokens(config: MoshiConfig) -> tuple[int, int]:
     """The text tokens by which a model says nothing: padding, and end of padding."""
     return (config.existing_text_padding_id, config.existing_text_end_padding_id)
-
-
-class Tokenizer(Protocol):
-    """What is needed of a `sentencepiece.SentencePieceProcessor`."""
-
-    def get_piece_size(self) -> int: ...
-    def id_to_piece(self, id: int) -> str: ...
-    def is_byte(self, id: int) -> bool: ...
-    def is_control(self, id: int) -> bool: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Piece:
-    """A piece of the agent's text."""
-
-    frame: int  # number of the user frame that it answers
-    time: float  # when it is known, live: seconds since the recording began
-    token: int
-    text: str  # with a blank before it where a word begins
-
-
-def text_pieces(
-    tokens: Sequence[int], tokenizer: Tokenizer, silent: Iterable[int], frame_rate: float, start: float = 0.0
-) -> list[Piece]:
-    """What a row of text tokens says, piece by piece.
-
-    Padding and control tokens say nothing. Bytes of one character (sentencepiece's fallback) are joined, and stand
-    where the last of them does; bytes that make no character become U+FFFD.
-
-    Args:
-      tokens: one a frame.
-      tokenizer: the model's.
-      silent: tokens that say nothing, from `silent_tokens`.
-      frame_rate: Hz.
-      start: when the recording begins, seconds from the first frame; the pieces' times count from there.
-    """
-    silent = set(silent)
-    pieces: list[Piece] = []
-    waiting = b""
-    for frame, token in enumerate(int(t) for t in tokens):
-        if token in silent or not 0 <= token < tokenizer.get_piece_size() or tokenizer.is_control(token):
-            continue
-        name = tokenizer.id_to_piece(token)
-        if tokenizer.is_byte(token):
-            waiting += bytes([int(name[1:-1], 16)])  # <0xE2>
-            text, waiting = _characters(waiting)
-        else:
-            text, waiting = waiting.decode(errors="replace") + name.replace("\u2581", " "), b""
-        pieces.append(Piece(frame, round((frame + 1) / frame_rate - start, 6), token, text))
-    if waiting:
-        pieces[-1] = dataclasses.replace(pieces[-1], text=pieces[-1].text + waiting.decode(errors="replace"))
-    return pieces
-
-
-def _characters(data: bytes) -> tuple[str, bytes]:
-    """The characters complete in `data`, and the bytes of one that has only begun."""
-    try:
-        return data.decode(), b""
-    except UnicodeDecodeError as error:
-        if error.reason == "unexpected end of data":
-            return data[: error.start].decode(errors="replace"), data[error.start :]
-        return data.decode(errors="replace"), b""
-
-
-def heard(frames: Iterable[Frame], slot: int) -> np.ndarray:
-    """The agent's audio in one slot as a live listener hears it, float32 [samples], the first at the recording's begin.
-
-    The agent's frame for user frame f stands at f + 1 frames; before its first frame there is silence.
-    """
-    kept = [frame.pcm[slot] for frame in frames if frame.active[slot]]
-    return np.concatenate([np.zeros_like(kept[0]), *kept]) if kept else np.zeros(0, np.float32)

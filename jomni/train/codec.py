@@ -233,7 +233,7 @@ class CodecTask(Task):
             quantized = quantize(c.model.quantizer, c.quantizer, params["quantizer"], latent, key)
             audio, _ = self._apply(params, quantized.latent, "decode_latent")
             distance = jnp.zeros(())
-            if head is not None:
+            if head is not None and teacher is not None:
                 features = contract_last(quantized.semantic, head)
                 distance = distillation_loss(features, teacher, c.distillation, c.data.teacher_groups)
             return (audio, quantized.commitment, distance), quantized

@@ -8,6 +8,7 @@ import nbformat
 import pytest
 
 import jomni
+from tools.synth import espeak, flite
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,12 +23,24 @@ def test_api_page(tmp_path, monkeypatch, tiny_moshi):
         exec(compile(block, "docs/api.md", "exec"), names)
 
 
-@pytest.mark.parametrize("name", ["first_steps"])
-def test_notebook(name, tmp_path, monkeypatch):
-    """Runs from top to bottom, in a kernel of its own."""
+def printed(name, folder, monkeypatch) -> str:
+    """What a notebook prints, run from top to bottom in a kernel of its own."""
     notebook = nbformat.read(ROOT / f"colab/{name}.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "committed without outputs"
     monkeypatch.setenv("MPLBACKEND", "agg")
-    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    text = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
-    assert "ms a frame" in text and "scripted: Hello, how are you today?" in text
+    nbclient.NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(folder)}}).execute()
+    return "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+
+
+def test_talk_notebook(tmp_path, monkeypatch):
+    text = printed("talk", tmp_path, monkeypatch)
+    assert "answer: seven plus five is twelve" in text
+    assert "ms a frame" in text and "scripted: the answer is banana" in text
+
+
+@pytest.mark.skipif(not (flite.available() and espeak.available()), reason="needs flite and espeak-ng")
+def test_training_notebook(tmp_path, monkeypatch):
+    monkeypatch.setenv("JOMNI_MINUTES", "0.2")
+    text = printed("train_nano", tmp_path, monkeypatch)
+    assert "parameters answer:" in text
+    assert (tmp_path / "nano_work/nano/config.json").is_file()

@@ -13,6 +13,7 @@ from jomni.data import train_tokenizer
 
 from . import corpus, espeak, flite, kinds, world
 from .conversation import conversations
+from .samples import write_samples
 from .speak import plain
 from .testsets import all_sets
 from .utterances import utterances
@@ -88,6 +89,8 @@ def main() -> None:
         if name == "conversations":
             sub.add_argument("--split", choices=("train", "valid"), default="train",
                              help="valid: trained contents and voices, other conversations")  # fmt: skip
+    samples = commands.add_parser("samples", help="a few recordings of a user, those that come with the package")
+    samples.add_argument("out", type=Path, help="the folder to write")
     tests = commands.add_parser("tests")
     tests.add_argument("out", type=Path)
     tests.add_argument("--seed", type=int, default=0)
@@ -103,6 +106,8 @@ def main() -> None:
         return print("\n".join(agent_sentences()))
     if not (flite.available() and espeak.available()):
         parser.exit(2, "The speech synthesisers are missing. On Debian or Ubuntu: apt install flite espeak-ng\n")
+    if args.command == "samples":
+        return write_samples(args.out)
     if args.command == "utterances":
         corpus.write_hours(utterances, args.out, args.hours, args.seed, args.workers, agent_only=args.agent)
     elif args.command == "conversations":

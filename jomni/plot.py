@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jomni.cli.report import Conversation
-from jomni.generate.conversation import Piece
+from jomni.generate.transcript import Transcript
 
 _USER, _AGENT, _TEXT = "#3b6ea5", "#c8553d", "#222222"
 _DPI = 110
@@ -20,17 +18,18 @@ _CHARACTER = 0.075  # inches that a character of the text takes, about
 _ROW = 0.19  # inches between rows of text
 
 
-def plot_conversation(path: Path, user: np.ndarray, conversation: Conversation, title: str) -> None:
-    """Draws a PNG: the user's waveform, the agent's as heard live, and below each word at the time it came.
+def plot_conversation(user: np.ndarray, transcript: Transcript, title: str = "") -> Figure:
+    """Draws the user's waveform, the agent's as heard live, and below each word at the time it came.
 
     Args:
-      path: the file written.
       user: the recording, float [T] at the codec's sampling rate, full scale 1.
-      conversation: what the agent said to it.
+      transcript: what the agent said to it, from `jomni.transcribe`.
       title: written above.
+
+    Returns:
+      A figure that no window holds: a notebook shows it, `savefig` writes it.
     """
-    agent, sample_rate = conversation.voice, conversation.codec.sample_rate
-    words = join_words(conversation.pieces)
+    agent, sample_rate, words = transcript.voice, transcript.codec.sample_rate, transcript.words
     seconds = max([len(user) / sample_rate, len(agent) / sample_rate, 1.0, *(time + 0.8 for time, _ in words)])
     width = float(np.clip(seconds * _INCHES_PER_SECOND, _NARROWEST, _WIDEST))
     rows = _rows(words, scale=(width - 1.1) / seconds)
@@ -66,24 +65,12 @@ def plot_conversation(path: Path, user: np.ndarray, conversation: Conversation, 
     text.set_xticks(np.arange(0, seconds + 1e-9, step))
     text.set_xlabel("seconds since the recording began")
     upper.set_title(title, fontsize=9, loc="left", parse_math=False)
-    with path.open("wb") as file:
-        figure.savefig(file, format="png")
+    return figure
 
 
 def _grid(axes: Axes) -> None:
     axes.set_axisbelow(True)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6)
-
-
-def join_words(pieces: Sequence[Piece]) -> list[tuple[float, str]]:
-    """Joins pieces to words: (time of the first piece in seconds, word)."""
-    words: list[tuple[float, str]] = []
-    for piece in pieces:
-        if words and not piece.text.startswith(" "):
-            words[-1] = (words[-1][0], words[-1][1] + piece.text)
-        else:
-            words.append((piece.time, piece.text))
-    return [(time, word.strip()) for time, word in words if word.strip()]
 
 
 def envelope(wave: np.ndarray, sample_rate: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,101 @@
+"""The recipe of `nano`, from nothing to a model that talks: stages of commands, each of which goes on where it stopped.
+
+python -m tools.make_nano work                the whole of it
+python -m tools.make_nano work --share 0.01   a hundredth of the data and the steps, to see every stage at work
+
+Needs flite and espeak-ng (apt install flite espeak-ng) and `pip install -e '.[train]'`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """Some commands."""
+
+    name: str
+    about: str
+    commands: tuple[tuple[str, ...], ...]
+
+    def run(self) -> None:
+        """Runs the commands; raises `subprocess.CalledProcessError` at the first that fails."""
+        for command in self.commands:
+            print("+", shlex.join(command).replace(sys.executable, "python"), flush=True)
+            subprocess.run(command, cwd=ROOT, check=True)
+
+
+def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
+    """The stages by name, in their order.
+
+    Args:
+      work: folder for data and runs.
+      share: of the hours of data and of the steps of training, 1 is the recipe.
+    """
+    work = work.absolute()
+
+    def synth(*words: object, hours: float = 0.0) -> tuple[str, ...]:
+        length = ("--hours", f"{max(0.02, hours * share):.3g}") if hours else ()
+        return sys.executable, "-m", "tools.synth", *map(str, words), *length
+
+    def train(config: str, steps: int, *words: object) -> tuple[str, ...]:
+        options = "--out", work, "--steps", max(2, round(steps * share)), *words
+        return sys.executable, "-m", "jomni", "train", f"configs/{config}.py", *map(str, options)
+
+    codec, voice, lm = (work / run / "export" for run in ("nano_codec", "nano_voice", "nano_lm"))
+    stages = (
+        Stage("codec", "the codec hears: every voice, each frame's phones in its first codebook", (
+            synth("utterances", work / "utterances", hours=3),
+            train("nano_codec", 13_000, "--task.data.manifest", work / "utterances/MANIFEST.jsonl"),
+        )),
+        Stage("voice", "the codec speaks: its decoder alone, with the agent's voice", (
+            synth("utterances", work / "agent", "--agent", "--seed", 7, hours=2),
+            train("nano_voice", 6_000, "--task.data.manifest", work / "agent/MANIFEST.jsonl",
+                  "--task.init_from", codec),
+        )),
+        Stage("codes", "conversations, and the codec's codes of them", (
+            synth("conversations", work / "conversations", hours=40),
+            synth("tokenizer", work / "words.model"),
+            (sys.executable, "-m", "jomni", "tokenize", str(work / "conversations/MANIFEST.jsonl"), str(work / "codes"),
+             "--model", str(voice)),
+        )),
+        Stage("talk", "the language model hears, thinks and answers", (
+            train("nano_lm", 6_500, "--task.data.folders", work / "codes", "--task.tokenizer", work / "words.model",
+                  "--task.codec", voice),
+        )),
+        Stage("model", "the weights as they come with the package, in half precision", (
+            (sys.executable, "-m", "jomni", "convert", str(lm), str(work / "nano"), "--dtype", "bfloat16",
+             "--codec-dtype", "bfloat16", "--force"),
+        )),
+    )  # fmt: skip
+    return {stage.name: stage for stage in stages}
+
+
+def main() -> None:
+    """Runs the stages one after another."""
+    parser = argparse.ArgumentParser(prog="python -m tools.make_nano", description="Makes nano from nothing.")
+    parser.add_argument("work", type=Path, help="folder for data and runs; what is there already is gone on with")
+    parser.add_argument("--share", type=float, default=1.0, help="of the data and the steps (default: 1)")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    for stage in recipe(args.work, args.share).values():
+        print(f"== {stage.name}: {stage.about}", flush=True)
+        begin = time.monotonic()
+        try:
+            stage.run()
+        except subprocess.CalledProcessError as error:
+            parser.exit(1, f"the command above ended with code {error.returncode}\n")
+        print(f"== {stage.name}: {(time.monotonic() - begin) / 60:.1f} minutes", flush=True)
+
+
+if __name__ == "__main__":
+    main()
