@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jomni.audio import AudioInfo
-from jomni.generate.transcript import Transcript
+from jomni.generate.transcript import Transcript, joined
 
 
 def report_of(info: AudioInfo, transcript: Transcript, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,6 +26,7 @@ def report_of(info: AudioInfo, transcript: Transcript, settings: Mapping[str, An
     seconds = len(frames) / codec.frame_rate
     return {
         "text": transcript.text,
+        "heard": joined(transcript.heard),
         "pieces": [
             {"time": piece.time, "frame": piece.frame, "token": piece.token, "text": piece.text}
             for piece in transcript.pieces
@@ -71,7 +72,8 @@ def summary(report: Mapping[str, Any]) -> str:
     spent, limit = report["milliseconds_per_frame"]["median"], report["milliseconds_per_frame"]["live_limit"]
     count = len(report["frames"])
     text = report["text"] or "(no text)"
-    return f"{count} frames, {spent:.1f} ms a frame of {limit:g} ms: {text}"
+    heard = f"{report['heard']} -> " if report["heard"] else ""
+    return f"{count} frames, {spent:.1f} ms a frame of {limit:g} ms: {heard}{text}"
 
 
 def versions() -> dict[str, str]:

@@ -38,6 +38,7 @@ class Frame:
     codes: np.ndarray  # int32 [B, Q]: the agent's codes, likewise
     user_codes: np.ndarray  # int32 [B, U]: the codes of the user frame, or `end_code`
     milliseconds: float  # that the step took, its results brought to the host
+    heads: tuple[np.ndarray, ...] = ()  # float32 [B, C] each: probabilities of the model's extra heads
 
 
 def converse(
@@ -122,7 +123,8 @@ def _frames(
         user_codes = np.asarray(out.user_codes)
         if end_code is not None:
             user_codes = np.where(ended, end_code, user_codes)
-        frame = Frame(index, ending.active.copy(), out.valid, voice, out.text, out.codes, user_codes, milliseconds)
+        active = ending.active.copy()
+        frame = Frame(index, active, out.valid, voice, out.text, out.codes, user_codes, milliseconds, out.heads)
         yield frame
         ending.update(frame)
         index += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -76,6 +77,11 @@ def _characters(data: bytes) -> tuple[str, bytes]:
         return data.decode(errors="replace"), b""
 
 
+def joined(pieces: Iterable[Piece]) -> str:
+    """The text that pieces make."""
+    return "".join(piece.text for piece in pieces).strip()
+
+
 def heard(frames: Iterable[Frame], slot: int) -> np.ndarray:
     """The agent's audio in one slot as a live listener hears it, float32 [samples], the first at the recording's begin.
 
@@ -95,11 +101,12 @@ class Transcript:
     lead_in: float  # silence fed before the recording, seconds
     pieces: list[Piece]  # of text; none where the model brings no tokenizer
     voice: np.ndarray  # float32 [T], as heard since the recording began; empty where the model has no voice
+    heard: list[Piece]  # what the model understood of the user; none where it has no head for that
 
     @property
     def text(self) -> str:
         """All that the agent said."""
-        return "".join(piece.text for piece in self.pieces).strip()
+        return joined(self.pieces)
 
     @property
     def words(self) -> list[tuple[float, str]]:
@@ -130,11 +137,15 @@ def transcribe(frames: Iterable[Frame], checkpoint: Checkpoint, slot: int = 0, l
         raise ConfigError(f"{checkpoint.source}: a model that talks has a codec and a language model.")
     mine = [frame for frame in frames if frame.active[slot]]
     tokenizer = checkpoint.text_tokenizer()
-    pieces: list[Piece] = []
+    said, understood = list[Piece](), list[Piece]()
     if tokenizer is not None:
-        tokens = [int(frame.text[slot]) for frame in mine]
-        pieces = text_pieces(tokens, tokenizer, silent_tokens(lm), codec.frame_rate, lead_in)
+        tell = functools.partial(
+            text_pieces, tokenizer=tokenizer, silent=silent_tokens(lm), frame_rate=codec.frame_rate, start=lead_in
+        )
+        said = tell([int(frame.text[slot]) for frame in mine])
+        if lm.says_heard_words:
+            understood = tell([int(frame.heads[0][slot].argmax()) for frame in mine if frame.heads])
     voice = np.zeros(0, np.float32)
     if lm.dep_q:
         voice = heard(mine, slot)[round(lead_in * codec.sample_rate) :]
-    return Transcript(codec, mine, slot, lead_in, pieces, voice)
+    return Transcript(codec, mine, slot, lead_in, said, voice, understood)

@@ -103,7 +103,7 @@ class LMTask(Task):
             raise ConfigError(f"the model takes conditions {[c.name for c in model.conditioners]}: not trained here")
         if config.lora is not None:
             model = dataclasses.replace(model, lora_rank=config.lora.rank, lora_scaling=config.lora.scaling)
-        if config.loss.heard_weight and not (model.extra_heads_num_heads and model.extra_heads_dim == model.text_card):
+        if config.loss.heard_weight and not model.says_heard_words:
             raise ConfigError(
                 f"loss.heard_weight trains an extra head that says the user's words: give the model "
                 f"extra_heads_num_heads = 1 and extra_heads_dim = text_card = {model.text_card}"

@@ -162,6 +162,11 @@ class MoshiConfig:
         return self.n_q - self.dep_q
 
     @property
+    def says_heard_words(self) -> bool:
+        """Whether the first extra head has a class for each text token: it says the user's words."""
+        return self.extra_heads_num_heads > 0 and self.extra_heads_dim == self.text_card
+
+    @property
     def codec_codebooks(self) -> int:
         """Codebooks that the codec must give and take."""
         return max(self.dep_q, self.user_q)
