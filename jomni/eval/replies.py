@@ -29,10 +29,11 @@ Synthesise = Callable[[str], tuple[np.ndarray, int] | None]
 class Reply:
     """What the agent said."""
 
-    text: str  # of the model
+    text: str  # of the model; "" where it speaks without
     voice: np.ndarray  # float32 [T]
     reference: np.ndarray | None  # the synthesiser's audio of the same text, float32 [T], where the test set has it
     cell: str = ""
+    expected: str = ""  # the right answer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,7 @@ class ReplyErrors:
     above: Estimate  # the difference, paired
     noise: Estimate  # of noise against those texts
     all_replies: Estimate  # of every reply, with or without a reference
+    expected: Estimate  # of every reply against the right answer: what counts for a model that speaks without text
     heard: list[tuple[str, str, str]]  # text, heard in the reply, heard in the reference
 
 
@@ -57,20 +59,21 @@ def measure(
     """Word error rates of replies.
 
     Args:
-      replies: those with a text; others say nothing that could be compared.
+      replies: those without a text are compared with the right answer alone.
       sample_rate: of their audio, Hz.
       recogniser: made from the sentences that can be expected.
       synthesise: for texts whose audio the test set does not have.
       done: called with the number of recordings heard so far.
     """
-    replies = [reply for reply in replies if normalise(reply.text)]
-    references = [_reference(reply, sample_rate, synthesise) for reply in replies]
+    replies = sorted(replies, key=lambda reply: not normalise(reply.text))
+    references = [_reference(r, sample_rate, synthesise) if normalise(r.text) else None for r in replies]
     paired = [n for n, reference in enumerate(references) if reference is not None]
     waves = [reply.voice for reply in replies]
     waves += [reference for reference in references if reference is not None]
     waves += [_noise(waves[n], n) for n in paired]
     heard = recogniser.hear(waves, sample_rate, done) if waves else []
-    texts = [reply.text for reply in replies]
+    judged = [word_errors(r.expected, said) for r, said in zip(replies, heard, strict=False) if r.expected]
+    texts = [reply.text for reply in replies if normalise(reply.text)]
     first, second = len(replies), len(replies) + len(paired)
     own = [word_errors(text, said) for text, said in zip(texts, heard, strict=False)]
     theirs = [word_errors(texts[n], said) for n, said in zip(paired, heard[first:second], strict=True)]
@@ -83,6 +86,7 @@ def measure(
         above=ratio_difference([own[n].errors for n in paired], words, [e.errors for e in theirs]),
         noise=ratio([e.errors for e in noise], words),
         all_replies=ratio([e.errors for e in own], [e.words for e in own]),
+        expected=ratio([e.errors for e in judged], [e.words for e in judged]),
         heard=[(text, heard[n], beside.get(n, "")) for n, text in enumerate(texts)],
     )
 

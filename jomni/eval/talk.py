@@ -158,7 +158,7 @@ def _run(
 
 def _reply(outcome: Outcome, turn: TurnResult) -> Reply | None:
     """The spoken answer to a turn, if it was not talked into."""
-    if turn.interrupted or turn.continued is not None or not turn.said:
+    if turn.interrupted or turn.continued is not None or not (turn.said or turn.takes_over):
         return None
     voice = outcome.clip(turn.user[1], turn.until)
     times = outcome.item.turns[turn.number].agent
@@ -167,7 +167,7 @@ def _reply(outcome: Outcome, turn: TurnResult) -> Reply | None:
         agent, _ = outcome.item.read(outcome.sample_rate)
         first, last = (round(t * outcome.sample_rate) for t in (times[0] - 0.02, times[1] + 0.02))
         reference = agent[max(first, 0) : last]
-    return Reply(turn.said, voice, reference, turn.cell)
+    return Reply(turn.said, voice, reference, turn.cell, turn.expected)
 
 
 class _Long:

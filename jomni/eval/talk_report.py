@@ -145,6 +145,7 @@ def _markdown(
                 ["noise of the same length and level", percent(found.noise), str(found.noise.count)],
                 ["all replies, with or without the synthesiser's audio", percent(found.all_replies),
                  str(found.all_replies.count)],
+                ["all replies, against the right answer", percent(found.expected), str(found.expected.count)],
             ]), "",
             table(["text", "heard in the reply", "heard in the synthesiser's"],
                   [[_short(text) for text in row] for row in found.heard if normalise(row[0]) != row[1]][:15]), "",

@@ -47,6 +47,7 @@ class LMConfig:
     remat: bool = False  # compute the temporal layers again in the backward pass, to save memory
     ema: float = 0.0  # decay of a running average of the weights, which is what is exported; 0: none
     depth_share: float = 1.0  # share of the frames, drawn anew each step, that the depth transformer learns from
+    monologue: bool = True  # whether there is text; False: it only pads, and the agent speaks without thinking in words
     user_noise: float = 0.0  # share of the user's codes that are replaced by random ones
     codec: str | None = None  # checkpoint whose codec is exported with the model; none: that of init_from
     tokenizer: str | None = None  # sentencepiece file exported with the model; none: that of init_from
@@ -152,6 +153,8 @@ class LMTask(Task):
         c = self.config
         noise, key = jax.random.split(key)
         codes = add_noise(batch["codes"], self.model, c.user_noise, noise) if c.user_noise else batch["codes"]
+        if not c.monologue:
+            codes = codes.at[:, 0].set(self.model.existing_text_padding_id)
         delayed: Any = self._lm.apply({}, codes, method="delay")
         heard = batch["heard"] if c.loss.heard_weight else None
         frames = draw_frames(delayed, c.depth_share, key) if c.depth_share < 1 else None

@@ -28,13 +28,13 @@ def test_options_may_stand_before_between_and_after_recordings(line):
 
 @pytest.mark.parametrize(
     ("line", "word"),
-    [("", "COMMAND"), ("sing", "invalid choice"), ("talk --model m", "IN.wav"), ("talk a.wav", "--model"),
-     ("encode a b", "--model"), ("encode a b c --model m", "c"), ("encode a b --model m --codebooks 0", "at least 1"),
+    [("", "COMMAND"), ("sing", "invalid choice"), ("talk --model m", "IN.wav"),
+     ("encode a b c --model m", "c"), ("encode a b --model m --codebooks 0", "at least 1"),
      ("encode a b --model m --codebooks many", "'many'"), ("decode a b --model m --speed 2", "--speed"),
      ("talk a --model m --tail 21", "from 0 to 20"), ("talk a --model m --tail -1", "from 0 to 20"),
      ("talk a --model m --temperature nan", "'nan'"), ("talk a --model m --temperature -0.1", "from 0"),
      ("talk a --model m --seed -1", "from 0 to 2147483647"), ("talk a --model m --dtype int3", "int3"),
-     ("talk a --model m --device my-gpu", "my-gpu"), ("convert a b --to torch", "torch"), ("info", "M")],
+     ("talk a --model m --device my-gpu", "my-gpu"), ("convert a b --to torch", "torch"), ("info a b", "b")],
 )  # fmt: skip
 def test_arguments_without_sense_are_answered_in_two_lines_and_exit_with_2(line, word, run):
     code, out, err = run(*line.split())
@@ -66,3 +66,8 @@ def test_help_and_version_exit_with_0(run):
 def test_help_comes_without_importing_jax():
     code = "import sys; from jomni.cli.main import main; main(['--help']); sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
+
+
+def test_nano_is_the_default_model():
+    for line in ("talk a.wav", "encode a b", "decode a b", "tokenize a b", "info", "eval talk tests --out r"):
+        assert parse(line.split()).model == "nano", line

@@ -110,12 +110,13 @@ def test_replies_are_measured_beside_the_synthesiser_and_noise():
     recogniser = Recogniser(TEXTS + MORE, processes=1)
     replies = [
         Reply(TEXTS[0], waves[0], waves[0]), Reply(TEXTS[1], waves[0], waves[1]),  # the second says something else
-        Reply("four plus seven is eleven", waves[1], None), Reply("", waves[0], None),
+        Reply("four plus seven is eleven", waves[1], None), Reply("", waves[0], None, "", TEXTS[0]),
     ]  # fmt: skip
     found = measure(replies, 16_000, recogniser)
     assert found.synthesiser.value == 0 and found.model.count == 2
     assert found.model.value == found.above.value > 0.3
     assert found.noise.value > 0.6 and found.all_replies.count == 3
+    assert found.expected.value == 0 and found.expected.count == 1  # without text, but right
     asked = []
 
     def synthesise(text):

@@ -163,6 +163,18 @@ def test_noise_touches_the_users_codes_alone_and_no_absent_ones():
     np.testing.assert_array_equal(add_noise(codes, CONFIG, 0.0, jax.random.key(0)), codes)
 
 
+def test_without_a_monologue_the_text_only_pads():
+    update = {}
+    for monologue in (True, False):
+        task = LMConfig(data=SyntheticData(), model=SMALL, batch=2, monologue=monologue).build(10)
+        state = jax.jit(task.init)(jax.random.key(0))
+        batch = jax.tree.map(jnp.asarray, next(iter(task.dataset(0))))
+        others = {**batch, "codes": batch["codes"].at[:, 0].set(SMALL.text_card - 1)}
+        step = jax.jit(task.update)
+        update[monologue] = [float(step(state, x, jax.random.key(0))[1]["loss"]) for x in (batch, others)]
+    assert update[False][0] == update[False][1] and update[True][0] != update[True][1]
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """A checkpoint to adapt: SMALL, random."""
