@@ -38,6 +38,8 @@ def lm_dataset(
     alignment: Alignment | None = None,
     from_start: float = 0.1,
     heard: bool = False,
+    text: Sequence[str] = (),
+    text_share: float = 0.0,
     workers: int = 0,
     prefetch: int = 8,
 ) -> grain.IterDataset:
@@ -58,6 +60,8 @@ def lm_dataset(
       from_start: probability that a window begins where its conversation does, as every conversation in use does.
       heard: give the other speakers' words too, each in the frame after the one it ends in: the first at whose
         prediction a model has heard it whole.
+      text: sentences that the agent may say, to learn from their text alone, as Moshi does (its paper, 4.2).
+      text_share: share of the examples that are text alone: random sentences at the pace of speech, no audio.
       workers: processes that prepare batches; 0: a thread of this process. Batches are the same.
       prefetch: batches kept ready.
 
@@ -87,8 +91,17 @@ def lm_dataset(
         raise ConfigError(f"alignment is for {alignment.frame_rate:g} Hz, the codes have {headers[0].frame_rate:g} Hz.")
     if frames < 1 or not 0 <= from_start <= 1:
         raise ConfigError(f"windows of {frames} frames with from_start {from_start} cannot be cut.")
-    cutter = _Cutter(Pieces(tokenizer), agent_codebooks, user_codebooks, frames, alignment, from_start, heard)
+    if not 0 <= text_share <= 1 or (text_share and not text):
+        raise ConfigError(f"text_share {text_share} is no share, or there are no sentences for it. Give 'text'.")
+    cutter = _Cutter(
+        Pieces(tokenizer), agent_codebooks, user_codebooks, frames, alignment, from_start, heard, tuple(text),
+        text_share,
+    )  # fmt: skip
     return endless(_Places(paths, headers, frames), cutter, batch=batch, seed=seed, workers=workers, prefetch=prefetch)
+
+
+_WORD, _PAUSE = (0.16, 0.5), (0.3, 1.5)
+"""Seconds of a word, and between two sentences, where text is alone."""
 
 
 class _Places:
@@ -120,7 +133,7 @@ class _Places:
 
 @dataclasses.dataclass(frozen=True)
 class _Cutter:
-    """Draws a window of a conversation."""
+    """Draws a window of a conversation, or writes one of sentences."""
 
     pieces: Pieces
     agent_codebooks: int
@@ -129,8 +142,12 @@ class _Cutter:
     alignment: Alignment
     from_start: float
     heard: bool
+    text: tuple[str, ...] = ()
+    text_share: float = 0.0
 
     def __call__(self, conversation: Conversation, rng: np.random.Generator) -> Batch:
+        if self.text_share and rng.random() < self.text_share:
+            return self.write(rng)
         spare = max(0, conversation.frames - self.frames)
         start = 0 if rng.random() < self.from_start else int(rng.integers(0, spare + 1))
         found = {"codes": self.cut(conversation, start)}
@@ -146,6 +163,20 @@ class _Cutter:
         agent[:] = conversation.agent[: self.agent_codebooks, start : start + count]
         user[:] = conversation.user[: self.user_codebooks, start : start + count]
         return found
+
+    def write(self, rng: np.random.Generator) -> Batch:
+        """A window of random sentences without audio, each word and each pause between them of random length."""
+        words, now = list[Word](), float(rng.uniform(*_PAUSE))
+        while now * self.alignment.frame_rate < self.frames:
+            for word in self.text[int(rng.integers(len(self.text)))].split():
+                length = float(rng.uniform(*_WORD))
+                words.append(Word(word, now, now + length, self.alignment.main_speaker))
+                now += length
+            now += float(rng.uniform(*_PAUSE))
+        found = np.full((1 + self.agent_codebooks + self.user_codebooks, self.frames), ABSENT, np.int32)
+        found[0] = align(words, self.frames, self.pieces, self.alignment)
+        nothing = np.full(self.frames, ABSENT, np.int32)
+        return {"codes": found} | ({"heard": nothing} if self.heard else {})
 
     def hear(self, conversation: Conversation, start: int) -> Int[np.ndarray, "T"]:
         """The other speakers' words as text tokens, each from the frame after its end on, none lost. int32."""

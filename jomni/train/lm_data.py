@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,6 +46,8 @@ class ConversationData:
     audio_delay: float = 0.0  # seconds by which the text is ahead of the audio
     heard: bool = False  # give the user's words too, for `LMLossConfig.heard_weight`
     keep_and_shift: bool = False  # queue a word's tokens behind those of words before it, instead of cutting those off
+    text: str = ""  # file of sentences that the agent may say, one a line, to learn from their text alone
+    text_share: float = 0.0  # share of the examples that are such text, without audio
     workers: int = dataclasses.field(default=0, metadata={"harmless": True})  # processes that read; 0: a thread
 
     def dataset(self, model: MoshiConfig, tokenizer: bytes | None, batch: int, seed: int) -> Any:
@@ -69,8 +72,18 @@ class ConversationData:
         return lm_dataset(
             self.folders, tokenizer=tokenizer, agent_codebooks=model.dep_q, user_codebooks=model.user_q,
             frames=self.frames, batch=batch, seed=seed, alignment=alignment, from_start=self.from_start,
-            heard=self.heard, workers=self.workers,
+            heard=self.heard, text=_lines(self.text), text_share=self.text_share, workers=self.workers,
         )  # fmt: skip
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a text file that are not empty."""
+    if not path:
+        return []
+    try:
+        return [line for line in Path(path).expanduser().read_text(encoding="utf-8").splitlines() if line.split()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"'text' {path}: cannot be read ({error}). Give a text file, one sentence a line.") from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Windows of cached conversations for the language model."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -70,6 +71,22 @@ def test_the_text_is_the_agents_words(folder, held):
         conversation = next(c for c in held if c.frames == (text >= 0).sum())
         said = processor.decode([int(token) for token in text if token > 3])
         assert said == " ".join(w.text for w in conversation.words if w.speaker == "SPEAKER_MAIN")
+
+
+def test_some_examples_are_text_alone(folder):
+    text = ["three plus four", "seven"]
+    options = {**OPTIONS, "frames": 40, "batch": 50, "text": text, "heard": True}
+    batch = take(lm_dataset(folder, **options, text_share=0.4), 1)[0]
+    silent = (batch["codes"][:, 1:] == -1).all((1, 2))
+    assert 10 < silent.sum() < 30 and (batch["heard"][silent] == -1).all()
+    processor = sentencepiece.SentencePieceProcessor(model_proto=TOKENIZER)
+    for row in batch["codes"][silent, 0]:
+        assert (row >= 0).all()
+        said = processor.decode([int(token) for token in row if token > 3])
+        assert re.fullmatch(r"(seven|three plus four| )+(three( plus)?)?", said), said
+        assert (row[np.flatnonzero(row > 3) - 1] != 3).all()  # as in a conversation: a word follows a word or EPAD
+    with pytest.raises(ConfigError, match="text_share"):
+        lm_dataset(folder, **OPTIONS, text_share=0.1)
 
 
 def test_an_epoch_takes_conversations_in_proportion_and_each_epoch_another_order(folder, held):

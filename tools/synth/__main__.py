@@ -49,6 +49,16 @@ def agent_sentences(seed: int = 0, combinations: int = 4000) -> list[str]:
     return sorted(answers)
 
 
+def facts() -> list[str]:
+    """Answers that follow from their own beginning, to learn from as text: what is trained on alone, nothing held out.
+
+    What a count or a repetition says depends on the question, so they are not among them.
+    """
+    kept = [kind for kind in kinds.FINITE if kind not in ("count", "greeting", "small talk")]
+    turns = (turn for kind in kept for wordings in kinds.listed(kind, unseen=False) for turn in wordings)
+    return sorted({" ".join(plain(turn.answer)) for turn in turns})
+
+
 def show_questions(console: Console) -> None:
     """Prints the kinds, how many contents and questions each has, and the sizes of the split."""
     table = Table("kind", "contents", "held out", "questions", "held out ", title="What can be asked")
@@ -78,6 +88,7 @@ def main() -> None:
     tokenizer = commands.add_parser("tokenizer", help="a text tokenizer whose pieces are these words, users' included")
     tokenizer.add_argument("out", type=Path, help="the sentencepiece file to write")
     commands.add_parser("sentences", help="what the agent may say, one a line, for a recogniser's language model")
+    commands.add_parser("facts", help="answers that follow from their own beginning, one a line, nothing held out")
     for name, hours in (("utterances", 3.0), ("conversations", 40.0)):
         sub = commands.add_parser(name)
         sub.add_argument("out", type=Path)
@@ -102,6 +113,8 @@ def main() -> None:
     if args.command == "tokenizer":
         args.out.write_bytes(train_tokenizer(sorted({*agent_words(), *user_words()})))
         return None
+    if args.command == "facts":
+        return print("\n".join(facts()))
     if args.command == "sentences":
         return print("\n".join(agent_sentences()))
     if not (flite.available() and espeak.available()):
