@@ -3,8 +3,9 @@
 The public names, imported when first used, so that `import jomni` and the command line's help stay quick.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jomni.lazy import lazily
 
 __version__ = "0.1.0"
 
@@ -56,14 +57,4 @@ if TYPE_CHECKING:
     from jomni.plot import plot_conversation
     from jomni.weights import Checkpoint, load, save
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'jomni' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+__getattr__, __dir__ = lazily(__name__, _HOME)

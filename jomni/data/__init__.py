@@ -4,8 +4,9 @@ No model code: what encodes audio is handed in. Names are imported when first us
 """
 
 # ruff: noqa: F401 (names for type checkers)
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from jomni.lazy import lazily
 
 _HOME = {
     "Alignment": "jomni.data.alignment",
@@ -40,10 +41,4 @@ if TYPE_CHECKING:
     from jomni.data.tokenize import Encoder, plan_tokenization
     from jomni.data.windows import lm_dataset
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'jomni.data' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazily(__name__, _HOME)

@@ -6,15 +6,13 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from jomni.errors import OutputError
 from jomni.eval.statistics import Estimate
+from jomni.folders import new_folder
 
 NUMBER = {"%": 100.0, "points": 100.0}
 """By which a value is multiplied to be shown in a unit; 1 for others."""
@@ -127,34 +125,18 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def report_folder(path: Path, *, force: bool) -> Iterator[Path]:
-    """Gives a temporary folder beside `path` that becomes it at the end; if anything goes wrong, nothing is left.
+    """As `jomni.folders.new_folder`; what it replaces, if `force` is true, is a report and nothing else.
 
     Raises:
       OutputError: `path` is a file, or holds something other than a report (never replaced), or holds a report and
         `force` is false, or cannot be written.
     """
-    path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise OutputError(f"{path}: this is a file. Give the name of a folder.")
-    held = os.listdir(path) if path.is_dir() else []
-    if held and "report.json" not in held:
-        raise OutputError(f"{path}: is not empty and holds no report. Choose another folder.")
-    if held and not force:
-        raise OutputError(f"{path}: holds a report already. Choose another folder, or replace it with --force.")
-    try:
-        target = Path(os.path.realpath(path))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=f".{target.name[:40]}.", suffix=".part", dir=target.parent))
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}). Choose another folder.") from error
-    try:
-        yield part
-        try:
-            part.chmod(0o755)
-            if target.exists():
-                shutil.rmtree(target)
-            part.rename(target)
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror}). Choose another folder.") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+
+    def check(target: Path, held: Sequence[str]) -> None:
+        if "report.json" not in held:
+            raise OutputError(f"{target}: is not empty and holds no report. Choose another folder.")
+        if not force:
+            raise OutputError(f"{target}: holds a report already. Choose another folder, or replace it with --force.")
+
+    with new_folder(path, check) as made:
+        yield made

@@ -17,7 +17,7 @@ from jomni.weights.kyutai import lm_table
 from jomni.weights.parameters import ParameterSource
 from jomni.weights.save import LORA_NAME
 from jomni.weights.table import flatten, unflatten
-from jomni.weights.write import new_folder, write_safetensors
+from jomni.weights.write import checkpoint_folder, write_safetensors
 
 Tree = dict[str, Any]
 
@@ -85,7 +85,7 @@ def save_adapters(checkpoint: Checkpoint, folder: Path, lora: LoRAConfig) -> Non
     source = ParameterSource(checkpoint, "lm")
     tensors = lm_table(checkpoint.lm).expect(checkpoint.params["lm"])
     specs = {t.name: source.specs[t.name] for t in tensors if _trains(t.leaves[0].path, lora)}
-    with new_folder(folder, overwrite=True) as made:
+    with checkpoint_folder(folder, overwrite=True) as made:
         write_safetensors(made / LORA_NAME, specs, source.read, {"format": "pt"})
         raw = checkpoint.lm.to_kyutai() | {"lora_name": LORA_NAME, "model_type": checkpoint.model_type}
         (made / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")

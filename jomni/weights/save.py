@@ -19,7 +19,7 @@ from jomni.weights.parameters import ParameterSource, check_parameters
 from jomni.weights.recognise import CONFIG_NAME, MIMI_CONFIG_NAME, MIMI_NAME, MOSHI_NAME, SETTINGS, TOKENIZER_NAME
 from jomni.weights.stream import parse_dtype
 from jomni.weights.table import flatten, is_float, unflatten
-from jomni.weights.write import new_folder, write_safetensors
+from jomni.weights.write import checkpoint_folder, write_safetensors
 
 LORA_NAME = "lora.safetensors"
 LAYOUTS = ("kyutai", "hf", "orbax")
@@ -58,7 +58,7 @@ def save(
     check_parameters(checkpoint)
     if codec_target is not None and checkpoint.mimi is not None:
         checkpoint = _round_codec(checkpoint, codec_target)
-    with new_folder(folder, overwrite) as made:
+    with checkpoint_folder(folder, overwrite) as made:
         writers[layout](checkpoint, made, target)
 
 

@@ -1,18 +1,17 @@
-"""Writing weight files: safetensors one tensor at a time, and folders that appear whole or not at all."""
+"""Writing weight files: safetensors one tensor at a time, in folders of checkpoints."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from jomni.errors import OutputError
+from jomni.folders import new_folder
 from jomni.weights.source import DTYPES, TensorSpec, listing
 
 _KINDS = {dtype: kind for kind, dtype in DTYPES.items()}
@@ -54,57 +53,26 @@ def write_safetensors(
 
 
 @contextlib.contextmanager
-def new_folder(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder to write into, which takes its place as `folder` when the block ends without an error.
+def checkpoint_folder(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+    """As `jomni.folders.new_folder`; what it replaces, if that is asked for, is a checkpoint and nothing else.
 
     Raises:
       OutputError: `folder` exists and is not to be replaced, holds other files than a checkpoint's, or cannot be
         written.
     """
-    target = Path(folder).expanduser()
-    _check_target(target, overwrite)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise OutputError(f"{target}: cannot be written ({error.strerror}). Choose another folder.") from None
-    try:
-        made = scratch / "new"
-        made.mkdir()
+
+    def check(target: Path, held: Sequence[str]) -> None:
+        if not overwrite:
+            raise OutputError(f"{target}: exists already. Choose another folder, or ask for it to be overwritten.")
+        foreign = [name for name in held if not _replaceable(target, name)]
+        if foreign:
+            raise OutputError(
+                f"{target}: holds files that are no part of a checkpoint and would be lost: {listing(foreign)}. "
+                "Choose another folder, or move them away."
+            )
+
+    with new_folder(folder, check) as made:
         yield made
-        if target.is_dir():
-            os.rename(target, scratch / "old")
-        try:
-            os.rename(made, target)
-        except OSError:
-            if (scratch / "old").exists():
-                os.rename(scratch / "old", target)
-            raise
-    except OSError as error:
-        raise OutputError(
-            f"{target}: could not be written ({error.strerror or error}); nothing was changed. "
-            "Check the free space and the permissions."
-        ) from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _check_target(target: Path, overwrite: bool) -> None:
-    if not target.is_dir():
-        if target.exists() or target.is_symlink():
-            raise OutputError(f"{target}: is not a folder. Name a folder to write to.")
-        return
-    held = sorted(os.listdir(target))
-    if not held:
-        return
-    if not overwrite:
-        raise OutputError(f"{target}: exists already. Choose another folder, or ask for it to be overwritten.")
-    foreign = [name for name in held if not _replaceable(target, name)]
-    if foreign:
-        raise OutputError(
-            f"{target}: holds files that are no part of a checkpoint and would be lost: {listing(foreign)}. "
-            "Choose another folder, or move them away."
-        )
 
 
 def _replaceable(folder: Path, name: str) -> bool:
