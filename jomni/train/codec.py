@@ -112,6 +112,7 @@ class CodecTaskConfig:
 
     model: MimiConfig
     data: CodecDataConfig
+    valid: CodecDataConfig | None = dataclasses.field(default=None, metadata={"harmless": True})  # never trained on
     init_from: str = ""  # folder or weight file to start from; "": from nothing
     input_gain: float = 1.0  # factor on the encoder's first layer at the start, and one over it on the decoder's last:
     # what brings speech to unit size, where the activations bend it; near zero they are a line, and learn slowly
@@ -211,8 +212,26 @@ class CodecTask(Task):
             state, params=params, average=jax.tree.map(jnp.copy, params) if self.config.ema else {}
         )
 
+    def measure(self, state: CodecState, batch: Batch) -> Metrics:
+        c, pcm, teacher = self.config, batch["pcm"], batch.get("teacher")
+        params = state.average if c.ema else state.params
+        latent, _ = self._apply(params, pcm, "encode_latent")
+        whole = QuantizerTraining(quantize=1.0, all_codebooks=1.0)
+        quantized = quantize(c.model.quantizer, whole, params["quantizer"], latent, jax.random.key(0))
+        audio, _ = self._apply(params, quantized.latent, "decode_latent")
+        metrics = {"spectral": spectral_distance(audio, pcm, c.spectral, c.model.sample_rate)}
+        if state.head is not None and teacher is not None:
+            features = contract_last(quantized.semantic, state.head)
+            metrics["distillation"] = distillation_loss(features, teacher, c.distillation, c.data.teacher_groups)
+        return metrics
+
     def dataset(self, seed: int) -> Any:
-        data = self.config.data
+        return self._batches(self.config.data, seed)
+
+    def valid_dataset(self) -> Any:
+        return None if self.config.valid is None else self._batches(self.config.valid, 0)
+
+    def _batches(self, data: CodecDataConfig, seed: int) -> Any:
         dataset = data.dataset(self.config.model, seed)
         if data.teacher:
             features = next(iter(dataset))["teacher"].shape[-1]

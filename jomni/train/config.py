@@ -41,15 +41,17 @@ class TrainConfig:
     checkpoint_every: int = harmless(500)  # steps between two checkpoints
     keep: int = harmless(2)  # checkpoints kept
     export_every: int = harmless(0)  # steps between two exports of the weights; 0: at the end only
+    valid_every: int = harmless(0)  # steps between two measurements on data that is not trained on; 0: none
+    valid_batches: int = harmless(16)  # of that data, the same ones every time
     max_skips: int = harmless(20)  # steps in a row without a finite gradient before the run gives up
     prefetch: int = harmless(2)  # batches placed on the device ahead of their step
     tensorboard: bool = harmless(True)  # write event files beside metrics.jsonl
 
     def __post_init__(self) -> None:
-        for name in ("steps", "log_every", "checkpoint_every", "keep", "max_skips", "prefetch"):
+        for name in ("steps", "log_every", "checkpoint_every", "keep", "valid_batches", "max_skips", "prefetch"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"'{name}' must be at least 1, got {getattr(self, name)}")
-        for name in ("seed", "export_every"):
+        for name in ("seed", "export_every", "valid_every"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"'{name}' must not be negative, got {getattr(self, name)}")
         if not self.name or "/" in self.name:

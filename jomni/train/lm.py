@@ -36,6 +36,7 @@ class LMConfig:
     """A language model and how it is trained. Give `model`, to begin from nothing, or `init_from`."""
 
     data: LMData  # where batches come from
+    valid: LMData | None = dataclasses.field(default=None, metadata={"harmless": True})  # likewise, never trained on
     model: MoshiConfig | None = None  # the model, from nothing
     init_from: str | None = None  # the checkpoint to begin from: a folder or a hub id
     lora: LoRAConfig | None = None  # train low-rank adapters alone; none: everything
@@ -152,9 +153,9 @@ class LMTask(Task):
     def update(self, state: LMState, batch: Batch, key: PRNGKeyArray) -> tuple[LMState, Metrics]:
         c = self.config
         noise, key = jax.random.split(key)
-        codes = add_noise(batch["codes"], self.model, c.user_noise, noise) if c.user_noise else batch["codes"]
-        if not c.monologue:
-            codes = codes.at[:, 0].set(self.model.existing_text_padding_id)
+        codes = self._codes(batch)
+        if c.user_noise:
+            codes = add_noise(codes, self.model, c.user_noise, noise)
         delayed: Any = self._lm.apply({}, codes, method="delay")
         heard = batch["heard"] if c.loss.heard_weight else None
         frames = draw_frames(delayed, c.depth_share, key) if c.depth_share < 1 else None
@@ -182,8 +183,26 @@ class LMTask(Task):
         lr = self._schedule(state.step)
         return new, metrics | {"grad_norm": norm, "lr": lr, "skipped": 1.0 - finite.astype(jnp.float32)}
 
+    def measure(self, state: LMState, batch: Batch) -> Metrics:
+        c = self.config
+        delayed: Any = self._lm.apply({}, self._codes(batch), method="delay")
+        heard = batch["heard"] if c.loss.heard_weight else None
+        weights = cast(join(state.ema if c.ema else state.params, state.frozen), c.dtype)
+        logits: Any = self._lm.apply({"params": weights}, delayed, method="delayed_logits")
+        return lm_loss(self.model, c.loss, logits, delayed, counts(self.model, c.loss, delayed, heard), heard)[1]
+
+    def _codes(self, batch: Batch) -> Int[Array, "B K T"]:
+        codes = batch["codes"]
+        return codes if self.config.monologue else codes.at[:, 0].set(self.model.existing_text_padding_id)
+
     def dataset(self, seed: int) -> Any:
-        dataset = self.config.data.dataset(self.model, self._tokenizer, self.config.batch, seed)
+        return self._batches(self.config.data, seed)
+
+    def valid_dataset(self) -> Any:
+        return None if self.config.valid is None else self._batches(self.config.valid, 0)
+
+    def _batches(self, data: LMData, seed: int) -> Any:
+        dataset = data.dataset(self.model, self._tokenizer, self.config.batch, seed)
         check_batch(next(iter(dataset)), self.model, self.config.loss.heard_weight > 0)
         return dataset
 

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jomni.errors import OutputError
+from jomni.errors import ConfigError, OutputError
 from jomni.train.checkpoint import Checkpointer
 from jomni.train.config import TrainConfig
 from jomni.train.metrics import MetricsWriter, Window
 from jomni.train.overrides import keep_config
 from jomni.train.progress import Progress
 from jomni.train.sharding import batch_sharding, make_mesh, shardings
-from jomni.train.task import Batch, parameter_count
+from jomni.train.task import Batch, Task, parameter_count
 
 EXPORT = "export"
 """Folder of a run that holds the weights, in Kyutai's layout."""
@@ -90,6 +92,8 @@ def train(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -
         out_shardings=(placed, NamedSharding(mesh, PartitionSpec())),
     )
 
+    validate = _validation(config, task, mesh) if config.valid_every else None
+
     # Train.
     batches = _feed(iterator, mesh, config.prefetch)
     window, in_flight = Window(), collections.deque[jax.Array]()
@@ -117,6 +121,10 @@ def train(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -
             progress.step(step)
             if step % config.log_every == 0 or step == config.steps:
                 due = step
+            if validate and (step % config.valid_every == 0 or step == config.steps):
+                values = validate(state)
+                writer.write(step, values)
+                say(f"step {step}, on data not trained on: {_listed(values)}")
             if step % config.checkpoint_every == 0 or step == config.steps or caught:
                 if due:
                     log(due)
@@ -151,11 +159,35 @@ def _feed(iterator: Any, mesh: Mesh, ahead: int) -> Iterator[tuple[Batch, str]]:
     while True:
         while len(queue) < ahead:
             batch = next(iterator)
-            rows = {len(x) for x in jax.tree.leaves(batch)}
-            assert len(rows) == 1, f"the arrays of a batch have {sorted(rows)} rows"
-            placed = jax.device_put(batch, batch_sharding(mesh, rows.pop()))
-            queue.append((placed, json.dumps(iterator.get_state())))
+            queue.append((_place(batch, mesh), json.dumps(iterator.get_state())))
         yield queue.popleft()
+
+
+def _place(batch: Batch, mesh: Mesh) -> Batch:
+    """A batch on the devices, its rows shared among them."""
+    rows = {len(x) for x in jax.tree.leaves(batch)}
+    assert len(rows) == 1, f"the arrays of a batch have {sorted(rows)} rows"
+    return jax.device_put(batch, batch_sharding(mesh, rows.pop()))
+
+
+def _validation(config: TrainConfig, task: Task, mesh: Mesh) -> Callable[[Any], dict[str, float]]:
+    """A function that gives the mean metrics of a state on the task's own held-out batches."""
+    dataset = task.valid_dataset()
+    if dataset is None:
+        raise ConfigError("'valid_every' measures on data that is not trained on: give it, as 'task.valid'")
+    measure = jax.jit(task.measure)
+
+    def validate(state: Any) -> dict[str, float]:
+        batches = itertools.islice(dataset, config.valid_batches)
+        found = jax.device_get([measure(state, _place(batch, mesh)) for batch in batches])
+        return {f"valid/{name}": float(np.mean([metrics[name] for metrics in found])) for name in found[0]}
+
+    return validate
+
+
+def _listed(values: Mapping[str, float]) -> str:
+    values = dict(sorted(values.items(), key=lambda pair: pair[0] != "valid/loss"))
+    return ", ".join(f"{name.removeprefix('valid/')} {value:.4g}" for name, value in values.items())
 
 
 @contextlib.contextmanager

@@ -64,6 +64,14 @@ class Task(Protocol):
         """
         ...
 
+    def valid_dataset(self) -> Any:
+        """Batches that are not trained on, the same ones every time; None: there are none."""
+        return None
+
+    def measure(self, state: Any, batch: Batch) -> Metrics:
+        """Scalar metrics of the weights as they would be exported. Pure; jitted by the loop."""
+        raise NotImplementedError
+
     def logical_axes(self, state: Any) -> Axes:
         """For each leaf of the (abstract) state the names of its axes; see `jomni.train.sharding`."""
         return axes_by_path(state)

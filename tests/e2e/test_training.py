@@ -79,6 +79,17 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(unbroken, tmp_p
     assert not [path for path in (tmp_path / "small/checkpoints").iterdir() if "tmp" in path.name]
 
 
+def test_validation_says_how_it_goes_and_changes_nothing(unbroken, tmp_path, cache):
+    said = finish(start(tmp_path, "--valid_every", "20", "--valid_batches", "2", cache=cache))
+    assert "step 20, on data not trained on: loss " in said
+    found = [line for line in metrics(tmp_path / "small") if "valid/loss" in line]
+    assert [line["step"] for line in found] == [20, 40] and found[1]["valid/loss"] < found[0]["valid/loss"]
+    name = "export/model.safetensors"
+    assert (tmp_path / "small" / name).read_bytes() == (unbroken / name).read_bytes()
+    said = finish(start(tmp_path / "none", "--valid_every", "20", "--task.valid", "None", cache=cache), code=2)
+    assert "task.valid" in said
+
+
 def test_sigterm_finishes_the_step_saves_and_says_so(unbroken, tmp_path, cache):
     process = start(tmp_path, "--steps", "100000", "--checkpoint_every", "100000", cache=cache)
     while process.poll() is None and not (tmp_path / "small/metrics.jsonl").exists():
