@@ -29,7 +29,9 @@ def get_config() -> TrainConfig:
             codec="runs/nano_codec/export",
             batch=8,
             depth_share=0.25,  # what is hard to learn is what to say, in the temporal transformer
-            user_noise=0.05,
+            user_noise=0.15,
+            temperature=0.3,
+            text_temperature=0.0,
             ema=0.998,
             loss=LMLossConfig(heard_weight=1.0, first_codebook_weight_multiplier=5.0),
             optimizer=OptimizerConfig(lr=1.5e-3, b1=0.9, b2=0.95, weight_decay=0.05, warmup=200, final_lr=1e-4),

@@ -52,6 +52,8 @@ class LMConfig:
     user_noise: float = 0.0  # share of the user's codes that are replaced by random ones
     codec: str | None = None  # checkpoint whose codec is exported with the model; none: that of init_from
     tokenizer: str | None = None  # sentencepiece file exported with the model; none: that of init_from
+    temperature: float | None = None  # of the voice, which the export recommends; none: that of init_from, if any
+    text_temperature: float | None = None  # of the text, likewise
     export: Literal["whole", "adapters", "fused"] = "whole"  # with LoRA: all, the adapters, or all with them added in
 
     def __post_init__(self) -> None:
@@ -219,6 +221,8 @@ class LMTask(Task):
         carried: dict[str, Any] = {}
         if opened is not None:
             carried = {k: getattr(opened, k) for k in ("generation", "model_type", "settings")}
+        wanted = {"temp": c.temperature, "temp_text": c.text_temperature}
+        carried["generation"] = carried.get("generation", {}) | {k: v for k, v in wanted.items() if v is not None}
         checkpoint = Checkpoint("moshi", mimi, config, weights, self._tokenizer, **carried)
         if c.export == "adapters":
             assert lora is not None
