@@ -1,6 +1,6 @@
-"""The codec of nano, from nothing: encoder, codebooks and a first decoder.
+"""The codec of nano hears: encoder and codebooks, from nothing, with phones as the teacher; the decoder comes later.
 
-python -m tools.synth utterances data/utterances --hours 3
+python -m tools.synth utterances data/utterances --hours 24 --agent-share 0.12
 jomni train configs/nano_codec.py --task.data.manifest data/utterances/MANIFEST.jsonl
 """
 
@@ -21,27 +21,28 @@ PHONES = (
 def get_config() -> TrainConfig:
     return TrainConfig(
         name="nano_codec",
-        steps=13_000,
+        steps=14_000,
         log_every=50,
         checkpoint_every=500,
-        export_every=500,
+        export_every=1000,
         task=CodecTaskConfig(
             model=MIMI_NANO,
             data=CodecDataConfig(
                 manifest="data/utterances/MANIFEST.jsonl",
                 segment_seconds=1.92,
-                batch=4,
+                batch=8,
                 teacher="phones",
                 phones=PHONES,
-                lookahead=0.04,
+                lookahead=0.08,
                 gain_db=(-6.0, 3.0),
             ),
             input_gain=20.0,
+            freeze=("decoder", "upsample"),
             distillation="cross_entropy",
-            quantizer=QuantizerTraining(quantize=0.5),
-            weights=LossWeights(audio=0.3, audio_warmup=1000, distillation=3.0),
+            quantizer=QuantizerTraining(quantize=1.0, all_codebooks=1.0),
+            weights=LossWeights(spectral=0.0, distillation=3.0),
             optimizer=OptimizerConfig(
-                lr=1e-3, b1=0.8, b2=0.99, weight_decay=1e-4, warmup=100, schedule="linear", final_lr=1e-4
+                lr=1e-3, b1=0.8, b2=0.99, weight_decay=1e-4, warmup=100, schedule="linear", final_lr=5e-5
             ),
         ),
     )

@@ -1,8 +1,8 @@
-"""The codec of nano, second stage: the decoder alone learns the agent's voice, the only one it will have to speak with.
+"""The codec of nano speaks: its decoder, from nothing, learns the agent's voice, the only one it will have to speak with.
 
 The encoder and its codebooks stay as they are, so codes that were made before it stay valid.
 
-python -m tools.synth utterances data/agent --hours 2 --agent
+python -m tools.synth utterances data/agent --hours 2 --agent-share 1
 jomni train configs/nano_voice.py --task.data.manifest data/agent/MANIFEST.jsonl --task.init_from runs/nano_codec/export
 """
 

@@ -234,6 +234,6 @@ MIMI_NANO = MimiConfig(
         dim=192, num_heads=4, num_layers=3, dim_feedforward=576, context=32, layer_scale=0.3,
         positional_embedding="rope",
     ),
-    quantizer=QuantizerConfig(dimension=64, n_q=8, n_q_semantic=2, bins=512),
+    quantizer=QuantizerConfig(dimension=64, n_q=8, n_q_semantic=4, bins=512),
 )  # fmt: skip
-"""The codec of `nano`: 16 kHz, 8 codebooks of 512, two of them semantic (trained by configs/nano_codec.py)."""
+"""The codec of `nano`: 16 kHz, 8 codebooks of 512, four of them semantic (trained by configs/nano_codec.py)."""

@@ -2,7 +2,8 @@
 
 One step: encode, quantise (half of the time), decode; each loss on the audio gets its share of the gradient through
 the balancer; the semantic codebooks are drawn to a teacher; the codebooks follow as moving averages. Discriminators,
-where there are any, learn on the same audio.
+where there are any, learn on the same audio. With no loss on the audio, only encoder and codebooks learn, three times as
+fast: a first stage, for a codec that has to hear well.
 
 Axes: B example, C audio channels, T samples, N frames, F teacher features.
 """
@@ -129,8 +130,10 @@ class CodecTaskConfig:
 
     def __post_init__(self) -> None:
         w = self.weights
-        if self.discriminator is None and w.spectral + w.waveform <= 0:
-            raise ConfigError("the codec has no loss: give weights.spectral or weights.waveform, or a discriminator")
+        if not self.audio_weights and not (self.data.teacher and w.distillation > 0):
+            raise ConfigError(
+                "the codec has no loss: give weights.spectral or weights.waveform, a discriminator, or a teacher"
+            )
         for pattern in self.freeze:
             try:
                 re.compile(pattern)
@@ -143,6 +146,16 @@ class CodecTaskConfig:
                 "the size of the teacher's features is unknown: give data.phones with the teacher 'phones', "
                 "data.teacher_size with any other"
             )
+
+    @property
+    def audio_weights(self) -> dict[str, float]:
+        """Shares of the losses on the audio that there are; none: only the semantic codebooks learn, from the teacher,
+        and the decoder does not run."""
+        w = self.weights
+        weights = {"spectral": w.spectral, "waveform": w.waveform}
+        if self.discriminator is not None:
+            weights |= {"adversarial": w.adversarial, "feature": w.feature}
+        return {name: weight for name, weight in weights.items() if weight > 0}
 
     def build(self, steps: int) -> CodecTask:
         return CodecTask(self, steps)
@@ -195,7 +208,7 @@ class CodecTask(Task):
             head=head,
             optimizer=self._optimizer.init((trained, head)),
             average=jax.tree.map(jnp.copy, params) if c.ema else {},
-            norms={name: jnp.zeros(()) for name in self._audio_weights()},
+            norms={name: jnp.zeros(()) for name in self.config.audio_weights},
             discriminator=discriminator,
             discriminator_optimizer=self._discriminator_optimizer.init(discriminator),
         )
@@ -218,8 +231,10 @@ class CodecTask(Task):
         latent, _ = self._apply(params, pcm, "encode_latent")
         whole = QuantizerTraining(quantize=1.0, all_codebooks=1.0)
         quantized = quantize(c.model.quantizer, whole, params["quantizer"], latent, jax.random.key(0))
-        audio, _ = self._apply(params, quantized.latent, "decode_latent")
-        metrics = {"spectral": spectral_distance(audio, pcm, c.spectral, c.model.sample_rate)}
+        metrics: Metrics = {}
+        if c.audio_weights:
+            audio, _ = self._apply(params, quantized.latent, "decode_latent")
+            metrics["spectral"] = spectral_distance(audio, pcm, c.spectral, c.model.sample_rate)
         if state.head is not None and teacher is not None:
             features = contract_last(quantized.semantic, state.head)
             metrics["distillation"] = distillation_loss(features, teacher, c.distillation, c.data.teacher_groups)
@@ -250,7 +265,7 @@ class CodecTask(Task):
             params = unflatten(trained | fixed)
             latent, _ = self._apply(params, pcm, "encode_latent")
             quantized = quantize(c.model.quantizer, c.quantizer, params["quantizer"], latent, key)
-            audio, _ = self._apply(params, quantized.latent, "decode_latent")
+            audio = self._apply(params, quantized.latent, "decode_latent")[0] if c.audio_weights else jnp.zeros_like(pcm)
             distance = jnp.zeros(())
             if head is not None and teacher is not None:
                 features = contract_last(quantized.semantic, head)
@@ -258,7 +273,7 @@ class CodecTask(Task):
             return (audio, quantized.commitment, distance), quantized
 
         (audio, commitment, distance), pull, quantized = jax.vjp(generate, trained, state.head, has_aux=True)
-        values, gradient, norms = balance(audio, self._audio_losses(state, pcm), self._audio_weights(), state.norms)
+        values, gradient, norms = balance(audio, self._audio_losses(state, pcm), self.config.audio_weights, state.norms)
         warmup = c.weights.audio_warmup
         rise = jnp.minimum(1.0, 0.01 + state.step / warmup) if warmup else 1.0
         weights = jnp.asarray(c.quantizer.commitment), jnp.asarray(c.weights.distillation)
@@ -282,8 +297,9 @@ class CodecTask(Task):
         )
         if c.ema:
             new = dataclasses.replace(new, average=ema_update(state.average, params, c.ema, state.step))
+        loss = values.get("spectral", sum(values.values(), start=jnp.zeros(())) if values else distance)
         metrics = {
-            "loss": values.get("spectral", sum(values.values(), start=jnp.zeros(()))), **values, **perplexity,
+            "loss": loss, **values, **perplexity,
             "commitment": commitment, "distillation": distance, "gradient_norm": norm,
             "lr": self._schedule(state.step),
         }  # fmt: skip
@@ -300,13 +316,6 @@ class CodecTask(Task):
     def _apply(self, params: Params, x: Array, method: str) -> Any:
         return self.mimi.apply({"params": params}, x, method=method)
 
-    def _audio_weights(self) -> dict[str, float]:
-        w, adversarial = self.config.weights, self._discriminator is not None
-        weights = {"spectral": w.spectral, "waveform": w.waveform}
-        if adversarial:
-            weights |= {"adversarial": w.adversarial, "feature": w.feature}
-        return {name: weight for name, weight in weights.items() if weight > 0}
-
     def _audio_losses(self, state: CodecState, pcm: Float[Array, "B C T"]) -> dict[str, Callable[[Array], Array]]:
         c = self.config
         losses: dict[str, Callable[[Array], Array]] = {
@@ -318,7 +327,7 @@ class CodecTask(Task):
             on = state.step >= c.discriminator_from
             losses["adversarial"] = lambda y: on * hinge_generator(judge(y)[0])
             losses["feature"] = lambda y: on * feature_matching(judge(pcm)[1], judge(y)[1])
-        return {name: losses[name] for name in self._audio_weights()}
+        return {name: losses[name] for name in self.config.audio_weights}
 
     def _learn_to_discriminate(
         self, state: CodecState, real: Float[Array, "B C T"], fake: Float[Array, "B C T"]

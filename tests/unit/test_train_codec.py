@@ -230,6 +230,25 @@ def test_frozen_parts_keep_every_bit_and_the_codes_stay():
     assert not any("encoder/" in path and "decoder" not in path for path in trained._split(state.params)[0])
 
 
+def test_without_losses_on_the_audio_the_encoder_learns_from_its_teacher_and_the_decoder_does_not_run():
+    silent = LossWeights(spectral=0.0, distillation=3.0)
+    trained = task(weights=silent, input_gain=5.0, freeze=("decoder", "upsample"))
+    state, values = run(trained, 60)
+    assert values[-1]["loss"] == values[-1]["distillation"] < 0.2 * values[0]["distillation"]
+    start = jax.jit(trained.init)(jax.random.key(0))
+    for part in ("decoder", "decoder_transformer", "upsample"):
+        assert all(jax.tree.leaves(jax.tree.map(np.array_equal, start.params[part], state.params[part]))), part
+    book = start.params["quantizer"]["rvq_rest"]["layers_0"]["embedding_sum"]
+    assert not np.array_equal(book, state.params["quantizer"]["rvq_rest"]["layers_0"]["embedding_sum"])
+    assert "spectral" not in trained.measure(state, batch())
+
+    def flops(each: CodecTask) -> float:
+        shapes = jax.eval_shape(each.init, jax.random.key(0)), batch(), jax.random.key(0)
+        return jax.jit(each.update).lower(*shapes).compile().cost_analysis()["flops"]
+
+    assert flops(trained) < 0.6 * flops(task())
+
+
 def test_a_batch_that_is_not_finite_is_skipped_and_changes_nothing_but_counts_of_steps():
     trained = task(discriminator=DISCRIMINATOR)
     state, update = jax.jit(trained.init)(jax.random.key(0)), jax.jit(trained.update)
@@ -267,7 +286,7 @@ def test_export_is_a_codec_that_loads_and_a_run_can_start_from(tmp_path):
 
 def test_options_that_contradict_each_other_are_refused():
     with pytest.raises(ConfigError, match="no loss"):
-        task(weights=LossWeights(spectral=0.0))
+        task(weights=LossWeights(spectral=0.0), data=CodecDataConfig(batch=4, segment_seconds=0.1))
     with pytest.raises(ConfigError, match="teacher"):
         task(data=CodecDataConfig(teacher="phones"))
     trained = task(freeze=("",))

@@ -88,7 +88,8 @@ def main() -> None:
     tokenizer = commands.add_parser("tokenizer", help="a text tokenizer whose pieces are these words, users' included")
     tokenizer.add_argument("out", type=Path, help="the sentencepiece file to write")
     commands.add_parser("sentences", help="what the agent may say, one a line, for a recogniser's language model")
-    commands.add_parser("facts", help="answers that follow from their own beginning, one a line, nothing held out")
+    fact = commands.add_parser("facts", help="answers that follow from their own beginning, one a line, none held out")
+    fact.add_argument("out", type=Path, help="the text file to write")
     for name, hours in (("utterances", 3.0), ("conversations", 40.0)):
         sub = commands.add_parser(name)
         sub.add_argument("out", type=Path)
@@ -96,7 +97,8 @@ def main() -> None:
         sub.add_argument("--seed", type=int, default=0)
         sub.add_argument("--workers", type=int, default=2)
         if name == "utterances":
-            sub.add_argument("--agent", action="store_true", help="the agent's alone, for the decoder's second stage")
+            sub.add_argument("--agent-share", type=float, default=0.45, help="of the agent's utterances among them: "
+                             "less, and the codec hears more users; 1, and its decoder learns the agent's voice alone")  # fmt: skip
         if name == "conversations":
             sub.add_argument("--split", choices=("train", "valid"), default="train",
                              help="valid: trained contents and voices, other conversations")  # fmt: skip
@@ -114,7 +116,8 @@ def main() -> None:
         args.out.write_bytes(train_tokenizer(sorted({*agent_words(), *user_words()})))
         return None
     if args.command == "facts":
-        return print("\n".join(facts()))
+        args.out.write_text("\n".join(facts()) + "\n")
+        return None
     if args.command == "sentences":
         return print("\n".join(agent_sentences()))
     if not (flite.available() and espeak.available()):
@@ -122,7 +125,8 @@ def main() -> None:
     if args.command == "samples":
         return write_samples(args.out)
     if args.command == "utterances":
-        corpus.write_hours(utterances, args.out, args.hours, args.seed, args.workers, agent_only=args.agent)
+        corpus.write_hours(utterances, args.out, args.hours, args.seed, args.workers, shard=10 * corpus.SHARD,
+                           agent_share=args.agent_share)  # fmt: skip
     elif args.command == "conversations":
         seed = args.seed if args.split == "train" else 1_000_000 + args.seed
         corpus.write_hours(conversations, args.out, args.hours, seed, args.workers)

@@ -7,6 +7,7 @@ can be checked over thousands of conversations in seconds.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,13 +22,17 @@ from .voices import RATE, Manner, Voice, draw_manner, draw_voice
 
 Rng = np.random.Generator
 
-GAP = (0.16, 0.28)
-"""Seconds from the user's last sound to the agent's first."""
+GAP = (0.14, 0.22)
+"""Seconds from the user's last sound to the next moment at which the agent's first may come (see GRID)."""
 REACTION = (0.35, 0.6)
 """Seconds from the user's first sound to the agent's last, when interrupted."""
 FADE = 0.02
+GRID = 0.08
+"""Seconds; answers begin at multiples of it, one of nano's frames, so that the same answer is the same codes."""
 LONG_ANSWER = 1.2
 """Seconds; shorter answers are neither interrupted nor accompanied."""
+_SILENCES, _SILENCE_SHARES = ((0.3, 1.5), (1.5, 3.5), (3.5, 6.0)), (0.75, 0.18, 0.07)
+"""Seconds between a speech's end and the next question; most are short, as silence teaches little."""
 _PAUSES, _INTERRUPTIONS, _BACKCHANNELS, _HALTS = 0.3, 0.18, 0.12, 0.15
 
 
@@ -103,7 +108,7 @@ def plan(rng: Rng, voice_split: str = "train", unseen: bool = False) -> Plan:
             )
             last, since_name = None, since_name + 3
             continue
-        silence = float(rng.uniform(0.3, 3) if rng.random() < 0.93 else rng.uniform(3, 6))
+        silence = float(rng.uniform(*_SILENCES[int(rng.choice(3, p=_SILENCE_SHARES))]))
         if steps and steps[-1].turn is None:
             silence = max(silence, 1.2)
         follows = None if interrupts or last is None or silence > 3.5 or rng.random() > 0.4 else last
@@ -248,7 +253,7 @@ class Stage:
         """The user asks; the agent's answer is made ready, `gap` after the question's end."""
         begin, end = self.user_says(at, question)
         answer = agent_says(turn.answer)
-        start = round(max(end + gap, events.pop("not_before", 0.0)) * RATE) / RATE
+        start = math.ceil(max(end + gap, events.pop("not_before", 0.0)) / GRID) * GRID
         self.finish_answer()
         self.answer = start, answer
         self.turns.append({

@@ -22,7 +22,7 @@ from .agent import keep_answers
 from .voices import RATE
 
 SHARD = 100
-"""Items a folder: two files each."""
+"""Items a folder: two files each. Short ones come in larger shards, as each takes a process a second to start."""
 
 _ANSWERS = "answers"
 
@@ -83,7 +83,9 @@ def _manifest(folder: Path, lines: list[Item]) -> None:
     (folder / "MANIFEST.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def write_hours(make: Maker, folder: Path, hours: float, seed: int, workers: int, **options: Any) -> None:
+def write_hours(
+    make: Maker, folder: Path, hours: float, seed: int, workers: int, shard: int = SHARD, **options: Any
+) -> None:
     """Makes shards until there are `hours` of audio, then writes MANIFEST.jsonl. Shards that exist already are kept:
     started again, it goes on where it stopped, and it can be given more hours.
 
@@ -93,18 +95,19 @@ def write_hours(make: Maker, folder: Path, hours: float, seed: int, workers: int
       hours: at least so much.
       seed: of everything.
       workers: processes.
+      shard: items a shard.
       **options: for make.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _check_same(folder, {"maker": make.__name__, "seed": seed, **options})
+    _check_same(folder, {"maker": make.__name__, "seed": seed, "shard": shard, **options})
     began, seconds, lines, shards = time.monotonic(), 0.0, [], 0
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
 
     def jobs() -> Iterator[Work]:
-        shard = 0
+        number = 0
         while seconds < hours * 3600:
-            yield make, folder, [seed, shard], SHARD, f"{shard:05d}", options
-            shard += 1
+            yield make, folder, [seed, number], shard, f"{number:05d}", options
+            number += 1
 
     with Progress(*columns) as progress:
         bar = progress.add_task(f"{folder.name}, {hours:g} h", total=hours * 3600, rate="")

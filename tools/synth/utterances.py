@@ -10,30 +10,26 @@ import numpy as np
 from . import kinds, room, world
 from .sentences import SENTENCES
 from .speak import Speech, agent_level, plain, speak
-from .voices import AGENT, AGENT_MANNER, RATE, TRAIN, Voice, draw_manner, draw_voice
+from .voices import AGENT, AGENT_MANNER, RATE, Voice, draw_manner, draw_voice
 
 Rng = np.random.Generator
 Item = dict[str, Any]
 
 
-def utterances(rng: Rng, count: int, agent_only: bool = False) -> Iterable[tuple[np.ndarray, Item]]:
+def utterances(rng: Rng, count: int, agent_share: float = 0.45) -> Iterable[tuple[np.ndarray, Item]]:
     """The codec's corpus: the agent's answers, and users saying questions, words and sentences; training side only.
 
     Args:
       rng: of the draws.
       count: of utterances.
-      agent_only: leave users out, for a decoder that has to speak in the agent's voice alone.
+      agent_share: of the agent's among them; 1 for a decoder that has to speak in the agent's voice alone.
     """
     babble = babble_pool()
     for _ in range(count):
-        share = rng.random()
-        if agent_only or share < 0.45:
+        if rng.random() < agent_share:
             voice, manner = AGENT, AGENT_MANNER
-        elif share < 0.65:
-            voice = next(v for v in TRAIN if v.id == ("flite:awb" if share < 0.55 else "flite:kal16"))
-            manner = draw_manner(rng, voice)
         else:
-            voice = draw_voice(rng, "train", flite=0.0)
+            voice = draw_voice(rng, "train", flite=0.36)
             manner = draw_manner(rng, voice)
         text = codec_text(rng, agent=voice == AGENT)
         speech = speak(text, voice, manner)
