@@ -2,8 +2,8 @@
 
 The encoder and its codebooks stay as they are, so codes that were made before it stay valid.
 
-python -m tools.synth utterances data/agent --hours 2 --agent-share 1
-jomni train configs/nano_voice.py --task.data.manifest data/agent/MANIFEST.jsonl --task.init_from runs/nano_codec/export
+python -m tools.synth conversations data/train --hours 100
+jomni train configs/nano_voice.py --task.data.manifest data/train/MANIFEST.jsonl --task.init_from runs/nano_codec/export
 """
 
 from jomni.codec.config import MIMI_NANO
@@ -22,7 +22,9 @@ def get_config() -> TrainConfig:
         export_every=500,
         task=CodecTaskConfig(
             model=MIMI_NANO,
-            data=CodecDataConfig(manifest="data/agent/MANIFEST.jsonl", segment_seconds=1.92, batch=4),
+            data=CodecDataConfig(
+                manifest="data/train/MANIFEST.jsonl", channels="left", segment_seconds=1.92, batch=4
+            ),
             init_from="runs/nano_codec/export",
             freeze=("encoder", "downsample", "quantizer"),
             quantizer=QuantizerTraining(quantize=1.0, all_codebooks=1.0),

@@ -52,25 +52,24 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
         return sys.executable, "-m", "jomni", "train", f"configs/{config}.py", *map(str, options)
 
     codec, voice, lm = (work / run / "export" for run in ("nano_codec", "nano_voice", "nano_lm"))
+    conversations, words, facts = work / "conversations/MANIFEST.jsonl", work / "words.model", work / "facts.txt"
     stages = (
-        Stage("codec", "the codec hears: every voice, each frame's phones in its first codebook", (
-            synth("utterances", work / "utterances", hours=3),
-            train("nano_codec", 13_000, "--task.data.manifest", work / "utterances/MANIFEST.jsonl"),
-        )),
-        Stage("voice", "the codec speaks: its decoder alone, with the agent's voice", (
-            synth("utterances", work / "agent", "--agent", "--seed", 7, hours=2),
-            train("nano_voice", 6_000, "--task.data.manifest", work / "agent/MANIFEST.jsonl",
-                  "--task.init_from", codec),
+        Stage("codec", "the codec hears: every voice, each frame's phones in its semantic codebooks", (
+            synth("utterances", work / "utterances", "--seed", 11, "--agent-share", 0.12, hours=24),
+            train("nano_codec", 11_000, "--task.data.manifest", work / "utterances/MANIFEST.jsonl"),
         )),
         Stage("codes", "conversations, and the codec's codes of them", (
-            synth("conversations", work / "conversations", hours=40),
-            synth("tokenizer", work / "words.model"),
-            (sys.executable, "-m", "jomni", "tokenize", str(work / "conversations/MANIFEST.jsonl"), str(work / "codes"),
-             "--model", str(voice)),
+            synth("conversations", work / "conversations", hours=60),
+            synth("tokenizer", words),
+            synth("facts", facts),
+            (sys.executable, "-m", "jomni", "tokenize", str(conversations), str(work / "codes"), "--model", str(codec)),
+        )),
+        Stage("voice", "the codec speaks: its decoder alone, with the agent's voice", (
+            train("nano_voice", 8_000, "--task.data.manifest", conversations, "--task.init_from", codec),
         )),
         Stage("talk", "the language model hears, thinks and answers", (
-            train("nano_lm", 6_500, "--task.data.folders", work / "codes", "--task.tokenizer", work / "words.model",
-                  "--task.codec", voice),
+            train("nano_lm", 6_500, "--task.data.folders", work / "codes", "--task.data.text", facts,
+                  "--task.tokenizer", words, "--task.codec", voice),
         )),
         Stage("model", "the weights as they come with the package, in half precision", (
             (sys.executable, "-m", "jomni", "convert", str(lm), str(work / "nano"), "--dtype", "bfloat16",
