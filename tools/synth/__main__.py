@@ -132,7 +132,7 @@ def main() -> None:
     if args.command == "samples":
         return write_samples(args.out)
     if args.command == "utterances":
-        corpus.write_hours(utterances, args.out, args.hours, args.seed, args.workers, shard=10 * corpus.SHARD,
+        corpus.write_hours(utterances, args.out, args.hours, args.seed, args.workers, shard=5 * corpus.SHARD,
                            agent_share=args.agent_share)  # fmt: skip
     elif args.command == "conversations":
         seed = args.seed if args.split == "train" else 1_000_000 + args.seed
