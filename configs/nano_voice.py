@@ -1,4 +1,4 @@
-"""The codec of nano speaks: its decoder, from nothing, learns the agent's voice, the only one it will have to speak with.
+"""The codec of nano speaks: its decoder, from nothing, learns the agent's voice, the only one it will ever speak with.
 
 The encoder and its codebooks stay as they are, so codes that were made before it stay valid.
 

@@ -2,8 +2,8 @@
 
 One step: encode, quantise (half of the time), decode; each loss on the audio gets its share of the gradient through
 the balancer; the semantic codebooks are drawn to a teacher; the codebooks follow as moving averages. Discriminators,
-where there are any, learn on the same audio. With no loss on the audio, only encoder and codebooks learn, three times as
-fast: a first stage, for a codec that has to hear well.
+where there are any, learn on the same audio. With no loss on the audio, only encoder and codebooks learn, three times
+as fast: a first stage, for a codec that has to hear well.
 
 Axes: B example, C audio channels, T samples, N frames, F teacher features.
 """
@@ -265,7 +265,9 @@ class CodecTask(Task):
             params = unflatten(trained | fixed)
             latent, _ = self._apply(params, pcm, "encode_latent")
             quantized = quantize(c.model.quantizer, c.quantizer, params["quantizer"], latent, key)
-            audio = self._apply(params, quantized.latent, "decode_latent")[0] if c.audio_weights else jnp.zeros_like(pcm)
+            audio = jnp.zeros_like(pcm)
+            if c.audio_weights:
+                audio, _ = self._apply(params, quantized.latent, "decode_latent")
             distance = jnp.zeros(())
             if head is not None and teacher is not None:
                 features = contract_last(quantized.semantic, head)

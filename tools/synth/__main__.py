@@ -105,7 +105,7 @@ def main() -> None:
         sub.add_argument("--workers", type=int, default=2)
         if name == "utterances":
             sub.add_argument("--agent-share", type=float, default=0.45, help="of the agent's utterances among them: "
-                             "less, and the codec hears more users; 1, and its decoder learns the agent's voice alone")  # fmt: skip
+                             "the fewer, the more users a codec hears")  # fmt: skip
         if name == "conversations":
             sub.add_argument("--split", choices=("train", "valid"), default="train",
                              help="valid: trained contents and voices, other conversations")  # fmt: skip
