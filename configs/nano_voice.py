@@ -23,7 +23,7 @@ def get_config() -> TrainConfig:
         task=CodecTaskConfig(
             model=MIMI_NANO,
             data=CodecDataConfig(
-                manifest="data/train/MANIFEST.jsonl", channels="left", segment_seconds=1.92, batch=4
+                manifest="data/train/MANIFEST.jsonl", channels="left", on_frames=True, segment_seconds=1.92, batch=4
             ),
             init_from="runs/nano_codec/export",
             freeze=("encoder", "downsample", "quantizer"),

@@ -48,13 +48,14 @@ def audio_dataset(
     teacher_rate: float = 50.0,
     lookahead: float = 0.0,
     gain_db: tuple[float, float] | None = None,
+    on_frames: bool = False,
     skip_silence: float = 0.9,
     in_memory: bool | None = None,
     skip_bad: bool = False,
     workers: int = 0,
     prefetch: int = 8,
 ) -> grain.IterDataset:
-    """Endless batches of segments of recordings, each beginning at any sample of its recording.
+    """Endless batches of segments of recordings, each beginning at any sample of its recording, or code frame.
 
     An epoch takes as many segments of a recording as fit into it (at least one), in random order. What is shorter
     than a segment is placed at random within it, zeros around it.
@@ -75,6 +76,7 @@ def audio_dataset(
       lookahead: seconds by which the teacher's windows lie before the code frames, so that a causal encoder hears
         beyond what it is asked about.
       gain_db: lowest and highest random gain; one that would exceed full scale is lowered to reach it.
+      on_frames: let segments begin at whole code frames of their recording only, for a voice that always does.
       skip_silence: probability of trying another place when a segment is silent (up to `TRIES` times).
       in_memory: hold all samples in memory (as 16 bits where the files are); None: if they take at most `SMALL` bytes.
       skip_bad: leave bad recordings out, with a warning that lists and counts them, instead of refusing the manifest.
@@ -117,6 +119,7 @@ def audio_dataset(
             if teacher is not None
             else None,
             gain_db=gain_db,
+            grid=int(frame) if on_frames else 1,
             skip_silence=skip_silence,
         ),
         batch=batch,
@@ -143,13 +146,15 @@ class _Cutter:
     frame_rate: float
     teacher: Teacher | None
     gain_db: tuple[float, float] | None
+    grid: int  # samples; segments begin at multiples of it
     skip_silence: float
 
     def __call__(self, place: np.ndarray, rng: np.random.Generator) -> Batch:
         item, channel = map(int, place)
         spare = self.store.num_samples(item) - self.size
         for _ in range(TRIES):
-            start = int(rng.integers(min(spare, 0), max(spare, 0) + 1))
+            first, last = -(max(-spare, 0) // self.grid), max(spare, 0) // self.grid
+            start = int(rng.integers(first, last + 1)) * self.grid
             pcm = self._cut(item, channel, start)
             peak = float(np.abs(pcm).max())
             if peak >= QUIET or spare <= 0 or rng.random() >= self.skip_silence:

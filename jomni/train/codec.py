@@ -63,6 +63,7 @@ class CodecDataConfig:
     teacher_rate: float = 50.0  # frames a second of a teacher that is files
     lookahead: float = 0.0  # seconds that the encoder hears beyond the teacher's window of each code frame
     gain_db: tuple[float, float] | None = None  # lowest and highest random gain
+    on_frames: bool = False  # segments begin at whole code frames only, for a voice that always does
     skip_bad: bool = False  # leave bad recordings out instead of refusing the manifest
     workers: int = dataclasses.field(default=0, metadata={"harmless": True})  # processes that read; 0: a thread
 
@@ -88,7 +89,8 @@ class CodecDataConfig:
             self.manifest, sample_rate=model.sample_rate, frame_rate=model.frame_rate,
             segment_seconds=self.segment_seconds, batch=self.batch, seed=seed, channels=self.channels,  # type: ignore[arg-type]
             teacher=self.teacher or None, phones=self.phones or None, teacher_rate=self.teacher_rate,
-            lookahead=self.lookahead, gain_db=self.gain_db, skip_bad=self.skip_bad, workers=self.workers,
+            lookahead=self.lookahead, gain_db=self.gain_db, on_frames=self.on_frames,
+            skip_bad=self.skip_bad, workers=self.workers,
         )  # fmt: skip
 
 

@@ -61,6 +61,16 @@ def test_segments_are_pieces_of_the_recordings_at_any_sample_and_short_ones_lie_
     assert len({start % 160 for start in starts}) > 40 and short > 5
 
 
+def test_segments_may_begin_at_whole_code_frames_only_and_lose_nothing_of_short_recordings(tmp_path):
+    starts = []
+    for batch in take(audio_dataset(corpus(tmp_path, (0.5, 0.1)), **OPTIONS, on_frames=True), 40):
+        for pcm in np.rint(batch["pcm"][:, 0] * 2**15).astype(int):
+            inside = np.flatnonzero(pcm)
+            starts.append(int(pcm[inside[0]] - inside[0]))
+            assert len(inside) >= 1599
+    assert set(starts) == {0, 1280, 2560, 3840, 5120} and np.bincount(starts)[1280:].any()
+
+
 def test_the_same_batches_from_memory_from_files_and_after_a_checkpoint(tmp_path):
     path, options = corpus(tmp_path), {**OPTIONS, "teacher": "phones", "gain_db": (-6.0, 6.0)}
     whole = take(audio_dataset(path, **options, in_memory=True), 9)
