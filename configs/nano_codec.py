@@ -1,4 +1,4 @@
-"""The codec of nano hears: encoder and codebooks, from nothing, with phones as the teacher; the decoder comes later.
+"""The codec of nano hears: encoder and semantic codebooks, from nothing, taught the phones; the voice comes later.
 
 python -m tools.synth utterances data/utterances --hours 24 --agent-share 0.12
 jomni train configs/nano_codec.py --task.data.manifest data/utterances/MANIFEST.jsonl
@@ -21,7 +21,7 @@ PHONES = (
 def get_config() -> TrainConfig:
     return TrainConfig(
         name="nano_codec",
-        steps=14_000,
+        steps=11_000,
         log_every=50,
         checkpoint_every=500,
         export_every=1000,
@@ -37,7 +37,7 @@ def get_config() -> TrainConfig:
                 gain_db=(-6.0, 3.0),
             ),
             input_gain=20.0,
-            freeze=("decoder", "upsample"),
+            freeze=("decoder", "upsample", "quantizer/rvq_rest"),
             distillation="cross_entropy",
             quantizer=QuantizerTraining(quantize=1.0, all_codebooks=1.0),
             weights=LossWeights(spectral=0.0, distillation=3.0),

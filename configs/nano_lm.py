@@ -1,11 +1,11 @@
 """The language model of nano, from nothing, on conversations that its codec has tokenised.
 
-python -m tools.synth conversations data/train --hours 100
+python -m tools.synth conversations data/train --hours 60
 python -m tools.synth tokenizer data/words.model
 python -m tools.synth facts data/facts.txt
-jomni tokenize data/train/MANIFEST.jsonl data/codes --model runs/nano_codec/export
+jomni tokenize data/train/MANIFEST.jsonl data/codes --model runs/nano_voice/export
 jomni train configs/nano_lm.py --task.data.folders data/codes --task.data.text data/facts.txt \
-    --task.tokenizer data/words.model --task.codec runs/nano_codec/export
+    --task.tokenizer data/words.model --task.codec runs/nano_voice/export
 """
 
 from jomni.models.moshi.config import MOSHI_NANO
@@ -27,10 +27,10 @@ def get_config() -> TrainConfig:
             model=MOSHI_NANO,
             data=ConversationData(
                 folders=("data/codes",), frames=250, heard=True, keep_and_shift=True, text="data/facts.txt",
-                text_share=0.15,
+                text_share=0.25,
             ),
             tokenizer="data/words.model",
-            codec="runs/nano_codec/export",
+            codec="runs/nano_voice/export",
             batch=8,
             depth_share=0.25,  # what is hard to learn is what to say, in the temporal transformer
             user_noise=0.15,

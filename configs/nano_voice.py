@@ -1,8 +1,8 @@
 """The codec of nano speaks: its decoder, from nothing, learns the agent's voice, the only one it will ever speak with.
 
-The encoder and its codebooks stay as they are, so codes that were made before it stay valid.
+Encoder and semantic codebooks stay as they are: what it hears does not change. The acoustic codebooks begin here.
 
-python -m tools.synth conversations data/train --hours 100
+python -m tools.synth conversations data/train --hours 60
 jomni train configs/nano_voice.py --task.data.manifest data/train/MANIFEST.jsonl --task.init_from runs/nano_codec/export
 """
 
@@ -16,7 +16,7 @@ from jomni.train.quantizer import QuantizerTraining
 def get_config() -> TrainConfig:
     return TrainConfig(
         name="nano_voice",
-        steps=6_000,
+        steps=12_000,
         log_every=50,
         checkpoint_every=500,
         export_every=500,
@@ -26,7 +26,7 @@ def get_config() -> TrainConfig:
                 manifest="data/train/MANIFEST.jsonl", channels="left", on_frames=True, segment_seconds=1.92, batch=4
             ),
             init_from="runs/nano_codec/export",
-            freeze=("encoder", "downsample", "quantizer"),
+            freeze=("encoder", "downsample", "quantizer/rvq_first"),
             quantizer=QuantizerTraining(quantize=1.0, all_codebooks=1.0),
             optimizer=OptimizerConfig(lr=5e-4, b1=0.8, b2=0.99, weight_decay=1e-4, warmup=100, final_lr=2e-5),
         ),

@@ -58,14 +58,14 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
             synth("utterances", work / "utterances", "--seed", 11, "--agent-share", 0.12, hours=24),
             train("nano_codec", 11_000, "--task.data.manifest", work / "utterances/MANIFEST.jsonl"),
         )),
-        Stage("codes", "conversations, and the codec's codes of them", (
+        Stage("voice", "conversations, and from the agent's side of them how the codec speaks", (
             synth("conversations", work / "conversations", hours=60),
+            train("nano_voice", 12_000, "--task.data.manifest", conversations, "--task.init_from", codec),
+        )),
+        Stage("codes", "the codec's codes of the conversations", (
             synth("tokenizer", words),
             synth("facts", facts),
-            (sys.executable, "-m", "jomni", "tokenize", str(conversations), str(work / "codes"), "--model", str(codec)),
-        )),
-        Stage("voice", "the codec speaks: its decoder alone, with the agent's voice", (
-            train("nano_voice", 8_000, "--task.data.manifest", conversations, "--task.init_from", codec),
+            (sys.executable, "-m", "jomni", "tokenize", str(conversations), str(work / "codes"), "--model", str(voice)),
         )),
         Stage("talk", "the language model hears, thinks and answers", (
             train("nano_lm", 6_500, "--task.data.folders", work / "codes", "--task.data.text", facts,

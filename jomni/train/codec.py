@@ -2,8 +2,8 @@
 
 One step: encode, quantise (half of the time), decode; each loss on the audio gets its share of the gradient through
 the balancer; the semantic codebooks are drawn to a teacher; the codebooks follow as moving averages. Discriminators,
-where there are any, learn on the same audio. With no loss on the audio, only encoder and codebooks learn, three times
-as fast: a first stage, for a codec that has to hear well.
+where there are any, learn on the same audio. With no loss on the audio, only encoder and semantic codebooks learn,
+three times as fast: a first stage, for a codec that has to hear well.
 
 Axes: B example, C audio channels, T samples, N frames, F teacher features.
 """
@@ -151,8 +151,8 @@ class CodecTaskConfig:
 
     @property
     def audio_weights(self) -> dict[str, float]:
-        """Shares of the losses on the audio that there are; none: only the semantic codebooks learn, from the teacher,
-        and the decoder does not run."""
+        """Shares of the losses on the audio that there are; none: encoder and semantic codebooks learn from the
+        teacher, and neither the acoustic codebooks nor the decoder run."""
         w = self.weights
         weights = {"spectral": w.spectral, "waveform": w.waveform}
         if self.discriminator is not None:
@@ -266,7 +266,9 @@ class CodecTask(Task):
         def generate(trained: Params, head: Array | None) -> tuple[tuple[Array, Array, Array], Quantized]:
             params = unflatten(trained | fixed)
             latent, _ = self._apply(params, pcm, "encode_latent")
-            quantized = quantize(c.model.quantizer, c.quantizer, params["quantizer"], latent, key)
+            quantized = quantize(
+                c.model.quantizer, c.quantizer, params["quantizer"], latent, key, acoustic=bool(c.audio_weights)
+            )
             audio = jnp.zeros_like(pcm)
             if c.audio_weights:
                 audio, _ = self._apply(params, quantized.latent, "decode_latent")

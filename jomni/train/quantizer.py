@@ -45,13 +45,18 @@ class Quantized(NamedTuple):
 
     latent: Float[Array, "B N D"]  # for the decoder
     semantic: Float[Array, "B N D"]  # the semantic codebooks' part of it, always quantised
-    codes: Int[Array, "B K N"]
+    codes: Int[Array, "B K N"]  # of the codebooks that ran
     commitment: Float[Array, ""]  # mean squared distance to the entries, over all examples and codebooks
     updates: dict[str, list[CodebookUpdate]]  # per residual quantiser, per codebook
 
 
 def quantize(
-    config: QuantizerConfig, training: QuantizerTraining, params: Params, latent: Float[Array, "B N D"], key: Array
+    config: QuantizerConfig,
+    training: QuantizerTraining,
+    params: Params,
+    latent: Float[Array, "B N D"],
+    key: Array,
+    acoustic: bool = True,
 ) -> Quantized:
     """Quantises with gradients straight through.
 
@@ -61,6 +66,8 @@ def quantize(
       params: of the `SplitQuantizer`; gradients reach the projections, not the codebooks.
       latent: from the encoder.
       key: of the random choices.
+      acoustic: whether there are losses on the audio. Without, the acoustic codebooks are left out: nothing but the
+        commitment would move their projection, towards a constant.
     """
     B = latent.shape[0]
     keys = jax.random.split(key, 4)
@@ -75,6 +82,9 @@ def quantize(
     plain = contract_last(first.projected, params["rvq_first"]["output_proj"]["weight"])
     semantic = first.output
     for_decoder = jnp.where(quantized[:, None, None], semantic, plain)
+    if not acoustic:
+        commitment = first.distance / config.n_q_semantic
+        return Quantized(for_decoder, semantic, first.codes, commitment, {"rvq_first": first.updates})
     second = _residual(params["rvq_rest"], rest, latent, used, quantized, candidates[1])
     commitment = (first.distance + second.distance) / config.n_q
     return Quantized(
