@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tools.synth import kinds, voices, world
-from tools.synth.__main__ import agent_words, user_words
+from tools.synth.__main__ import agent_words, facts, user_words
 from tools.synth.conversation import GAP, LONG_ANSWER, Plan, plan
 from tools.synth.speak import plain
 from tools.synth.testsets import draw_turn
@@ -110,6 +110,20 @@ def test_no_held_out_content_in_the_codecs_texts() -> None:
     rng = np.random.default_rng(4)
     for _ in range(5000):
         assert not held_out_text(" ".join(plain(codec_text(rng, agent=bool(rng.integers(2))))))
+
+
+def test_facts_go_beyond_what_is_asked_and_hold_nothing_that_is_held_out() -> None:
+    beyond = 0
+    for fact in facts():
+        values = numbers_in(fact.split())
+        if {"plus", "minus"} & set(fact.split()):
+            asked = max(values[:2]) <= 20
+            beyond += not asked
+            assert not (asked and kinds.is_unseen(f"sum {min(values[:2])} {max(values[:2])}")), fact
+            assert values[2] == values[0] + (values[1] if "plus" in fact else -values[1]) <= 40
+        elif {"bigger", "smaller"} & set(fact.split()):
+            assert not kinds.is_unseen(f"compare {min(values)} {max(values)}"), fact
+    assert beyond > 1000
 
 
 def test_test_questions_are_held_out_where_they_should_be() -> None:
