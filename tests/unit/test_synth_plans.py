@@ -9,7 +9,7 @@ import pytest
 
 from tools.synth import kinds, voices, world
 from tools.synth.__main__ import agent_words, facts, user_words
-from tools.synth.conversation import GAP, LONG_ANSWER, Plan, plan
+from tools.synth.conversation import LONG_ANSWER, Plan, plan
 from tools.synth.speak import plain
 from tools.synth.testsets import draw_turn
 from tools.synth.utterances import codec_text
@@ -158,7 +158,7 @@ def test_conversations_have_the_events_they_promise(planned: list[Plan]) -> None
     paused = [s for s in with_marks if s.pause is not None]
     assert 0.2 < len(paused) / len(with_marks) < 0.4
     assert all(0.5 <= s.pause[1] <= 1.2 for s in paused if s.pause is not None)
-    assert all(GAP[0] <= s.gap <= GAP[1] for s in steps if s.turn is not None)
+    assert all(0.14 <= s.gap <= 0.22 for s in steps if s.turn is not None)
     assert sum(s.interrupts is not None for s in steps) > 0.05 * len(steps)
     assert all(0.35 <= s.reaction <= 0.6 for s in steps if s.interrupts is not None)
     assert sum(s.backchannel is not None for s in steps) > 0.04 * len(steps)
