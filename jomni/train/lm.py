@@ -49,7 +49,8 @@ class LMConfig:
     ema: float = 0.0  # decay of a running average of the weights, which is what is exported; 0: none
     depth_share: float = 1.0  # share of the frames, drawn anew each step, that the depth transformer learns from
     monologue: bool = True  # whether there is text; False: it only pads, and the agent speaks without thinking in words
-    user_noise: float = 0.0  # share of the user's codes that are replaced by random ones
+    user_noise: float = 0.0  # share of the user's frames whose codes are heard as random ones
+    agent_noise: float = 0.0  # share of the agent's own past frames that are heard as others of the conversation
     codec: str | None = None  # checkpoint whose codec is exported with the model; none: that of init_from
     tokenizer: str | None = None  # sentencepiece file exported with the model; none: that of init_from
     temperature: float | None = None  # of the voice, which the export recommends; none: that of init_from, if any
@@ -61,8 +62,11 @@ class LMConfig:
             raise ConfigError("give either 'model' (from nothing) or 'init_from' (a checkpoint), and not both")
         if self.batch < 1 or self.microbatches < 1 or self.batch % self.microbatches:
             raise ConfigError(f"a batch of {self.batch} does not divide into {self.microbatches} microbatches")
-        if not 0 <= self.ema < 1 or not 0 <= self.user_noise <= 1:
-            raise ConfigError(f"'ema' and 'user_noise' are shares, got {self.ema} and {self.user_noise}")
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"'ema' is 0 or more, and below 1, got {self.ema}")
+        for name in ("user_noise", "agent_noise"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"'{name}' is a share, from 0 to 1, got {getattr(self, name)}")
         if not 0 < self.depth_share <= 1:
             raise ConfigError(f"'depth_share' is above 0, and 1 at most, got {self.depth_share}")
         if self.lora is None and self.export != "whole":
@@ -156,23 +160,25 @@ class LMTask(Task):
         c = self.config
         noise, key = jax.random.split(key)
         codes = self._codes(batch)
-        if c.user_noise:
-            codes = add_noise(codes, self.model, c.user_noise, noise)
         delayed: Any = self._lm.apply({}, codes, method="delay")
+        past: Any = None
+        if c.user_noise or c.agent_noise:
+            noisy = add_noise(codes, self.model, c.user_noise, c.agent_noise, noise)
+            past = self._lm.apply({}, noisy, method="delay")
         heard = batch["heard"] if c.loss.heard_weight else None
         frames = draw_frames(delayed, c.depth_share, key) if c.depth_share < 1 else None
         total = counts(self.model, c.loss, delayed, heard, frames)
         frozen = state.frozen
 
-        def loss(params: Any, rows: tuple[Array, Array | None, Array | None]) -> tuple[Array, Metrics]:
-            delayed, heard, frames = rows
+        def loss(params: Any, rows: tuple[Array, Array | None, ...]) -> tuple[Array, Metrics]:
+            delayed, past, heard, frames = rows
             weights = cast(join(params, frozen), c.dtype)
-            logits: Any = self._lm.apply({"params": weights}, delayed, None, frames, method="delayed_logits")
+            logits: Any = self._lm.apply({"params": weights}, delayed, None, frames, past, method="delayed_logits")
             return lm_loss(self.model, c.loss, logits, delayed, total, heard, frames)
 
         (_, metrics), gradients = accumulate(
             lambda rows, key: jax.value_and_grad(loss, has_aux=True)(state.params, rows),
-            (delayed, heard, frames),
+            (delayed, past, heard, frames),
             key,
             c.microbatches,
         )
@@ -238,16 +244,29 @@ def draw_frames(tokens: Int[Array, "B K T"], share: float, key: PRNGKeyArray) ->
     return jnp.sort(order[:, : max(1, round(share * frames))], -1)
 
 
-def add_noise(codes: Int[Array, "B K T"], model: MoshiConfig, share: float, key: PRNGKeyArray) -> Int[Array, "B K T"]:
-    """Replaces a share of the user's codes by random ones, so that the model does not lean on any single code.
+def add_noise(
+    codes: Int[Array, "B K T"], model: MoshiConfig, user: float, agent: float, key: PRNGKeyArray
+) -> Int[Array, "B K T"]:
+    """Makes a past less reliable than the true one, as it is when the model talks, so that it leans on no single frame.
 
-    They are input alone: the loss does not look at them. A frame is hit in all its codebooks or in none.
+    A frame is hit in all its codebooks or in none, and not where it has no codes.
+
+    Args:
+      codes: text, the agent's and the user's codes, not delayed.
+      model: the model's configuration.
+      user: share of the user's frames that become random codes.
+      agent: share of the agent's frames that become another frame of the same row, drawn at random: plausible, and
+        wrong, as its own slips are.
+      key: of the draws.
     """
-    where, what = jax.random.split(key)
-    user = codes[:, model.dep_q + 1 :]
-    hit = jax.random.bernoulli(where, share, (codes.shape[0], 1, codes.shape[2])) & (user >= 0)
-    noisy = jnp.where(hit, jax.random.randint(what, user.shape, 0, model.card), user)
-    return jnp.concatenate([codes[:, : model.dep_q + 1], noisy], 1)
+    keys, (rows, _, frames) = jax.random.split(key, 4), codes.shape
+    text, own, heard = jnp.split(codes, [1, model.dep_q + 1], 1)
+    random = jax.random.randint(keys[0], heard.shape, 0, model.card)
+    other = jnp.take_along_axis(own, jax.random.randint(keys[1], (rows, 1, frames), 0, frames), 2)
+    heard = jnp.where(jax.random.bernoulli(keys[2], user, (rows, 1, frames)) & (heard >= 0), random, heard)
+    present = (own >= 0).all(1, keepdims=True) & (other >= 0).all(1, keepdims=True)
+    hit = jax.random.bernoulli(keys[3], agent, (rows, 1, frames)) & present
+    return jnp.concatenate([text, jnp.where(hit, other, own), heard], 1)
 
 
 def _tokenizer(config: LMConfig, opened: Opened | None, model: MoshiConfig) -> bytes | None:

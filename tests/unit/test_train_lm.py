@@ -153,14 +153,41 @@ def test_shares_of_rows_add_up_to_the_batch():
         assert sum(float(part[name]) for part in parts) == pytest.approx(float(value), rel=1e-5, abs=1e-6), name
 
 
-def test_noise_touches_the_users_codes_alone_and_no_absent_ones():
+def test_noise_on_the_user_is_random_codes_and_touches_no_absent_ones():
     _, _, codes = case()
-    noisy = add_noise(codes, CONFIG, 1.0, jax.random.key(0))
+    noisy = add_noise(codes, CONFIG, 1.0, 0.0, jax.random.key(0))
     own = CONFIG.dep_q + 1
     np.testing.assert_array_equal(noisy[:, :own], codes[:, :own])
     np.testing.assert_array_equal(noisy[:, own:] == -1, codes[:, own:] == -1)
     assert (noisy[:, own:] != codes[:, own:]).mean() > 0.5
-    np.testing.assert_array_equal(add_noise(codes, CONFIG, 0.0, jax.random.key(0)), codes)
+    np.testing.assert_array_equal(add_noise(codes, CONFIG, 0.0, 0.0, jax.random.key(0)), codes)
+
+
+def test_noise_on_the_agent_is_whole_frames_of_its_own():
+    _, _, codes = case()
+    noisy = add_noise(codes, CONFIG, 0.0, 0.5, jax.random.key(0))
+    own = slice(1, CONFIG.dep_q + 1)
+    np.testing.assert_array_equal(np.delete(noisy, np.r_[own], 1), np.delete(codes, np.r_[own], 1))
+    np.testing.assert_array_equal(noisy[:, own] == -1, codes[:, own] == -1)
+    changed = 0
+    for row, true in zip(np.asarray(noisy[:, own]), np.asarray(codes[:, own]), strict=True):
+        frames = {tuple(frame) for frame in true.T}
+        assert all(tuple(frame) in frames for frame in row.T if -1 not in frame)
+        changed += (row != true).any(0).sum()
+    assert 0.2 * codes.shape[0] * codes.shape[2] < changed < 0.6 * codes.shape[0] * codes.shape[2]
+
+
+def test_a_noisy_past_is_read_by_the_temporal_transformer_alone():
+    lm, params, codes = case()
+    delayed = lm.apply({}, codes, method="delay")
+    noisy = lm.apply({}, add_noise(codes, CONFIG, 0.5, 0.5, jax.random.key(0)), method="delay")
+    clean = lm.apply({"params": params}, delayed, method="delayed_logits")
+    same = lm.apply({"params": params}, delayed, None, None, delayed, method="delayed_logits")
+    other = lm.apply({"params": params}, delayed, None, None, noisy, method="delayed_logits")
+    np.testing.assert_array_equal(same.text, clean.text)
+    assert np.abs(other.text - clean.text).max() > 1e-3
+    # The depth transformer still goes on from the true codes of its frame: at the first nothing is past yet.
+    np.testing.assert_array_equal(other.audio[1][:, 0], clean.audio[1][:, 0])
 
 
 def test_without_a_monologue_the_text_only_pads():

@@ -117,6 +117,7 @@ class MoshiLM(nn.Module):
         delayed: Int[Array, "B K T"],
         conditions: Mapping[str, tuple[Array, Array]] | None = None,
         depth_frames: Int[Array, "B S"] | None = None,
+        past: Int[Array, "B K T"] | None = None,
     ) -> DelayedLogits:
         """What `__call__` gives, without the copies that shift it back, and the extra heads' logits beside it.
 
@@ -124,10 +125,11 @@ class MoshiLM(nn.Module):
           delayed: from `delay`.
           conditions: from `prepare_conditions`, for models that take them.
           depth_frames: the frames of which the depth transformer gives logits, S in place of T; None: all of them.
+          past: what the temporal transformer reads in place of `delayed`, such as tokens with noise; None: the same.
         """
         c = self.config
         first = jnp.broadcast_to(self.initial_tokens()[:, None], (delayed.shape[0], c.n_q + 1, 1))
-        inputs = jnp.concatenate([first, delayed[..., :-1]], -1)
+        inputs = jnp.concatenate([first, (delayed if past is None else past)[..., :-1]], -1)
         hidden, _ = self.temporal(inputs, None, None, self.condition(conditions))
         if not c.dep_q:
             for layer in self.depformer_in:  # held by the weights, read by nothing
