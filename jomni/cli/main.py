@@ -111,7 +111,11 @@ def _signals_held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Lets SIGTERM unwind the stack like Ctrl-C, so that no half-written file stays."""
+    """Lets SIGTERM unwind the stack like Ctrl-C, so that no half-written file stays; and neither is ever lost.
+
+    Python cannot raise from a finalizer or from a callback of the garbage collector: it would print a traceback and go
+    on as if there had been no signal. One that falls into them is sent again a moment later.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -119,8 +123,17 @@ def _terminable() -> Iterator[None]:
     def stop(signum: int, frame: FrameType | None) -> None:
         raise SystemExit(TERMINATED)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def unraisable(found: sys.UnraisableHookArgs) -> None:
+        if isinstance(found.exc_value, KeyboardInterrupt | SystemExit):
+            number = signal.SIGINT if isinstance(found.exc_value, KeyboardInterrupt) else signal.SIGTERM
+            threading.Timer(0.02, os.kill, (os.getpid(), number)).start()
+        else:
+            hook(found)
+
+    before, hook = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
+    sys.unraisablehook = unraisable
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGTERM, before)
