@@ -1,7 +1,7 @@
-"""Whisper's log-mel and encoder on this CPU, 30 s at a time: jomni beside openai-whisper, in one run, alternating, float32.
+"""Whisper's log-mel and encoder on this CPU, 30 s at a time: jomni beside openai-whisper, in one run, float32.
 
-Both have the same random weights, from one file in OpenAI's layout. Prints the median and the fastest of the seconds that
-each part takes, and how far the two outputs are apart.
+Both have the same random weights, from one file in OpenAI's layout, and take turns. Prints the median and the fastest
+of the seconds that each part takes, and how far the two outputs are apart.
 
     python -m tools.bench.whisper                        # needs the `peers` extra; the size "small"
     python -m tools.bench.whisper --size tiny --batch 4
@@ -24,6 +24,7 @@ import numpy as np
 import jomni
 from tools.bench.mimi_stream import processor
 
+_DIMS = ("n_mels", "n_audio_ctx", "n_audio_state", "n_audio_head", "n_audio_layer")  # in the order of `AudioEncoder`
 PAUSE = 0.3  # seconds before a turn, in which the other's threads go to sleep
 
 
@@ -56,15 +57,12 @@ def theirs(file: Path) -> Side:
     torch.set_grad_enabled(False)
     held = torch.load(file)
     dims = held["dims"]
-    encoder = AudioEncoder(*(dims[f"n_{name}"] for name in ("mels", *(f"audio_{x}" for x in _AUDIO)))).eval()
+    encoder = AudioEncoder(*(dims[name] for name in _DIMS)).eval()
     encoder.load_state_dict({name.removeprefix("encoder."): x for name, x in held["model_state_dict"].items()})
     return Side(
         lambda pcm: torch.stack([whisper.log_mel_spectrogram(whisper.pad_or_trim(row), dims["n_mels"]) for row in pcm]),
         lambda mel: encoder(mel).numpy(),
     )
-
-
-_AUDIO = ("ctx", "state", "head", "layer")
 
 
 def write(file: Path, size: str) -> None:
@@ -117,7 +115,7 @@ def main() -> None:
     for name, found in times.items():
         for part, seconds in zip(("log-mel", "encoder"), np.array(found).T, strict=True):
             print(f"{name:16}{part:9} median {np.median(seconds):7.3f} s, fastest {seconds.min():7.3f} s")
-    mine, original = outputs.values()
+    mine, original = (outputs[name] for name in sides)
     print(f"largest difference {np.abs(mine - original).max():.1e}, standard deviation {original.std():.2f}")
     print(f"Whisper {args.size}, 30 s, batch {args.batch}, {args.turns} turns each")
     releases = {name: version(name) for name in ("jax", "torch", "openai-whisper", "jomni")}
