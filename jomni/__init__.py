@@ -22,6 +22,11 @@ _HOME = {
     "MoshiConfig": "jomni.models.moshi",
     "MoshiLM": "jomni.models.moshi",
     "prepare_conditions": "jomni.models.moshi",
+    "WHISPER": "jomni.models.whisper",
+    "WhisperConfig": "jomni.models.whisper",
+    "WhisperEncoder": "jomni.models.whisper",
+    "embed_audio": "jomni.models.whisper",
+    "log_mel": "jomni.models.whisper",
     "FREE": "jomni.generate",
     "Controls": "jomni.generate",
     "Duplex": "jomni.generate",
@@ -53,6 +58,7 @@ if TYPE_CHECKING:
     from jomni.errors import JomniError
     from jomni.generate import FREE, Controls, Duplex, Generator, Guidance, converse, transcribe
     from jomni.models.moshi import MOSHI_7B, MoshiConfig, MoshiLM, prepare_conditions
+    from jomni.models.whisper import WHISPER, WhisperConfig, WhisperEncoder, embed_audio, log_mel
     from jomni.nn import reset
     from jomni.plot import plot_conversation
     from jomni.weights import Checkpoint, load, save

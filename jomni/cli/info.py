@@ -15,12 +15,13 @@ from jomni.cli.model import device, local_path, open_model, split_revision, used
 if TYPE_CHECKING:
     from jomni.codec.config import MimiConfig
     from jomni.models.moshi.config import MoshiConfig
+    from jomni.models.whisper import WhisperConfig
     from jomni.weights.recognise import Opened
     from jomni.weights.source import TensorSource
 
 _KINDS = {
     "moshi": "Moshi, full-duplex dialogue", "mimi": "Mimi, a codec", "hibiki": "Hibiki, simultaneous translation",
-    "stt": "speech to text", "tts": "text to speech",
+    "stt": "speech to text", "tts": "text to speech", "whisper": "Whisper, a speech encoder",
 }  # fmt: skip
 _WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a number
 
@@ -43,6 +44,14 @@ CODEC_PARTS = {
 """Parts of the codec, likewise."""
 
 
+ENCODER_PARTS = {
+    "convolutions": ("conv1/", "conv2/"),
+    "positions": ("positional_embedding",),
+    "blocks": ("blocks_", "ln_post/"),
+}
+"""Parts of the speech encoder, likewise."""
+
+
 def info(options: Namespace) -> None:
     """Runs `jomni info`."""
     with device("cpu"):
@@ -53,7 +62,7 @@ def info(options: Namespace) -> None:
 def describe(opened: Opened) -> list[str]:
     """What a model consists of, line by line."""
     from jomni.weights.kyutai import is_float32_only
-    from jomni.weights.load import lm_tree, mimi_tree
+    from jomni.weights.trees import lm_tree, mimi_tree, whisper_tree
 
     lines = [f"{opened.source}: {_KINDS.get(opened.model_type, opened.model_type)}"]
     sizes: dict[str, int] = {}
@@ -67,12 +76,19 @@ def describe(opened: Opened) -> list[str]:
         sizes |= {f"mimi/{path}": size for path, size in held.items()}
         lines.append(f"codec Mimi: {sum(held.values()):,} parameters{_stored(opened.mimi_source)}")
         lines += _parts(held, CODEC_PARTS) + _codec_lines(opened.mimi, used_codebooks(opened))
+    elif opened.whisper is not None:
+        held = _sizes(whisper_tree(opened.whisper))
+        sizes |= {f"whisper/{path}": size for path, size in held.items()}
+        lines.append(f"encoder: {sum(held.values()):,} parameters{_stored(opened.whisper_source)}")
+        lines += _parts(held, ENCODER_PARTS) + _encoder_lines(opened.whisper)
     else:
         lines.append("codec: none beside it")
     fixed = sum(size for path, size in sizes.items() if is_float32_only(path))
     rest = sum(sizes.values()) - fixed
     needs = ", ".join(f"{name} {human(4 * fixed + width * rest)}" for name, width in _WIDTHS.items())
-    if rest:
+    if opened.whisper is not None:
+        lines.append(f"weights take: {needs.rpartition(', int8')[0]}")
+    elif rest:
         lines.append(f"weights take: {needs} (codec and conditioners always float32)")
     else:
         lines.append(f"weights take: {human(4 * fixed)} (the codec is always float32)")
@@ -88,14 +104,15 @@ def convert(options: Namespace) -> None:
     source, revision = split_revision(options.source)
     with device("cpu"):
         checkpoint = jomni.load(source, revision=revision)
+        layout = options.to or ("kyutai" if checkpoint.whisper is None else "openai")
         jomni.save(
-            checkpoint, options.target, layout=options.to, dtype=options.dtype, overwrite=options.force,
+            checkpoint, options.target, layout=layout, dtype=options.dtype, overwrite=options.force,
             codec_dtype=options.codec_dtype,
         )  # fmt: skip
     dtype = f", {options.dtype}" if options.dtype else ""
     codec = f", the codec {options.codec_dtype}" if options.codec_dtype else ""
     count = f"{checkpoint.num_parameters():,} parameters"
-    say(f"{options.target}: {count} of {options.source}, as {options.to}{dtype}{codec}")
+    say(f"{options.target}: {count} of {options.source}, as {layout}{dtype}{codec}")
 
 
 def human(count: float) -> str:
@@ -136,6 +153,15 @@ def _codec_lines(codec: MimiConfig, used: int) -> list[str]:
         f"  {codec.sample_rate} Hz, {codec.frame_rate:g} frames a second, {codec.frame_size} samples each",
         f"  {codec.num_codebooks} codebooks of {codec.quantizer.bins} entries, {used} in use",
         f"  context {'all frames' if steps is None else f'{steps} steps of its transformer ({steps / rate:g} s)'}",
+    ]
+
+
+def _encoder_lines(whisper: WhisperConfig) -> list[str]:
+    return [
+        f"  {whisper.n_audio_layer} layers, {whisper.n_audio_state} wide, {whisper.n_audio_head} heads",
+        f"  {whisper.n_mels} mel channels of 16 kHz audio in, {whisper.n_audio_ctx} frames of 20 ms out "
+        f"({whisper.n_audio_ctx / 50:g} s)",
+        "  its text decoder, where the file has one, is left out",
     ]
 
 

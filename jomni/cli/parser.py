@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 DTYPES = ("float32", "bfloat16", "float16")
-LAYOUTS = ("kyutai", "hf", "orbax")
+LAYOUTS = ("kyutai", "openai", "hf", "orbax")
 MAX_TAIL = 20.0
 """Longest time that `jomni talk` feeds silence after the input, seconds."""
 
@@ -184,17 +184,17 @@ def _convert(parser: Parser) -> None:
     """Write a model in another layout or dtype."""
     parser.description = "Writes a model in another layout, or in another number format."
     parser.epilog = """\
-Layouts: kyutai (config.json and safetensors, as Kyutai publishes), hf (Hugging Face transformers), orbax (jomni's
-own). A layout that cannot express the model refuses it, saying why.
+Layouts: kyutai (config.json and safetensors, as Kyutai publishes), openai (a Whisper's encoder under OpenAI's names),
+hf (Hugging Face transformers), orbax (jomni's own). A layout that cannot express the model refuses it, saying why.
 
 Example:
   jomni convert kyutai/moshiko-pytorch-bf16 moshiko-orbax --to orbax --dtype bfloat16"""
     parser.add_argument("source", metavar="SRC", help=_MODEL)
     parser.add_argument("target", metavar="DST", type=Path, help="folder for the converted model")
-    parser.add_argument("--to", metavar="LAYOUT", choices=LAYOUTS, default="kyutai",
-                        help="kyutai, hf or orbax (default: kyutai)")  # fmt: skip
+    parser.add_argument("--to", metavar="LAYOUT", choices=LAYOUTS,
+                        help="kyutai, openai, hf or orbax (default: openai for a Whisper, else kyutai)")  # fmt: skip
     parser.add_argument("--dtype", metavar="T", choices=DTYPES,
-                        help="number format of the language model: float32, bfloat16 or float16 "
+                        help="number format of the language model or encoder: float32, bfloat16 or float16 "
                         "(default: as it is)")  # fmt: skip
     parser.add_argument("--codec-dtype", metavar="T", choices=DTYPES,
                         help="number format of the codec in the file; it always computes in float32 "

@@ -12,6 +12,7 @@ import sentencepiece
 from jomni.codec.config import MimiConfig
 from jomni.errors import WeightsError
 from jomni.models.moshi.config import MoshiConfig
+from jomni.models.whisper.config import WhisperConfig
 from jomni.weights.kyutai import is_float32_only
 from jomni.weights.table import flatten, is_float
 
@@ -20,21 +21,23 @@ from jomni.weights.table import flatten, is_float
 class Checkpoint:
     """A model as `jomni.load` returns it and `jomni.save` writes it."""
 
-    family: str  # "moshi" (a language model, as a rule with its codec) or "mimi" (the codec alone)
+    family: str  # "moshi" (a language model, as a rule with its codec), "mimi" or "whisper" (codec or ears alone)
     mimi: MimiConfig | None  # None: the checkpoint brings no codec
     lm: MoshiConfig | None  # None: the codec alone
-    params: dict[str, Any]  # {"mimi": tree, "lm": tree}, those that are present
+    params: dict[str, Any]  # {"mimi": tree, "lm": tree, "whisper": tree}, those that are present
     tokenizer: bytes | None = dataclasses.field(default=None, repr=False)  # sentencepiece model, as its file holds it
     generation: dict[str, Any] = dataclasses.field(default_factory=dict)  # the published "lm_gen_config"
-    model_type: str = "moshi"  # intended use: "moshi", "hibiki", "stt", "tts", ... or "mimi"
+    model_type: str = "moshi"  # intended use: "moshi", "hibiki", "stt", "tts", ..., "mimi", "whisper"
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Other published keys, kept for export: "stt_config", "tts_config", "model_id"."""
     source: str = ""  # where it was loaded from
     stored: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
-    """Parameter path ("mimi/...", "lm/...") -> dtype that its file had, where memory must hold it as float32."""
+    """Parameter path ("mimi/...", "lm/...", "whisper/...") -> dtype that its file had, where memory holds it as
+    float32."""
+    whisper: WhisperConfig | None = None  # of the speech encoder, where there is one
 
     def __post_init__(self) -> None:
-        for part, config in (("mimi", self.mimi), ("lm", self.lm)):
+        for part, config in (("mimi", self.mimi), ("lm", self.lm), ("whisper", self.whisper)):
             if (config is None) == (part in self.params):
                 raise WeightsError(f"checkpoint {self.source!r}: '{part}' needs its configuration and its parameters")
 
@@ -47,7 +50,7 @@ class Checkpoint:
         return self.lm.codec_codebooks // halves
 
     def file_dtype(self, path: str, dtype: Any = None) -> np.dtype:
-        """The dtype in which a file should hold a parameter of path "mimi/..." or "lm/...".
+        """The dtype in which a file should hold a parameter of path "mimi/...", "lm/..." or "whisper/...".
 
         The codec and the conditioners are as their file had them; the rest is as in memory or `dtype`.
         """
@@ -74,7 +77,7 @@ class Checkpoint:
             ) from None
 
     def num_parameters(self, part: str | None = None) -> int:
-        """Numbers held, in all or of one part: "mimi", "lm", or a branch such as "lm/depformer"."""
+        """Numbers held, in all or of one part: "mimi", "lm", "whisper", or a branch such as "lm/depformer"."""
         tree: Any = self.params
         for key in (part or "").split("/") if part else ():
             tree = tree.get(key, {}) if isinstance(tree, Mapping) else {}

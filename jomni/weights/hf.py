@@ -1,9 +1,9 @@
-"""Hugging Face folders of transformers' `MimiModel` and `MoshiForConditionalGeneration`: reading and writing.
+"""Hugging Face folders of transformers' Mimi, Moshi and Whisper: reading and writing.
 
-A folder is shown under Kyutai's published names and in its row order (`hf_layout`), so that one import serves both
-layouts; writing takes the same tables the other way. The two sides hold the same values, tensor for tensor, and nothing
-is computed: what was imported exports byte for byte. What the implementations do differently with them is told in
-`hf_mimi` and `hf_moshi`.
+A folder of Mimi or Moshi is shown under Kyutai's published names and in its row order (`hf_layout`), so that one import
+serves both layouts; writing takes the same tables the other way. The two sides hold the same values, tensor for tensor,
+and nothing is computed: what was imported exports byte for byte. What the implementations do differently with them is
+told in `hf_mimi` and `hf_moshi`. Whisper has tables of its own (`whisper`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ import numpy as np
 from jomni.codec.config import MimiConfig
 from jomni.errors import ConfigError, WeightsError
 from jomni.models.moshi.config import MoshiConfig
+from jomni.models.whisper.config import WhisperConfig
+from jomni.models.whisper.mel import HOP, N_FFT, SAMPLE_RATE
 from jomni.weights.checkpoint import Checkpoint
 from jomni.weights.hf_layout import Layout, MappedSource, check_tensors
 from jomni.weights.hf_mimi import mimi_layout, read_mimi_config, write_mimi_config
@@ -26,6 +28,7 @@ from jomni.weights.hf_moshi import moshi_layout, read_moshi_config, write_moshi_
 from jomni.weights.hf_tokenizer import read_tokenizer_json
 from jomni.weights.parameters import ParameterSource
 from jomni.weights.source import TensorSource, TensorSpec, open_source, read_json
+from jomni.weights.whisper import read_hf_config, whisper_table, write_hf_config
 from jomni.weights.write import write_safetensors
 
 AUDIO_PREFIX = "audio_encoder."  # of the codec's tensors in a Moshi folder
@@ -47,7 +50,9 @@ class HfFolder:
     lm_source: TensorSource | None  # likewise
     generation: dict[str, Any]  # sampling defaults, as Kyutai's lm_gen_config
     tokenizer: bytes | None  # sentencepiece model of the text tokens
-    model_type: str  # "moshi" or "mimi"
+    model_type: str  # "moshi", "mimi" or "whisper"
+    whisper: WhisperConfig | None = None
+    whisper_source: TensorSource | None = None  # under Hugging Face's names, not yet checked
 
 
 def is_hf_config(raw: object) -> bool:
@@ -68,11 +73,14 @@ def open_folder(folder: str | Path) -> HfFolder:
     if not is_hf_config(raw):
         raise ConfigError(f"{path}: is not a configuration of the transformers library. Name a folder of such a model.")
     kind, architectures = raw.get("model_type"), raw.get("architectures") or []
+    if kind == "whisper":
+        whisper = read_hf_config(raw, str(path))
+        return HfFolder(None, None, None, None, {}, None, "whisper", whisper, _open_weights(folder))
     known = {"mimi": "MimiModel", "moshi": "MoshiForConditionalGeneration"}
     if kind not in known or (architectures and architectures != [known[kind]]):
         raise ConfigError(
             f"{path}: model_type {kind!r} with architectures {architectures} is not supported, "
-            f"only {' and '.join(known.values())}. Save the whole model."
+            f"only {', '.join(known.values())} and Whisper's. Save the whole model."
         )
     base = _open_weights(folder)
     if kind == "mimi":
@@ -144,7 +152,7 @@ def save_folder(
     weights come from, has no place there.
 
     Args:
-      checkpoint: a codec, or a language model with its codec.
+      checkpoint: a codec, a language model with its codec, or a speech encoder.
       folder: empty.
       dtype: see `jomni.save`.
       shard_bytes: weights are split into files of at most this size.
@@ -153,6 +161,9 @@ def save_folder(
       ConfigError: Hugging Face's layout cannot express an option of the checkpoint; every such option is named.
     """
     folder = Path(folder)
+    if checkpoint.whisper is not None:
+        _save_whisper(checkpoint, checkpoint.whisper, folder, dtype, shard_bytes)
+        return
     if checkpoint.mimi is None:
         raise ConfigError("Hugging Face's Moshi holds its codec, and this checkpoint brings none. Save it as 'kyutai'.")
     mimi = write_mimi_config(checkpoint.mimi)
@@ -177,6 +188,21 @@ def save_folder(
         "return_attention_mask": True, "sampling_rate": checkpoint.mimi.sample_rate,
     })  # fmt: skip
     _write_weights(folder, {name: source for source in sources for name in source.specs}, shard_bytes)
+
+
+def _save_whisper(
+    checkpoint: Checkpoint, whisper: WhisperConfig, folder: Path, dtype: np.dtype | None, shard_bytes: int
+) -> None:
+    """The encoder alone, under the names that it has in `WhisperForConditionalGeneration`."""
+    source = ParameterSource(checkpoint, "whisper", dtype, whisper_table("hf"))
+    dtypes = {spec.dtype.name for spec in source.specs.values()}
+    _write_json(folder / "config.json", write_hf_config(whisper) | {"dtype": min(dtypes)})
+    _write_json(folder / "preprocessor_config.json", {
+        "chunk_length": 30, "feature_extractor_type": "WhisperFeatureExtractor", "feature_size": whisper.n_mels,
+        "hop_length": HOP, "n_fft": N_FFT, "padding_side": "right", "padding_value": 0.0,
+        "return_attention_mask": False, "sampling_rate": SAMPLE_RATE,
+    })  # fmt: skip
+    _write_weights(folder, dict.fromkeys(source.specs, source), shard_bytes)
 
 
 def _write_weights(folder: Path, sources: Mapping[str, TensorSource], shard_bytes: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from jomni.errors import ConfigError
@@ -30,10 +30,16 @@ class Section:
 
     `defaults`: the keys that are read; Hugging Face leaves out keys that hold their default.
     `only`: the keys of which some values alone are supported, with these values, the default first.
+    `harmless`: more keys that change nothing.
     """
 
     def __init__(
-        self, raw: Mapping[str, Any], defaults: Mapping[str, Any], only: Mapping[str, tuple[Any, ...]], prefix: str = ""
+        self,
+        raw: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+        only: Mapping[str, tuple[Any, ...]],
+        prefix: str = "",
+        harmless: Collection[str] = (),
     ) -> None:
         self._prefix = prefix
         self.values: dict[str, Any] = dict(defaults) | {k: v for k, v in raw.items() if k in defaults}
@@ -42,7 +48,7 @@ class Section:
             if key in only:
                 if value not in only[key]:
                     self.refuse(key, value, f"only {' or '.join(repr(v) for v in only[key])}")
-            elif key not in defaults and key not in _HARMLESS and key not in _ROPE_KEYS:
+            elif key not in defaults and key not in harmless and key not in _HARMLESS and key not in _ROPE_KEYS:
                 self.problems.append(f"unknown option '{prefix}{key}'")
         self.rope_theta = self._read_rope(raw)
 

@@ -17,6 +17,7 @@ from jomni.weights.recognise import PARTS, Opened, open_checkpoint
 from jomni.weights.stream import Origin, parse_dtype, placements, read_tree
 from jomni.weights.table import bind, is_float
 from jomni.weights.trees import lm_tree, mimi_tree
+from jomni.weights.whisper import bind_encoder
 
 _LORA = ("/lora_A", "/lora_B")
 
@@ -35,9 +36,11 @@ def load(
 
     Args:
       source: a folder, a weight file (a bare Mimi file, or a language model beside its config.json), or a hub id
-        `owner/name`. Known are Kyutai's layout with and without config.json, Hugging Face's `MimiModel` and
-        `MoshiForConditionalGeneration`, and what `save` writes.
-      dtype: floating-point dtype of the language model, such as "bfloat16"; None: as in the file. The codec and the
+        `owner/name`. Known are Kyutai's layout with and without config.json, OpenAI's Whisper checkpoints (.pt),
+        Hugging Face's `MimiModel`, `MoshiForConditionalGeneration`, `WhisperModel` and
+        `WhisperForConditionalGeneration`, and what `save` writes. Of a Whisper the encoder is read.
+      dtype: floating-point dtype of the language model, such as "bfloat16"; None: as in the file. That of the speech
+        encoder; None: float32, as openai-whisper computes, and again as in the file when it is saved. The codec and the
         conditioners are float32 always.
       sharding: where parameters go: a `jax.sharding.Sharding` or device for all, a function of (path, shape) to one,
         with paths such as "lm/text_emb/weight", or a nested dictionary of them in the form of the parameters. None:
@@ -61,11 +64,13 @@ def load(
         opened = dataclasses.replace(opened, family="mimi", lm=None, lm_source=None, lora_source=None)
     if "mimi" not in parts:
         opened = dataclasses.replace(opened, mimi=None, mimi_source=None)
+    if "whisper" not in parts:
+        opened = dataclasses.replace(opened, whisper=None, whisper_source=None)
     stored, lm = dict(opened.stored), opened.lm
     if opened.orbax is not None:
         if fuse_lora and lm is not None and lm.lora_rank:
             raise WeightsError(f"{opened.source}: 'fuse_lora' needs Kyutai's layout. Save it as such and load that.")
-        params = orbax.read_params(opened.orbax, opened.mimi, lm, target, placement)
+        params = orbax.read_params(opened.orbax, opened.mimi, lm, opened.whisper, target, placement)
     else:
         origins = _origins(opened, fuse_lora)
         params = {
@@ -75,7 +80,7 @@ def load(
         lm = dataclasses.replace(lm, lora_rank=0)
     return Checkpoint(
         opened.family, opened.mimi, lm, params, opened.tokenizer, opened.generation, opened.model_type,
-        opened.settings, opened.source, stored,
+        opened.settings, opened.source, stored, opened.whisper,
     )  # fmt: skip
 
 
@@ -89,6 +94,9 @@ def _origins(opened: Opened, fuse_lora: bool) -> dict[str, dict[str, Origin]]:
         fits = "its configuration" if opened.family == "moshi" else "the Mimi configuration it was read with"
         places = bind(table, table.expect(tree), opened.mimi_source.specs, opened.mimi_source.name, fits)
         parts["mimi"] = {path: Origin(opened.mimi_source, place) for path, place in places.items()}
+    if opened.whisper is not None and opened.whisper_source is not None:
+        places = bind_encoder(opened.whisper, opened.whisper_source)
+        parts["whisper"] = {path: Origin(opened.whisper_source, place) for path, place in places.items()}
     return parts
 
 
@@ -98,7 +106,7 @@ def _dtypes(target: np.dtype | None, stored: dict[str, str]) -> Callable[[str, n
     def choose(path: str, held: np.dtype) -> np.dtype:
         if not is_float(held):
             return held
-        if is_float32_only(path):
+        if is_float32_only(path) or (path.startswith("whisper/") and target is None):
             if held != np.float32:
                 stored[path] = held.name
             return np.dtype(np.float32)
@@ -144,5 +152,3 @@ def _fused(origins: dict[str, Origin], scaling: float) -> dict[str, Origin]:
             origin = dataclasses.replace(origin, lora=pair, scaling=scaling)
         fused[path] = origin
     return fused
-
-

@@ -20,12 +20,13 @@ import orbax.checkpoint as ocp
 from jomni.codec.config import MimiConfig
 from jomni.errors import WeightsError
 from jomni.models.moshi.config import MoshiConfig
+from jomni.models.whisper.config import WhisperConfig
 from jomni.weights.checkpoint import Checkpoint
 from jomni.weights.kyutai import is_float32_only
 from jomni.weights.source import read_json
 from jomni.weights.stream import Placement
 from jomni.weights.table import flatten, is_float, misfit, unflatten
-from jomni.weights.trees import lm_tree, mimi_tree
+from jomni.weights.trees import lm_tree, mimi_tree, whisper_tree
 
 _VERSION = 1
 _PARAMS = "params"
@@ -54,6 +55,7 @@ def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
         "generation": checkpoint.generation,
         "settings": checkpoint.settings,
         "stored": checkpoint.stored,
+        "whisper": checkpoint.whisper and checkpoint.whisper.to_openai(),
     }
     (folder / "jomni.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
 
@@ -78,6 +80,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         return {
             "mimi": raw["mimi"] and MimiConfig.from_kyutai(raw["mimi"], f"{path}, mimi"),
             "lm": lm,
+            "whisper": WhisperConfig.from_openai(raw["whisper"], f"{path}, whisper") if raw.get("whisper") else None,
             "tokenizer": tokenizer.read_bytes() if tokenizer.is_file() else None,
             **{key: raw[key] for key in ("family", "generation", "model_type", "settings", "stored")},
         }
@@ -86,7 +89,12 @@ def read_settings(folder: Path) -> dict[str, Any]:
 
 
 def read_params(
-    folder: Path, mimi: MimiConfig | None, lm: MoshiConfig | None, dtype: np.dtype | None, placement: Placement
+    folder: Path,
+    mimi: MimiConfig | None,
+    lm: MoshiConfig | None,
+    whisper: WhisperConfig | None,
+    dtype: np.dtype | None,
+    placement: Placement,
 ) -> dict[str, Any]:
     """The parameters of the parts that have a configuration, some at a time: Orbax would hold half as much again.
 
@@ -95,6 +103,7 @@ def read_params(
     """
     folder = (folder / _PARAMS).absolute()
     trees = ({"mimi": mimi_tree(mimi)} if mimi else {}) | ({"lm": lm_tree(lm)} if lm else {})
+    trees |= {"whisper": whisper_tree(whisper)} if whisper else {}
     shapes = {path: tuple(leaf.shape) for path, leaf in flatten(trees)}
     leaves: dict[str, Any] = {}
     try:

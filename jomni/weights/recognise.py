@@ -14,10 +14,13 @@ from typing import Any
 from jomni.codec.config import MIMI, MimiConfig
 from jomni.errors import ConfigError, WeightsError
 from jomni.models.moshi.config import MOSHI_7B, MoshiConfig
+from jomni.models.whisper.config import WhisperConfig
 from jomni.weights import orbax
 from jomni.weights.hf import is_hf_config, open_folder
 from jomni.weights.hub import Files, HubRepository, open_files, resolve, resolve_weights
 from jomni.weights.source import TensorSource, open_source, read_json
+from jomni.weights.unpickle import TorchSource
+from jomni.weights.whisper import layout_of
 
 CONFIG_NAME = "config.json"
 ORBAX_NAME = "jomni.json"  # marks the project's own form
@@ -29,8 +32,8 @@ TOKENIZER_NAME = "tokenizer_spm_32k_3.model"
 _FILE_NAMES = ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "lora_name")
 SETTINGS = ("tts_config", "stt_config", "model_id")
 """Top-level keys of a Kyutai config.json that are carried along for the programs that read them."""
-PARTS = ("mimi", "lm")
-"""Parts of a checkpoint: codec and language model."""
+PARTS = ("mimi", "lm", "whisper")
+"""Parts of a checkpoint: codec, language model, speech encoder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Opened:
     """A checkpoint whose configuration is known and whose weight files are open."""
 
     source: str
-    family: str  # "moshi" or "mimi"
+    family: str  # "moshi", "mimi" or "whisper"
     mimi: MimiConfig | None = None
     mimi_source: TensorSource | None = None  # under Kyutai's names
     lm: MoshiConfig | None = None
@@ -50,6 +53,8 @@ class Opened:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     stored: dict[str, str] = dataclasses.field(default_factory=dict)  # as `Checkpoint.stored`
     orbax: Path | None = None  # the folder, where it is the project's own form: then no source is open
+    whisper: WhisperConfig | None = None
+    whisper_source: TensorSource | None = None  # under OpenAI's or Hugging Face's names, with the decoder or without
 
 
 def open_checkpoint(
@@ -87,14 +92,17 @@ def open_checkpoint(
         return Opened(where, "mimi", _neighbouring_mimi(files, path), weights, model_type="mimi")
     if kind == "lm":
         return _open_folder(files, where, adapters, weights, parts)
+    if layout_of(weights) == "openai":
+        _no_lora(adapters, where)
+        return _open_whisper(files, where, weights)
     if any(".lora_A." in name for name in weights.specs):
         raise WeightsError(f"{where}: is a LoRA file. Name the model that it is for, and give this file as `lora`.")
     config = files.find(CONFIG_NAME)
     if config is not None and is_hf_config(read_json(config)):
         return _open_folder(files, where, adapters)
     raise WeightsError(
-        f"{where}: holds neither a Mimi codec nor a Moshi language model in Kyutai's names, and no config.json of "
-        "transformers lies beside it. Name the file, or the folder, of such a model."
+        f"{where}: holds neither a Mimi codec nor a Moshi language model in Kyutai's names nor a Whisper in OpenAI's, "
+        "and no config.json of transformers lies beside it. Name the file, or the folder, of such a model."
     )
 
 
@@ -118,6 +126,9 @@ def _open_folder(
     if is_hf_config(raw):
         _no_lora(lora, where)
         return _open_hf(files, path, where)
+    if "n_audio_ctx" in raw:
+        _no_lora(lora, where)
+        return _open_whisper(files, where, open_source(_needed(files, MOSHI_NAME)))
     if "seanet" in raw:
         _no_lora(lora, where)
         config = MimiConfig.from_kyutai(raw, str(path))
@@ -206,9 +217,25 @@ def _open_hf(files: Files, config: Path, where: str) -> Opened:
         files.find(name)  # fetches it where it exists
     found = open_folder(config.parent)
     return Opened(
-        where, "moshi" if found.lm else "mimi", found.mimi, found.mimi_source, found.lm, found.lm_source,
+        where, found.model_type, found.mimi, found.mimi_source, found.lm, found.lm_source,
         tokenizer=found.tokenizer, generation=found.generation, model_type=found.model_type,
+        whisper=found.whisper, whisper_source=found.whisper_source,
     )  # fmt: skip
+
+
+def _open_whisper(files: Files, where: str, weights: TensorSource) -> Opened:
+    """A file under OpenAI's names: its dimensions are in it, or in the config.json beside it."""
+    dims, told = (weights.dims, f"{weights.name}, dims") if isinstance(weights, TorchSource) else (None, "")
+    if dims is None and (path := files.find(CONFIG_NAME)) is not None:
+        dims, told = read_json(path), str(path)
+    if dims is None:
+        names = ", ".join(field.name for field in dataclasses.fields(WhisperConfig))
+        raise WeightsError(
+            f"{where}: is a Whisper, but neither it ('dims') nor a config.json beside it says how large. Put a "
+            f"config.json beside it with its dimensions: {names}."
+        )
+    config = WhisperConfig.from_openai(dims, told)
+    return Opened(where, "whisper", model_type="whisper", whisper=config, whisper_source=weights)
 
 
 def _open_mimi_weights(files: Files) -> TensorSource:

@@ -1,4 +1,4 @@
-"""`save`: a checkpoint back to Kyutai's layout, to Hugging Face's, or to the project's own."""
+"""`save`: a checkpoint back to its authors' layout, to Hugging Face's, or to the project's own."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from jomni.weights.table import flatten, is_float, unflatten
 from jomni.weights.write import checkpoint_folder, write_safetensors
 
 LORA_NAME = "lora.safetensors"
-LAYOUTS = ("kyutai", "hf", "orbax")
+LAYOUTS = ("kyutai", "openai", "hf", "orbax")
 
 
 def save(
     checkpoint: Checkpoint,
     folder: str | os.PathLike[str],
-    layout: str = "kyutai",
+    layout: str | None = None,
     dtype: Any = None,
     overwrite: bool = False,
     codec_dtype: Any = None,
@@ -38,9 +38,11 @@ def save(
     Args:
       checkpoint: as `load` returns it.
       folder: to be made.
-      layout: "kyutai" (what moshi reads), "hf" (what transformers reads) or "orbax" (the project's own).
-      dtype: floating-point dtype of the language model in the file; None: as in memory. The conditioners stay as the
-        file had them that they came from, else float32.
+      layout: "kyutai" (what moshi reads), "openai" (a Whisper's encoder under OpenAI's names: safetensors, with its
+        dimensions in config.json), "hf" (what transformers reads) or "orbax" (the project's own). None: that of the
+        model's authors, "kyutai" or "openai".
+      dtype: floating-point dtype of the language model or the speech encoder in the file; None: as in memory. The
+        conditioners, and an encoder that was loaded without a dtype, stay as the file had them that they came from.
       overwrite: replace a checkpoint that is there. A folder that holds anything else is never replaced.
       codec_dtype: the same of the codec, which is float32 again in memory; None: it stays as the conditioners do.
 
@@ -50,10 +52,14 @@ def save(
       OutputError: the folder exists, or cannot be written.
     """
     target, codec_target = parse_dtype(dtype), parse_dtype(codec_dtype)
+    own = "kyutai" if checkpoint.whisper is None else "openai"
+    layout = layout or own
     if layout not in LAYOUTS:
         raise ConfigError(f"layout {layout!r} is unknown. Choose one of {', '.join(LAYOUTS)}.")
+    if layout in ("kyutai", "openai") and layout != own:
+        raise ConfigError(f"layout {layout!r} cannot express a {checkpoint.family}. Save it as {own}, hf or orbax.")
     writers: dict[str, Callable[[Checkpoint, Path, np.dtype | None], None]] = {
-        "kyutai": write_kyutai, "hf": hf.save_folder, "orbax": orbax.write,
+        "kyutai": write_kyutai, "openai": write_openai, "hf": hf.save_folder, "orbax": orbax.write,
     }  # fmt: skip
     check_parameters(checkpoint)
     if codec_target is not None and checkpoint.mimi is not None:
@@ -94,6 +100,14 @@ def write_kyutai(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -
         (folder / TOKENIZER_NAME).write_bytes(checkpoint.tokenizer)
     if checkpoint.lm is not None:  # a codec alone has no config.json there
         _write_json(folder / CONFIG_NAME, raw)
+
+
+def write_openai(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
+    """Fills an empty folder with a Whisper's encoder under OpenAI's names, and its dimensions."""
+    assert checkpoint.whisper is not None
+    source = ParameterSource(checkpoint, "whisper", dtype)
+    _write(folder / MOSHI_NAME, source, source.specs.keys())
+    _write_json(folder / CONFIG_NAME, checkpoint.whisper.to_openai())
 
 
 def _round_codec(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:

@@ -11,6 +11,7 @@ from jomni.codec import Mimi
 from jomni.codec.config import MimiConfig
 from jomni.models.moshi import MoshiLM
 from jomni.models.moshi.config import MoshiConfig
+from jomni.models.whisper import WhisperConfig, WhisperEncoder
 
 
 def mimi_tree(config: MimiConfig) -> dict[str, Any]:
@@ -24,3 +25,9 @@ def lm_tree(config: MoshiConfig) -> dict[str, Any]:
     """Shapes of the language model's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
     codes = jax.ShapeDtypeStruct((1, config.n_q + 1, 2), jnp.int32)
     return jax.eval_shape(MoshiLM(config).init, jax.random.key(0), codes)["params"]
+
+
+def whisper_tree(config: WhisperConfig) -> dict[str, Any]:
+    """Shapes of the speech encoder's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    mel = jax.ShapeDtypeStruct((1, config.n_mels, 2), jnp.float32)
+    return jax.eval_shape(WhisperEncoder(config).init, jax.random.key(0), mel)["params"]

@@ -77,7 +77,8 @@ class TorchSource:
     """The tensors of a file that `torch.save` wrote (its zip format, of torch 1.6 and later).
 
     The state dict may stand alone or, as in the files that moshi/models/loaders.py reads, under "model" or
-    "fsdp_best_state" -> "model".
+    "fsdp_best_state" -> "model", or as in OpenAI's Whisper under "model_state_dict". `dims` is what stands under that
+    name beside it, else None.
 
     Raises:
       WeightsError: the file is damaged, of the old format, or holds anything but tensors and plain containers.
@@ -104,11 +105,12 @@ class TorchSource:
             raise WeightsError(f"{path}: refused: {refusal}; nothing of it was run. {_CURE}") from None
         except Exception as error:  # the pickle machine fails in many ways on damaged input
             raise WeightsError(f"{path}: is damaged or not a torch checkpoint ({error}). Fetch it anew.") from None
+        self.dims = content.get("dims") if isinstance(content, Mapping) else None
         self._tensors = self._state_dict(content)
         self.specs = {k: TensorSpec(t.shape, t.storage.dtype) for k, t in self._tensors.items()}
 
     def _state_dict(self, content: Any) -> dict[str, _Tensor]:
-        for key in ("fsdp_best_state", "model"):
+        for key in ("fsdp_best_state", "model", "model_state_dict"):
             if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
                 content = content[key]
         if not isinstance(content, Mapping):
@@ -116,8 +118,8 @@ class TorchSource:
         others = [str(k) for k, v in content.items() if not isinstance(k, str) or not isinstance(v, _Tensor)]
         if others or not content:
             raise WeightsError(
-                f"{self.path}: expected a dictionary of tensors, alone or under 'model' or 'fsdp_best_state.model', "
-                f"but these are none: {listing(others) or '(it is empty)'}. {_CURE}"
+                f"{self.path}: expected a dictionary of tensors, alone or under 'model', 'fsdp_best_state.model' or "
+                f"'model_state_dict', but these are none: {listing(others) or '(it is empty)'}. {_CURE}"
             )
         for name, tensor in content.items():
             self._check(name, tensor)

@@ -1,5 +1,7 @@
 """`jomni info` and `jomni convert`."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -96,3 +98,20 @@ def test_a_target_that_cannot_be_written_is_refused_before_the_model_is_looked_a
 def test_names_of_results_are_unique_and_stable(tmp_path):
     paths = [tmp_path / name for name in ("a.wav", "b/a.mp3", "a-2.wav", "A.wav", "c.wav")]
     assert unique_names(paths) == ["a", "a-3", "a-2", "A-4", "c"]
+
+
+def test_a_whisper_is_described_and_converted(run, refuses, tmp_path, recording):
+    model = Path(__file__).parents[1] / "parity" / "data" / "whisper" / "openai.pt"
+    code, out, _ = run("info", model)
+    assert code == 0 and "Whisper, a speech encoder" in out and "codec" not in out
+    count = jomni.load(model).num_parameters("whisper")
+    assert f"encoder: {count:,} parameters, stored as float16" in out
+    assert "80 mel channels of 16 kHz audio in, 50 frames of 20 ms out (1 s)" in out
+    assert f"weights take: float32 {human(4 * count)}, bfloat16 {human(2 * count)}" in out and "int8" not in out
+    code, out, _ = run("convert", model, tmp_path / "own")
+    assert code == 0 and "as openai" in out
+    assert run("info", tmp_path / "own")[1].splitlines()[1:] == run("info", model)[1].splitlines()[1:]
+    assert run("convert", model, tmp_path / "hf", "--to", "hf")[0] == 0
+    refuses("convert", model, tmp_path / "no", "--to", "kyutai", says=["'kyutai'", "openai, hf or orbax"])
+    refuses("encode", recording, tmp_path / "codes.npz", "--model", model, says=[model, "no codec"])
+    refuses("talk", recording, "--model", model, "--out", tmp_path / "talk", says=[model])

@@ -1,0 +1,127 @@
+"""Whisper's log-mel and encoder on this CPU, 30 s at a time: jomni beside openai-whisper, in one run, float32.
+
+Both have the same random weights, from one file in OpenAI's layout, and take turns. Prints the median and the fastest
+of the seconds that each part takes, and how far the two outputs are apart.
+
+    python -m tools.bench.whisper                        # needs the `peers` extra; the size "small"
+    python -m tools.bench.whisper --size tiny --batch 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import jomni
+from tools.bench.mimi_stream import processor
+
+_DIMS = ("n_mels", "n_audio_ctx", "n_audio_state", "n_audio_head", "n_audio_layer")  # in the order of `AudioEncoder`
+PAUSE = 0.3  # seconds before a turn, in which the other's threads go to sleep
+
+
+class Side(NamedTuple):
+    """One implementation."""
+
+    log_mel: Callable[[np.ndarray], Any]  # pcm [B, T] -> features
+    encode: Callable[[Any], np.ndarray]  # features -> vectors [B, 1500, D]
+
+
+def ours(file: Path) -> Side:
+    """jomni."""
+    import jax
+
+    checkpoint = jomni.load(file)
+    encoder, params = jomni.WhisperEncoder(checkpoint.whisper), checkpoint.params["whisper"]
+    n_mels = encoder.config.n_mels
+    return Side(
+        lambda pcm: jax.block_until_ready(jomni.log_mel(pcm, n_mels)),
+        lambda mel: np.asarray(jomni.embed_audio(encoder, params, mel)),
+    )
+
+
+def theirs(file: Path) -> Side:
+    """openai-whisper, which takes a batch of features but recordings one by one."""
+    import torch
+    import whisper
+    from whisper.model import AudioEncoder
+
+    torch.set_grad_enabled(False)
+    held = torch.load(file)
+    dims = held["dims"]
+    encoder = AudioEncoder(*(dims[name] for name in _DIMS)).eval()
+    encoder.load_state_dict({name.removeprefix("encoder."): x for name, x in held["model_state_dict"].items()})
+    return Side(
+        lambda pcm: torch.stack([whisper.log_mel_spectrogram(whisper.pad_or_trim(row), dims["n_mels"]) for row in pcm]),
+        lambda mel: encoder(mel).numpy(),
+    )
+
+
+def write(file: Path, size: str) -> None:
+    """A checkpoint of OpenAI's layout with random weights, the encoder alone."""
+    import torch
+
+    from jomni.weights.trees import whisper_tree
+    from jomni.weights.whisper import whisper_table
+    from tools.goldens import draw
+
+    config = jomni.WHISPER[size]
+    shapes = {tensor.name: tensor.shape for tensor in whisper_table("openai").expect(whisper_tree(config))}
+    state = {name: torch.from_numpy(x) for name, x in draw.weights(shapes, 0).items()}
+    torch.save({"dims": config.to_openai(), "model_state_dict": state}, file)
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", default="small", choices=jomni.WHISPER)
+    parser.add_argument("--turns", type=int, default=7, help="turns to measure, of each")
+    parser.add_argument("--batch", type=int, default=1, help="recordings at a time")
+    parser.add_argument("--threads", type=int, default=2, help="cores that either may use")
+    args = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):  # before jax counts the cores
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
+
+    import torch
+
+    from tools.goldens import draw
+
+    torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.pt"
+        write(file, args.size)
+        sides = {"jomni": ours(file), "openai-whisper": theirs(file)}
+    pcm = draw.audio(0, args.batch, 1, 30 * 16_000, 16_000)[:, 0]
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}
+    outputs: dict[str, np.ndarray] = {}
+    for turn in range(args.turns + 1):  # the first turn warms up
+        for name, side in list(sides.items())[:: 1 if turn % 2 else -1]:
+            time.sleep(PAUSE)
+            start = time.perf_counter()
+            mel = side.log_mel(pcm)
+            middle = time.perf_counter()
+            outputs[name] = side.encode(mel)
+            end = time.perf_counter()
+            if turn:
+                times[name].append((middle - start, end - middle))
+    for name, found in times.items():
+        for part, seconds in zip(("log-mel", "encoder"), np.array(found).T, strict=True):
+            print(f"{name:16}{part:9} median {np.median(seconds):7.3f} s, fastest {seconds.min():7.3f} s")
+    mine, original = (outputs[name] for name in sides)
+    print(f"largest difference {np.abs(mine - original).max():.1e}, standard deviation {original.std():.2f}")
+    print(f"Whisper {args.size}, 30 s, batch {args.batch}, {args.turns} turns each")
+    releases = {name: version(name) for name in ("jax", "torch", "openai-whisper", "jomni")}
+    print(", ".join(f"{k} {v}" for k, v in releases.items()) + f", python {platform.python_version()}")
+    print(f"{processor()}, {args.threads} of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()
