@@ -204,3 +204,13 @@ def test_words_are_plain_and_few() -> None:
 def test_the_same_seed_plans_the_same_conversation() -> None:
     assert plans(5) == plans(5)
     assert plan(np.random.default_rng(1)) != plan(np.random.default_rng(2))
+
+
+def test_kinds_that_are_asked_more_are_and_still_hold_nothing_that_is_held_out() -> None:
+    drawn = [plan(np.random.default_rng([3, i]), more={"count": 8.0}) for i in range(300)]
+    turns = [step.turn for some in drawn for step in some.steps if step.turn is not None]
+    usual = [step.turn for some in plans(300) for step in some.steps if step.turn is not None]
+    shares = [sum(turn.kind == "count" for turn in some) / len(some) for some in (usual, turns)]
+    assert shares[1] > 3 * shares[0]
+    assert not any(turn.unseen for turn in turns)
+    assert plan(np.random.default_rng(1), more={}) == plan(np.random.default_rng(1))

@@ -87,6 +87,18 @@ def show_questions(console: Console) -> None:
                   f"{len(TRAIN)} speakers in training, {len(HELD_OUT)} held out.")  # fmt: skip
 
 
+def _times(text: str) -> tuple[str, float]:
+    """KIND=TIMES."""
+    kind, _, times = text.partition("=")
+    try:
+        number = float(times)
+    except ValueError:
+        number = -1.0
+    if kind not in kinds.WEIGHTS or not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KIND=TIMES with a kind of {', '.join(kinds.WEIGHTS)}")
+    return kind, number
+
+
 def main() -> None:
     """Parses the command line and does it."""
     parser = argparse.ArgumentParser(prog="python -m tools.synth", description="Makes the synthetic corpus.")
@@ -109,6 +121,8 @@ def main() -> None:
         if name == "conversations":
             sub.add_argument("--split", choices=("train", "valid"), default="train",
                              help="valid: trained contents and voices, other conversations")  # fmt: skip
+            sub.add_argument("--more", type=_times, nargs="+", default=[], metavar="KIND=TIMES",
+                             help="ask these kinds so many times as often")  # fmt: skip
     samples = commands.add_parser("samples", help="a few recordings of a user, those that come with the package")
     samples.add_argument("out", type=Path, help="the folder to write")
     tests = commands.add_parser("tests")
@@ -136,7 +150,8 @@ def main() -> None:
                            agent_share=args.agent_share)  # fmt: skip
     elif args.command == "conversations":
         seed = args.seed if args.split == "train" else 1_000_000 + args.seed
-        corpus.write_hours(conversations, args.out, args.hours, seed, args.workers)
+        more = {"more": dict(args.more)} if args.more else {}
+        corpus.write_hours(conversations, args.out, args.hours, seed, args.workers, **more)
     else:
         corpus.write_sets(all_sets(args.scale), args.out, args.seed, args.workers)
         (args.out / "sentences.txt").write_text("\n".join(agent_sentences()) + "\n")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -84,12 +84,16 @@ def pause_marks(question: str) -> int:
     return question.split().count("|")
 
 
-def plan(rng: Rng, voice_split: str = "train", unseen: bool = False) -> Plan:
+def plan(
+    rng: Rng, voice_split: str = "train", unseen: bool = False, more: Mapping[str, float] | None = None
+) -> Plan:
     """Draws a conversation.
 
     Args:
+      rng: of the draws.
       voice_split: `train` or `heldout`.
       unseen: whether contents are held out ones (kinds that combine only) instead of trained ones.
+      more: kinds that are asked so many times as often, where contents are trained ones.
     """
     voice = draw_voice(rng, voice_split)
     length = float(rng.uniform(20, 56))
@@ -119,7 +123,7 @@ def plan(rng: Rng, voice_split: str = "train", unseen: bool = False) -> Plan:
             if turn is not None and turn.kind == "answer again" and rng.random() < 0.7:  # it fits after everything
                 turn = None
         if turn is None:
-            kind = kinds.COMBINING[int(rng.integers(len(kinds.COMBINING)))] if unseen else kinds.draw_kind(rng)
+            kind = kinds.COMBINING[int(rng.integers(len(kinds.COMBINING)))] if unseen else kinds.draw_kind(rng, more)
             turn = kinds.draw(rng, kind, unseen)
         marks = pause_marks(turn.question)
         pause = None
@@ -340,8 +344,10 @@ def perform(rng: Rng, planned: Plan, babble: np.ndarray | None) -> tuple[np.ndar
     return stage.finished(rng, stage.now + float(rng.uniform(0.5, 2.0)), babble)
 
 
-def conversations(rng: Rng, count: int) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Training conversations: (int16 [n, 2], json)."""
+def conversations(
+    rng: Rng, count: int, more: Mapping[str, float] | None = None
+) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Training conversations: (int16 [n, 2], json); `more` as for `plan`."""
     babble = babble_pool()
     for _ in range(count):
-        yield perform(rng, plan(rng), babble)
+        yield perform(rng, plan(rng, more=more), babble)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -289,10 +289,10 @@ def draw(rng: Rng, kind: str, unseen: bool = False) -> Turn:
             return turns[int(rng.integers(len(turns)))]
 
 
-def draw_kind(rng: Rng) -> str:
-    """A kind, as often as in training."""
+def draw_kind(rng: Rng, more: Mapping[str, float] | None = None) -> str:
+    """A kind, as often as in training; those in `more` so many times as often."""
     names = tuple(WEIGHTS)
-    weights = np.array([WEIGHTS[n] for n in names])
+    weights = np.array([WEIGHTS[n] * (more or {}).get(n, 1.0) for n in names])
     return names[int(rng.choice(len(names), p=weights / weights.sum()))]
 
 
