@@ -197,7 +197,8 @@ def test_features_that_do_not_fit_are_refused(tiny, shape, words):
 
 
 def test_an_untrained_encoder_starts_with_sines_then_cosines():
-    params = WhisperEncoder(dataclasses.replace(TINY, n_audio_layer=1)).init(jax.random.key(0), jnp.zeros((1, 4, 2)))
+    init = jax.jit(WhisperEncoder(dataclasses.replace(TINY, n_audio_layer=1)).init)
+    params = init(jax.random.key(0), jnp.zeros((1, 4, 2)))
     positions = np.asarray(params["params"]["positional_embedding"])
     np.testing.assert_allclose(positions[:, 0], np.sin(np.arange(12)), atol=1e-6)
     np.testing.assert_allclose(positions[:, 4], np.cos(np.arange(12)), atol=1e-6)
