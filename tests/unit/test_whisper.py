@@ -12,6 +12,7 @@ import pytest
 
 from jomni.errors import AudioError, ConfigError
 from jomni.models.whisper import WHISPER, WhisperConfig, WhisperEncoder, embed_audio, log_mel, windows
+from jomni.models.whisper.mel import _log_mel as compiled
 from jomni.models.whisper.mel import mel_filters
 from jomni.weights.trees import whisper_tree
 from jomni.weights.whisper import decoder_tree, whisper_table
@@ -119,6 +120,13 @@ def test_log_mel_completes_to_30_seconds_and_works_within_jit():
     np.testing.assert_allclose(jax.jit(log_mel)(pcm), ours, atol=1e-6)
     floor = np.asarray(ours)[..., SHORT // 160 + 2 :]  # silence: eight decades under the loudest
     np.testing.assert_allclose(floor, np.asarray(ours).max() - 2, atol=1e-6)
+
+
+def test_one_program_serves_recordings_of_any_length():
+    before = compiled._cache_size()
+    for samples in (1, 160, 999, SHORT):
+        log_mel(noise(1, samples), 3, samples=SHORT)
+    assert compiled._cache_size() == before + 1
 
 
 @pytest.mark.parametrize(
