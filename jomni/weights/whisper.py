@@ -162,5 +162,6 @@ def write_hf_config(config: WhisperConfig) -> dict[str, Any]:
         "decoder_layers": config.n_text_layer, "encoder_attention_heads": config.n_audio_head,
         "encoder_ffn_dim": 4 * width, "encoder_layers": config.n_audio_layer,
         "max_source_positions": config.n_audio_ctx, "max_target_positions": config.n_text_ctx,
-        "model_type": "whisper", "num_mel_bins": config.n_mels, "scale_embedding": False, "vocab_size": config.n_vocab,
+        "model_type": "whisper", "num_mel_bins": config.n_mels, "pad_token_id": None, "scale_embedding": False,
+        "vocab_size": config.n_vocab,
     }  # fmt: skip

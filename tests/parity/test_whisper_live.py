@@ -32,11 +32,11 @@ def signals() -> dict[str, np.ndarray]:
     """Audio of all kinds, [1, T] at 16 kHz."""
     rng = np.random.default_rng(0)
     time = np.arange(480_000) / 16_000
-    tone = 0.5 * np.sin(2 * np.pi * 440 * time) + 1e-3 * rng.standard_normal(len(time))
+    tone = 0.5 * np.sin(2 * np.pi * 440 * time) + 1e-2 * rng.standard_normal(len(time))
     return {
         "the golden's": peer.pcm_input(SEED)[:1],
         "30 s": peer.pcm_input(2, 480_000, 1),
-        "a tone in faint noise": tone[None].astype(np.float32),
+        "a tone in noise": tone[None].astype(np.float32),
         "full scale": rng.choice(np.float32([-1, 1]), (1, 80_001)),
         "very quiet": (1e-5 * rng.standard_normal((1, 30_000))).astype(np.float32),
         "silence": np.zeros((1, 16_000), np.float32),

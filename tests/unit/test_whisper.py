@@ -12,6 +12,7 @@ import pytest
 
 from jomni.errors import AudioError, ConfigError
 from jomni.models.whisper import WHISPER, WhisperConfig, WhisperEncoder, embed_audio, log_mel, windows
+from jomni.models.whisper.mel import _log_mel as compiled
 from jomni.models.whisper.mel import mel_filters
 from jomni.weights.trees import whisper_tree
 from jomni.weights.whisper import decoder_tree, whisper_table
@@ -121,6 +122,13 @@ def test_log_mel_completes_to_30_seconds_and_works_within_jit():
     np.testing.assert_allclose(floor, np.asarray(ours).max() - 2, atol=1e-6)
 
 
+def test_one_program_serves_recordings_of_any_length():
+    before = compiled._cache_size()
+    for samples in (1, 160, 999, SHORT):
+        log_mel(noise(1, samples), 3, samples=SHORT)
+    assert compiled._cache_size() == before + 1
+
+
 @pytest.mark.parametrize(
     ("pcm", "words"),
     [
@@ -197,7 +205,8 @@ def test_features_that_do_not_fit_are_refused(tiny, shape, words):
 
 
 def test_an_untrained_encoder_starts_with_sines_then_cosines():
-    params = WhisperEncoder(dataclasses.replace(TINY, n_audio_layer=1)).init(jax.random.key(0), jnp.zeros((1, 4, 2)))
+    init = jax.jit(WhisperEncoder(dataclasses.replace(TINY, n_audio_layer=1)).init)
+    params = init(jax.random.key(0), jnp.zeros((1, 4, 2)))
     positions = np.asarray(params["params"]["positional_embedding"])
     np.testing.assert_allclose(positions[:, 0], np.sin(np.arange(12)), atol=1e-6)
     np.testing.assert_allclose(positions[:, 4], np.cos(np.arange(12)), atol=1e-6)

@@ -43,7 +43,9 @@ def log_mel(pcm: Float[Array, "B T"], n_mels: int = 80, samples: int = WINDOW_SA
     if n_mels < 1 or samples % HOP or samples < N_FFT:
         raise ValueError(f"n_mels = {n_mels} must be positive, samples = {samples} a multiple of {HOP} from {N_FFT} on")
     check_pcm(pcm, samples)
-    return _log_mel(jnp.asarray(pcm, jnp.float32), n_mels, samples)
+    pad = jnp.pad if isinstance(pcm, jax.Array) else np.pad  # out here: so one program serves recordings of any length
+    whole = pad(pcm, ((0, 0), (0, samples - pcm.shape[1])))
+    return _log_mel(jnp.asarray(whole, jnp.float32), n_mels)
 
 
 def check_pcm(pcm: Float[Array, "B T"], samples: int) -> None:
@@ -57,9 +59,11 @@ def check_pcm(pcm: Float[Array, "B T"], samples: int) -> None:
             f"audio of {pcm.shape[1] / SAMPLE_RATE:g} s is longer than the {samples / SAMPLE_RATE:g} s that are heard "
             "at a time (if it is at 16 kHz). Cut it, or take it piece by piece: whisper.windows(pcm)."
         )
-    if not isinstance(pcm, jax.core.Tracer) and not bool(jnp.isfinite(pcm).all()):
-        row = int(jnp.argmin(jnp.isfinite(pcm).all(1)))
-        raise AudioError(f"audio row {row} holds NaN or infinity. Repair the recording.")
+    if isinstance(pcm, jax.core.Tracer):
+        return
+    finite = np.isfinite(np.asarray(pcm)).all(1)
+    if not finite.all():
+        raise AudioError(f"audio row {int(finite.argmin())} holds NaN or infinity. Repair the recording.")
 
 
 def windows(pcm: Float[Array, "T"], samples: int = WINDOW_SAMPLES) -> Float[Array, "W S"]:
@@ -90,11 +94,10 @@ def mel_filters(n_mels: int) -> Float[np.ndarray, "M F"]:
     return (np.maximum(0, np.minimum(rising, falling)) * 2 / (high - low)).astype(np.float32)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _log_mel(pcm: Float[Array, "B T"], n_mels: int, samples: int) -> Float[Array, "B M N"]:
-    whole = jnp.pad(pcm, ((0, 0), (0, samples - pcm.shape[1])))
-    centred = jnp.pad(whole, ((0, 0), (N_FFT // 2, N_FFT // 2)), mode="reflect")
-    frames = samples // HOP  # the one more that the padding gives room for is left out
+@functools.partial(jax.jit, static_argnums=1)
+def _log_mel(pcm: Float[Array, "B T"], n_mels: int) -> Float[Array, "B M N"]:
+    centred = jnp.pad(pcm, ((0, 0), (N_FFT // 2, N_FFT // 2)), mode="reflect")
+    frames = pcm.shape[1] // HOP  # the one more that the padding gives room for is left out
     pieces = centred.reshape(len(pcm), -1, _STRIDE)
     hop = HOP // _STRIDE
     taken = [pieces[:, i : i + frames * hop : hop] for i in range(N_FFT // _STRIDE)]
