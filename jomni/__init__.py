@@ -22,6 +22,9 @@ _HOME = {
     "MoshiConfig": "jomni.models.moshi",
     "MoshiLM": "jomni.models.moshi",
     "prepare_conditions": "jomni.models.moshi",
+    "Decoder": "jomni.models.decoder",
+    "DecoderConfig": "jomni.models.decoder",
+    "Chat": "jomni.generate",
     "FREE": "jomni.generate",
     "Controls": "jomni.generate",
     "Duplex": "jomni.generate",
@@ -51,7 +54,8 @@ if TYPE_CHECKING:
         fold_codebooks,
     )  # fmt: skip
     from jomni.errors import JomniError
-    from jomni.generate import FREE, Controls, Duplex, Generator, Guidance, converse, transcribe
+    from jomni.generate import FREE, Chat, Controls, Duplex, Generator, Guidance, converse, transcribe
+    from jomni.models.decoder import Decoder, DecoderConfig
     from jomni.models.moshi import MOSHI_7B, MoshiConfig, MoshiLM, prepare_conditions
     from jomni.nn import reset
     from jomni.plot import plot_conversation

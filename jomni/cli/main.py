@@ -21,8 +21,8 @@ OK, MISTAKE, INTERRUPTED, TERMINATED = 0, 2, 130, 143
 """Exit codes. An unexpected error (a bug) shows its traceback, as Python does."""
 
 _HOMES = {
-    "encode": "codes", "decode": "codes", "talk": "talk", "info": "info", "convert": "info", "train": "train",
-    "tokenize": "tokenize", "eval codec": "eval", "eval talk": "eval",
+    "encode": "codes", "decode": "codes", "talk": "talk", "chat": "chat", "info": "info", "convert": "info",
+    "train": "train", "tokenize": "tokenize", "eval codec": "eval", "eval talk": "eval",
 }  # fmt: skip
 
 

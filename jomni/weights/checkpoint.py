@@ -11,6 +11,7 @@ import sentencepiece
 
 from jomni.codec.config import MimiConfig
 from jomni.errors import WeightsError
+from jomni.models.decoder.config import DecoderConfig
 from jomni.models.moshi.config import MoshiConfig
 from jomni.weights.kyutai import is_float32_only
 from jomni.weights.table import flatten, is_float
@@ -20,21 +21,24 @@ from jomni.weights.table import flatten, is_float
 class Checkpoint:
     """A model as `jomni.load` returns it and `jomni.save` writes it."""
 
-    family: str  # "moshi" (a language model, as a rule with its codec) or "mimi" (the codec alone)
+    family: str  # "moshi" (as a rule with its codec), "mimi" (the codec alone) or "decoder" (a text decoder alone)
     mimi: MimiConfig | None  # None: the checkpoint brings no codec
-    lm: MoshiConfig | None  # None: the codec alone
-    params: dict[str, Any]  # {"mimi": tree, "lm": tree}, those that are present
+    lm: MoshiConfig | None  # None: no Moshi
+    params: dict[str, Any]  # {"mimi": tree, "lm": tree, "decoder": tree}, those that are present
     tokenizer: bytes | None = dataclasses.field(default=None, repr=False)  # sentencepiece model, as its file holds it
     generation: dict[str, Any] = dataclasses.field(default_factory=dict)  # the published "lm_gen_config"
-    model_type: str = "moshi"  # intended use: "moshi", "hibiki", "stt", "tts", ... or "mimi"
+    model_type: str = "moshi"  # intended use: "moshi", "hibiki", "stt", "tts", ..., "mimi", or a decoder's family
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Other published keys, kept for export: "stt_config", "tts_config", "model_id"."""
     source: str = ""  # where it was loaded from
     stored: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
     """Parameter path ("mimi/...", "lm/...") -> dtype that its file had, where memory must hold it as float32."""
+    decoder: DecoderConfig | None = None
+    files: dict[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
+    """A decoder's tokenizer and generation files as they are, by name: "tokenizer.json", ..."""
 
     def __post_init__(self) -> None:
-        for part, config in (("mimi", self.mimi), ("lm", self.lm)):
+        for part, config in (("mimi", self.mimi), ("lm", self.lm), ("decoder", self.decoder)):
             if (config is None) == (part in self.params):
                 raise WeightsError(f"checkpoint {self.source!r}: '{part}' needs its configuration and its parameters")
 
@@ -74,7 +78,7 @@ class Checkpoint:
             ) from None
 
     def num_parameters(self, part: str | None = None) -> int:
-        """Numbers held, in all or of one part: "mimi", "lm", or a branch such as "lm/depformer"."""
+        """Numbers held, in all or of one part: "mimi", "lm", "decoder", or a branch such as "lm/depformer"."""
         tree: Any = self.params
         for key in (part or "").split("/") if part else ():
             tree = tree.get(key, {}) if isinstance(tree, Mapping) else {}

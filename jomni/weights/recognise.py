@@ -13,9 +13,11 @@ from typing import Any
 
 from jomni.codec.config import MIMI, MimiConfig
 from jomni.errors import ConfigError, WeightsError
+from jomni.models.decoder.config import DecoderConfig
 from jomni.models.moshi.config import MOSHI_7B, MoshiConfig
 from jomni.weights import orbax
-from jomni.weights.hf import is_hf_config, open_folder
+from jomni.weights.hf import TEXT_FILES, is_hf_config, open_decoder, open_folder
+from jomni.weights.hf_decoder import ARCHITECTURES
 from jomni.weights.hub import Files, HubRepository, open_files, resolve, resolve_weights
 from jomni.weights.source import TensorSource, open_source, read_json
 
@@ -38,7 +40,7 @@ class Opened:
     """A checkpoint whose configuration is known and whose weight files are open."""
 
     source: str
-    family: str  # "moshi" or "mimi"
+    family: str  # "moshi", "mimi" or "decoder"
     mimi: MimiConfig | None = None
     mimi_source: TensorSource | None = None  # under Kyutai's names
     lm: MoshiConfig | None = None
@@ -50,6 +52,9 @@ class Opened:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     stored: dict[str, str] = dataclasses.field(default_factory=dict)  # as `Checkpoint.stored`
     orbax: Path | None = None  # the folder, where it is the project's own form: then no source is open
+    decoder: DecoderConfig | None = None
+    decoder_source: TensorSource | None = None  # under Hugging Face's names
+    files: dict[str, bytes] = dataclasses.field(default_factory=dict)  # as `Checkpoint.files`
 
 
 def open_checkpoint(
@@ -117,6 +122,8 @@ def _open_folder(
         raise ConfigError(f"{path}: is not a JSON object of options. Fetch it anew.")
     if is_hf_config(raw):
         _no_lora(lora, where)
+        if raw.get("model_type") in ARCHITECTURES:
+            return _open_decoder(files, raw, path, where)
         return _open_hf(files, path, where)
     if "seanet" in raw:
         _no_lora(lora, where)
@@ -208,6 +215,19 @@ def _open_hf(files: Files, config: Path, where: str) -> Opened:
     return Opened(
         where, "moshi" if found.lm else "mimi", found.mimi, found.mimi_source, found.lm, found.lm_source,
         tokenizer=found.tokenizer, generation=found.generation, model_type=found.model_type,
+    )  # fmt: skip
+
+
+def _open_decoder(files: Files, raw: Mapping[str, Any], config: Path, where: str) -> Opened:
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if resolve_weights(files, name):
+            break
+    for name in TEXT_FILES:
+        files.find(name)  # fetches it where it exists
+    found = open_decoder(config.parent, raw)
+    return Opened(
+        where, "decoder", model_type=raw["model_type"], generation=found.generation, decoder=found.config,
+        decoder_source=found.source, files=found.files,
     )  # fmt: skip
 
 

@@ -52,6 +52,8 @@ def save(
     target, codec_target = parse_dtype(dtype), parse_dtype(codec_dtype)
     if layout not in LAYOUTS:
         raise ConfigError(f"layout {layout!r} is unknown. Choose one of {', '.join(LAYOUTS)}.")
+    if checkpoint.decoder is not None and layout != "hf":
+        raise ConfigError(f"layout {layout!r} has no text decoders. Save this one as 'hf'.")
     writers: dict[str, Callable[[Checkpoint, Path, np.dtype | None], None]] = {
         "kyutai": write_kyutai, "hf": hf.save_folder, "orbax": orbax.write,
     }  # fmt: skip

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jomni.codec import Mimi
 from jomni.codec.config import MimiConfig
+from jomni.models.decoder import Decoder, DecoderConfig
 from jomni.models.moshi import MoshiLM
 from jomni.models.moshi.config import MoshiConfig
 
@@ -24,3 +25,10 @@ def lm_tree(config: MoshiConfig) -> dict[str, Any]:
     """Shapes of the language model's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
     codes = jax.ShapeDtypeStruct((1, config.n_q + 1, 2), jnp.int32)
     return jax.eval_shape(MoshiLM(config).init, jax.random.key(0), codes)["params"]
+
+
+def decoder_tree(config: DecoderConfig) -> dict[str, Any]:
+    """Shapes of a text decoder's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    decoder = Decoder(config)
+    tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    return jax.eval_shape(lambda t: decoder.init(jax.random.key(0), t, method="whole"), tokens)["params"]
