@@ -61,7 +61,7 @@ TEMPLATES = {"chatml": _CHATML, "headers": _HEADERS, "turns": _TURNS}
 """In the manner of Qwen and SmolLM, of Llama 3, and of Gemma."""
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "<|im_end|>"}
-_ASKED = [{"role": "user", "content": "  Wie groß ist <b>\"1 & 2\"</b>? 😀 \n"}]
+_ASKED = [{"role": "user", "content": '  Wie groß ist <b>"1 & 2"</b>? 😀 \n'}]
 _TALKED = [
     *_ASKED, {"role": "assistant", "content": "<think>\nHm.</think>\n\nGroß."}, {"role": "user", "content": "日本?"},
 ]  # fmt: skip

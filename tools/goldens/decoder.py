@@ -53,7 +53,26 @@ CASES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """Configurations, by case; `model_type` names the family."""
 
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "Qwen2-0.5B": dict(
+        model_type="qwen2", attention_dropout=0.0, bos_token_id=151643, eos_token_id=151643, hidden_act="silu",
+        hidden_size=896, initializer_range=0.02, intermediate_size=4864, max_position_embeddings=131_072,
+        max_window_layers=24, num_attention_heads=14, num_hidden_layers=24, num_key_value_heads=2, rms_norm_eps=1e-6,
+        rope_theta=1_000_000.0, sliding_window=131_072, tie_word_embeddings=True, use_cache=True,
+        use_sliding_window=False, vocab_size=151_936,
+    ),
+    "SmolLM2-135M": dict(
+        model_type="llama", attention_bias=False, attention_dropout=0.0, bos_token_id=0, eos_token_id=0,
+        hidden_act="silu", hidden_size=576, initializer_range=0.041666666666666664, intermediate_size=1536,
+        max_position_embeddings=8192, mlp_bias=False, num_attention_heads=9, num_hidden_layers=30,
+        num_key_value_heads=3, pretraining_tp=1, rms_norm_eps=1e-5, rope_scaling=None, rope_theta=100_000,
+        tie_word_embeddings=True, use_cache=True, vocab_size=49_152,
+    ),
+}  # fmt: skip
+"""Published models' configurations: what their config.json says of the forward pass."""
+
 PROMPT, ANSWER = 40, 200  # tokens
+EVERY = 5  # positions between two whose logits are kept
 
 
 def weights(case: str, manifest: Mapping[str, Iterable[int]], seed: int) -> dict[str, np.ndarray]:

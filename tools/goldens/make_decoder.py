@@ -3,7 +3,8 @@
     pip install -e '.[peers]' && python -m tools.goldens.make_decoder
 
 `cases.json` holds each case's configuration, names and shapes and seed, from which tests draw the same weights;
-`CASE.npz` the answers; `chats.json` conversations as written out by chat templates.
+`CASE.npz` the answers; `layouts.json` names and shapes of published models; `chats.json` conversations as written out
+by chat templates.
 """
 
 from __future__ import annotations
@@ -15,14 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 
 from tools.goldens import decoder
 from tools.goldens.chats import CASES as CHATS
 from tools.goldens.chats import render_with_peer
 
 DATA = Path(__file__).parents[2] / "tests" / "parity" / "data" / "decoder"
-EVERY = 5
-"""Positions between two whose logits are kept."""
 MARGIN = 1e-3
 """Least distance between the two highest logits of a greedy step: ties would be decided by rounding."""
 
@@ -34,7 +34,7 @@ def main() -> None:
     goldens = {}
     for case in decoder.CASES:
         goldens[case], answers = _make(case)
-        kept = answers["logits"][:, EVERY - 1 :: EVERY]
+        kept = answers["logits"][:, decoder.EVERY - 1 :: decoder.EVERY]
         np.savez_compressed(
             DATA / f"{case}.npz", tokens=answers["tokens"].astype(np.int16), logits=kept,
             answer=answers["answer"].astype(np.int16),
@@ -43,6 +43,7 @@ def main() -> None:
         print(f"{case}: seed {goldens[case]['seed']}, standard deviation of logits {kept.std():.2f}, "
               f"least margin {answers['margin']:.1e}, {different} different tokens")  # fmt: skip
     (DATA / "cases.json").write_text(json.dumps(goldens) + "\n")
+    (DATA / "layouts.json").write_text(json.dumps(layouts(), indent=1) + "\n")
     chats = {name: render_with_peer(chat) for name, chat in CHATS.items()}
     (DATA / "chats.json").write_text(json.dumps(chats, indent=1) + "\n")
 
@@ -61,6 +62,17 @@ def _make(case: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             config["architectures"] = [type(model).__name__]
             return {"config": config, "tensors": decoder.tensors(model), "seed": seed}, answers
     raise SystemExit(f"{case}: no seed will do; change its weights")
+
+
+def layouts() -> dict[str, Any]:
+    """Configurations of published models, with names and shapes of their tensors; nothing is allocated."""
+    found = {}
+    for name, raw in decoder.PUBLISHED.items():
+        config = transformers.AutoConfig.for_model(**raw)
+        with torch.device("meta"):
+            model = transformers.AutoModelForCausalLM.from_config(config)
+        found[name] = {"config": raw, "tensors": decoder.tensors(model)}
+    return found
 
 
 if __name__ == "__main__":
