@@ -165,7 +165,8 @@ def _advance(
         assert after is not None
         return decoder.logits(jnp.take_along_axis(hidden, last, 1)[:, 0]), after
 
-    logits, decoder = generator.decoder.apply({"params": params}, method=run)
+    out: Any = generator.decoder.apply({"params": params}, method=run)
+    logits, decoder = out
     keys = slot_keys(state.seed, decoder.offset, 0)
     drawn = sample(logits, controls.temperature, controls.top_k, keys, controls.top_p)
     return TextState(decoder, jnp.where(lengths > 0, drawn, state.token), state.seed), logits

@@ -179,16 +179,12 @@ class Decoder(nn.Module):
         """
         c, T = self.config, x.shape[1]
         if state is None:
-            timelines = {kind: self._timeline(kind, jnp.arange(T)[None]) for kind in set(c.kinds)}
+            timelines = {kind: self._timeline(kind, jnp.arange(T)[None]) for kind in c.kinds}
         else:
-            if lengths is None:
-                lengths = jnp.full_like(state.offset, T)
-            if active is not None:
-                lengths = jnp.where(active, lengths, 0)
-            timelines = {}
-            for kind, cache in zip(c.kinds, state.layers, strict=True):
-                if kind not in timelines:
-                    timelines[kind] = self._ring_timeline(kind, state.offset, T, cache.keys.shape[2], lengths)
+            taken = jnp.full_like(state.offset, T) if lengths is None else lengths
+            taken = taken if active is None else jnp.where(active, taken, 0)
+            capacities = {k: cache.keys.shape[2] for k, cache in zip(c.kinds, state.layers, strict=True)}
+            timelines = {k: self._ring_timeline(k, state.offset, T, size, taken) for k, size in capacities.items()}
         caches: list[Any] = []
         for i, (layer, kind) in enumerate(zip(self.layers, c.kinds, strict=True)):
             x, cache = layer(x, timelines[kind], None if state is None else state.layers[i])
@@ -196,7 +192,7 @@ class Decoder(nn.Module):
         x = self.norm(x)
         if state is None:
             return x, None
-        return x, DecoderState(state.offset + lengths, tuple(caches))
+        return x, DecoderState(state.offset + taken, tuple(caches))
 
     def whole(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T V"]:
         """The logits of whole sequences of tokens."""
@@ -209,8 +205,8 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Logits of the next token, float32."""
-        head = self.embed_tokens.attend if self.config.tied else self.lm_head
-        y = head(hidden).astype(jnp.float32)
+        y = self.embed_tokens.attend(hidden) if self.config.tied else self.lm_head(hidden)
+        y = y.astype(jnp.float32)
         cap = self.config.logit_softcap
         return y if cap is None else cap * jnp.tanh(y / cap)
 
