@@ -179,7 +179,7 @@ terminal: Ctrl-C ends an answer, Ctrl-D the conversation."""
 Answers go to stdout as they come, everything else to stderr.
 
 Example:
-  jomni chat "Why is the sky blue?" --model Qwen/Qwen2.5-0.5B-Instruct"""
+  jomni chat Hello --model Qwen/Qwen2.5-0.5B-Instruct"""
     parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to say to the model")
     parser.add_argument(
         "--model", metavar="M", required=True,

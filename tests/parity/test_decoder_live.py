@@ -72,7 +72,7 @@ def test_a_folder_chats_as_in_transformers(tmp_path, one_thread_and_float32):
     """The same tokens of the same conversation, and greedily the same answer in text."""
     mine = checkpoint()
     save(mine, tmp_path / "folder", "hf")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "folder")
+    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(tmp_path / "folder")
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "folder", attn_implementation="eager").eval()
     messages = [{"role": "user", "content": "Wie groß? 😀"}]
     tokens = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
