@@ -36,7 +36,8 @@ def chat(options: Namespace) -> None:
             checkpoint = jomni.load(source, revision=revision, dtype=dtype)
         talker = jomni.Chat(checkpoint, system=options.system, seed=options.seed, context=options.context)
         for option in talker.sampling.ignored:
-            print(f"{options.model}: its generation_config.json has {option}, not applied", file=sys.stderr)
+            told = f"jomni chat: {options.model}: its generation_config.json has {option}, not applied"
+            print(told, file=sys.stderr)
         if prompt is not None:
             _answer(talker, prompt, options)
         else:
