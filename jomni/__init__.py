@@ -27,6 +27,9 @@ _HOME = {
     "WhisperEncoder": "jomni.models.whisper",
     "embed_audio": "jomni.models.whisper",
     "log_mel": "jomni.models.whisper",
+    "Decoder": "jomni.models.decoder",
+    "DecoderConfig": "jomni.models.decoder",
+    "Chat": "jomni.generate",
     "FREE": "jomni.generate",
     "Controls": "jomni.generate",
     "Duplex": "jomni.generate",
@@ -56,7 +59,8 @@ if TYPE_CHECKING:
         fold_codebooks,
     )  # fmt: skip
     from jomni.errors import JomniError
-    from jomni.generate import FREE, Controls, Duplex, Generator, Guidance, converse, transcribe
+    from jomni.generate import FREE, Chat, Controls, Duplex, Generator, Guidance, converse, transcribe
+    from jomni.models.decoder import Decoder, DecoderConfig
     from jomni.models.moshi import MOSHI_7B, MoshiConfig, MoshiLM, prepare_conditions
     from jomni.models.whisper import WHISPER, WhisperConfig, WhisperEncoder, embed_audio, log_mel
     from jomni.nn import reset

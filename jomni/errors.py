@@ -23,3 +23,7 @@ class OutputError(JomniError):
 
 class DataError(JomniError):
     """A data set, or a file of it, that is missing, damaged or not what its user needs."""
+
+
+class PromptError(JomniError):
+    """A prompt that is empty, does not fit the context, or that the model's chat template refuses."""

@@ -16,8 +16,13 @@ from rich.text import Text
 
 def say(message: str) -> None:
     """Prints one line of facts. Where nobody reads on (as in `jomni info M | head -1`), the work goes on unheard."""
+    tell(message + "\n")
+
+
+def tell(text: str) -> None:
+    """Prints a piece of text as it is, at once; otherwise as `say`."""
     try:
-        print(message, flush=True)
+        print(text, end="", flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -14,6 +14,7 @@ from jomni.cli.model import device, local_path, open_model, split_revision, used
 
 if TYPE_CHECKING:
     from jomni.codec.config import MimiConfig
+    from jomni.models.decoder.config import DecoderConfig
     from jomni.models.moshi.config import MoshiConfig
     from jomni.models.whisper import WhisperConfig
     from jomni.weights.recognise import Opened
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _KINDS = {
     "moshi": "Moshi, full-duplex dialogue", "mimi": "Mimi, a codec", "hibiki": "Hibiki, simultaneous translation",
     "stt": "speech to text", "tts": "text to speech", "whisper": "Whisper, a speech encoder",
+    "qwen2": "Qwen 2, a text decoder", "qwen3": "Qwen 3, a text decoder", "llama": "Llama, a text decoder",
+    "gemma2": "Gemma 2, a text decoder", "gemma3_text": "Gemma 3, a text decoder",
 }  # fmt: skip
 _WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a number
 
@@ -35,6 +38,13 @@ LM_PARTS = {
     "conditioners": ("condition_provider/",),
 }
 """Parts of the language model: where the paths of their parameters begin."""
+
+DECODER_PARTS = {
+    "layers": ("layers_",),
+    "embedding": ("embed_tokens/",),
+    "output": ("norm/", "lm_head/"),
+}
+"""Parts of a text decoder, likewise."""
 
 CODEC_PARTS = {
     "encoder": ("encoder", "downsample/"),
@@ -62,7 +72,7 @@ def info(options: Namespace) -> None:
 def describe(opened: Opened) -> list[str]:
     """What a model consists of, line by line."""
     from jomni.weights.kyutai import is_float32_only
-    from jomni.weights.trees import lm_tree, mimi_tree, whisper_tree
+    from jomni.weights.trees import decoder_tree, lm_tree, mimi_tree, whisper_tree
 
     lines = [f"{opened.source}: {_KINDS.get(opened.model_type, opened.model_type)}"]
     sizes: dict[str, int] = {}
@@ -71,6 +81,12 @@ def describe(opened: Opened) -> list[str]:
         sizes |= {f"lm/{path}": size for path, size in held.items()}
         lines.append(f"language model: {sum(held.values()):,} parameters{_stored(opened.lm_source)}")
         lines += _parts(held, LM_PARTS) + _lm_lines(opened.lm, opened.mimi)
+    if opened.decoder is not None:
+        held = _sizes(decoder_tree(opened.decoder))
+        lines.append(f"text decoder: {sum(held.values()):,} parameters{_stored(opened.decoder_source)}")
+        lines += _parts(held, DECODER_PARTS) + _decoder_lines(opened.decoder)
+        needs = ", ".join(f"{name} {human(width * sum(held.values()))}" for name, width in _WIDTHS.items())
+        return [*lines, f"weights take: {needs}"]
     if opened.mimi is not None:
         held = _sizes(mimi_tree(opened.mimi))
         sizes |= {f"mimi/{path}": size for path, size in held.items()}
@@ -144,6 +160,22 @@ def _lm_lines(lm: MoshiConfig, codec: MimiConfig | None) -> list[str]:
         lines.append(f"  low-rank adapters (LoRA): rank {lm.lora_rank}")
     if lm.conditioners:
         lines.append(f"  conditions: {', '.join(c.name for c in lm.conditioners)}")
+    return lines
+
+
+def _decoder_lines(c: DecoderConfig) -> list[str]:
+    from jomni.models.decoder.config import SLIDING
+
+    sliding = c.kinds.count(SLIDING)
+    windows = f", {sliding} of them see the last {c.window}" if sliding else ""
+    step = 2 * c.num_kv_heads * c.head_dim * c.num_layers
+    lines = [
+        f"  {c.num_layers} layers{windows}, {c.dim} wide, {c.num_heads} heads of {c.head_dim} on {c.num_kv_heads} "
+        "key/value heads",
+        f"  {c.vocab_size} tokens, head {'tied to the embedding' if c.tied else 'of its own'}",
+        f"  context {c.max_positions} tokens, rotary positions of kind {c.rope.kind!r}",
+        f"  cache of 1000 tokens: float32 {human(4000 * step)}, bfloat16 {human(2000 * step)}",
+    ]
     return lines
 
 

@@ -24,8 +24,8 @@ OK, MISTAKE, INTERRUPTED, TERMINATED = 0, 2, 130, 143
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 
 _HOMES = {
-    "encode": "codes", "decode": "codes", "talk": "talk", "info": "info", "convert": "info", "train": "train",
-    "tokenize": "tokenize", "eval codec": "eval", "eval talk": "eval",
+    "encode": "codes", "decode": "codes", "talk": "talk", "chat": "chat", "info": "info", "convert": "info",
+    "train": "train", "tokenize": "tokenize", "eval codec": "eval", "eval talk": "eval",
 }  # fmt: skip
 
 

@@ -71,7 +71,7 @@ Exit code: 0 for success; 2 for a mistake in the arguments or inputs, said on st
     top.add_argument("--version", action="version", version=f"jomni {importlib.metadata.version('jomni')}")
     group = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands", parser_class=Parser)
     commands: dict[str, Parser] = {}
-    for build in (_encode, _decode, _talk, _info, _convert, _tokenize, _train):
+    for build in (_encode, _decode, _talk, _chat, _info, _convert, _tokenize, _train):
         name, summary = build.__name__[1:], (build.__doc__ or "").rstrip(".")
         commands[name] = group.add_parser(
             name, help=summary[0].lower() + summary[1:], formatter_class=_Formatter, allow_abbrev=False
@@ -167,6 +167,44 @@ Examples:
         "(default: float32 on a CPU, bfloat16 elsewhere)",
     )  # fmt: skip
     parser.add_argument("--force", action="store_true", help=_FORCE)
+
+
+def _chat(parser: Parser) -> None:
+    """Talk in text with a language model."""
+    parser.description = """\
+Talks in text with a language model: Qwen 2, 2.5 or 3, Llama 3, SmolLM 2, Gemma 2 or 3 (text) as Hugging Face keeps
+them. With a PROMPT it gives one answer. Without, it reads one from standard input, or holds a conversation if that is a
+terminal: Ctrl-C ends an answer, Ctrl-D the conversation."""
+    parser.epilog = """\
+Answers go to stdout as they come, everything else to stderr.
+
+Example:
+  jomni chat Hello --model Qwen/Qwen2.5-0.5B-Instruct"""
+    parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to say to the model")
+    parser.add_argument(
+        "--model", metavar="M", required=True,
+        help="the model: a folder or a Hugging Face repository id, with @REVISION for one revision of it (required)",
+    )  # fmt: skip
+    parser.add_argument("--system", metavar="TEXT", help="system prompt (default: none, or the model's own)")
+    parser.add_argument(
+        "--temperature", metavar="X", type=_number(0, 100),
+        help="how freely the answer is sampled; 0 takes the likeliest (default: the model's own, else 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-tokens", metavar="N", type=_whole(1), default=512, help="longest answer in tokens (default: 512)"
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=_whole(0, 2**31 - 1), default=0, help="seed of the sampling (default: 0)"
+    )
+    parser.add_argument(
+        "--context", metavar="N", type=_whole(2),
+        help="tokens that the conversation may have in all (default: 4096, or the model's most)",
+    )  # fmt: skip
+    _add_device(parser)
+    parser.add_argument(
+        "--dtype", metavar="T", choices=DTYPES,
+        help="number format of the model: float32, bfloat16 or float16 (default: float32 on a CPU, bfloat16 elsewhere)",
+    )  # fmt: skip
 
 
 def _info(parser: Parser) -> None:

@@ -5,6 +5,8 @@ Axes: B slot, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -16,6 +18,7 @@ def sample(
     temperature: Float[Array, "B"],
     top_k: Int[Array, "B"],
     keys: Array,
+    top_p: Float[Array, "B"] | None = None,
 ) -> Int[Array, "B"]:
     """Draws a token per slot.
 
@@ -27,6 +30,8 @@ def sample(
       temperature: 0 takes the most probable token.
       top_k: tokens that compete; 0 or less: all. Tokens as probable as the last of them compete too.
       keys: one PRNG key per slot, so that a slot's draw does not depend on its neighbours.
+      top_p: of those that compete, only the most probable go on whose probabilities together first reach this share;
+        tokens as probable as the last of them too. None, or 1: all.
     """
     logits = logits.astype(jnp.float32)
     vocabulary = logits.shape[-1]
@@ -34,6 +39,9 @@ def sample(
     probabilities = jax.nn.softmax(logits / jnp.where(drawn, temperature, 1.0)[:, None], -1)
     k = jnp.where(top_k > 0, jnp.minimum(top_k, vocabulary), vocabulary)
     competing = probabilities >= kth_largest(probabilities, k)[:, None]
+    if top_p is not None:
+        rest = jnp.where(competing, probabilities, 0)
+        competing &= probabilities >= mass_threshold(rest, top_p * rest.sum(-1))[:, None]
     noise = jax.vmap(lambda key: jax.random.exponential(key, (vocabulary,)))(keys)
     winner = jnp.argmax(jnp.where(competing, probabilities / noise, -1.0), -1)
     return jnp.where(drawn, winner, jnp.argmax(logits, -1)).astype(jnp.int32)
@@ -46,12 +54,28 @@ def kth_largest(values: Float[Array, "B V"], k: Int[Array, "B"]) -> Float[Array,
     sort this costs 31 passes for any k, and k may differ from slot to slot without recompiling.
     """
     bits = lax.bitcast_convert_type(values, jnp.int32)
+    return _largest_threshold(k.shape[0], lambda candidate: (bits >= candidate[:, None]).sum(-1) >= k)
+
+
+def mass_threshold(values: Float[Array, "B V"], mass: Float[Array, "B"]) -> Float[Array, "B"]:
+    """The largest threshold of each row such that the values from it on sum to `mass` or more; found as
+    `kth_largest` is."""
+    bits = lax.bitcast_convert_type(values, jnp.int32)
+
+    def reaches(candidate: Array) -> Array:
+        return jnp.where(bits >= candidate[:, None], values, 0).sum(-1) >= mass
+
+    return _largest_threshold(mass.shape[0], reaches)
+
+
+def _largest_threshold(rows: int, holds: Callable[[Array], Array]) -> Float[Array, "B"]:
+    """The largest non-negative float32 of each row for whose bit pattern `holds`, bit by bit."""
 
     def set_bit(i: Array, found: Array) -> Array:
         candidate = found | (1 << (30 - i))
-        return jnp.where((bits >= candidate[:, None]).sum(-1) >= k, candidate, found)
+        return jnp.where(holds(candidate), candidate, found)
 
-    return lax.bitcast_convert_type(lax.fori_loop(0, 31, set_bit, jnp.zeros_like(k)), jnp.float32)
+    return lax.bitcast_convert_type(lax.fori_loop(0, 31, set_bit, jnp.zeros((rows,), jnp.int32)), jnp.float32)
 
 
 def slot_keys(seed: UInt32[Array, "B"], offset: Int[Array, "B"], stream: int) -> Array:

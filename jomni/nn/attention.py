@@ -40,18 +40,27 @@ class Timeline(NamedTuple):
 
 
 def ring_timeline(
-    offset: Int[Array, "B"], steps: int, capacity: int, context: int, active: Bool[Array, "B"] | None
+    offset: Int[Array, "B"],
+    steps: int,
+    capacity: int,
+    context: int,
+    active: Bool[Array, "B"] | None,
+    lengths: Int[Array, "B"] | None = None,
 ) -> tuple[Int[Array, "B T"], Bool[Array, "B T S"]]:
     """Where to write `steps` new entries, and which entries each new query may then read.
 
     A ring of `capacity` = context + steps - 1 loses nothing that a query of the block still needs. A ring of exactly
     `context` (PyTorch moshi's convention) has by then overwritten the oldest keys of the block's earlier queries.
+    With `lengths` only the first so many steps of a slot's block are there; the rest is padding and is not written.
     """
     positions = offset[:, None] + jnp.arange(steps)
     write_at = positions % capacity
     if active is not None:
         write_at = jnp.where(active[:, None], write_at, capacity)  # out of bounds: the write is dropped
     last = positions[:, -1:]
+    if lengths is not None:
+        write_at = jnp.where(jnp.arange(steps) < lengths[:, None], write_at, capacity)
+        last = (offset + lengths - 1)[:, None]
     held = last - (last - jnp.arange(capacity)) % capacity  # step held at each place of the ring; negative: none
     age = positions[:, :, None] - held[:, None]
     return write_at, (held[:, None] >= 0) & (age >= 0) & (age < context)
@@ -77,15 +86,22 @@ def attend(
     keys: Float[Array, "B K S H"],
     values: Float[Array, "B K S H"],
     mask: Bool[Array, "*B T S"] | None,
+    scale: float | None = None,
+    softcap: float | None = None,
 ) -> Float[Array, "B N T H"]:
-    """Softmax attention with grouped heads; scores and softmax in float32. `mask` broadcasts over B."""
+    """Softmax attention with grouped heads; scores and softmax in float32. `mask` broadcasts over B.
+
+    Scores are multiplied by `scale` (None: H ** -0.5), and with `softcap` c they become c * tanh(scores / c).
+    """
     B, N, T, H = queries.shape
     K = keys.shape[1]
     G = N // K
     rows = queries.reshape(B, K, G * T, H)  # the heads of a group side by side in time: one plain product (row R)
     exact = precision(queries.dtype)
     scores = jnp.einsum("bkrh,bksh->bkrs", rows, keys, precision=exact, preferred_element_type=jnp.float32)
-    scores = scores * H**-0.5
+    scores = scores * (H**-0.5 if scale is None else scale)
+    if softcap is not None:
+        scores = softcap * jnp.tanh(scores / softcap)
     if mask is not None:
         visible = jnp.concatenate([mask] * G, -2)
         scores = jnp.where(visible[..., None, :, :], scores, -jnp.inf)
@@ -98,8 +114,10 @@ def attend_causally(
     keys: Float[Array, "B K T H"],
     values: Float[Array, "B K T H"],
     context: int | None,
+    scale: float | None = None,
+    softcap: float | None = None,
 ) -> Float[Array, "B N T H"]:
-    """Causal attention over a whole sequence, each query seeing the last `context` steps.
+    """Causal attention over a whole sequence, each query seeing the last `context` steps; else as `attend`.
 
     Long sequences are cut into bands of `context` queries that read two bands of keys, so that memory grows with
     T * context and not with T squared.
@@ -108,7 +126,7 @@ def attend_causally(
     if context is None or 2 * context >= T:
         age = jnp.arange(T)[:, None] - jnp.arange(T)
         visible = age >= 0 if context is None else (age >= 0) & (age < context)
-        return attend(queries, keys, values, visible)
+        return attend(queries, keys, values, visible, scale, softcap)
     W = context
     bands = -(-T // W)
     padded = [jnp.pad(x, ((0, 0), (0, 0), (0, bands * W - T), (0, 0))) for x in (queries, keys, values)]
@@ -117,7 +135,8 @@ def attend_causally(
     def band(index: Array, q_band: Array, k_now: Array, k_before: Array, v_now: Array, v_before: Array) -> Array:
         age = W + jnp.arange(W)[:, None] - jnp.arange(2 * W)
         visible = (age >= 0) & (age < W) & ((index > 0) | (jnp.arange(2 * W) >= W))
-        return attend(q_band, jnp.concatenate([k_before, k_now], 2), jnp.concatenate([v_before, v_now], 2), visible)
+        both = jnp.concatenate([k_before, k_now], 2), jnp.concatenate([v_before, v_now], 2)
+        return attend(q_band, *both, visible, scale, softcap)
 
     before = [jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]]) for x in (k, v)]
     out = jax.lax.map(lambda args: band(*args), (jnp.arange(bands), q, k, before[0], v, before[1]))

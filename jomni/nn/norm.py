@@ -24,17 +24,19 @@ class LayerNorm(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm over the last axis. Parameter: `alpha` [D]."""
+    """Root-mean-square norm over the last axis. Parameter: `alpha` [D]; the scale is `alpha` + `offset`."""
 
     epsilon: float = 1e-5
     in_float32: bool = True  # False: statistics in the input's dtype, as the original's "rms_norm"
+    offset: float = 0.0  # 1 where the parameter is kept near zero (Gemma)
 
     @nn.compact
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:
-        alpha = self.param("alpha", nn.initializers.ones, (x.shape[-1],))
+        alpha = self.param("alpha", nn.initializers.constant(1 - self.offset), (x.shape[-1],))
         y = x.astype(jnp.float32) if self.in_float32 else x
         variance = jnp.square(y).mean(-1, keepdims=True) + self.epsilon
-        return (y * (alpha.astype(y.dtype) * jax.lax.rsqrt(variance))).astype(x.dtype)
+        scale = alpha.astype(y.dtype) + self.offset if self.offset else alpha.astype(y.dtype)
+        return (y * (scale * jax.lax.rsqrt(variance))).astype(x.dtype)
 
 
 def make_norm(kind: str, name: str | None = None) -> nn.Module:

@@ -11,6 +11,7 @@ import sentencepiece
 
 from jomni.codec.config import MimiConfig
 from jomni.errors import WeightsError
+from jomni.models.decoder.config import DecoderConfig
 from jomni.models.moshi.config import MoshiConfig
 from jomni.models.whisper.config import WhisperConfig
 from jomni.weights.kyutai import is_float32_only
@@ -21,13 +22,13 @@ from jomni.weights.table import flatten, is_float
 class Checkpoint:
     """A model as `jomni.load` returns it and `jomni.save` writes it."""
 
-    family: str  # "moshi" (a language model, as a rule with its codec), "mimi" or "whisper" (codec or ears alone)
+    family: str  # "moshi" (as a rule with its codec), or one part alone: "mimi", "whisper" or "decoder" (of text)
     mimi: MimiConfig | None  # None: the checkpoint brings no codec
-    lm: MoshiConfig | None  # None: the codec alone
-    params: dict[str, Any]  # {"mimi": tree, "lm": tree, "whisper": tree}, those that are present
+    lm: MoshiConfig | None  # None: no Moshi
+    params: dict[str, Any]  # {"mimi": tree, "lm": tree, "whisper": tree, "decoder": tree}, those that are present
     tokenizer: bytes | None = dataclasses.field(default=None, repr=False)  # sentencepiece model, as its file holds it
     generation: dict[str, Any] = dataclasses.field(default_factory=dict)  # the published "lm_gen_config"
-    model_type: str = "moshi"  # intended use: "moshi", "hibiki", "stt", "tts", ..., "mimi", "whisper"
+    model_type: str = "moshi"  # intended use: "moshi", "hibiki", "stt", "tts", ..., or the family of a part alone
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Other published keys, kept for export: "stt_config", "tts_config", "model_id"."""
     source: str = ""  # where it was loaded from
@@ -35,9 +36,13 @@ class Checkpoint:
     """Parameter path ("mimi/...", "lm/...", "whisper/...") -> dtype that its file had, where memory holds it as
     float32."""
     whisper: WhisperConfig | None = None  # of the speech encoder, where there is one
+    decoder: DecoderConfig | None = None  # of the text decoder, likewise
+    files: dict[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
+    """A text decoder's tokenizer and generation files as they are, by name: "tokenizer.json", ..."""
 
     def __post_init__(self) -> None:
-        for part, config in (("mimi", self.mimi), ("lm", self.lm), ("whisper", self.whisper)):
+        parts = {"mimi": self.mimi, "lm": self.lm, "whisper": self.whisper, "decoder": self.decoder}
+        for part, config in parts.items():
             if (config is None) == (part in self.params):
                 raise WeightsError(f"checkpoint {self.source!r}: '{part}' needs its configuration and its parameters")
 
@@ -77,7 +82,7 @@ class Checkpoint:
             ) from None
 
     def num_parameters(self, part: str | None = None) -> int:
-        """Numbers held, in all or of one part: "mimi", "lm", "whisper", or a branch such as "lm/depformer"."""
+        """Numbers held, in all or of one part ("mimi", "lm", ...), or of a branch such as "lm/depformer"."""
         tree: Any = self.params
         for key in (part or "").split("/") if part else ():
             tree = tree.get(key, {}) if isinstance(tree, Mapping) else {}

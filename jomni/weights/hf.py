@@ -1,9 +1,10 @@
-"""Hugging Face folders of transformers' Mimi, Moshi and Whisper: reading and writing.
+"""Hugging Face folders of transformers' Mimi, Moshi, Whisper and text decoders: reading and writing.
 
 A folder of Mimi or Moshi is shown under Kyutai's published names and in its row order (`hf_layout`), so that one import
 serves both layouts; writing takes the same tables the other way. The two sides hold the same values, tensor for tensor,
 and nothing is computed: what was imported exports byte for byte. What the implementations do differently with them is
-told in `hf_mimi` and `hf_moshi`. Whisper has tables of its own (`whisper`).
+told in `hf_mimi` and `hf_moshi`. Whisper has tables of its own (`whisper`), text decoders keep Hugging Face's names
+(`hf_decoder`).
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jomni.codec.config import MimiConfig
 from jomni.errors import ConfigError, WeightsError
+from jomni.models.decoder.config import DecoderConfig
 from jomni.models.moshi.config import MoshiConfig
 from jomni.models.whisper.config import WhisperConfig
 from jomni.models.whisper.mel import HOP, N_FFT, SAMPLE_RATE
 from jomni.weights.checkpoint import Checkpoint
+from jomni.weights.hf_decoder import ARCHITECTURES, read_decoder_config, write_decoder_config
 from jomni.weights.hf_layout import Layout, MappedSource, check_tensors
 from jomni.weights.hf_mimi import mimi_layout, read_mimi_config, write_mimi_config
 from jomni.weights.hf_moshi import moshi_layout, read_moshi_config, write_moshi_config
@@ -33,8 +36,16 @@ from jomni.weights.write import write_safetensors
 
 AUDIO_PREFIX = "audio_encoder."  # of the codec's tensors in a Moshi folder
 SHARD_BYTES = 5_000_000_000  # largest weight file that is written; transformers' own default
+TEXT_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model",
+)  # fmt: skip
+"""Files beside a text decoder that are carried along as they are."""
+
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _TOKENIZER = "tokenizer.model"
+_SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+_HEAD, _EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 # Kyutai's sampling options with their defaults (moshi/models/lm.py::LMGen), and the others that change nothing.
 _SAMPLING = {"use_sampling": True, "temp": 0.8, "temp_text": 0.7, "top_k": 250, "top_k_text": 25}
 _NO_EFFECT: dict[str, Any] = {"cfg_coef": 1.0, "check": False, "cfg_is_masked_until": None, "cfg_is_no_text": False}
@@ -80,7 +91,7 @@ def open_folder(folder: str | Path) -> HfFolder:
     if kind not in known or (architectures and architectures != [known[kind]]):
         raise ConfigError(
             f"{path}: model_type {kind!r} with architectures {architectures} is not supported, "
-            f"only {', '.join(known.values())} and Whisper's. Save the whole model."
+            f"only {', '.join([*known.values(), *ARCHITECTURES.values()])} and Whisper's. Save the whole model."
         )
     base = _open_weights(folder)
     if kind == "mimi":
@@ -103,6 +114,69 @@ def open_folder(folder: str | Path) -> HfFolder:
         tokenizer=_read_tokenizer(folder),
         model_type="moshi",
     )  # fmt: skip
+
+
+class DecoderFolder(NamedTuple):
+    """A text decoder's folder, opened."""
+
+    config: DecoderConfig
+    source: TensorSource
+    generation: dict[str, Any]  # generation_config.json, over the special tokens that config.json names
+    files: dict[str, bytes]  # `TEXT_FILES`, those that are there
+
+
+def open_decoder(folder: Path, raw: Mapping[str, Any]) -> DecoderFolder:
+    """Opens a text decoder's folder, of which `raw` is the config.json.
+
+    Raises:
+      ConfigError: the class or an option is not supported; every such option is named.
+      WeightsError: the weights are missing or damaged.
+    """
+    path, architectures = folder / "config.json", raw.get("architectures") or []
+    wanted = ARCHITECTURES[raw["model_type"]]
+    if architectures and architectures != [wanted]:
+        raise ConfigError(f"{path}: the class {architectures} is not supported, only {wanted}. Save the whole model.")
+    config = read_decoder_config(raw, str(path))
+    source = _open_weights(folder)
+    if config.tied and _HEAD in source.specs:
+        source = _without_copied_head(source)
+    texts = {name: (folder / name).read_bytes() for name in TEXT_FILES if (folder / name).is_file()}
+    generation = {key: raw[key] for key in _SPECIAL_TOKENS if raw.get(key) is not None}
+    if (folder / "generation_config.json").is_file():
+        given = read_json(folder / "generation_config.json")
+        if not isinstance(given, dict):
+            raise WeightsError(f"{folder / 'generation_config.json'}: is not a JSON object. Fetch it anew.")
+        generation |= given
+    return DecoderFolder(config, source, generation, texts)
+
+
+class _Without:
+    """A source that does not show one of its tensors."""
+
+    def __init__(self, source: TensorSource, name: str) -> None:
+        self.name = source.name
+        self.specs = {key: spec for key, spec in source.specs.items() if key != name}
+        self.read = source.read
+
+
+def _without_copied_head(source: TensorSource) -> TensorSource:
+    """Leaves out a head that is the embedding over again, as some files of tied models hold it.
+
+    Raises:
+      WeightsError: it is another one; transformers would not use it.
+    """
+    specs = source.specs
+    same = specs.get(_EMBEDDING) == specs[_HEAD]
+    rows = specs[_HEAD].shape[0] if same else 0
+    for start in range(0, rows, 4096):
+        piece = slice(start, min(start + 4096, rows))
+        same = same and source.read(_EMBEDDING, piece).tobytes() == source.read(_HEAD, piece).tobytes()
+    if not same:
+        raise WeightsError(
+            f"{source.name}: '{_HEAD}' is not '{_EMBEDDING}', but the configuration ties them. "
+            "Set 'tie_word_embeddings' to false to use it, or remove it."
+        )
+    return _Without(source, _HEAD)
 
 
 def _open_weights(folder: Path) -> TensorSource:
@@ -152,7 +226,7 @@ def save_folder(
     weights come from, has no place there.
 
     Args:
-      checkpoint: a codec, a language model with its codec, or a speech encoder.
+      checkpoint: a codec, Moshi with its codec, a speech encoder, or a text decoder.
       folder: empty.
       dtype: see `jomni.save`.
       shard_bytes: weights are split into files of at most this size.
@@ -162,8 +236,9 @@ def save_folder(
     """
     folder = Path(folder)
     if checkpoint.whisper is not None:
-        _save_whisper(checkpoint, checkpoint.whisper, folder, dtype, shard_bytes)
-        return
+        return _save_whisper(checkpoint, checkpoint.whisper, folder, dtype, shard_bytes)
+    if checkpoint.decoder is not None:
+        return _save_decoder(checkpoint, checkpoint.decoder, folder, dtype, shard_bytes)
     if checkpoint.mimi is None:
         raise ConfigError("Hugging Face's Moshi holds its codec, and this checkpoint brings none. Save it as 'kyutai'.")
     mimi = write_mimi_config(checkpoint.mimi)
@@ -202,6 +277,19 @@ def _save_whisper(
         "hop_length": HOP, "n_fft": N_FFT, "padding_side": "right", "padding_value": 0.0,
         "return_attention_mask": False, "sampling_rate": SAMPLE_RATE,
     })  # fmt: skip
+
+
+def _save_decoder(
+    checkpoint: Checkpoint, decoder: DecoderConfig, folder: Path, dtype: np.dtype | None, shard_bytes: int
+) -> None:
+    """The decoder with the files of its tokenizer."""
+    config = write_decoder_config(decoder, checkpoint.model_type)
+    source = ParameterSource(checkpoint, "decoder", dtype)
+    config["dtype"] = next(iter(source.specs.values())).dtype.name
+    config |= {key: checkpoint.generation[key] for key in _SPECIAL_TOKENS if key in checkpoint.generation}
+    _write_json(folder / "config.json", config)
+    for name, content in checkpoint.files.items():
+        (folder / name).write_bytes(content)
     _write_weights(folder, dict.fromkeys(source.specs, source), shard_bytes)
 
 

@@ -12,11 +12,12 @@ import numpy as np
 from jomni.errors import WeightsError
 from jomni.weights import orbax
 from jomni.weights.checkpoint import Checkpoint
+from jomni.weights.hf_decoder import decoder_table
 from jomni.weights.kyutai import is_float32_only, lm_table, mimi_table
 from jomni.weights.recognise import PARTS, Opened, open_checkpoint
 from jomni.weights.stream import Origin, parse_dtype, placements, read_tree
 from jomni.weights.table import bind, is_float
-from jomni.weights.trees import lm_tree, mimi_tree
+from jomni.weights.trees import decoder_tree, lm_tree, mimi_tree
 from jomni.weights.whisper import bind_encoder
 
 _LORA = ("/lora_A", "/lora_B")
@@ -37,8 +38,8 @@ def load(
     Args:
       source: a folder, a weight file (a bare Mimi file, or a language model beside its config.json), or a hub id
         `owner/name`. Known are Kyutai's layout with and without config.json, OpenAI's Whisper checkpoints (.pt),
-        Hugging Face's `MimiModel`, `MoshiForConditionalGeneration`, `WhisperModel` and
-        `WhisperForConditionalGeneration`, and what `save` writes. Of a Whisper the encoder is read.
+        Hugging Face's `MimiModel`, `MoshiForConditionalGeneration`, `WhisperModel`, `WhisperForConditionalGeneration` and
+        text decoders (Qwen 2 and 3, Llama, Gemma 2 and 3), and what `save` writes. Of a Whisper the encoder is read.
       dtype: floating-point dtype of the language model, such as "bfloat16"; None: as in the file. That of the speech
         encoder; None: float32, as openai-whisper computes, and again as in the file when it is saved. The codec and the
         conditioners are float32 always.
@@ -60,12 +61,10 @@ def load(
     target = parse_dtype(dtype)
     placement = placements(sharding)
     opened = open_checkpoint(source, revision=revision, lora=lora, parts=parts)
-    if "lm" not in parts:
-        opened = dataclasses.replace(opened, family="mimi", lm=None, lm_source=None, lora_source=None)
-    if "mimi" not in parts:
-        opened = dataclasses.replace(opened, mimi=None, mimi_source=None)
-    if "whisper" not in parts:
-        opened = dataclasses.replace(opened, whisper=None, whisper_source=None)
+    if "lm" not in parts and opened.lm is not None:
+        opened = dataclasses.replace(opened, family="mimi", lora_source=None)
+    for part in (part for part in PARTS if part not in parts):
+        opened = dataclasses.replace(opened, **{part: None, f"{part}_source": None})  # type: ignore[arg-type]
     stored, lm = dict(opened.stored), opened.lm
     if opened.orbax is not None:
         if fuse_lora and lm is not None and lm.lora_rank:
@@ -80,7 +79,7 @@ def load(
         lm = dataclasses.replace(lm, lora_rank=0)
     return Checkpoint(
         opened.family, opened.mimi, lm, params, opened.tokenizer, opened.generation, opened.model_type,
-        opened.settings, opened.source, stored, opened.whisper,
+        opened.settings, opened.source, stored, opened.whisper, opened.decoder, opened.files,
     )  # fmt: skip
 
 
@@ -89,6 +88,10 @@ def _origins(opened: Opened, fuse_lora: bool) -> dict[str, dict[str, Origin]]:
     parts: dict[str, dict[str, Origin]] = {}
     if opened.lm is not None and opened.lm_source is not None:
         parts["lm"] = _lm_origins(opened, fuse_lora)
+    if opened.decoder is not None and opened.decoder_source is not None:
+        source, table = opened.decoder_source, decoder_table(opened.decoder)
+        places = bind(table, table.expect(decoder_tree(opened.decoder)), source.specs, source.name)
+        parts["decoder"] = {path: Origin(source, place) for path, place in places.items()}
     if opened.mimi is not None and opened.mimi_source is not None:
         table, tree = mimi_table(opened.mimi), mimi_tree(opened.mimi)
         fits = "its configuration" if opened.family == "moshi" else "the Mimi configuration it was read with"

@@ -13,10 +13,12 @@ from typing import Any
 
 from jomni.codec.config import MIMI, MimiConfig
 from jomni.errors import ConfigError, WeightsError
+from jomni.models.decoder.config import DecoderConfig
 from jomni.models.moshi.config import MOSHI_7B, MoshiConfig
 from jomni.models.whisper.config import WhisperConfig
 from jomni.weights import orbax
-from jomni.weights.hf import is_hf_config, open_folder
+from jomni.weights.hf import TEXT_FILES, is_hf_config, open_decoder, open_folder
+from jomni.weights.hf_decoder import ARCHITECTURES
 from jomni.weights.hub import Files, HubRepository, open_files, resolve, resolve_weights
 from jomni.weights.source import TensorSource, open_source, read_json
 from jomni.weights.unpickle import TorchSource
@@ -32,7 +34,7 @@ TOKENIZER_NAME = "tokenizer_spm_32k_3.model"
 _FILE_NAMES = ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "lora_name")
 SETTINGS = ("tts_config", "stt_config", "model_id")
 """Top-level keys of a Kyutai config.json that are carried along for the programs that read them."""
-PARTS = ("mimi", "lm", "whisper")
+PARTS = ("mimi", "lm", "whisper", "decoder")
 """Parts of a checkpoint: codec, language model, speech encoder."""
 
 
@@ -41,7 +43,7 @@ class Opened:
     """A checkpoint whose configuration is known and whose weight files are open."""
 
     source: str
-    family: str  # "moshi", "mimi" or "whisper"
+    family: str  # as `Checkpoint.family`
     mimi: MimiConfig | None = None
     mimi_source: TensorSource | None = None  # under Kyutai's names
     lm: MoshiConfig | None = None
@@ -55,6 +57,9 @@ class Opened:
     orbax: Path | None = None  # the folder, where it is the project's own form: then no source is open
     whisper: WhisperConfig | None = None
     whisper_source: TensorSource | None = None  # under OpenAI's or Hugging Face's names, with the decoder or without
+    decoder: DecoderConfig | None = None
+    decoder_source: TensorSource | None = None  # under Hugging Face's names
+    files: dict[str, bytes] = dataclasses.field(default_factory=dict)  # as `Checkpoint.files`
 
 
 def open_checkpoint(
@@ -125,6 +130,8 @@ def _open_folder(
         raise ConfigError(f"{path}: is not a JSON object of options. Fetch it anew.")
     if is_hf_config(raw):
         _no_lora(lora, where)
+        if raw.get("model_type") in ARCHITECTURES:
+            return _open_decoder(files, raw, path, where)
         return _open_hf(files, path, where)
     if "n_audio_ctx" in raw:
         _no_lora(lora, where)
@@ -236,6 +243,19 @@ def _open_whisper(files: Files, where: str, weights: TensorSource) -> Opened:
         )
     config = WhisperConfig.from_openai(dims, told)
     return Opened(where, "whisper", model_type="whisper", whisper=config, whisper_source=weights)
+
+
+def _open_decoder(files: Files, raw: Mapping[str, Any], config: Path, where: str) -> Opened:
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if resolve_weights(files, name):
+            break
+    for name in TEXT_FILES:
+        files.find(name)  # fetches it where it exists
+    found = open_decoder(config.parent, raw)
+    return Opened(
+        where, "decoder", model_type=raw["model_type"], generation=found.generation, decoder=found.config,
+        decoder_source=found.source, files=found.files,
+    )  # fmt: skip
 
 
 def _open_mimi_weights(files: Files) -> TensorSource:

@@ -56,6 +56,8 @@ def save(
     layout = layout or own
     if layout not in LAYOUTS:
         raise ConfigError(f"layout {layout!r} is unknown. Choose one of {', '.join(LAYOUTS)}.")
+    if checkpoint.decoder is not None and layout != "hf":
+        raise ConfigError(f"layout {layout!r} has no text decoders. Save this one as 'hf'.")
     if layout in ("kyutai", "openai") and layout != own:
         raise ConfigError(f"layout {layout!r} cannot express a {checkpoint.family}. Save it as {own}, hf or orbax.")
     writers: dict[str, Callable[[Checkpoint, Path, np.dtype | None], None]] = {

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jomni.codec import Mimi
 from jomni.codec.config import MimiConfig
+from jomni.models.decoder import Decoder, DecoderConfig
 from jomni.models.moshi import MoshiLM
 from jomni.models.moshi.config import MoshiConfig
 from jomni.models.whisper import WhisperConfig, WhisperEncoder
@@ -31,3 +32,10 @@ def whisper_tree(config: WhisperConfig) -> dict[str, Any]:
     """Shapes of the speech encoder's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
     mel = jax.ShapeDtypeStruct((1, config.n_mels, 2), jnp.float32)
     return jax.eval_shape(WhisperEncoder(config).init, jax.random.key(0), mel)["params"]
+
+
+def decoder_tree(config: DecoderConfig) -> dict[str, Any]:
+    """Shapes of a text decoder's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    decoder = Decoder(config)
+    tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    return jax.eval_shape(lambda t: decoder.init(jax.random.key(0), t, method="whole"), tokens)["params"]

@@ -16,7 +16,11 @@ from jomni.weights.source import DTYPES, TensorSpec, listing
 
 _KINDS = {dtype: kind for kind, dtype in DTYPES.items()}
 # Files that a checkpoint folder may hold: only a folder of such files is ever replaced.
-_REPLACEABLE = ("config.json", "jomni.json", "generation_config.json", "mimi_config.json", "preprocessor_config.json")
+_REPLACEABLE = (
+    "config.json", "jomni.json", "generation_config.json", "mimi_config.json", "preprocessor_config.json",
+    "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt",
+)  # fmt: skip
 _REPLACEABLE_SUFFIXES = (".safetensors", ".safetensors.index.json", ".model")
 
 

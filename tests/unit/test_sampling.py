@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -10,10 +11,11 @@ from hypothesis.extra import numpy as hnp
 from jomni.generate.sampling import kth_largest, sample, slot_keys
 
 
-def draws(logits, temperature, top_k, count=20_000):
+def draws(logits, temperature, top_k, count=20_000, top_p=None):
     keys = slot_keys(jnp.arange(count, dtype=jnp.uint32), jnp.zeros(count, jnp.int32), 0)
     rows = jnp.broadcast_to(jnp.asarray(logits, jnp.float32), (count, len(logits)))
-    tokens = jax.jit(sample)(rows, jnp.full(count, temperature), jnp.full(count, top_k, jnp.int32), keys)
+    share = None if top_p is None else jnp.full(count, top_p)
+    tokens = jax.jit(sample)(rows, jnp.full(count, temperature), jnp.full(count, top_k, jnp.int32), keys, share)
     return np.bincount(tokens, minlength=len(logits)) / count
 
 
@@ -29,6 +31,17 @@ def test_only_the_top_k_compete():
     cut = np.where(p >= 0.3, p, 0)
     assert np.abs(draws(np.log(p), 1.0, 2) - cut / cut.sum()).max() < 0.015
     assert draws(np.log(p), 1.0, 1)[2] == 1
+
+
+@pytest.mark.parametrize(
+    ("top_p", "top_k", "kept"),
+    [(0.39, 0, [2]), (0.41, 0, [1, 2]), (0.71, 0, [1, 2, 3]), (1.0, 0, [0, 1, 2, 3, 4]), (0.0, 0, [2]),
+     (0.8, 3, [1, 2]), (0.83, 3, [1, 2, 3])],
+)  # fmt: skip
+def test_only_the_most_probable_compete_that_reach_the_share_after_the_top_k_cut(top_p, top_k, kept):
+    p = np.asarray([0.1, 0.3, 0.4, 0.15, 0.05])
+    cut = np.where(np.isin(np.arange(5), kept), p, 0)
+    assert np.abs(draws(np.log(p), 1.0, top_k, 4000, top_p) - cut / cut.sum()).max() < 0.03
 
 
 def test_temperature_zero_takes_the_best_and_a_forbidden_token_is_never_drawn():

@@ -1,0 +1,74 @@
+"""`jomni chat`: text in, text out, as it comes."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from jomni.cli.console import tell, working
+from jomni.cli.model import device, open_model, split_revision
+from jomni.errors import ConfigError, PromptError
+
+if TYPE_CHECKING:
+    from jomni.generate.chat import Chat
+
+
+def chat(options: Namespace) -> None:
+    """Runs `jomni chat`."""
+    prompt = options.prompt
+    if prompt is None and not sys.stdin.isatty():
+        prompt = _read_all()
+    if prompt is not None and not prompt.strip():
+        raise PromptError("the prompt is empty. Give some text.")
+    opened = open_model(options.model)
+    if opened.decoder is None:
+        raise ConfigError(
+            f"{options.model}: is no text decoder, so it takes no text. "
+            "Give one, such as Qwen/Qwen2.5-0.5B-Instruct; 'jomni talk' talks with models of speech."
+        )
+    import jomni
+
+    with device(options.device) as chosen:
+        source, revision = split_revision(options.model)
+        dtype = options.dtype or ("float32" if chosen.platform == "cpu" else "bfloat16")
+        with working(f"loading {options.model}"):
+            checkpoint = jomni.load(source, revision=revision, dtype=dtype)
+        talker = jomni.Chat(checkpoint, system=options.system, seed=options.seed, context=options.context)
+        for option in talker.sampling.ignored:
+            told = f"jomni chat: {options.model}: its generation_config.json has {option}, not applied"
+            print(told, file=sys.stderr)
+        if prompt is not None:
+            _answer(talker, prompt, options)
+        else:
+            _converse(talker, options)
+
+
+def _answer(talker: Chat, text: str, options: Namespace) -> None:
+    for pieces in talker.reply([text], max_tokens=options.max_tokens, temperature=options.temperature):
+        tell(pieces[0])
+    tell("\n")
+
+
+def _converse(talker: Chat, options: Namespace) -> None:
+    while True:
+        try:
+            text = input("> ")
+        except EOFError:
+            tell("\n")
+            return
+        if not text.strip():
+            continue
+        try:
+            _answer(talker, text, options)
+        except KeyboardInterrupt:
+            tell("\n")
+        except PromptError as error:
+            print(f"jomni chat: {error}", file=sys.stderr)
+
+
+def _read_all() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError:
+        raise PromptError("standard input is not valid text (UTF-8). Give it in that encoding.") from None

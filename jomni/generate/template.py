@@ -1,0 +1,81 @@
+"""Chat templates: a conversation as the one string that a model was trained to continue.
+
+Templates come with weights from elsewhere and are programs, so they run in jinja2's immutable sandbox, with what
+transformers gives them (utils/chat_template_utils.py): loop controls, `tojson`, `raise_exception`, `strftime_now` and
+the tag `generation`, which marks the model's own words for training and changes nothing here.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+import jinja2
+import jinja2.ext
+import jinja2.nodes
+import jinja2.parser
+import jinja2.sandbox
+
+from jomni.errors import PromptError, WeightsError
+
+Message = Mapping[str, Any]
+"""One turn: "role" ("system", "user", "assistant") and "content", its text."""
+
+
+def render(
+    template: str, messages: Sequence[Message], special: Mapping[str, Any], *, add_generation_prompt: bool = True
+) -> str:
+    """Writes a conversation out.
+
+    Args:
+      template: the model's.
+      messages: the turns.
+      special: the tokenizer's special tokens by name, such as "bos_token".
+      add_generation_prompt: end with what begins the model's turn.
+
+    Raises:
+      PromptError: the template refuses the conversation; its own reason is given.
+      WeightsError: the template is not one.
+    """
+    try:
+        return _compile(template).render(
+            messages=[dict(message) for message in messages], tools=None, documents=None,
+            add_generation_prompt=add_generation_prompt, **special,
+        )  # fmt: skip
+    except jinja2.TemplateSyntaxError as error:
+        raise WeightsError(f"the chat template is damaged ({error}). Fetch the tokenizer's files anew.") from None
+    except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise PromptError(f"the model's chat template refuses the conversation: {error}") from None
+
+
+class _Generation(jinja2.ext.Extension):
+    """`{% generation %} ... {% endgeneration %}`: its body."""
+
+    tags = {"generation"}  # noqa: RUF012  (jinja2's own form)
+
+    def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+@functools.lru_cache(maxsize=16)
+def _compile(template: str) -> jinja2.Template:
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json  # jinja2's own escapes what HTML would trip over
+    environment.globals["raise_exception"] = _refuse
+    environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+    return environment.from_string(template)
+
+
+def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, separators: Any = None,
+             sort_keys: bool = False) -> str:  # fmt: skip
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
