@@ -14,13 +14,14 @@ from jomni.cli.model import device, local_path, open_model, split_revision, used
 
 if TYPE_CHECKING:
     from jomni.codec.config import MimiConfig
+    from jomni.codec.snac_config import SnacConfig
     from jomni.models.moshi.config import MoshiConfig
     from jomni.weights.recognise import Opened
     from jomni.weights.source import TensorSource
 
 _KINDS = {
-    "moshi": "Moshi, full-duplex dialogue", "mimi": "Mimi, a codec", "hibiki": "Hibiki, simultaneous translation",
-    "stt": "speech to text", "tts": "text to speech",
+    "moshi": "Moshi, full-duplex dialogue", "mimi": "Mimi, a codec", "snac": "SNAC, a codec of several rates",
+    "hibiki": "Hibiki, simultaneous translation", "stt": "speech to text", "tts": "text to speech",
 }  # fmt: skip
 _WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a number
 
@@ -53,7 +54,7 @@ def info(options: Namespace) -> None:
 def describe(opened: Opened) -> list[str]:
     """What a model consists of, line by line."""
     from jomni.weights.kyutai import is_float32_only
-    from jomni.weights.load import lm_tree, mimi_tree
+    from jomni.weights.trees import lm_tree, mimi_tree, snac_tree
 
     lines = [f"{opened.source}: {_KINDS.get(opened.model_type, opened.model_type)}"]
     sizes: dict[str, int] = {}
@@ -67,7 +68,12 @@ def describe(opened: Opened) -> list[str]:
         sizes |= {f"mimi/{path}": size for path, size in held.items()}
         lines.append(f"codec Mimi: {sum(held.values()):,} parameters{_stored(opened.mimi_source)}")
         lines += _parts(held, CODEC_PARTS) + _codec_lines(opened.mimi, used_codebooks(opened))
-    else:
+    if opened.snac is not None:
+        held = _sizes(snac_tree(opened.snac))
+        sizes |= {f"snac/{path}": size for path, size in held.items()}
+        lines.append(f"codec SNAC: {sum(held.values()):,} parameters{_stored(opened.snac_source)}")
+        lines += _parts(held, CODEC_PARTS) + _snac_lines(opened.snac)
+    if opened.mimi is None and opened.snac is None:
         lines.append("codec: none beside it")
     fixed = sum(size for path, size in sizes.items() if is_float32_only(path))
     rest = sum(sizes.values()) - fixed
@@ -88,14 +94,15 @@ def convert(options: Namespace) -> None:
     source, revision = split_revision(options.source)
     with device("cpu"):
         checkpoint = jomni.load(source, revision=revision)
+        layout = options.to or checkpoint.own_layout
         jomni.save(
-            checkpoint, options.target, layout=options.to, dtype=options.dtype, overwrite=options.force,
+            checkpoint, options.target, layout=layout, dtype=options.dtype, overwrite=options.force,
             codec_dtype=options.codec_dtype,
         )  # fmt: skip
     dtype = f", {options.dtype}" if options.dtype else ""
     codec = f", the codec {options.codec_dtype}" if options.codec_dtype else ""
     count = f"{checkpoint.num_parameters():,} parameters"
-    say(f"{options.target}: {count} of {options.source}, as {options.to}{dtype}{codec}")
+    say(f"{options.target}: {count} of {options.source}, as {layout}{dtype}{codec}")
 
 
 def human(count: float) -> str:
@@ -136,6 +143,18 @@ def _codec_lines(codec: MimiConfig, used: int) -> list[str]:
         f"  {codec.sample_rate} Hz, {codec.frame_rate:g} frames a second, {codec.frame_size} samples each",
         f"  {codec.num_codebooks} codebooks of {codec.quantizer.bins} entries, {used} in use",
         f"  context {'all frames' if steps is None else f'{steps} steps of its transformer ({steps / rate:g} s)'}",
+    ]
+
+
+def _snac_lines(codec: SnacConfig) -> list[str]:
+    rates = ", ".join(f"{codec.frame_rate * n:.4g}" for n in codec.tokens_per_frame)
+    window, late = codec.attn_window_size, codec.look_ahead
+    return [
+        f"  {codec.sampling_rate} Hz, {codec.frame_rate:.4g} frames a second, {codec.frame_size} samples each",
+        f"  {codec.num_codebooks} codebooks of {codec.codebook_size} entries, at {rates} Hz",
+        f"  attention {'none' if window is None else f'in windows of {window / codec.vq_strides[0]:g} frames'}",
+        f"  decodes a stream {late} samples late ({1000 * late / codec.sampling_rate:.0f} ms), "
+        f"in steps of {codec.frame_multiple} frame{'s' if codec.frame_multiple > 1 else ''} or a multiple",
     ]
 
 

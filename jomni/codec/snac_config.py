@@ -10,6 +10,10 @@ from typing import Any
 from jomni.errors import ConfigError
 
 HEAD_WIDTH = 64  # of the windowed attention, fixed in the original
+DILATIONS = (1, 3, 9)  # of the residual units of a stage, likewise
+KERNEL = 7  # width of the convolutions of residual units and ends, likewise
+_CONV = KERNEL // 2  # steps that such a convolution looks ahead
+_UNITS = _CONV * sum(DILATIONS)  # and the residual units of a stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,14 +114,27 @@ class SnacConfig:
 
     @property
     def look_ahead(self) -> int:
-        """Samples by which a streaming decode runs late: how far after a sample its last influence lies, and how long
-        the wait is for a window of attention to be whole."""
-        late = 3  # a convolution of width 7
-        if self.attn_window_size is not None:
-            late += -late % self.attn_window_size
+        """Samples by which a streaming decode runs late: how far ahead the last influence on a sample lies, and, with
+        attention, what is missing there to a whole window."""
+        late = self._whole_windows(_CONV)
         for rate in self.decoder_rates:
-            late = late * rate + -(-rate // 2) + 3 * (1 + 3 + 9)  # the transposed convolution, the residual units
-        return late + 3
+            late = late * rate + -(-rate // 2) + _UNITS
+        return late + _CONV
+
+    @property
+    def encode_delay(self) -> int:
+        """Frames by which a streaming encode runs late, likewise."""
+        late = _CONV
+        for rate in self.encoder_rates:
+            late = -(-(late + _UNITS + rate // 2) // rate)
+        return -(-(self._whole_windows(late) + _CONV) // self.vq_strides[0])
+
+    def whole_frames(self, frames: int) -> int:
+        """The least number of frames that a step takes and that is no less than `frames`."""
+        return -(-frames // self.frame_multiple) * self.frame_multiple
+
+    def _whole_windows(self, late: int) -> int:
+        return late if self.attn_window_size is None else late + -late % self.attn_window_size
 
     @classmethod
     def from_published(cls, raw: Mapping[str, Any], where: str = "snac config") -> SnacConfig:

@@ -15,15 +15,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from jomni.codec.snac_config import HEAD_WIDTH, SnacConfig
+from jomni.codec.snac_config import DILATIONS, HEAD_WIDTH, KERNEL, SnacConfig
 from jomni.nn.centred import Block, CentredConv, CentredConvTranspose, Past, pasts
 from jomni.nn.linear import Linear, contract_last
 from jomni.nn.norm import LayerNorm
 from jomni.nn.positions import rotate
 from jomni.nn.streaming import precision
 
-DILATIONS = (1, 3, 9)  # of a stage's residual units
-Noise = Callable[[int, Block], Float[Array, "B T"] | None]
+NoiseOf = Callable[[int, Block], Float[Array, "B T"] | None]
 """(stage, block) -> the noise of its steps, or None for silence."""
 
 
@@ -44,7 +43,7 @@ class ResidualUnit(nn.Module):
     depthwise: bool
 
     def setup(self) -> None:
-        wide = CentredConv(self.channels, 7, dilation=self.dilation, depthwise=self.depthwise)
+        wide = CentredConv(self.channels, KERNEL, dilation=self.dilation, depthwise=self.depthwise)
         self.block = [Snake(), wide, Snake(), CentredConv(self.channels, 1)]
 
     def __call__(self, block: Block, past: Past) -> tuple[Block, Past]:
@@ -150,22 +149,25 @@ class DecoderBlock(nn.Module):
 
 
 class SnacEncoder(nn.Module):
-    """Samples [B, T, 1] to latent [B, T / hop_length, C]."""
+    """Samples [B, T, 1] to latent [B, T / hop_length, C]; blocks of a stream are whole frames."""
 
     config: SnacConfig
 
     def setup(self) -> None:
         c = self.config
-        width, layers = c.encoder_dim, [CentredConv(c.encoder_dim, 7)]
+        width, layers = c.encoder_dim, [CentredConv(c.encoder_dim, KERNEL)]
         for stride in c.encoder_rates:
             layers.append(EncoderBlock(width, stride, c.depthwise))
             width *= 2
         if c.attn_window_size is not None:
             layers.append(LocalAttention(c.attn_window_size))
-        self.block = [*layers, CentredConv(width, 7, depthwise=c.depthwise)]
+        self.block = [*layers, CentredConv(width, KERNEL, depthwise=c.depthwise)]
 
     def __call__(self, block: Block, past: Past = None) -> tuple[Block, Past]:
-        return _run(self.block, block, past)
+        before = pasts(past, len(self.block) + 1)
+        block, after = _run(self.block, block, before)
+        block, wait = block.aligned(before[-1], self.config.vq_strides[0])  # so that tokens are whole
+        return block, (*after, wait)
 
 
 class SnacDecoder(nn.Module):
@@ -176,15 +178,15 @@ class SnacDecoder(nn.Module):
     def setup(self) -> None:
         c = self.config
         if c.depthwise:
-            layers = [CentredConv(c.latent_width, 7, depthwise=True), CentredConv(c.decoder_dim, 1)]
+            layers = [CentredConv(c.latent_width, KERNEL, depthwise=True), CentredConv(c.decoder_dim, 1)]
         else:
-            layers = [CentredConv(c.decoder_dim, 7)]
+            layers = [CentredConv(c.decoder_dim, KERNEL)]
         if c.attn_window_size is not None:
             layers.append(LocalAttention(c.attn_window_size))
         stages = [DecoderBlock(c.decoder_dim >> i, s, c.noise, c.depthwise) for i, s in enumerate(c.decoder_rates)]
-        self.model = [*layers, *stages, Snake(), CentredConv(1, 7)]
+        self.model = [*layers, *stages, Snake(), CentredConv(1, KERNEL)]
 
-    def __call__(self, block: Block, noise: Noise, past: Past = None) -> tuple[Block, Past]:
+    def __call__(self, block: Block, noise: NoiseOf, past: Past = None) -> tuple[Block, Past]:
         *layers, snake, last = self.model
         stages = len(self.config.decoder_rates)
         before, after = pasts(past, len(layers) + 1), []

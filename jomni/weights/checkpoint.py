@@ -10,6 +10,7 @@ import numpy as np
 import sentencepiece
 
 from jomni.codec.config import MimiConfig
+from jomni.codec.snac_config import SnacConfig
 from jomni.errors import WeightsError
 from jomni.models.moshi.config import MoshiConfig
 from jomni.weights.kyutai import is_float32_only
@@ -20,23 +21,29 @@ from jomni.weights.table import flatten, is_float
 class Checkpoint:
     """A model as `jomni.load` returns it and `jomni.save` writes it."""
 
-    family: str  # "moshi" (a language model, as a rule with its codec) or "mimi" (the codec alone)
-    mimi: MimiConfig | None  # None: the checkpoint brings no codec
+    family: str  # "moshi" (a language model, as a rule with its codec), "mimi" or "snac" (a codec alone)
+    mimi: MimiConfig | None  # None: the checkpoint brings no Mimi
     lm: MoshiConfig | None  # None: the codec alone
-    params: dict[str, Any]  # {"mimi": tree, "lm": tree}, those that are present
+    params: dict[str, Any]  # {"mimi": tree, "lm": tree, "snac": tree}, those that are present
     tokenizer: bytes | None = dataclasses.field(default=None, repr=False)  # sentencepiece model, as its file holds it
     generation: dict[str, Any] = dataclasses.field(default_factory=dict)  # the published "lm_gen_config"
-    model_type: str = "moshi"  # intended use: "moshi", "hibiki", "stt", "tts", ... or "mimi"
+    model_type: str = "moshi"  # intended use: "moshi", "hibiki", "stt", "tts", ... or "mimi", "snac"
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Other published keys, kept for export: "stt_config", "tts_config", "model_id"."""
     source: str = ""  # where it was loaded from
     stored: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
     """Parameter path ("mimi/...", "lm/...") -> dtype that its file had, where memory must hold it as float32."""
+    snac: SnacConfig | None = None  # None: the checkpoint brings no SNAC
 
     def __post_init__(self) -> None:
-        for part, config in (("mimi", self.mimi), ("lm", self.lm)):
+        for part, config in (("mimi", self.mimi), ("lm", self.lm), ("snac", self.snac)):
             if (config is None) == (part in self.params):
                 raise WeightsError(f"checkpoint {self.source!r}: '{part}' needs its configuration and its parameters")
+
+    @property
+    def own_layout(self) -> str:
+        """The layout that models of this family are published in: "snac" or "kyutai"."""
+        return "snac" if self.family == "snac" else "kyutai"
 
     @property
     def codec_codebooks(self) -> int:
@@ -47,7 +54,7 @@ class Checkpoint:
         return self.lm.codec_codebooks // halves
 
     def file_dtype(self, path: str, dtype: Any = None) -> np.dtype:
-        """The dtype in which a file should hold a parameter of path "mimi/..." or "lm/...".
+        """The dtype in which a file should hold a parameter of path "mimi/...", "snac/..." or "lm/...".
 
         The codec and the conditioners are as their file had them; the rest is as in memory or `dtype`.
         """
@@ -74,7 +81,7 @@ class Checkpoint:
             ) from None
 
     def num_parameters(self, part: str | None = None) -> int:
-        """Numbers held, in all or of one part: "mimi", "lm", or a branch such as "lm/depformer"."""
+        """Numbers held, in all or of one part: "mimi", "snac", "lm", or a branch such as "lm/depformer"."""
         tree: Any = self.params
         for key in (part or "").split("/") if part else ():
             tree = tree.get(key, {}) if isinstance(tree, Mapping) else {}

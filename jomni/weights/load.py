@@ -14,9 +14,10 @@ from jomni.weights import orbax
 from jomni.weights.checkpoint import Checkpoint
 from jomni.weights.kyutai import is_float32_only, lm_table, mimi_table
 from jomni.weights.recognise import PARTS, Opened, open_checkpoint
+from jomni.weights.snac import snac_table
 from jomni.weights.stream import Origin, parse_dtype, placements, read_tree
 from jomni.weights.table import bind, is_float
-from jomni.weights.trees import lm_tree, mimi_tree
+from jomni.weights.trees import lm_tree, mimi_tree, snac_tree
 
 _LORA = ("/lora_A", "/lora_B")
 
@@ -34,10 +35,10 @@ def load(
     """Loads a checkpoint. Peak host memory is little more than the parameters themselves.
 
     Args:
-      source: a folder, a weight file (a bare Mimi file, or a language model beside its config.json), or a hub id
-        `owner/name`. Known are Kyutai's layout with and without config.json, Hugging Face's `MimiModel` and
+      source: a folder, a weight file (a bare Mimi file, or another beside its config.json), or a hub id
+        `owner/name`. Known are Kyutai's layout with and without config.json, SNAC's, Hugging Face's `MimiModel` and
         `MoshiForConditionalGeneration`, and what `save` writes.
-      dtype: floating-point dtype of the language model, such as "bfloat16"; None: as in the file. The codec and the
+      dtype: floating-point dtype of the language model, such as "bfloat16"; None: as in the file. Codecs and the
         conditioners are float32 always.
       sharding: where parameters go: a `jax.sharding.Sharding` or device for all, a function of (path, shape) to one,
         with paths such as "lm/text_emb/weight", or a nested dictionary of them in the form of the parameters. None:
@@ -46,8 +47,8 @@ def load(
       fuse_lora: add low-rank adapters into the weights (W + scaling * B A, computed in float32) instead of keeping them
         beside. The checkpoint's configuration then has none.
       lora: a LoRA file in place of the one that config.json names.
-      parts: what to load of the checkpoint: ("mimi",) leaves the language model where it is, and does not fetch it from
-        the hub where it has a file of its own.
+      parts: what to load of the checkpoint: ("mimi", "snac") leaves the language model where it is, and does not fetch
+        it from the hub where it has a file of its own.
 
     Raises:
       WeightsError: files are missing, damaged, unsafe, or do not fit the configuration: all tensors that are missing,
@@ -57,15 +58,17 @@ def load(
     target = parse_dtype(dtype)
     placement = placements(sharding)
     opened = open_checkpoint(source, revision=revision, lora=lora, parts=parts)
-    if "lm" not in parts:
+    if "lm" not in parts and opened.lm is not None:
         opened = dataclasses.replace(opened, family="mimi", lm=None, lm_source=None, lora_source=None)
     if "mimi" not in parts:
         opened = dataclasses.replace(opened, mimi=None, mimi_source=None)
+    if "snac" not in parts:
+        opened = dataclasses.replace(opened, snac=None, snac_source=None)
     stored, lm = dict(opened.stored), opened.lm
     if opened.orbax is not None:
         if fuse_lora and lm is not None and lm.lora_rank:
             raise WeightsError(f"{opened.source}: 'fuse_lora' needs Kyutai's layout. Save it as such and load that.")
-        params = orbax.read_params(opened.orbax, opened.mimi, lm, target, placement)
+        params = orbax.read_params(opened.orbax, opened.mimi, lm, opened.snac, target, placement)
     else:
         origins = _origins(opened, fuse_lora)
         params = {
@@ -75,7 +78,7 @@ def load(
         lm = dataclasses.replace(lm, lora_rank=0)
     return Checkpoint(
         opened.family, opened.mimi, lm, params, opened.tokenizer, opened.generation, opened.model_type,
-        opened.settings, opened.source, stored,
+        opened.settings, opened.source, stored, opened.snac,
     )  # fmt: skip
 
 
@@ -89,6 +92,10 @@ def _origins(opened: Opened, fuse_lora: bool) -> dict[str, dict[str, Origin]]:
         fits = "its configuration" if opened.family == "moshi" else "the Mimi configuration it was read with"
         places = bind(table, table.expect(tree), opened.mimi_source.specs, opened.mimi_source.name, fits)
         parts["mimi"] = {path: Origin(opened.mimi_source, place) for path, place in places.items()}
+    if opened.snac is not None and opened.snac_source is not None:
+        table = snac_table()
+        places = bind(table, table.expect(snac_tree(opened.snac)), opened.snac_source.specs, opened.snac_source.name)
+        parts["snac"] = {path: Origin(opened.snac_source, place) for path, place in places.items()}
     return parts
 
 
@@ -144,5 +151,3 @@ def _fused(origins: dict[str, Origin], scaling: float) -> dict[str, Origin]:
             origin = dataclasses.replace(origin, lora=pair, scaling=scaling)
         fused[path] = origin
     return fused
-
-

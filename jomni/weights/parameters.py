@@ -1,4 +1,4 @@
-"""The parameters of a checkpoint seen as the tensors of Kyutai's published files: where every export begins."""
+"""The parameters of a checkpoint as the tensors of published files, Kyutai's or SNAC's: where every export begins."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import numpy as np
 
 from jomni.weights.checkpoint import Checkpoint
 from jomni.weights.kyutai import lm_table, mimi_table
+from jomni.weights.snac import snac_table
 from jomni.weights.source import TensorSpec
 from jomni.weights.table import Table, Tensor, bind
-from jomni.weights.trees import lm_tree, mimi_tree
+from jomni.weights.trees import lm_tree, mimi_tree, snac_tree
 
 
 class ParameterSource:
-    """The parameters of one part of a checkpoint, "lm" or "mimi", as the tensors of Kyutai's published files."""
+    """The parameters of one part of a checkpoint, "lm", "mimi" or "snac", as the tensors of its published files."""
 
     def __init__(self, checkpoint: Checkpoint, part: str, dtype: np.dtype | None = None) -> None:
         self.name = checkpoint.source or "checkpoint"
@@ -49,11 +50,20 @@ def check_parameters(checkpoint: Checkpoint) -> None:
     """Raises `WeightsError` unless the parameters are those of the checkpoint's configurations."""
     for part, params in checkpoint.params.items():
         table = _table(checkpoint, part)
-        tree = mimi_tree(checkpoint.mimi) if part == "mimi" else lm_tree(checkpoint.lm)  # type: ignore[arg-type]
+        tree = _tree(checkpoint, part)
         held = {t.name: TensorSpec(t.shape, np.dtype(np.float32)) for t in table.expect(params)}
         bind(table, table.expect(tree), held, f"parameters '{part}' of {checkpoint.source or 'the checkpoint'}")
 
 
 def _table(checkpoint: Checkpoint, part: str) -> Table:
     """The weight map of a part."""
+    if part == "snac":
+        return snac_table()
     return mimi_table(checkpoint.mimi) if part == "mimi" else lm_table(checkpoint.lm)  # type: ignore[arg-type]
+
+
+def _tree(checkpoint: Checkpoint, part: str) -> dict[str, Any]:
+    """The shapes of a part's parameters."""
+    if part == "snac":
+        return snac_tree(checkpoint.snac)  # type: ignore[arg-type]
+    return mimi_tree(checkpoint.mimi) if part == "mimi" else lm_tree(checkpoint.lm)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jomni.codec.config import MIMI, MimiConfig
+from jomni.codec.snac_config import SnacConfig, is_snac_config
 from jomni.errors import ConfigError, WeightsError
 from jomni.models.moshi.config import MOSHI_7B, MoshiConfig
 from jomni.weights import orbax
@@ -29,8 +30,10 @@ TOKENIZER_NAME = "tokenizer_spm_32k_3.model"
 _FILE_NAMES = ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "lora_name")
 SETTINGS = ("tts_config", "stt_config", "model_id")
 """Top-level keys of a Kyutai config.json that are carried along for the programs that read them."""
-PARTS = ("mimi", "lm")
-"""Parts of a checkpoint: codec and language model."""
+PARTS = ("mimi", "lm", "snac")
+"""Parts of a checkpoint: codecs and language model."""
+SNAC_NAMES = ("model.safetensors", "pytorch_model.bin")
+"""Weight files of a SNAC: as it is exported, and as it is published."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Opened:
     """A checkpoint whose configuration is known and whose weight files are open."""
 
     source: str
-    family: str  # "moshi" or "mimi"
+    family: str  # "moshi", "mimi" or "snac"
     mimi: MimiConfig | None = None
     mimi_source: TensorSource | None = None  # under Kyutai's names
     lm: MoshiConfig | None = None
@@ -49,6 +52,8 @@ class Opened:
     model_type: str = "moshi"
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     stored: dict[str, str] = dataclasses.field(default_factory=dict)  # as `Checkpoint.stored`
+    snac: SnacConfig | None = None
+    snac_source: TensorSource | None = None
     orbax: Path | None = None  # the folder, where it is the project's own form: then no source is open
 
 
@@ -87,14 +92,20 @@ def open_checkpoint(
         return Opened(where, "mimi", _neighbouring_mimi(files, path), weights, model_type="mimi")
     if kind == "lm":
         return _open_folder(files, where, adapters, weights, parts)
+    if kind == "snac":
+        _no_lora(adapters, where)
+        config = files.find(CONFIG_NAME)
+        if config is None:
+            raise files.lacks(CONFIG_NAME)
+        return _open_snac(read_json(config), config, where, weights)
     if any(".lora_A." in name for name in weights.specs):
         raise WeightsError(f"{where}: is a LoRA file. Name the model that it is for, and give this file as `lora`.")
     config = files.find(CONFIG_NAME)
     if config is not None and is_hf_config(read_json(config)):
         return _open_folder(files, where, adapters)
     raise WeightsError(
-        f"{where}: holds neither a Mimi codec nor a Moshi language model in Kyutai's names, and no config.json of "
-        "transformers lies beside it. Name the file, or the folder, of such a model."
+        f"{where}: holds neither a Mimi codec nor a Moshi language model in Kyutai's names nor a SNAC codec, and no "
+        "config.json of transformers lies beside it. Name the file, or the folder, of such a model."
     )
 
 
@@ -118,6 +129,12 @@ def _open_folder(
     if is_hf_config(raw):
         _no_lora(lora, where)
         return _open_hf(files, path, where)
+    if is_snac_config(raw):
+        _no_lora(lora, where)
+        found = next((p for name in SNAC_NAMES if (p := resolve_weights(files, name))), None)
+        if found is None:
+            raise files.lacks(SNAC_NAMES[-1])
+        return _open_snac(raw, path, where, open_source(found))
     if "seanet" in raw:
         _no_lora(lora, where)
         config = MimiConfig.from_kyutai(raw, str(path))
@@ -211,6 +228,13 @@ def _open_hf(files: Files, config: Path, where: str) -> Opened:
     )  # fmt: skip
 
 
+def _open_snac(raw: Any, path: Path, where: str, weights: TensorSource) -> Opened:
+    if not is_snac_config(raw):
+        raise ConfigError(f"{path}: is no configuration of SNAC, whose weights {weights.name} holds. Fetch it anew.")
+    config = SnacConfig.from_published(raw, str(path))
+    return Opened(where, "snac", model_type="snac", snac=config, snac_source=weights)
+
+
 def _open_mimi_weights(files: Files) -> TensorSource:
     for name in (MIMI_NAME, MOSHI_NAME):
         if path := resolve_weights(files, name):
@@ -232,9 +256,11 @@ def _neighbouring_mimi(files: Files, weights: Path) -> MimiConfig:
 
 
 def _kind(source: TensorSource) -> str:
-    """What Kyutai's names in a file say that it is: "mimi", "lm" or ""."""
+    """What the names in a file say that it is: "mimi", "lm", "snac" or ""."""
     if any(name.startswith("quantizer.rvq_first.") for name in source.specs):
         return "mimi"
+    if "quantizer.quantizers.0.codebook.weight" in source.specs:
+        return "snac"
     return "lm" if "text_emb.weight" in source.specs else ""
 
 

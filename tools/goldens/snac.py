@@ -31,8 +31,9 @@ def write(folder: Path, config: Mapping[str, Any], seed: int) -> None:
     """Writes config.json, and the weights both as pytorch_model.bin and as model.safetensors."""
     names = manifest(config)
     snac_cases.write(folder, config, names, seed)
-    held = {name: torch.from_numpy(value) for name, value in snac_cases.weights(names, seed).items()}
-    torch.save(held, folder / "pytorch_model.bin")
+    model = SNAC(**config)
+    model.load_state_dict({name: torch.from_numpy(x) for name, x in snac_cases.weights(names, seed).items()})
+    torch.save(model.state_dict(), folder / "pytorch_model.bin")
 
 
 def load(folder: Path) -> SNAC:
