@@ -83,7 +83,7 @@ def _gain(name: str, shape: tuple[int, ...]) -> float:
     """Size of a normed kernel: signals keep about their own, and the audio stays within the tanh."""
     if ".linear." in name or re.search(r"block\.3\.parametrizations", name):  # noise, and residual branches
         return 0.4
-    return 0.3 if shape[0] == 1 else 1.0
+    return 0.15 if shape[0] == 1 else 1.0
 
 
 def write(folder: Path, config: Mapping[str, Any], manifest: Mapping[str, Iterable[int]], seed: int) -> None:
