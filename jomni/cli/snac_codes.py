@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def _encode(options: Namespace, config: SnacConfig, info: audio.AudioInfo) -> tu
         params = jomni.fold_weight_norm(load_codec(options.model).params["snac"])
         codec = jomni.Snac(config)
     left = frames * config.frame_size
-    state, found = codec.initial_encode_state(1), []
+    state, found = codec.initial_encode_state(1), list[Any]()
     with meter("encoding", samples / config.sampling_rate) as progress:
         for piece in audio.blocks(info, config.sampling_rate, block):
             # The last step may be shorter, so that the stream ends where the whole would.

@@ -44,7 +44,7 @@ class ResidualUnit(nn.Module):
 
     def setup(self) -> None:
         wide = CentredConv(self.channels, KERNEL, dilation=self.dilation, depthwise=self.depthwise)
-        self.block = [Snake(), wide, Snake(), CentredConv(self.channels, 1)]
+        self.block: list[Any] = [Snake(), wide, Snake(), CentredConv(self.channels, 1)]
 
     def __call__(self, block: Block, past: Past) -> tuple[Block, Past]:
         wide_past, skip_past, _ = pasts(past, 3)
@@ -67,7 +67,8 @@ class NoiseBlock(nn.Module):
         scale, _ = self.linear(block, None)
         if noise is None:
             return block
-        return block.map(lambda x: x + noise[..., None] * scale.steps)
+        added = noise[..., None] * scale.steps
+        return block.map(lambda x: x + added)
 
 
 class RotaryFrequencies(nn.Module):
@@ -114,7 +115,7 @@ class EncoderBlock(nn.Module):
 
     def setup(self) -> None:
         units = [ResidualUnit(self.channels, d, self.depthwise) for d in DILATIONS]
-        self.block = [*units, Snake(), CentredConv(2 * self.channels, 2 * self.stride, self.stride)]
+        self.block: list[Any] = [*units, Snake(), CentredConv(2 * self.channels, 2 * self.stride, self.stride)]
 
     def __call__(self, block: Block, past: Past) -> tuple[Block, Past]:
         *units, snake, conv = self.block
@@ -136,7 +137,7 @@ class DecoderBlock(nn.Module):
         half = self.channels // 2
         noise = [NoiseBlock(half)] if self.noise else []
         units = [ResidualUnit(half, d, self.depthwise) for d in DILATIONS]
-        self.block = [Snake(), CentredConvTranspose(half, self.stride), *noise, *units]
+        self.block: list[Any] = [Snake(), CentredConvTranspose(half, self.stride), *noise, *units]
 
     def __call__(self, block: Block, past: Past, noise: Callable[[Block], Array | None]) -> tuple[Block, Past]:
         snake, conv, *rest = self.block
@@ -155,13 +156,14 @@ class SnacEncoder(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        width, layers = c.encoder_dim, [CentredConv(c.encoder_dim, KERNEL)]
+        width = c.encoder_dim
+        layers: list[Any] = [CentredConv(width, KERNEL)]
         for stride in c.encoder_rates:
             layers.append(EncoderBlock(width, stride, c.depthwise))
             width *= 2
         if c.attn_window_size is not None:
             layers.append(LocalAttention(c.attn_window_size))
-        self.block = [*layers, CentredConv(width, KERNEL, depthwise=c.depthwise)]
+        self.block: list[Any] = [*layers, CentredConv(width, KERNEL, depthwise=c.depthwise)]
 
     def __call__(self, block: Block, past: Past = None) -> tuple[Block, Past]:
         before = pasts(past, len(self.block) + 1)
@@ -177,10 +179,11 @@ class SnacDecoder(nn.Module):
 
     def setup(self) -> None:
         c = self.config
+        layers: list[Any] = []
         if c.depthwise:
-            layers = [CentredConv(c.latent_width, KERNEL, depthwise=True), CentredConv(c.decoder_dim, 1)]
+            layers += [CentredConv(c.latent_width, KERNEL, depthwise=True), CentredConv(c.decoder_dim, 1)]
         else:
-            layers = [CentredConv(c.decoder_dim, KERNEL)]
+            layers.append(CentredConv(c.decoder_dim, KERNEL))
         if c.attn_window_size is not None:
             layers.append(LocalAttention(c.attn_window_size))
         stages = [DecoderBlock(c.decoder_dim >> i, s, c.noise, c.depthwise) for i, s in enumerate(c.decoder_rates)]
@@ -189,7 +192,8 @@ class SnacDecoder(nn.Module):
     def __call__(self, block: Block, noise: NoiseOf, past: Past = None) -> tuple[Block, Past]:
         *layers, snake, last = self.model
         stages = len(self.config.decoder_rates)
-        before, after = pasts(past, len(layers) + 1), []
+        before = pasts(past, len(layers) + 1)
+        after: list[Past] = []
         for i, layer in enumerate(layers):
             stage = i - len(layers) + stages
             if stage < 0:
@@ -250,7 +254,7 @@ class SnacQuantizer(nn.Module):
 
 def _run(layers: Sequence[Any], block: Block, past: Past) -> tuple[Block, Past]:
     """Runs layers one after another; outside of its sequence, each gives zeros."""
-    after = []
+    after: list[Past] = []
     for layer, before in zip(layers, pasts(past, len(layers)), strict=False):
         block, new = layer(block, before)
         block = block.inside()
