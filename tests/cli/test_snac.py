@@ -2,47 +2,65 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
+import soundfile
 
 import jomni
 from jomni import audio
-from jomni.codec import Snac, snac
+from jomni.cli import snac_codes
 from jomni.weights.source import SafetensorsSource
 from tests.cli.conftest import speech
-from tests.parity.test_snac_golden import MANIFESTS
+from tests.parity.test_snac_golden import DATA, MANIFESTS
 from tools.goldens import snac_cases
 
 
-@pytest.fixture(scope="module", params=["speech", "music"])
-def model(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("snac") / request.param
-    snac_cases.write(folder, snac_cases.SNAC[request.param], MANIFESTS[request.param], 0)
-    return folder
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """A folder for each of the original's recordings in tests/parity/data/snac."""
+    top = tmp_path_factory.mktemp("snac")
+    for case, seed in snac_cases.SEEDS.items():
+        snac_cases.write(top / case, snac_cases.SNAC[case], MANIFESTS[case], seed)
+    return top
 
 
-def test_codes_and_audio_are_those_of_the_whole_recording(run, tmp_path, model):
-    checkpoint = jomni.load(model)
-    config, codec, params = checkpoint.snac, Snac(checkpoint.snac), checkpoint.params["snac"]
-    rate = config.sampling_rate
+@pytest.fixture
+def model(models):
+    return models / "music"
+
+
+def test_codes_and_audio_are_those_of_the_original_in_whatever_blocks(run, tmp_path, models, monkeypatch):
+    monkeypatch.setattr(snac_codes, "SECONDS", 0.4)  # two steps and a shorter one
+    case = "plain"  # it has no noise
+    rate, golden = snac_cases.SNAC[case]["sampling_rate"], np.load(DATA / f"{case}.npz")
+    pcm = snac_cases.audio(case, snac_cases.SEEDS[case])[0, 0]
     wav, npz, back = tmp_path / "x.wav", tmp_path / "x.npz", tmp_path / "back.wav"
-    audio.write(wav, speech(2.6, rate), rate)
-    code, out, err = run("encode", wav, npz, "--model", model)
+    soundfile.write(wav, pcm, rate, subtype="FLOAT")
+    code, out, err = run("encode", wav, npz, "--model", models / case)
     assert code == 0, err
-    pcm, held = audio.read(wav, rate), np.load(npz)
-    whole = snac.encode(codec, params, pcm[None])
-    assert f"{config.num_codebooks} codebooks at" in out and "real-time factor" in out
-    for k, tokens in enumerate(whole):
+    held = np.load(npz)
+    assert "4 codebooks at 133.3, 266.7, 266.7, 533.3 Hz, 135 frames" in out and "real-time factor" in out
+    assert (held["sample_rate"], held["num_samples"], round(float(held["frame_rate"]), 1)) == (rate, len(pcm), 133.3)
+    for k in range(4):
         assert held[f"codes_{k}"].dtype == np.int32
-        np.testing.assert_array_equal(held[f"codes_{k}"], tokens[0])
-    assert len(np.unique(held["codes_0"])) > 3
-    assert (held["sample_rate"], held["num_samples"], held["frame_rate"]) == (rate, len(pcm), config.frame_rate)
+        assert not golden[f"ties_{k}"].any()
+        np.testing.assert_array_equal(held[f"codes_{k}"], golden[f"codes_{k}"][0])
 
-    code, out, err = run("decode", npz, back, "--model", model)
+    code, _, err = run("decode", npz, back, "--model", models / case)
     assert code == 0, err
-    voice = snac.decode(codec, params, whole, jax.random.split(jax.random.key(0), 1))[0, 0, : len(pcm)]
-    np.testing.assert_allclose(audio.read(back, rate), np.clip(voice, -1, 1), atol=1e-4)
+    got = audio.read(back, rate)
+    assert len(got) == len(pcm)
+    every = got[:: snac_cases.EVERY]
+    np.testing.assert_allclose(every, golden["pcm"][0, 0, : len(every)], atol=2e-4)
+
+
+def test_noise_is_the_same_at_every_call(run, tmp_path, models):
+    config = jomni.SnacConfig.from_published(snac_cases.SNAC["speech"])
+    np.savez(tmp_path / "x.npz", **{f"codes_{k}": np.arange(2 * n) for k, n in enumerate(config.tokens_per_frame)})
+    for name in ("a.wav", "b.wav"):
+        assert run("decode", tmp_path / "x.npz", tmp_path / name, "--model", models / "speech")[0] == 0
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    assert soundfile.info(tmp_path / "a.wav").frames == 2 * config.frame_size
 
 
 def test_info_says_the_rates_and_the_look_ahead_and_reads_no_weights(run, model, monkeypatch):
