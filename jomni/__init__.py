@@ -11,6 +11,12 @@ __version__ = "0.1.0"
 
 _HOME = {
     "MIMI": "jomni.codec",
+    "SNAC_24KHZ": "jomni.codec",
+    "SNAC_32KHZ": "jomni.codec",
+    "SNAC_44KHZ": "jomni.codec",
+    "Snac": "jomni.codec",
+    "SnacConfig": "jomni.codec",
+    "fold_weight_norm": "jomni.codec",
     "Mimi": "jomni.codec",
     "MimiConfig": "jomni.codec",
     "encode": "jomni.codec",
@@ -50,13 +56,19 @@ __all__ = sorted(_HOME)
 if TYPE_CHECKING:
     from jomni.codec import (
         MIMI,
+        SNAC_24KHZ,
+        SNAC_32KHZ,
+        SNAC_44KHZ,
         Mimi,
         MimiConfig,
+        Snac,
+        SnacConfig,
         decode,
         decode_step,
         encode,
         encode_step,
         fold_codebooks,
+        fold_weight_norm,
     )  # fmt: skip
     from jomni.errors import JomniError
     from jomni.generate import FREE, Chat, Controls, Duplex, Generator, Guidance, converse, transcribe

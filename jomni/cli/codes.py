@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jomni import audio
+from jomni.cli import snac_codes
 from jomni.cli.console import meter, say, working
-from jomni.cli.files import Codes, output_file, read_codes, write_codes
+from jomni.cli.files import Codes, check_rates, output_file, read_codes, write_codes
 from jomni.cli.model import chosen_codebooks, codec_of, device, load_codec, open_model
 from jomni.errors import AudioError, OutputError
 
@@ -27,6 +28,9 @@ def encode(options: Namespace) -> None:
     info = audio.inspect(options.input)
     with output_file(options.output, force=options.force, inputs=[options.input]) as part:
         opened = open_model(options.model, codec_only=True)
+        if opened.snac is not None:
+            snac_codes.encode(options, opened.snac, info, part)
+            return
         config = codec_of(opened)
         codebooks = chosen_codebooks(opened, options.codebooks, options.model)
         changes = info.conversion(config.sample_rate)
@@ -70,7 +74,11 @@ def decode(options: Namespace) -> None:
     audio.check_format(options.output)
     given = read_codes(options.input)
     with output_file(options.output, force=options.force, inputs=[options.input]) as part:
-        config = codec_of(open_model(options.model, codec_only=True))
+        opened = open_model(options.model, codec_only=True)
+        if opened.snac is not None:
+            snac_codes.decode(options, opened.snac, given, part)
+            return
+        config = codec_of(opened)
         check_codes(options, given, config)
         with device(options.device), audio.AudioWriter(part, config.sample_rate, options.output) as writer:
             _decode(options, config, given, writer)
@@ -81,6 +89,11 @@ def decode(options: Namespace) -> None:
 def check_codes(options: Namespace, given: Codes, config: MimiConfig) -> None:
     """Raises `AudioError` unless the codec can decode the codes."""
     q, codes = config.quantizer, given.codes
+    if isinstance(codes, tuple):
+        raise AudioError(
+            f"{options.input}: holds codes of {len(codes)} rates, as SNAC makes them, but the codec of {options.model} "
+            "has one. Give the model that made the codes."
+        )
     if not q.n_q_semantic <= codes.shape[0] <= q.n_q:
         raise AudioError(
             f"{options.input}: has {codes.shape[0]} codebooks, but the codec of {options.model} takes {q.n_q_semantic} "
@@ -92,13 +105,7 @@ def check_codes(options: Namespace, given: Codes, config: MimiConfig) -> None:
             f"{options.input}: the code {codes[book, frame]} (codebook {book}, frame {frame}) is out of range: those "
             f"of {options.model} go from 0 to {q.bins - 1}. Give the model that made the codes."
         )
-    for name in ("frame_rate", "sample_rate"):
-        said, needed = getattr(given, name), getattr(config, name)
-        if said is not None and said != needed:
-            raise AudioError(
-                f"{options.input}: was made with a {name} of {said:g} Hz, but {options.model} has {needed:g} Hz. "
-                "Give the model that made the codes."
-            )
+    check_rates(options.input, given, config.frame_rate, config.sample_rate, options.model)
     frames = codes.shape[1]
     if given.num_samples is not None and not frames - 1 < given.num_samples / config.frame_size <= frames:
         raise AudioError(
@@ -113,6 +120,7 @@ def _decode(options: Namespace, config: MimiConfig, given: Codes, writer: audio.
 
     import jomni
 
+    assert isinstance(given.codes, np.ndarray)
     if given.model and given.model != options.model:
         say(f"{options.input}: the codes were made with {given.model}, decoding with {options.model}")
     left = given.num_samples or given.codes.shape[1] * config.frame_size

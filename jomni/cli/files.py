@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -115,11 +116,17 @@ def unique_names(inputs: Iterable[Path]) -> list[str]:
     return names
 
 
+_LEVEL = re.compile(r"codes_\d+")  # a codebook of a codec whose codebooks have different rates
+
+
 @dataclasses.dataclass(frozen=True)
 class Codes:
-    """The content of an npz file of codes."""
+    """The content of an npz file of codes.
 
-    codes: np.ndarray  # int32 [K, N]: codebooks by frames
+    Codebooks of one rate are the array `codes`; of several rates, the arrays `codes_0`, `codes_1`, ..., coarse to fine.
+    """
+
+    codes: np.ndarray | tuple[np.ndarray, ...]  # int32 [K, N]: codebooks by frames; of several rates: one [N_k] each
     frame_rate: float | None  # Hz; None where the file does not say
     sample_rate: int | None  # Hz, likewise
     num_samples: int | None  # length of the recording at `sample_rate`, likewise
@@ -128,9 +135,13 @@ class Codes:
 
 def write_codes(path: Path, codes: Codes) -> None:
     """Writes a compressed npz file under exactly this name; raises `OutputError` where that fails."""
-    held = {k: v for k, v in dataclasses.asdict(codes).items() if v is not None}
+    held = {k: v for k, v in dataclasses.asdict(codes).items() if v is not None and k != "codes"}
+    if isinstance(codes.codes, tuple):
+        held |= {f"codes_{k}": c.astype(np.int32) for k, c in enumerate(codes.codes)}
+    else:
+        held["codes"] = codes.codes.astype(np.int32)
     with writing(path), path.open("wb") as file:
-        np.savez_compressed(file, **(held | {"codes": codes.codes.astype(np.int32)}))
+        np.savez_compressed(file, **held)
 
 
 def read_codes(path: Path) -> Codes:
@@ -151,36 +162,64 @@ def read_codes(path: Path) -> Codes:
         with np.load(path, allow_pickle=False) as archive:
             held: dict[str, Any] = {
                 key: archive[key]
-                for key in ("codes", "frame_rate", "sample_rate", "num_samples", "model") if key in archive.files
-            }  # fmt: skip
+                for key in archive.files
+                if key in ("codes", "frame_rate", "sample_rate", "num_samples", "model") or _LEVEL.fullmatch(key)
+            }
             names = archive.files
     except (OSError, ValueError, MemoryError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise AudioError(
             f"{path}: the npz file is damaged, or holds Python objects ({error}). Make it again with 'jomni encode'."
         ) from error
-    if "codes" not in held:
+    levels = [name for name in held if _LEVEL.fullmatch(name)]
+    if "codes" not in held and not levels:
         found = ", ".join(names) or "nothing"
         raise AudioError(f"{path}: holds no array 'codes' (it holds {found}). Give a file made by 'jomni encode'.")
-    codes = held["codes"]
-    if codes.dtype.kind not in "iu":
-        raise AudioError(f"{path}: 'codes' must be whole numbers (int32), but they are {codes.dtype}. Convert them.")
-    if codes.ndim != 2 or 0 in codes.shape:
-        raise AudioError(
-            f"{path}: 'codes' must have shape [K, T], codebooks by frames, at least one of each, but it has "
-            f"{list(codes.shape)}. Save one recording's codes in each file."
-        )
-    if codes.min() < 0 or codes.max() > np.iinfo(np.int32).max:
-        raise AudioError(
-            f"{path}: 'codes' must lie in a codebook, but they range from {codes.min()} to {codes.max()}. "
-            "Take out masks and padding first."
-        )
+    codes: np.ndarray | tuple[np.ndarray, ...]
+    if levels:
+        wanted = [f"codes_{k}" for k in range(len(levels))]
+        if "codes" in held or sorted(levels) != sorted(wanted):
+            raise AudioError(
+                f"{path}: holds {', '.join(k for k in names if k.startswith('codes'))}. Codes of several rates are "
+                "'codes_0', 'codes_1', ..., coarse to fine, without gaps and without 'codes'."
+            )
+        codes = tuple(_tokens(path, name, held[name], "[N], one codebook's tokens", 1) for name in wanted)
+    else:
+        codes = _tokens(path, "codes", held["codes"], "[K, T], codebooks by frames", 2)
     return Codes(
-        codes.astype(np.int32),
+        codes,
         _scalar(path, held, "frame_rate", float),
         _scalar(path, held, "sample_rate", int),
         _scalar(path, held, "num_samples", int),
         _scalar(path, held, "model", str) or "",
     )
+
+
+def check_rates(path: Path, given: Codes, frame_rate: float, sample_rate: int, model: str) -> None:
+    """Raises `AudioError` where the file says that its codes are of other rates, Hz, than the model's."""
+    for name, said, needed in (
+        ("frame_rate", given.frame_rate, frame_rate), ("sample_rate", given.sample_rate, sample_rate)
+    ):  # fmt: skip
+        if said is not None and said != needed:
+            raise AudioError(
+                f"{path}: was made with a {name} of {said:g} Hz, but {model} has {needed:g} Hz. "
+                "Give the model that made the codes."
+            )
+
+
+def _tokens(path: Path, name: str, codes: np.ndarray, shape: str, axes: int) -> np.ndarray:
+    if codes.dtype.kind not in "iu":
+        raise AudioError(f"{path}: '{name}' must be whole numbers (int32), but they are {codes.dtype}. Convert them.")
+    if codes.ndim != axes or 0 in codes.shape:
+        raise AudioError(
+            f"{path}: '{name}' must have shape {shape}, at least one of each, but it has "
+            f"{list(codes.shape)}. Save one recording's codes in each file."
+        )
+    if codes.min() < 0 or codes.max() > np.iinfo(np.int32).max:
+        raise AudioError(
+            f"{path}: '{name}' must lie in a codebook, but they range from {codes.min()} to {codes.max()}. "
+            "Take out masks and padding first."
+        )
+    return codes.astype(np.int32)
 
 
 def _scalar(path: Path, held: dict[str, Any], name: str, kind: type) -> Any:

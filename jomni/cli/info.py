@@ -14,6 +14,7 @@ from jomni.cli.model import device, local_path, open_model, split_revision, used
 
 if TYPE_CHECKING:
     from jomni.codec.config import MimiConfig
+    from jomni.codec.snac_config import SnacConfig
     from jomni.models.decoder.config import DecoderConfig
     from jomni.models.moshi.config import MoshiConfig
     from jomni.models.whisper import WhisperConfig
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     from jomni.weights.source import TensorSource
 
 _KINDS = {
-    "moshi": "Moshi, full-duplex dialogue", "mimi": "Mimi, a codec", "hibiki": "Hibiki, simultaneous translation",
-    "stt": "speech to text", "tts": "text to speech", "whisper": "Whisper, a speech encoder",
-    "qwen2": "Qwen 2, a text decoder", "qwen3": "Qwen 3, a text decoder", "llama": "Llama, a text decoder",
-    "gemma2": "Gemma 2, a text decoder", "gemma3_text": "Gemma 3, a text decoder",
+    "moshi": "Moshi, full-duplex dialogue", "mimi": "Mimi, a codec", "snac": "SNAC, a codec of several rates",
+    "hibiki": "Hibiki, simultaneous translation", "stt": "speech to text", "tts": "text to speech",
+    "whisper": "Whisper, a speech encoder", "qwen2": "Qwen 2, a text decoder", "qwen3": "Qwen 3, a text decoder",
+    "llama": "Llama, a text decoder", "gemma2": "Gemma 2, a text decoder", "gemma3_text": "Gemma 3, a text decoder",
 }  # fmt: skip
 _WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a number
 
@@ -72,7 +73,7 @@ def info(options: Namespace) -> None:
 def describe(opened: Opened) -> list[str]:
     """What a model consists of, line by line."""
     from jomni.weights.kyutai import is_float32_only
-    from jomni.weights.trees import decoder_tree, lm_tree, mimi_tree, whisper_tree
+    from jomni.weights.trees import decoder_tree, lm_tree, mimi_tree, snac_tree, whisper_tree
 
     lines = [f"{opened.source}: {_KINDS.get(opened.model_type, opened.model_type)}"]
     sizes: dict[str, int] = {}
@@ -92,12 +93,17 @@ def describe(opened: Opened) -> list[str]:
         sizes |= {f"mimi/{path}": size for path, size in held.items()}
         lines.append(f"codec Mimi: {sum(held.values()):,} parameters{_stored(opened.mimi_source)}")
         lines += _parts(held, CODEC_PARTS) + _codec_lines(opened.mimi, used_codebooks(opened))
-    elif opened.whisper is not None:
+    if opened.snac is not None:
+        held = _sizes(snac_tree(opened.snac))
+        sizes |= {f"snac/{path}": size for path, size in held.items()}
+        lines.append(f"codec SNAC: {sum(held.values()):,} parameters{_stored(opened.snac_source)}")
+        lines += _parts(held, CODEC_PARTS) + _snac_lines(opened.snac)
+    if opened.whisper is not None:
         held = _sizes(whisper_tree(opened.whisper))
         sizes |= {f"whisper/{path}": size for path, size in held.items()}
         lines.append(f"encoder: {sum(held.values()):,} parameters{_stored(opened.whisper_source)}")
         lines += _parts(held, ENCODER_PARTS) + _encoder_lines(opened.whisper)
-    else:
+    if opened.lm is not None and opened.mimi is None:
         lines.append("codec: none beside it")
     fixed = sum(size for path, size in sizes.items() if is_float32_only(path))
     rest = sum(sizes.values()) - fixed
@@ -120,7 +126,7 @@ def convert(options: Namespace) -> None:
     source, revision = split_revision(options.source)
     with device("cpu"):
         checkpoint = jomni.load(source, revision=revision)
-        layout = options.to or ("kyutai" if checkpoint.whisper is None else "openai")
+        layout = options.to or checkpoint.layouts[0]
         jomni.save(
             checkpoint, options.target, layout=layout, dtype=options.dtype, overwrite=options.force,
             codec_dtype=options.codec_dtype,
@@ -194,6 +200,19 @@ def _encoder_lines(whisper: WhisperConfig) -> list[str]:
         f"  {whisper.n_mels} mel channels of 16 kHz audio in, {whisper.n_audio_ctx} frames of 20 ms out "
         f"({whisper.n_audio_ctx / 50:g} s)",
         "  its text decoder, where the file has one, is left out",
+    ]
+
+
+
+def _snac_lines(codec: SnacConfig) -> list[str]:
+    rates = ", ".join(f"{codec.frame_rate * n:.4g}" for n in codec.tokens_per_frame)
+    window, late = codec.attn_window_size, codec.look_ahead
+    return [
+        f"  {codec.sampling_rate} Hz, {codec.frame_rate:.4g} frames a second, {codec.frame_size} samples each",
+        f"  {codec.num_codebooks} codebooks of {codec.codebook_size} entries, at {rates} Hz",
+        f"  attention {'none' if window is None else f'in windows of {window / codec.vq_strides[0]:g} frames'}",
+        f"  decodes a stream {late} samples late ({1000 * late / codec.sampling_rate:.0f} ms), "
+        f"in steps of {codec.frame_multiple} frame{'s' if codec.frame_multiple > 1 else ''} or a multiple",
     ]
 
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from jomni.weights.recognise import Opened
 
 
+CODECS = ("mimi", "snac")
+"""Parts of a checkpoint that turn audio into codes."""
+
+
 def split_revision(name: str) -> tuple[str, str | None]:
     """Takes `owner/name@revision` apart; a path that exists is left whole."""
     if "@" in name and not os.path.exists(name):
@@ -28,11 +32,11 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 
 def open_model(name: str, *, codec_only: bool = False) -> Opened:
-    """Recognises a model and reads its configuration, but no weights; `codec_only` asks for no others than Mimi's."""
+    """Recognises a model and reads its configuration, but no weights; `codec_only` asks for a codec's alone."""
     from jomni.weights.recognise import PARTS, open_checkpoint
 
     source, revision = split_revision(name)
-    return open_checkpoint(source, revision=revision, parts=("mimi",) if codec_only else PARTS)
+    return open_checkpoint(source, revision=revision, parts=CODECS if codec_only else PARTS)
 
 
 def load_codec(name: str) -> Checkpoint:
@@ -40,7 +44,7 @@ def load_codec(name: str) -> Checkpoint:
     import jomni
 
     source, revision = split_revision(name)
-    return jomni.load(source, revision=revision, parts=("mimi",))
+    return jomni.load(source, revision=revision, parts=CODECS)
 
 
 def used_codebooks(opened: Opened) -> int:
@@ -68,6 +72,8 @@ def chosen_codebooks(opened: Opened, asked: int | None, model: str) -> int:
 
 def codec_of(opened: Opened) -> MimiConfig:
     """The codec's configuration; raises `ConfigError` where the model brings none."""
+    if opened.snac is not None:
+        raise ConfigError(f"{opened.source}: its codec is SNAC, this command works with Mimi. Give a model with Mimi.")
     if opened.mimi is None:
         raise ConfigError(f"{opened.source}: the model brings no codec. Give one with Mimi's weights beside it.")
     if opened.mimi.channels != 1:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 DTYPES = ("float32", "bfloat16", "float16")
-LAYOUTS = ("kyutai", "openai", "hf", "orbax")
+LAYOUTS = ("kyutai", "snac", "openai", "hf", "orbax")
 MAX_TAIL = 20.0
 """Longest time that `jomni talk` feeds silence after the input, seconds."""
 
@@ -90,7 +90,8 @@ Any sampling rate, number of channels and format that libsndfile reads is taken 
 it is mixed down to one channel and resampled to the codec's rate, and the output says so."""
     parser.epilog = """\
 OUT.npz holds codes (int32, codebooks by frames), frame_rate and sample_rate (Hz), num_samples (at sample_rate,
-so that decoding can end where the recording did) and model.
+so that decoding can end where the recording did) and model. Of SNAC, whose codebooks have different rates, it holds
+codes_0, codes_1, ... (int32, coarse to fine) in place of codes.
 
 Example:
   jomni encode question.mp3 question.npz --model kyutai/moshiko-pytorch-bf16"""
@@ -99,7 +100,7 @@ Example:
     _add_model(parser)
     parser.add_argument(
         "--codebooks", metavar="N", type=_whole(1),
-        help="how many codebooks, coarse to fine (default: as many as the model uses, 8 for Mimi alone)",
+        help="how many codebooks, coarse to fine (default: as many as the model uses, 8 for Mimi alone, all for SNAC)",
     )  # fmt: skip
     _add_device(parser)
     parser.add_argument("--force", action="store_true", help=_FORCE)
@@ -110,7 +111,8 @@ def _decode(parser: Parser) -> None:
     parser.description = "Turns codes back into audio, in constant memory however long they are."
     parser.epilog = """\
 The codes are those of 'jomni encode', or any npz file with an integer array 'codes' (codebooks by frames); their
-number of codebooks may be anything up to the codec's. Samples beyond full scale are limited, and counted.
+number of codebooks may be anything up to the codec's. For SNAC: 'codes_0', 'codes_1', ..., all of its codebooks.
+Samples beyond full scale are limited, and counted.
 
 Example:
   jomni decode question.npz question-decoded.wav --model kyutai/moshiko-pytorch-bf16"""
@@ -222,7 +224,8 @@ def _convert(parser: Parser) -> None:
     """Write a model in another layout or dtype."""
     parser.description = "Writes a model in another layout, or in another number format."
     parser.epilog = """\
-Layouts: kyutai (config.json and safetensors, as Kyutai publishes), openai (a Whisper's encoder under OpenAI's names),
+Layouts: kyutai (config.json and safetensors, as Kyutai publishes), snac (SNAC's config.json and names, in safetensors),
+openai (a Whisper's encoder under OpenAI's names),
 hf (Hugging Face transformers), orbax (jomni's own). A layout that cannot express the model refuses it, saying why.
 
 Example:
@@ -230,7 +233,7 @@ Example:
     parser.add_argument("source", metavar="SRC", help=_MODEL)
     parser.add_argument("target", metavar="DST", type=Path, help="folder for the converted model")
     parser.add_argument("--to", metavar="LAYOUT", choices=LAYOUTS,
-                        help="kyutai, openai, hf or orbax (default: openai for a Whisper, else kyutai)")  # fmt: skip
+                        help="kyutai, snac, openai, hf or orbax (default: that of the model's authors)")  # fmt: skip
     parser.add_argument("--dtype", metavar="T", choices=DTYPES,
                         help="number format of the language model or encoder: float32, bfloat16 or float16 "
                         "(default: as it is)")  # fmt: skip

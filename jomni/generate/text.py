@@ -249,7 +249,7 @@ class TextSession:
             if active.any():
                 controls = controls._replace(active=jnp.array(active))
                 self._state, _ = self.generator.decode_step(self.params, self._state, controls)
-                for slot in np.flatnonzero(active):
+                for slot in np.flatnonzero(active).tolist():
                     self.held[slot].append(drawn[slot])
 
     def _read(self, prompts: Sequence[Sequence[int] | None], controls: TextControls) -> None:
@@ -274,7 +274,8 @@ class TextSession:
             now = [tokens[:size] for tokens in rest]
             padded = np.array([[*tokens, *[0] * (size - len(tokens))] for tokens in now], np.int32)
             lengths = np.array([len(tokens) for tokens in now], np.int32)
-            self._state, _ = self.generator.prefill(self.params, self._state, padded, lengths, controls)
+            given = jnp.asarray(padded), jnp.asarray(lengths)
+            self._state, _ = self.generator.prefill(self.params, self._state, *given, controls)
             for held, tokens in zip(self.held, now, strict=True):
                 held.extend(tokens)
             rest = [tokens[size:] for tokens in rest]

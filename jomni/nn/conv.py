@@ -67,7 +67,7 @@ class CausalConv(nn.Module):
         if state is not None:
             before = jnp.where(broadcast_slots(state.offset == 0, before), before, state.buffer)
         joined = jnp.concatenate([before, x], 1) if self.history else x
-        y = _convolve(joined, kernel, self.stride, self.dilation)
+        y = convolve(joined, kernel, self.stride, self.dilation)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,))
         if state is None:
@@ -110,7 +110,7 @@ class CausalConvTranspose(nn.Module):
         else:
             kernel = self.param("kernel", _init_transposed, (I, self.kernel_size, self.features))
             spread = jnp.einsum("bti,iwo->btwo", x, kernel, precision=precision(x.dtype))
-        y = _overlap_add(spread, self.stride)
+        y = overlap_add(spread, self.stride)
         if state is not None:
             waiting = jnp.where(broadcast_slots(state.offset == 0, state.buffer), 0, state.buffer)
             y = y.at[:, : self.overlap].add(waiting)
@@ -125,14 +125,15 @@ class CausalConvTranspose(nn.Module):
         return _initial_state(batch, self.overlap, self.features, dtype)
 
 
-def _convolve(x: Float[Array, "B T I"], kernel: Float[Array, "W I O"], stride: int, dilation: int) -> Array:
+def convolve(x: Float[Array, "B T I"], kernel: Float[Array, "W I O"], stride: int, dilation: int) -> Array:
+    """Convolution without padding, in full float32 for float32."""
     return lax.conv_general_dilated(
         x, kernel, (stride,), "VALID", rhs_dilation=(dilation,), dimension_numbers=("NWC", "WIO", "NWC"),
         precision=precision(x.dtype),
     )  # fmt: skip
 
 
-def _overlap_add(spread: Float[Array, "B T W O"], stride: int) -> Float[Array, "B T3 O"]:
+def overlap_add(spread: Float[Array, "B T W O"], stride: int) -> Float[Array, "B T3 O"]:
     """Adds up windows of W steps that start every `stride` steps."""
     B, T, W, O = spread.shape  # noqa: E741
     parts = -(-W // stride)

@@ -170,7 +170,7 @@ class LMTask(Task):
         total = counts(self.model, c.loss, delayed, heard, frames)
         frozen = state.frozen
 
-        def loss(params: Any, rows: tuple[Array, Array | None, ...]) -> tuple[Array, Metrics]:
+        def loss(params: Any, rows: tuple[Array, Array | None, Array | None, Array | None]) -> tuple[Array, Metrics]:
             delayed, past, heard, frames = rows
             weights = cast(join(params, frozen), c.dtype)
             logits: Any = self._lm.apply({"params": weights}, delayed, None, frames, past, method="delayed_logits")

@@ -10,6 +10,7 @@ import numpy as np
 import sentencepiece
 
 from jomni.codec.config import MimiConfig
+from jomni.codec.snac_config import SnacConfig
 from jomni.errors import WeightsError
 from jomni.models.decoder.config import DecoderConfig
 from jomni.models.moshi.config import MoshiConfig
@@ -17,15 +18,20 @@ from jomni.models.whisper.config import WhisperConfig
 from jomni.weights.kyutai import is_float32_only
 from jomni.weights.table import flatten, is_float
 
+_LAYOUTS = {
+    "moshi": ("kyutai", "hf", "orbax"), "mimi": ("kyutai", "hf", "orbax"), "snac": ("snac", "orbax"),
+    "whisper": ("openai", "hf", "orbax"), "decoder": ("hf",),
+}  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
     """A model as `jomni.load` returns it and `jomni.save` writes it."""
 
-    family: str  # "moshi" (as a rule with its codec), or one part alone: "mimi", "whisper" or "decoder" (of text)
-    mimi: MimiConfig | None  # None: the checkpoint brings no codec
+    family: str  # "moshi" (as a rule with its codec), or one part alone: "mimi", "snac", "whisper", "decoder" (of text)
+    mimi: MimiConfig | None  # None: the checkpoint brings no Mimi
     lm: MoshiConfig | None  # None: no Moshi
-    params: dict[str, Any]  # {"mimi": tree, "lm": tree, "whisper": tree, "decoder": tree}, those that are present
+    params: dict[str, Any]  # {"mimi": tree, "lm": tree, "snac": tree, ...}, those that are present
     tokenizer: bytes | None = dataclasses.field(default=None, repr=False)  # sentencepiece model, as its file holds it
     generation: dict[str, Any] = dataclasses.field(default_factory=dict)  # the published "lm_gen_config"
     model_type: str = "moshi"  # intended use: "moshi", "hibiki", "stt", "tts", ..., or the family of a part alone
@@ -35,16 +41,22 @@ class Checkpoint:
     stored: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
     """Parameter path ("mimi/...", "lm/...", "whisper/...") -> dtype that its file had, where memory holds it as
     float32."""
+    snac: SnacConfig | None = None  # None: the checkpoint brings no SNAC
     whisper: WhisperConfig | None = None  # of the speech encoder, where there is one
     decoder: DecoderConfig | None = None  # of the text decoder, likewise
     files: dict[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
     """A text decoder's tokenizer and generation files as they are, by name: "tokenizer.json", ..."""
 
     def __post_init__(self) -> None:
-        parts = {"mimi": self.mimi, "lm": self.lm, "whisper": self.whisper, "decoder": self.decoder}
-        for part, config in parts.items():
+        for part in ("mimi", "lm", "snac", "whisper", "decoder"):
+            config = getattr(self, part)
             if (config is None) == (part in self.params):
                 raise WeightsError(f"checkpoint {self.source!r}: '{part}' needs its configuration and its parameters")
+
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """The layouts that can express it; the first is that of the model's authors."""
+        return _LAYOUTS[self.family]
 
     @property
     def codec_codebooks(self) -> int:
@@ -55,7 +67,7 @@ class Checkpoint:
         return self.lm.codec_codebooks // halves
 
     def file_dtype(self, path: str, dtype: Any = None) -> np.dtype:
-        """The dtype in which a file should hold a parameter of path "mimi/...", "lm/..." or "whisper/...".
+        """The dtype in which a file should hold a parameter of path "mimi/...", "snac/...", "lm/...", "whisper/...".
 
         The codec and the conditioners are as their file had them; the rest is as in memory or `dtype`.
         """

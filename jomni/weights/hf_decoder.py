@@ -164,7 +164,8 @@ def _rope(given: Mapping[str, Any], theta: float, positions: int, options: _Opti
     if kind not in ROPES or given.get("partial_rotary_factor", 1.0) != 1.0 or set(given) - read:
         options.refuse("rope_parameters", dict(given), f"only the kinds {', '.join(ROPES)} on whole heads")
         return RopeConfig()
-    values = {key: given[key] for key in ("factor", "low_freq_factor", "high_freq_factor") if key in read & set(given)}
+    plain = {"factor", "low_freq_factor", "high_freq_factor"} & read
+    values: dict[str, Any] = {key: given[key] for key in plain if key in given}
     yarn = ("beta_fast", "beta_slow", "attention_factor", "truncate")
     values |= {key: given[key] for key in yarn if given.get(key) is not None}
     if kind in ("llama3", "yarn"):

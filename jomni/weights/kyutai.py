@@ -14,8 +14,8 @@ from jomni.weights.table import CONV, CONV_TRANSPOSED, IDENTITY, POINTWISE, VECT
 
 
 def is_float32_only(path: str) -> bool:
-    """Whether a parameter, "mimi/..." or "lm/...", stays float32 whatever the model's dtype, as in the original."""
-    return path.startswith(("mimi/", "lm/condition_provider/"))
+    """Whether a parameter, "mimi/...", "snac/..." or "lm/...", stays float32 whatever the model's dtype."""
+    return path.startswith(("mimi/", "snac/", "lm/condition_provider/"))
 
 
 def mimi_table(config: MimiConfig) -> Table:

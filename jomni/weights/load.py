@@ -15,9 +15,10 @@ from jomni.weights.checkpoint import Checkpoint
 from jomni.weights.hf_decoder import decoder_table
 from jomni.weights.kyutai import is_float32_only, lm_table, mimi_table
 from jomni.weights.recognise import PARTS, Opened, open_checkpoint
+from jomni.weights.snac import snac_table
 from jomni.weights.stream import Origin, parse_dtype, placements, read_tree
 from jomni.weights.table import bind, is_float
-from jomni.weights.trees import decoder_tree, lm_tree, mimi_tree
+from jomni.weights.trees import decoder_tree, lm_tree, mimi_tree, snac_tree
 from jomni.weights.whisper import bind_encoder
 
 _LORA = ("/lora_A", "/lora_B")
@@ -36,12 +37,13 @@ def load(
     """Loads a checkpoint. Peak host memory is little more than the parameters themselves.
 
     Args:
-      source: a folder, a weight file (a bare Mimi file, or a language model beside its config.json), or a hub id
-        `owner/name`. Known are Kyutai's layout with and without config.json, OpenAI's Whisper checkpoints (.pt),
-        Hugging Face's `MimiModel`, `MoshiForConditionalGeneration`, `WhisperModel`, `WhisperForConditionalGeneration` and
-        text decoders (Qwen 2 and 3, Llama, Gemma 2 and 3), and what `save` writes. Of a Whisper the encoder is read.
+      source: a folder, a weight file (a bare Mimi file, or another beside its config.json), or a hub id
+        `owner/name`. Known are Kyutai's layout with and without config.json, SNAC's, OpenAI's Whisper checkpoints
+        (.pt), Hugging Face's `MimiModel`, `MoshiForConditionalGeneration`, `WhisperModel`,
+        `WhisperForConditionalGeneration` and text decoders (Qwen 2 and 3, Llama, Gemma 2 and 3), and what `save`
+        writes. Of a Whisper the encoder is read.
       dtype: floating-point dtype of the language model, such as "bfloat16"; None: as in the file. That of the speech
-        encoder; None: float32, as openai-whisper computes, and again as in the file when it is saved. The codec and the
+        encoder; None: float32, as openai-whisper computes, and again as in the file when it is saved. Codecs and the
         conditioners are float32 always.
       sharding: where parameters go: a `jax.sharding.Sharding` or device for all, a function of (path, shape) to one,
         with paths such as "lm/text_emb/weight", or a nested dictionary of them in the form of the parameters. None:
@@ -50,8 +52,8 @@ def load(
       fuse_lora: add low-rank adapters into the weights (W + scaling * B A, computed in float32) instead of keeping them
         beside. The checkpoint's configuration then has none.
       lora: a LoRA file in place of the one that config.json names.
-      parts: what to load of the checkpoint: ("mimi",) leaves the language model where it is, and does not fetch it from
-        the hub where it has a file of its own.
+      parts: what to load of the checkpoint: ("mimi", "snac") leaves the language model where it is, and does not fetch
+        it from the hub where it has a file of its own.
 
     Raises:
       WeightsError: files are missing, damaged, unsafe, or do not fit the configuration: all tensors that are missing,
@@ -69,7 +71,7 @@ def load(
     if opened.orbax is not None:
         if fuse_lora and lm is not None and lm.lora_rank:
             raise WeightsError(f"{opened.source}: 'fuse_lora' needs Kyutai's layout. Save it as such and load that.")
-        params = orbax.read_params(opened.orbax, opened.mimi, lm, opened.whisper, target, placement)
+        params = orbax.read_params(opened.orbax, opened.mimi, lm, opened.snac, opened.whisper, target, placement)
     else:
         origins = _origins(opened, fuse_lora)
         params = {
@@ -79,7 +81,7 @@ def load(
         lm = dataclasses.replace(lm, lora_rank=0)
     return Checkpoint(
         opened.family, opened.mimi, lm, params, opened.tokenizer, opened.generation, opened.model_type,
-        opened.settings, opened.source, stored, opened.whisper, opened.decoder, opened.files,
+        opened.settings, opened.source, stored, opened.snac, opened.whisper, opened.decoder, opened.files,
     )  # fmt: skip
 
 
@@ -100,6 +102,10 @@ def _origins(opened: Opened, fuse_lora: bool) -> dict[str, dict[str, Origin]]:
     if opened.whisper is not None and opened.whisper_source is not None:
         places = bind_encoder(opened.whisper, opened.whisper_source)
         parts["whisper"] = {path: Origin(opened.whisper_source, place) for path, place in places.items()}
+    if opened.snac is not None and opened.snac_source is not None:
+        table = snac_table()
+        places = bind(table, table.expect(snac_tree(opened.snac)), opened.snac_source.specs, opened.snac_source.name)
+        parts["snac"] = {path: Origin(opened.snac_source, place) for path, place in places.items()}
     return parts
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jomni.codec.config import MimiConfig
+from jomni.codec.snac_config import SnacConfig
 from jomni.errors import WeightsError
 from jomni.models.moshi.config import MoshiConfig
 from jomni.models.whisper.config import WhisperConfig
@@ -26,7 +27,7 @@ from jomni.weights.kyutai import is_float32_only
 from jomni.weights.source import read_json
 from jomni.weights.stream import Placement
 from jomni.weights.table import flatten, is_float, misfit, unflatten
-from jomni.weights.trees import lm_tree, mimi_tree, whisper_tree
+from jomni.weights.trees import lm_tree, mimi_tree, snac_tree, whisper_tree
 
 _VERSION = 1
 _PARAMS = "params"
@@ -50,6 +51,7 @@ def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
         "family": checkpoint.family,
         "model_type": checkpoint.model_type,
         "mimi": checkpoint.mimi and checkpoint.mimi.to_kyutai(),
+        "snac": checkpoint.snac and checkpoint.snac.to_published(),
         "lm": lm and lm.to_kyutai(),
         "text_eos_reads_as_padding": bool(lm and lm.text_eos_reads_as_padding),
         "generation": checkpoint.generation,
@@ -80,6 +82,8 @@ def read_settings(folder: Path) -> dict[str, Any]:
         return {
             "mimi": raw["mimi"] and MimiConfig.from_kyutai(raw["mimi"], f"{path}, mimi"),
             "lm": lm,
+            # Folders of earlier versions have no such entries.
+            "snac": SnacConfig.from_published(raw["snac"], f"{path}, snac") if raw.get("snac") else None,
             "whisper": WhisperConfig.from_openai(raw["whisper"], f"{path}, whisper") if raw.get("whisper") else None,
             "tokenizer": tokenizer.read_bytes() if tokenizer.is_file() else None,
             **{key: raw[key] for key in ("family", "generation", "model_type", "settings", "stored")},
@@ -92,6 +96,7 @@ def read_params(
     folder: Path,
     mimi: MimiConfig | None,
     lm: MoshiConfig | None,
+    snac: SnacConfig | None,
     whisper: WhisperConfig | None,
     dtype: np.dtype | None,
     placement: Placement,
@@ -103,6 +108,7 @@ def read_params(
     """
     folder = (folder / _PARAMS).absolute()
     trees = ({"mimi": mimi_tree(mimi)} if mimi else {}) | ({"lm": lm_tree(lm)} if lm else {})
+    trees |= {"snac": snac_tree(snac)} if snac else {}
     trees |= {"whisper": whisper_tree(whisper)} if whisper else {}
     shapes = {path: tuple(leaf.shape) for path, leaf in flatten(trees)}
     leaves: dict[str, Any] = {}

@@ -10,14 +10,15 @@ import numpy as np
 from jomni.weights.checkpoint import Checkpoint
 from jomni.weights.hf_decoder import decoder_table
 from jomni.weights.kyutai import lm_table, mimi_table
+from jomni.weights.snac import snac_table
 from jomni.weights.source import TensorSpec
 from jomni.weights.table import Table, Tensor, bind
-from jomni.weights.trees import decoder_tree, lm_tree, mimi_tree, whisper_tree
+from jomni.weights.trees import decoder_tree, lm_tree, mimi_tree, snac_tree, whisper_tree
 from jomni.weights.whisper import whisper_table
 
 
 class ParameterSource:
-    """The parameters of one part of a checkpoint ("lm", "mimi", "whisper", "decoder") as the tensors of published files.
+    """The parameters of one part of a checkpoint ("lm", "mimi", ...) as the tensors of published files.
 
     `table` names them; None: as Kyutai (the speech encoder: OpenAI) publishes them.
     """
@@ -67,6 +68,8 @@ def _table(checkpoint: Checkpoint, part: str) -> Table:
         return whisper_table("openai")
     if part == "decoder":
         return decoder_table(checkpoint.decoder)  # type: ignore[arg-type]
+    if part == "snac":
+        return snac_table()
     return mimi_table(checkpoint.mimi) if part == "mimi" else lm_table(checkpoint.lm)  # type: ignore[arg-type]
 
 
@@ -76,4 +79,6 @@ def _tree(checkpoint: Checkpoint, part: str) -> dict[str, Any]:
         return whisper_tree(checkpoint.whisper)  # type: ignore[arg-type]
     if part == "decoder":
         return decoder_tree(checkpoint.decoder)  # type: ignore[arg-type]
+    if part == "snac":
+        return snac_tree(checkpoint.snac)  # type: ignore[arg-type]
     return mimi_tree(checkpoint.mimi) if part == "mimi" else lm_tree(checkpoint.lm)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jomni.codec.config import MIMI, MimiConfig
+from jomni.codec.snac_config import SnacConfig, is_snac_config
 from jomni.errors import ConfigError, WeightsError
 from jomni.models.decoder.config import DecoderConfig
 from jomni.models.moshi.config import MOSHI_7B, MoshiConfig
@@ -34,8 +35,10 @@ TOKENIZER_NAME = "tokenizer_spm_32k_3.model"
 _FILE_NAMES = ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "lora_name")
 SETTINGS = ("tts_config", "stt_config", "model_id")
 """Top-level keys of a Kyutai config.json that are carried along for the programs that read them."""
-PARTS = ("mimi", "lm", "whisper", "decoder")
-"""Parts of a checkpoint: codec, language model, speech encoder."""
+PARTS = ("mimi", "lm", "snac", "whisper", "decoder")
+"""Parts of a checkpoint: codec, language model, another codec, speech encoder, text decoder."""
+SNAC_NAMES = ("model.safetensors", "pytorch_model.bin")
+"""Weight files of a SNAC: as it is exported, and as it is published."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Opened:
     model_type: str = "moshi"
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     stored: dict[str, str] = dataclasses.field(default_factory=dict)  # as `Checkpoint.stored`
+    snac: SnacConfig | None = None
+    snac_source: TensorSource | None = None
     orbax: Path | None = None  # the folder, where it is the project's own form: then no source is open
     whisper: WhisperConfig | None = None
     whisper_source: TensorSource | None = None  # under OpenAI's or Hugging Face's names, with the decoder or without
@@ -100,14 +105,21 @@ def open_checkpoint(
     if layout_of(weights) == "openai":
         _no_lora(adapters, where)
         return _open_whisper(files, where, weights)
+    if kind == "snac":
+        _no_lora(adapters, where)
+        config = files.find(CONFIG_NAME)
+        if config is None:
+            raise files.lacks(CONFIG_NAME)
+        return _open_snac(read_json(config), config, where, weights)
     if any(".lora_A." in name for name in weights.specs):
         raise WeightsError(f"{where}: is a LoRA file. Name the model that it is for, and give this file as `lora`.")
     config = files.find(CONFIG_NAME)
     if config is not None and is_hf_config(read_json(config)):
         return _open_folder(files, where, adapters)
     raise WeightsError(
-        f"{where}: holds neither a Mimi codec nor a Moshi language model in Kyutai's names nor a Whisper in OpenAI's, "
-        "and no config.json of transformers lies beside it. Name the file, or the folder, of such a model."
+        f"{where}: holds neither a Mimi codec nor a Moshi language model in Kyutai's names, nor a SNAC codec, nor a "
+        "Whisper in OpenAI's names, and no config.json of transformers lies beside it. Name the file, or the folder, "
+        "of such a model."
     )
 
 
@@ -136,6 +148,12 @@ def _open_folder(
     if "n_audio_ctx" in raw:
         _no_lora(lora, where)
         return _open_whisper(files, where, open_source(_needed(files, MOSHI_NAME)))
+    if is_snac_config(raw):
+        _no_lora(lora, where)
+        found = next((p for name in SNAC_NAMES if (p := resolve_weights(files, name))), None)
+        if found is None:
+            raise files.lacks(SNAC_NAMES[-1])
+        return _open_snac(raw, path, where, open_source(found))
     if "seanet" in raw:
         _no_lora(lora, where)
         config = MimiConfig.from_kyutai(raw, str(path))
@@ -258,6 +276,13 @@ def _open_decoder(files: Files, raw: Mapping[str, Any], config: Path, where: str
     )  # fmt: skip
 
 
+def _open_snac(raw: Any, path: Path, where: str, weights: TensorSource) -> Opened:
+    if not is_snac_config(raw):
+        raise ConfigError(f"{path}: is no configuration of SNAC, whose weights {weights.name} holds. Fetch it anew.")
+    config = SnacConfig.from_published(raw, str(path))
+    return Opened(where, "snac", model_type="snac", snac=config, snac_source=weights)
+
+
 def _open_mimi_weights(files: Files) -> TensorSource:
     for name in (MIMI_NAME, MOSHI_NAME):
         if path := resolve_weights(files, name):
@@ -279,9 +304,11 @@ def _neighbouring_mimi(files: Files, weights: Path) -> MimiConfig:
 
 
 def _kind(source: TensorSource) -> str:
-    """What Kyutai's names in a file say that it is: "mimi", "lm" or ""."""
+    """What the names in a file say that it is: "mimi", "lm", "snac" or ""."""
     if any(name.startswith("quantizer.rvq_first.") for name in source.specs):
         return "mimi"
+    if "quantizer.quantizers.0.codebook.weight" in source.specs:
+        return "snac"
     return "lm" if "text_emb.weight" in source.specs else ""
 
 

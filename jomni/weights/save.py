@@ -16,13 +16,21 @@ from jomni.errors import ConfigError
 from jomni.weights import hf, orbax
 from jomni.weights.checkpoint import Checkpoint
 from jomni.weights.parameters import ParameterSource, check_parameters
-from jomni.weights.recognise import CONFIG_NAME, MIMI_CONFIG_NAME, MIMI_NAME, MOSHI_NAME, SETTINGS, TOKENIZER_NAME
+from jomni.weights.recognise import (
+    CONFIG_NAME,
+    MIMI_CONFIG_NAME,
+    MIMI_NAME,
+    MOSHI_NAME,
+    SETTINGS,
+    SNAC_NAMES,
+    TOKENIZER_NAME,
+)
 from jomni.weights.stream import parse_dtype
 from jomni.weights.table import flatten, is_float, unflatten
 from jomni.weights.write import checkpoint_folder, write_safetensors
 
 LORA_NAME = "lora.safetensors"
-LAYOUTS = ("kyutai", "openai", "hf", "orbax")
+LAYOUTS = ("kyutai", "snac", "openai", "hf", "orbax")
 
 
 def save(
@@ -38,9 +46,9 @@ def save(
     Args:
       checkpoint: as `load` returns it.
       folder: to be made.
-      layout: "kyutai" (what moshi reads), "openai" (a Whisper's encoder under OpenAI's names: safetensors, with its
-        dimensions in config.json), "hf" (what transformers reads) or "orbax" (the project's own). None: that of the
-        model's authors, "kyutai" or "openai".
+      layout: "kyutai" (what moshi reads), "snac" (the names and config.json of the package snac, in safetensors),
+        "openai" (a Whisper's encoder under OpenAI's names: safetensors, with its dimensions in config.json), "hf" (what
+        transformers reads) or "orbax" (the project's own). None: that of the model's authors.
       dtype: floating-point dtype of the language model or the speech encoder in the file; None: as in memory. The
         conditioners, and an encoder that was loaded without a dtype, stay as the file had them that they came from.
       overwrite: replace a checkpoint that is there. A folder that holds anything else is never replaced.
@@ -52,19 +60,19 @@ def save(
       OutputError: the folder exists, or cannot be written.
     """
     target, codec_target = parse_dtype(dtype), parse_dtype(codec_dtype)
-    own = "kyutai" if checkpoint.whisper is None else "openai"
-    layout = layout or own
+    layout = layout or checkpoint.layouts[0]
     if layout not in LAYOUTS:
         raise ConfigError(f"layout {layout!r} is unknown. Choose one of {', '.join(LAYOUTS)}.")
-    if checkpoint.decoder is not None and layout != "hf":
-        raise ConfigError(f"layout {layout!r} has no text decoders. Save this one as 'hf'.")
-    if layout in ("kyutai", "openai") and layout != own:
-        raise ConfigError(f"layout {layout!r} cannot express a {checkpoint.family}. Save it as {own}, hf or orbax.")
+    if layout not in checkpoint.layouts:
+        raise ConfigError(
+            f"layout {layout!r} cannot express a model of the family {checkpoint.family!r}. Save it as "
+            f"{' or '.join(checkpoint.layouts)}."
+        )
     writers: dict[str, Callable[[Checkpoint, Path, np.dtype | None], None]] = {
-        "kyutai": write_kyutai, "openai": write_openai, "hf": hf.save_folder, "orbax": orbax.write,
+        "kyutai": write_kyutai, "snac": write_snac, "openai": write_openai, "hf": hf.save_folder, "orbax": orbax.write,
     }  # fmt: skip
     check_parameters(checkpoint)
-    if codec_target is not None and checkpoint.mimi is not None:
+    if codec_target is not None:
         checkpoint = _round_codec(checkpoint, codec_target)
     with checkpoint_folder(folder, overwrite) as made:
         writers[layout](checkpoint, made, target)
@@ -112,14 +120,25 @@ def write_openai(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -
     _write_json(folder / CONFIG_NAME, checkpoint.whisper.to_openai())
 
 
+def write_snac(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
+    """Fills an empty folder with SNAC's config.json, and its weights under their published names in safetensors."""
+    assert checkpoint.snac is not None
+    source = ParameterSource(checkpoint, "snac", dtype)
+    _write(folder / SNAC_NAMES[0], source, source.specs.keys())
+    _write_json(folder / CONFIG_NAME, checkpoint.snac.to_published())
+
+
 def _round_codec(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:
-    """The checkpoint with a codec that `dtype` can hold, noted as stored in it."""
-    codec = {p: np.asarray(x) for p, x in flatten(checkpoint.params["mimi"])}
-    rounded = {p: x.astype(dtype).astype(np.float32) if is_float(x.dtype) else x for p, x in codec.items()}
-    stored = {path: name for path, name in checkpoint.stored.items() if not path.startswith("mimi/")}
-    if dtype != np.float32:
-        stored |= {f"mimi/{path}": dtype.name for path, x in codec.items() if is_float(x.dtype)}
-    return dataclasses.replace(checkpoint, params=checkpoint.params | {"mimi": unflatten(rounded)}, stored=stored)
+    """The checkpoint with codecs that `dtype` can hold, noted as stored in it."""
+    params, stored = dict(checkpoint.params), dict(checkpoint.stored)
+    for part in {"mimi", "snac"} & params.keys():
+        codec = {p: np.asarray(x) for p, x in flatten(params[part])}
+        rounded = {p: x.astype(dtype).astype(np.float32) if is_float(x.dtype) else x for p, x in codec.items()}
+        params[part] = unflatten(rounded)
+        stored = {path: name for path, name in stored.items() if not path.startswith(f"{part}/")}
+        if dtype != np.float32:
+            stored |= {f"{part}/{path}": dtype.name for path, x in codec.items() if is_float(x.dtype)}
+    return dataclasses.replace(checkpoint, params=params, stored=stored)
 
 
 def _write(path: Path, source: ParameterSource, names: Collection[str]) -> None:

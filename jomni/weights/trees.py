@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from jomni.codec import Mimi
 from jomni.codec.config import MimiConfig
+from jomni.codec.snac import Snac
+from jomni.codec.snac_config import SnacConfig
 from jomni.models.decoder import Decoder, DecoderConfig
 from jomni.models.moshi import MoshiLM
 from jomni.models.moshi.config import MoshiConfig
@@ -20,6 +22,12 @@ def mimi_tree(config: MimiConfig) -> dict[str, Any]:
     mimi = Mimi(config, num_codebooks=config.num_codebooks)
     pcm = jax.ShapeDtypeStruct((1, config.channels, config.frame_size), jnp.float32)
     return jax.eval_shape(mimi.init, jax.random.key(0), pcm)["params"]
+
+
+def snac_tree(config: SnacConfig) -> dict[str, Any]:
+    """Shapes of a SNAC's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    pcm = jax.ShapeDtypeStruct((1, 1, config.frame_size * config.frame_multiple), jnp.float32)
+    return jax.eval_shape(Snac(config).init, jax.random.key(0), pcm)["params"]
 
 
 def lm_tree(config: MoshiConfig) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from jomni.models.moshi.delays import delay_streams, undelay_streams
 from jomni.nn.attention import KVCache, attend, attend_causally, ring_timeline, write
-from jomni.nn.conv import _overlap_add
+from jomni.nn.conv import overlap_add
 
 quick = settings(max_examples=20, deadline=None)
 
@@ -67,11 +67,11 @@ def test_delays_shift_there_and_back(delays, length):
 
 @quick
 @given(steps=st.integers(1, 6), width=st.integers(1, 9), stride=st.integers(1, 4), seed=st.integers(0, 99))
-def test_overlap_add(steps, width, stride, seed):
+def testoverlap_add(steps, width, stride, seed):
     if width < stride:
         return
     spread = np.random.default_rng(seed).standard_normal((2, steps, width, 3)).astype(np.float32)
     want = np.zeros((2, (steps - 1) * stride + width, 3), np.float32)
     for t in range(steps):
         want[:, t * stride : t * stride + width] += spread[:, t]
-    assert np.allclose(_overlap_add(jnp.asarray(spread), stride), want, atol=1e-5)
+    assert np.allclose(overlap_add(jnp.asarray(spread), stride), want, atol=1e-5)

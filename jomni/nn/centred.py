@@ -1,0 +1,190 @@
+"""Layers that look ahead as far as they look back, on whole sequences and on blocks of a stream that runs late.
+
+A layer that needs r steps of the future gives, when it streams, what it can: the output of r steps ago. So a stream is
+late by the sum of what its layers look ahead, a number known before it begins, and a step's shapes are static. What
+lies before a sequence's first step and after its last one is zero *at every layer*, as in the whole form; a stream
+that runs late passes through these places, and masks them (`Block.inside`).
+
+    block, past = layer(block, past)
+
+`Block` says where in the stream its steps stand. `past` is what the layer carries to the next block; None where there
+is none yet, which counts as zeros. So the first block shows what a state consists of, and no layer has to declare it.
+
+Axes: B slot, T time, I input channels, O output channels, W kernel width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from jomni.nn.conv import convolve, overlap_add
+from jomni.nn.streaming import precision
+
+Past = Any
+_init = nn.initializers.normal(1.0)  # a direction: its size does not matter
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A whole sequence (`start` None), or consecutive steps of a stream: step i is number start - delay + i of it."""
+
+    steps: Float[Array, "B T C"]
+    start: Int[Array, "B"] | None = None  # steps that the stream has taken before this block, at this layer's rate
+    delay: int = 0  # steps by which it runs late; a layer may only give or take whole multiples of its stride
+    end: Int[Array, "B"] | None = None  # steps in the whole sequence, once that is known
+
+    @property
+    def positions(self) -> Int[Array, "B T"]:
+        """Numbers of the steps; below 0 before the sequence begins."""
+        numbers = jnp.arange(self.steps.shape[1])
+        if self.start is None:
+            return jnp.broadcast_to(numbers, self.steps.shape[:2])
+        return (self.start - self.delay)[:, None] + numbers
+
+    def map(self, function: Callable[[Array], Array]) -> Block:
+        """The block with its steps passed through a function that sees each of them for itself."""
+        return dataclasses.replace(self, steps=function(self.steps))
+
+    def inside(self) -> Block:
+        """The block with zeros where it lies outside of its sequence."""
+        if self.start is None:
+            return self
+        numbers = self.positions
+        valid = numbers >= 0 if self.end is None else (numbers >= 0) & (numbers < self.end[:, None])
+        return self.map(lambda x: jnp.where(valid[..., None], x, 0))
+
+    def later(self, past: Past, steps: int) -> tuple[Block, Past]:
+        """The stream delayed by some more steps; a whole sequence as it is."""
+        if self.start is None or not steps:
+            return self, ()
+        joined, past = joined_with(past, self.steps, steps)
+        return dataclasses.replace(self, steps=joined[:, : self.steps.shape[1]], delay=self.delay + steps), past
+
+    def aligned(self, past: Past, multiple: int) -> tuple[Block, Past]:
+        """The stream delayed so that its blocks begin where groups of `multiple` steps do."""
+        return self.later(past, -self.delay % multiple)
+
+    def resampled(self, steps: Array, delay: int, up: int = 1, down: int = 1) -> Block:
+        """The same stretch of the stream at `up / down` times the rate."""
+        start, end = (None if n is None else n * up // down for n in (self.start, self.end))
+        return Block(steps, start, delay, end)
+
+
+def joined_with(past: Past, x: Float[Array, "B T C"], history: int) -> tuple[Float[Array, "B T2 C"], Past]:
+    """The last `history` steps before x and x itself, and what the next block needs in their place."""
+    if not history:
+        return x, ()
+    before = jnp.zeros((x.shape[0], history, x.shape[2]), x.dtype) if past is None else past
+    joined = jnp.concatenate([before, x], 1)
+    return joined, joined[:, x.shape[1] :]
+
+
+def pasts(past: Past, count: int) -> Sequence[Past]:
+    """What each of several layers carries, from what they carry together."""
+    return [None] * count if past is None else past
+
+
+def weight_norm(direction: Array, magnitude: Array) -> Array:
+    """direction / |direction| * magnitude, a norm for each entry of `magnitude`, whose other axes are of length 1."""
+    axes = [i for i, n in enumerate(magnitude.shape) if n == 1]
+    return direction * (magnitude / jnp.sqrt(jnp.square(direction).sum(axes, keepdims=True)))
+
+
+def fold_weight_norm(params: Any) -> Any:
+    """Computes every weight-normed kernel once, instead of at every step.
+
+    Takes and returns the parameters of a model; what is returned computes the same numbers but no longer holds the
+    published tensors: keep the original for export and training.
+    """
+    if not isinstance(params, dict):
+        return params
+    if "direction" in params:
+        rest = {k: v for k, v in params.items() if k not in ("direction", "magnitude")}
+        return rest | {"kernel": weight_norm(params["direction"], params["magnitude"])}
+    return {name: fold_weight_norm(value) for name, value in params.items()}
+
+
+class _WeightNormed(nn.Module):
+    """A module with a kernel.
+
+    Parameters: `direction`, of the kernel's shape, and `magnitude`, which has its normed axis alone (the published
+    form), or `kernel` (see `fold_weight_norm`).
+    """
+
+    def kernel(self, shape: tuple[int, int, int], axis: int) -> Array:
+        if self.has_variable("params", "kernel"):
+            return self.param("kernel", nn.initializers.zeros, shape)
+        size = tuple(n if i == axis else 1 for i, n in enumerate(shape))
+        magnitude = self.param("magnitude", nn.initializers.ones, size)
+        return weight_norm(self.param("direction", _init, shape), magnitude)
+
+
+class CentredConv(_WeightNormed):
+    """Weight-normed convolution with zeros around its sequence: T steps give T / stride.
+
+    Kernel: [W, I, O], or [W, 1, O] where `depthwise`; normed for each output channel. `bias` [O].
+    """
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    dilation: int = 1
+    depthwise: bool = False
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, block: Block, past: Past) -> tuple[Block, Past]:
+        x, s = block.steps, self.stride
+        T, width = x.shape[1], (self.kernel_size - 1) * self.dilation + 1
+        kernel = self.kernel((self.kernel_size, 1 if self.depthwise else x.shape[-1], self.features), 2)
+        # One step of output needs `width` of input, of which `back` lie before its own first one.
+        back = width // 2 if s == 1 else -(-s // 2)
+        late = block.delay + width - s - back
+        wait = -late % s  # more steps to wait, so that the output's numbers are whole
+        if block.start is None:
+            x, past = jnp.pad(x, ((0, 0), (back, width - s - back), (0, 0))), ()
+        else:
+            x, past = joined_with(past, x, width - s + wait)
+            x = x[:, : T + width - s]
+        y = _depthwise(x, kernel, self.dilation) if self.depthwise else convolve(x, kernel, s, self.dilation)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,))
+        return block.resampled(y, (late + wait) // s, down=s), past
+
+
+class CentredConvTranspose(_WeightNormed):
+    """Weight-normed transposed convolution of width 2 * stride: T steps give T * stride.
+
+    Of what the first step gives, the first ceil(stride / 2) steps are cut off. Kernel: [I, W, O], so that the product
+    with it needs no transpose; normed for each input channel. `bias` [O].
+    """
+
+    features: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, block: Block, past: Past) -> tuple[Block, Past]:
+        x, s = block.steps, self.stride
+        T, cut = x.shape[1], -(-s // 2)
+        kernel = self.kernel((x.shape[-1], 2 * s, self.features), 0)
+        y = overlap_add(jnp.einsum("bti,iwo->btwo", x, kernel, precision=precision(x.dtype)), s)
+        if block.start is None:
+            y, past = y[:, cut : cut + T * s], ()
+        else:
+            y = y if past is None else y.at[:, :s].add(past)
+            y, past = y[:, : T * s], y[:, T * s :]
+        y = y + self.param("bias", nn.initializers.zeros, (self.features,))
+        return block.resampled(y, block.delay * s + cut, up=s), past
+
+
+def _depthwise(x: Float[Array, "B T I"], kernel: Float[Array, "W 1 I"], dilation: int) -> Float[Array, "B T2 I"]:
+    """Each channel with a kernel of its own, tap by tap: XLA fuses these, and has no fast grouped convolution."""
+    steps = x.shape[1] - (kernel.shape[0] - 1) * dilation
+    taps = [x[:, w * dilation : w * dilation + steps] * kernel[w] for w in range(kernel.shape[0])]
+    return sum(taps[1:], start=taps[0])
