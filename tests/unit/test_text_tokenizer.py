@@ -93,8 +93,8 @@ def test_a_template_may_refuse_and_its_reason_is_told():
 
 @pytest.mark.parametrize(
     "template",
-    ["{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ messages.append(1) }}", "{{ raise_exception.__globals__.keys() }}",
-     "{{ messages[0].update({'content': 'y'}) }}"],
+    ["{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ messages.append(1) }}",
+     "{{ raise_exception.__globals__.keys() }}", "{{ messages[0].update({'content': 'y'}) }}"],
 )  # fmt: skip
 def test_templates_cannot_reach_out_or_change_anything(template):
     messages = [{"role": "user", "content": "x"}]
