@@ -58,12 +58,13 @@ def kth_largest(values: Float[Array, "B V"], k: Int[Array, "B"]) -> Float[Array,
 
 
 def mass_threshold(values: Float[Array, "B V"], mass: Float[Array, "B"]) -> Float[Array, "B"]:
-    """The largest threshold of each row such that the values from it on sum to `mass` or more; found as
-    `kth_largest` is."""
+    """The largest threshold of each row such that the values from it on sum to `mass` or more, and are not all zero;
+    found as `kth_largest` is."""
     bits = lax.bitcast_convert_type(values, jnp.int32)
 
     def reaches(candidate: Array) -> Array:
-        return jnp.where(bits >= candidate[:, None], values, 0).sum(-1) >= mass
+        held = jnp.where(bits >= candidate[:, None], values, 0).sum(-1)
+        return (held >= mass) & (held > 0)
 
     return _largest_threshold(mass.shape[0], reaches)
 
