@@ -17,6 +17,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+HARD = ("count=8", "opposite=3", "spell=3", "subtract=2", "greeting=2")
+"""Kinds of question that a small model learns last, and how many times as often they are asked in a second set of
+conversations, which it sees twice as often as the first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,24 +55,29 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
         return sys.executable, "-m", "jomni", "train", f"configs/{config}.py", *map(str, options)
 
     codec, voice, lm = (work / run / "export" for run in ("nano_codec", "nano_voice", "nano_lm"))
-    conversations, words, facts = work / "conversations/MANIFEST.jsonl", work / "words.model", work / "facts.txt"
+    corpora = work / "conversations", work / "more"
+    conversations, *_ = manifests = [corpus / "MANIFEST.jsonl" for corpus in corpora]
+    codes = [work / f"{corpus.name}.codes" for corpus in corpora]
+    words, facts = work / "words.model", work / "facts.txt"
     stages = (
         Stage("codec", "the codec hears: every voice, each frame's phones in its semantic codebooks", (
             synth("utterances", work / "utterances", "--seed", 11, "--agent-share", 0.12, hours=24),
             train("nano_codec", 11_000, "--task.data.manifest", work / "utterances/MANIFEST.jsonl"),
         )),
         Stage("voice", "conversations, and from the agent's side of them how the codec speaks", (
-            synth("conversations", work / "conversations", hours=60),
+            synth("conversations", corpora[0], hours=60),
             train("nano_voice", 12_000, "--task.data.manifest", conversations, "--task.init_from", codec),
         )),
         Stage("codes", "the codec's codes of the conversations", (
             synth("tokenizer", words),
             synth("facts", facts),
-            (sys.executable, "-m", "jomni", "tokenize", str(conversations), str(work / "codes"), "--model", str(voice)),
+            synth("conversations", corpora[1], "--seed", 77, "--more", *HARD, hours=10),
+            *((sys.executable, "-m", "jomni", "tokenize", str(manifest), str(out), "--model", str(voice))
+              for manifest, out in zip(manifests, codes, strict=True)),
         )),
         Stage("talk", "the language model hears, thinks and answers", (
-            train("nano_lm", 6_500, "--task.data.folders", work / "codes", "--task.data.text", facts,
-                  "--task.tokenizer", words, "--task.codec", voice),
+            train("nano_lm", 9_000, "--task.data.folders", ",".join(map(str, (codes[0], codes[1], codes[1]))),
+                  "--task.data.text", facts, "--task.tokenizer", words, "--task.codec", voice),
         )),
         Stage("model", "the weights as they come with the package, in half precision", (
             (sys.executable, "-m", "jomni", "convert", str(lm), str(work / "nano"), "--dtype", "bfloat16",

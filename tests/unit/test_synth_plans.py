@@ -126,6 +126,11 @@ def test_facts_go_beyond_what_is_asked_and_hold_nothing_that_is_held_out() -> No
     assert beyond > 1000
 
 
+def test_facts_that_follow_from_no_rule_are_not_lost_among_the_numbers() -> None:
+    found = facts()
+    assert found.count("the opposite of hot is cold") > found.count("one plus four is five") == 1
+
+
 def test_test_questions_are_held_out_where_they_should_be() -> None:
     rng = np.random.default_rng(5)
     for unseen in (False, True):

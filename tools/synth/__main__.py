@@ -50,11 +50,16 @@ def agent_sentences(seed: int = 0, combinations: int = 4000) -> list[str]:
     return sorted(answers)
 
 
+_NUMERIC = {"plus", "minus", "bigger", "smaller"}
+_REPEATS = 4
+
+
 def facts() -> list[str]:
     """Answers that follow from their own beginning, to learn from as text: what is trained on alone, nothing held out.
 
     What a count or a repetition says depends on the question, so they are not among them. Sums go on to 40, beyond what
-    is asked: from more of the table the rule is found sooner, which sums that are held out need.
+    is asked: from more of the table the rule is found sooner, which sums that are held out need. Each of the others
+    stands there several times: it follows from no rule, and would be lost among the numbers.
     """
     kept = [kind for kind in kinds.FINITE if kind not in ("count", "greeting", "small talk")]
     turns = [turn for kind in kept for wordings in kinds.listed(kind, unseen=False) for turn in wordings]
@@ -63,7 +68,8 @@ def facts() -> list[str]:
         if max(a, b) > 20:
             turns += kinds.sum_turns(a, b) if a + b <= largest else ()
             turns += kinds.difference_turns(a, b) if a >= b else ()
-    return sorted({" ".join(plain(turn.answer)) for turn in turns})
+    listed = sorted({" ".join(plain(turn.answer)) for turn in turns})
+    return [fact for fact in listed for _ in range(1 if _NUMERIC & set(fact.split()) else _REPEATS)]
 
 
 def show_questions(console: Console) -> None:
