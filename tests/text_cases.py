@@ -53,7 +53,7 @@ def tokenizer_json() -> bytes:
 
 def files() -> dict[str, bytes]:
     """Tokenizer, chat template and generation defaults of a folder."""
-    config = {"eos_token": {"content": SPECIAL[1], "special": True}, "bos_token": None}
+    config = {"eos_token": {"__type": "AddedToken", "content": SPECIAL[1], "special": True}, "bos_token": None}
     generation = {"do_sample": True, "temperature": 0.9, "top_k": 20, "top_p": 0.95, "eos_token_id": [257],
                   "repetition_penalty": 1.1}  # fmt: skip
     return {
