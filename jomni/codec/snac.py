@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
@@ -196,7 +197,7 @@ def decode(
     return _decode(snac, params, tuple(jnp.asarray(c) for c in codes), noise)
 
 
-def check_codes(config: SnacConfig, codes: Sequence[Int[Array, "B N"]]) -> None:
+def check_codes(config: SnacConfig, codes: Sequence[Int[Array, "B N"] | Int[np.ndarray, "B N"]]) -> None:
     """Raises `AudioError` unless the codec can decode the codes."""
     shapes, tokens = [tuple(c.shape) for c in codes], config.tokens_per_frame
     frames = shapes[0][-1] if shapes and shapes[0] else 0
