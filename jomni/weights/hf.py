@@ -277,6 +277,7 @@ def _save_whisper(
         "hop_length": HOP, "n_fft": N_FFT, "padding_side": "right", "padding_value": 0.0,
         "return_attention_mask": False, "sampling_rate": SAMPLE_RATE,
     })  # fmt: skip
+    _write_weights(folder, dict.fromkeys(source.specs, source), shard_bytes)
 
 
 def _save_decoder(

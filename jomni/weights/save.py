@@ -65,8 +65,8 @@ def save(
         raise ConfigError(f"layout {layout!r} is unknown. Choose one of {', '.join(LAYOUTS)}.")
     if layout not in checkpoint.layouts:
         raise ConfigError(
-            f"layout {layout!r} cannot express a model of the family {checkpoint.family!r}. Save it as "
-            f"{' or '.join(checkpoint.layouts)}."
+            f"layout {layout!r} cannot express a model of the family {checkpoint.family!r}, only "
+            f"{', '.join(checkpoint.layouts)}. Choose another."
         )
     writers: dict[str, Callable[[Checkpoint, Path, np.dtype | None], None]] = {
         "kyutai": write_kyutai, "snac": write_snac, "openai": write_openai, "hf": hf.save_folder, "orbax": orbax.write,

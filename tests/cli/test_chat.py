@@ -57,7 +57,7 @@ def test_mistakes_are_told(refuses, folder, recording, tmp_path, tiny_moshi_fold
     refuses("chat", "Hi", "--model", folder, "--context", "601", says=["601", "600"])
     refuses("chat", "word " * 500, "--model", folder, says=["context is 600 tokens"])
     refuses("talk", recording, "--model", folder, says=["brings no codec"])
-    refuses("convert", folder, tmp_path / "dst", says=["'hf'"])
+    refuses("convert", folder, tmp_path / "dst", "--to", "kyutai", says=["only hf"])
 
 
 def test_a_model_without_a_tokenizer_says_so(refuses, tmp_path_factory):

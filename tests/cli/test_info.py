@@ -112,6 +112,6 @@ def test_a_whisper_is_described_and_converted(run, refuses, tmp_path, recording)
     assert code == 0 and "as openai" in out
     assert run("info", tmp_path / "own")[1].splitlines()[1:] == run("info", model)[1].splitlines()[1:]
     assert run("convert", model, tmp_path / "hf", "--to", "hf")[0] == 0
-    refuses("convert", model, tmp_path / "no", "--to", "kyutai", says=["'kyutai'", "openai, hf or orbax"])
+    refuses("convert", model, tmp_path / "no", "--to", "kyutai", says=["'kyutai'", "only openai, hf, orbax"])
     refuses("encode", recording, tmp_path / "codes.npz", "--model", model, says=[model, "no codec"])
     refuses("talk", recording, "--model", model, "--out", tmp_path / "talk", says=[model])
