@@ -281,6 +281,15 @@ def test_control_c_exits_with_130_and_leaves_no_partial_file(run, recording, tmp
     assert everything(tmp_path) == before
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT interrupts, here and in processes begun here, even where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("name", "stop"), [("SIGINT", KeyboardInterrupt), ("SIGTERM", SystemExit)])
 def test_a_signal_that_falls_into_a_finalizer_is_not_lost(name, stop, capsys):
     class Falls:
@@ -293,6 +302,7 @@ def test_a_signal_that_falls_into_a_finalizer_is_not_lost(name, stop, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_signals_to_the_process_leave_no_partial_file(name, code, tmp_path, tiny_mimi_file):
     path = tmp_path / "long.wav"
