@@ -283,7 +283,7 @@ def test_control_c_exits_with_130_and_leaves_no_partial_file(run, recording, tmp
 
 @pytest.fixture
 def interruptible():
-    """SIGINT interrupts, here and in processes begun here, even where the tests run in the background, which ignores it."""
+    """SIGINT interrupts, here and in processes begun here, even where the tests run in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
