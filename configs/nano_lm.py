@@ -30,7 +30,7 @@ def get_config() -> TrainConfig:
             model=MOSHI_NANO,
             data=ConversationData(
                 folders=("data/codes", "data/more_codes", "data/more_codes"), frames=250, heard=True,
-                keep_and_shift=True, text="data/facts.txt", text_share=0.25,
+                keep_and_shift=True, text_lead=2, text="data/facts.txt", text_share=0.15,
             ),
             tokenizer="data/words.model",
             codec="runs/nano_voice/export",

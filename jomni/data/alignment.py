@@ -51,6 +51,7 @@ class Alignment:
     bos_eos: bool = False  # with all speakers: BOS before the main speaker's turns, EOS before the others' after them
     keep_and_shift: bool = False  # queue a word's tokens behind those of words before it, instead of cutting those off
     audio_delay: float = 0.0  # seconds by which the text is ahead of the audio; below zero it is behind
+    lead: int = 0  # words by which the main speaker's text is ahead of its audio within an utterance (`lead_words`)
     bos: int = 1
     eos: int = 2
 
@@ -59,6 +60,8 @@ class Alignment:
             raise ConfigError(f"frame_rate must be positive, but it is {self.frame_rate} Hz.")
         if self.keep_main_only and self.bos_eos:
             raise ConfigError("bos_eos marks the turns of several speakers: set keep_main_only to False with it.")
+        if self.lead < 0 or (self.lead and not self.keep_and_shift):
+            raise ConfigError(f"lead {self.lead} is a number of words, and needs keep_and_shift: they come together.")
 
 
 class Pieces:
@@ -106,6 +109,39 @@ def between(words: Sequence[Word], start: float, seconds: float) -> list[Word]:
     first = bisect_left(words, start, key=lambda word: word.start)
     last = bisect_left(words, start + seconds, key=lambda word: word.start)
     return [word._replace(start=word.start - start, end=word.end - start) for word in words[first:last]]
+
+
+UTTERANCE_GAP = 0.5
+"""Seconds without a word of the main speaker between which two words are of different utterances."""
+
+
+def lead_words(words: Sequence[Word], options: Alignment) -> list[Word]:
+    """Moves the main speaker's words ahead: each to where the word `options.lead` before it in its utterance begins.
+
+    How long a word takes to say depends on what follows it, so words that stand where they are heard tell of those to
+    come, and a model that learns from them looks into a future that it does not have when it speaks itself. A text
+    ahead by a word or two is settled before its audio is (delayed-streams TTS, arXiv:2509.08753, looks ahead likewise).
+
+    Args:
+      words: of a conversation, in the order of their starts.
+      options: `lead` and the main speaker.
+
+    Returns:
+      All the words, in the order of their new starts.
+    """
+    if not options.lead:
+        return list(words)
+    found, utterance, last = list[Word](), list[float](), -math.inf
+    for word in words:
+        if word.speaker != options.main_speaker:
+            found.append(word)
+            continue
+        if word.start - last > UTTERANCE_GAP:
+            utterance = []
+        utterance.append(word.start)
+        last = word.end
+        found.append(word._replace(start=utterance[max(0, len(utterance) - 1 - options.lead)]))
+    return sorted(found, key=lambda word: word.start)
 
 
 def align(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from jomni.data.alignment import Alignment, Pieces, Word, align, between
+from jomni.data.alignment import Alignment, Pieces, Word, align, between, lead_words
 from jomni.data.codes import Conversation, Header, decode_record, read_header
 from jomni.data.pipeline import Batch, endless
 from jomni.errors import ConfigError, DataError
@@ -159,7 +159,7 @@ class _Cutter:
     def cut(self, conversation: Conversation, start: int) -> Int[np.ndarray, "S T"]:
         """The window from frame `start` on, S = 1 + the agent's + the user's codebooks. int32."""
         count, rate = min(self.frames, conversation.frames - start), self.alignment.frame_rate
-        words = between(conversation.words, start / rate, count / rate)
+        words = between(lead_words(conversation.words, self.alignment), start / rate, count / rate)
         found = np.full((1 + self.agent_codebooks + self.user_codebooks, self.frames), ABSENT, np.int32)
         text, agent, user = np.split(found[:, :count], [1, 1 + self.agent_codebooks])  # views
         text[0] = align(words, count, self.pieces, self.alignment)

@@ -44,6 +44,7 @@ class ConversationData:
     frames: int = 250  # of each example
     from_start: float = 0.1  # share of the examples that begin where their conversation does
     audio_delay: float = 0.0  # seconds by which the text is ahead of the audio
+    text_lead: int = 0  # words by which the agent's text is ahead of its audio; above 0 needs keep_and_shift
     heard: bool = False  # give the user's words too, for `LMLossConfig.heard_weight`
     keep_and_shift: bool = False  # queue a word's tokens behind those of words before it, instead of cutting those off
     text: str = ""  # file of sentences that the agent may say, one a line, to learn from their text alone
@@ -68,6 +69,7 @@ class ConversationData:
             end_of_text_padding=model.existing_text_end_padding_id,
             keep_and_shift=self.keep_and_shift,
             audio_delay=self.audio_delay,
+            lead=self.text_lead,
         )
         return lm_dataset(
             self.folders, tokenizer=tokenizer, agent_codebooks=model.dep_q, user_codebooks=model.user_q,

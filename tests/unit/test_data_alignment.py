@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jomni.data.alignment import Alignment, Pieces, Word, align, between
+from jomni.data.alignment import UTTERANCE_GAP, Alignment, Pieces, Word, align, between, lead_words
 from jomni.errors import ConfigError
 
 PAD, EPAD, ZERO = 3, 0, -1
@@ -64,6 +64,44 @@ def test_words_without_duration_or_text_and_delays():
     assert text([("a", 0.1, 0.15), ("b", 0.5, 0.6)], 6, audio_delay=0.2) == "__|b__"
     assert text([("a", 0.1, 0.2)], 6, audio_delay=-0.2) == "--|a__"
     np.testing.assert_array_equal(align(None, 3, letters, Alignment()), [-1, -1, -1])
+
+
+def led(lead):
+    words = [("a", 0.1, 0.5), ("b", 0.5, 0.9), ("c", 0.9, 1.3), ("d", 1.3, 1.6), ("e", 2.15, 2.2), ("f", 2.2, 2.3)]
+    options = Alignment(frame_rate=10.0, keep_and_shift=True, lead=lead)
+    return "".join(tokens(lead_words([Word(*word) for word in words], options), 24, keep_and_shift=True))
+
+
+def test_a_lead_moves_words_to_where_those_before_them_begin_within_their_utterance():
+    assert led(0) == "|a__|b__|c__|d______|ef_"
+    assert led(1) == "|ab_|c__|d__________|ef_"
+    assert led(2) == "|abc|d______________|ef_"
+    assert led(9) == "|abcd_______________|ef_"
+
+
+def test_a_lead_leaves_other_speakers_alone_and_needs_a_queue():
+    words = [Word("a", 0.1, 0.3), Word("x", 0.2, 0.4, "X"), Word("b", 0.3, 0.5)]
+    moved = lead_words(words, Alignment(keep_and_shift=True, lead=1))
+    assert moved == [words[0], words[2]._replace(start=0.1), words[1]]
+    with pytest.raises(ConfigError, match="keep_and_shift"):
+        Alignment(lead=1)
+    with pytest.raises(ConfigError, match="lead -1"):
+        Alignment(lead=-1, keep_and_shift=True)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1.2), st.floats(0.05, 0.5)), max_size=12), st.integers(1, 4))
+def test_a_lead_never_moves_a_word_back_nor_into_another_utterance(spans, lead):
+    words, now, utterance = [], 0.0, -1
+    for gap, length in spans:
+        utterance += gap > UTTERANCE_GAP or utterance < 0
+        words.append(Word(f"{utterance}", now + gap, now + gap + length))
+        now += gap + length
+    moved = lead_words(words, Alignment(keep_and_shift=True, lead=lead))
+    starts = {number: min(w.start for w in words if w.text == number) for number in {w.text for w in words}}
+    assert [w.end for w in moved] == [w.end for w in words]
+    for old, new in zip(words, moved, strict=True):
+        assert starts[old.text] <= new.start <= old.start
 
 
 def test_words_may_come_in_any_order():
