@@ -48,6 +48,10 @@ class LMConfig:
     remat: bool = False  # compute the temporal layers again in the backward pass, to save memory
     ema: float = 0.0  # decay of a running average of the weights, which is what is exported; 0: none
     depth_share: float = 1.0  # share of the frames, drawn anew each step, that the depth transformer learns from
+    depth_moving: float = (
+        1.0  # how much likelier it is to learn from a frame whose semantic code is not the last one's:
+    )
+    # silence is soon learnt, and an agent that listens is mostly silent
     monologue: bool = True  # whether there is text; False: it only pads, and the agent speaks without thinking in words
     user_noise: float = 0.0  # share of the user's frames whose codes are heard as random ones
     agent_noise: float = 0.0  # share of the agent's own past frames that are heard as others of the conversation
@@ -69,6 +73,8 @@ class LMConfig:
                 raise ConfigError(f"'{name}' is a share, from 0 to 1, got {getattr(self, name)}")
         if not 0 < self.depth_share <= 1:
             raise ConfigError(f"'depth_share' is above 0, and 1 at most, got {self.depth_share}")
+        if not self.depth_moving > 0:
+            raise ConfigError(f"'depth_moving' is a factor above 0, got {self.depth_moving}")
         if self.lora is None and self.export != "whole":
             raise ConfigError(f"'export' = {self.export!r} is for LoRA; without it there is only 'whole'")
         if self.lora is not None and self.init_from is None:
@@ -166,7 +172,7 @@ class LMTask(Task):
             noisy = add_noise(codes, self.model, c.user_noise, c.agent_noise, noise)
             past = self._lm.apply({}, noisy, method="delay")
         heard = batch["heard"] if c.loss.heard_weight else None
-        frames = draw_frames(delayed, c.depth_share, key) if c.depth_share < 1 else None
+        frames = draw_frames(delayed, c.depth_share, key, c.depth_moving) if c.depth_share < 1 else None
         total = counts(self.model, c.loss, delayed, heard, frames)
         frozen = state.frozen
 
@@ -237,11 +243,20 @@ class LMTask(Task):
             jomni.save(checkpoint, folder, overwrite=True)
 
 
-def draw_frames(tokens: Int[Array, "B K T"], share: float, key: PRNGKeyArray) -> Int[Array, "B S"]:
-    """Different frames of each row, in their order, a share of them all: one at least."""
+def draw_frames(tokens: Int[Array, "B K T"], share: float, key: PRNGKeyArray, moving: float = 1.0) -> Int[Array, "B S"]:
+    """Different frames of each row, in their order, a share of them all: one at least.
+
+    Args:
+      tokens: text, the agent's and the user's codes.
+      share: of the frames.
+      key: of the draw.
+      moving: weight of a frame whose first audio code differs from that of the frame before it, where others have 1:
+        silence is soon learnt, and an agent that listens is mostly silent (drawn without replacement by Efraimidis and Spirakis' keys, log(u) / weight).
+    """
     rows, frames = tokens.shape[0], tokens.shape[2]
-    order = jax.random.uniform(key, (rows, frames)).argsort(-1)
-    return jnp.sort(order[:, : max(1, round(share * frames))], -1)
+    moves = jnp.pad(tokens[:, 1, 1:] != tokens[:, 1, :-1], ((0, 0), (1, 0)))
+    rank = jax.random.exponential(key, (rows, frames)) / jnp.where(moves, moving, 1.0)
+    return jnp.sort(rank.argsort(-1)[:, : max(1, round(share * frames))], -1)
 
 
 def add_noise(

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -94,6 +95,17 @@ def test_the_depth_transformer_learns_from_the_frames_that_were_drawn_and_from_n
     _, expected = lm_loss(CONFIG, LOSS, whole, kept, counts(CONFIG, LOSS, kept))
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_frames_in_which_the_agent_moves_are_drawn_more_often():
+    tokens = np.zeros((64, 3, 100), np.int32)
+    tokens[:, 1, 40:60] = np.arange(20) + 1  # 21 of the frames differ from the one before
+    draw = partial(draw_frames, jnp.asarray(tokens), 0.2)
+    counts = [np.bincount(np.ravel(draw(jax.random.key(1), w)), minlength=100) for w in (1.0, 4.0)]
+    for count in counts:
+        assert count.sum() == 64 * 20 and count.max() <= 64
+    even, uneven = ((c[40:61].mean() / np.delete(c, np.s_[40:61]).mean()) for c in counts)
+    assert 0.8 < even < 1.25 and 2.4 < uneven < 4  # below 4: none is drawn twice
 
 
 def test_the_loss_is_moshi_finetunes_formula_on_the_shifted_logits():
