@@ -177,6 +177,17 @@ class Decoder(nn.Module):
           The hidden state of each step after the last norm, and the state after the block. Past the state's capacity
           full layers forget their oldest steps; nothing is raised, as offsets are not known when this is traced.
         """
+        x, state = self.stack(x, state, active, lengths)
+        return self.norm(x), state
+
+    def stack(
+        self,
+        x: Float[Array, "B T D"],
+        state: DecoderState | None = None,
+        active: Bool[Array, "B"] | None = None,
+        lengths: Int[Array, "B"] | None = None,
+    ) -> tuple[Float[Array, "B T D"], DecoderState | None]:
+        """As `__call__`, without the last norm: for a model that has more layers to follow."""
         c, T = self.config, x.shape[1]
         if state is None:
             timelines = {kind: self._timeline(kind, jnp.arange(T)[None]) for kind in c.kinds}
@@ -189,7 +200,6 @@ class Decoder(nn.Module):
         for i, (layer, kind) in enumerate(zip(self.layers, c.kinds, strict=True)):
             x, cache = layer(x, timelines[kind], None if state is None else state.layers[i])
             caches.append(cache)
-        x = self.norm(x)
         if state is None:
             return x, None
         return x, DecoderState(state.offset + taken, tuple(caches))

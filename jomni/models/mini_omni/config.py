@@ -1,0 +1,146 @@
+"""Configuration of Mini-Omni: any text decoder, a vocabulary with audio behind the text, and an adapter for speech."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from jomni.errors import ConfigError
+from jomni.models.decoder import DecoderConfig, RopeConfig
+
+ADAPTERS = ("mlp", "llamamlp")
+
+
+@dataclasses.dataclass(frozen=True)
+class Vocabulary:
+    """How the rows of the embedding are shared: text, then each audio stream's tokens, each with its special tokens.
+
+    Special tokens follow the ordinary ones of their kind, so their numbers are in the stream's own vocabulary.
+    Defaults: Qwen 2 and SNAC's 24 kHz model, as Mini-Omni has them (inference.py).
+    """
+
+    text_size: int = 151_936  # ordinary text tokens
+    text_special: int = 64  # rows kept for special ones
+    audio_size: int = 4096  # ordinary tokens of an audio stream: entries of a codebook
+    audio_special: int = 64
+    streams: int = 7  # audio streams
+
+    def __post_init__(self) -> None:
+        for name in ("text_size", "text_special", "audio_size", "audio_special", "streams"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"vocabulary option '{name}' must be a whole number from 1 on, got {value!r}")
+        if self.text_special < 5 or self.audio_special < 5:
+            raise ConfigError(f"text and audio each have 5 special tokens, which do not fit in the vocabulary {self}")
+
+    @property
+    def padded_text_size(self) -> int:
+        """Text tokens with the special ones."""
+        return self.text_size + self.text_special
+
+    @property
+    def padded_audio_size(self) -> int:
+        """Tokens of one audio stream with the special ones."""
+        return self.audio_size + self.audio_special
+
+    @property
+    def size(self) -> int:
+        """Rows that are used in all."""
+        return self.padded_text_size + self.streams * self.padded_audio_size
+
+    def audio_row(self, stream: int) -> int:
+        """Row of the embedding where the tokens of an audio stream begin."""
+        return self.padded_text_size + stream * self.padded_audio_size
+
+    # Numbers in the text stream, or in an audio stream.
+    end_of_text = property(lambda self: self.text_size)
+    pad_text = property(lambda self: self.text_size + 1)
+    input_text = property(lambda self: self.text_size + 2)
+    answer_text = property(lambda self: self.text_size + 3)
+    asr = property(lambda self: self.text_size + 4)
+    end_of_audio = property(lambda self: self.audio_size)
+    pad_audio = property(lambda self: self.audio_size + 1)
+    input_audio = property(lambda self: self.audio_size + 2)
+    answer_audio = property(lambda self: self.audio_size + 3)
+    split = property(lambda self: self.audio_size + 4)
+
+
+@dataclasses.dataclass(frozen=True)
+class MiniOmniConfig:
+    """A text decoder with ears and a voice."""
+
+    decoder: DecoderConfig  # the backbone; its vocab_size holds the whole vocabulary, and possibly unused rows
+    vocabulary: Vocabulary = Vocabulary()
+    adapter: str = "llamamlp"  # one of ADAPTERS: a linear layer, or a gated one of the backbone's hidden_dim
+    feature_dim: int = 768  # width of the speech encoder's output (Whisper small)
+    post_adapter_layers: int = 0  # layers between the backbone and a head of audio's own; 0: one head for all
+
+    def __post_init__(self) -> None:
+        if self.adapter not in ADAPTERS:
+            raise ConfigError(f"speech adapter {self.adapter!r} is not supported, only {', '.join(ADAPTERS)}")
+        for name, least in (("feature_dim", 1), ("post_adapter_layers", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ConfigError(f"Mini-Omni option '{name}' must be a whole number from {least} on, got {value!r}")
+        if self.decoder.vocab_size < self.vocabulary.size:
+            raise ConfigError(
+                f"the decoder's embedding has {self.decoder.vocab_size} rows, the vocabulary of text and "
+                f"{self.vocabulary.streams} audio streams needs {self.vocabulary.size}"
+            )
+
+    @property
+    def post_adapter(self) -> DecoderConfig | None:
+        """The post-adapter, a decoder that is fed hidden states: full layers like the backbone's, and audio's head."""
+        if not self.post_adapter_layers:
+            return None
+        rows = self.vocabulary.streams * self.vocabulary.padded_audio_size
+        return dataclasses.replace(
+            self.decoder, num_layers=self.post_adapter_layers, layer_kinds=(), vocab_size=rows, tied=False
+        )
+
+    @classmethod
+    def from_published(cls, fields: Mapping[str, Any]) -> MiniOmniConfig:
+        """From the fields of a `model_config.yaml` (litgpt/config.py); options this model does not have are refused.
+
+        Raises:
+          ConfigError: a field is missing or has a value that is not supported; the message lists all of them.
+        """
+        required = ("block_size", "n_layer", "n_head", "n_embd", "padded_vocab_size", "intermediate_size")
+        problems = [f"'{name}' is missing" for name in required if fields.get(name) is None]
+        for name, default, value in _FIXED:
+            if (found := fields.get(name, default)) != value:
+                problems.append(f"'{name}' is {found!r}, only {value!r} is supported")
+        streams, audio = Vocabulary.streams, fields.get("audio_vocab_size", 4160)
+        if (total := fields.get("cat_audio_vocab_size", 29_120)) != streams * audio:
+            problems.append(
+                f"'cat_audio_vocab_size' is {total}, {streams} streams of {audio} tokens make {streams * audio}"
+            )
+        if problems:
+            raise ConfigError("not a configuration of Mini-Omni: " + "; ".join(problems))
+        dim, heads, bias = fields["n_embd"], fields["n_head"], fields.get("bias", True)
+        qkv_bias = fields.get("add_qkv_bias")
+        decoder = DecoderConfig(
+            vocab_size=fields["padded_vocab_size"], dim=dim, num_layers=fields["n_layer"], num_heads=heads,
+            num_kv_heads=fields.get("n_query_groups") or heads, head_dim=fields.get("head_size") or dim // heads,
+            hidden_dim=fields["intermediate_size"], max_positions=fields["block_size"],
+            rope=RopeConfig(float(fields.get("rope_base", 10_000))), norm_epsilon=float(fields.get("norm_eps", 1e-5)),
+            norm_offset=float("Gemma" in fields.get("name", "")), qkv_bias=bias if qkv_bias is None else qkv_bias,
+            out_bias=bias, mlp_bias=bias, embedding_scale=dim**0.5 if fields.get("scale_embeddings") else 1.0,
+            tied=fields.get("tie_word_embeddings", False),
+        )  # fmt: skip
+        special = Vocabulary.text_special
+        vocabulary = Vocabulary(
+            text_size=fields.get("text_vocab_size", 152_000) - special, audio_size=audio - Vocabulary.audio_special
+        )
+        layers = fields.get("post_adapter_layers", 6) if fields.get("post_adapter", False) else 0
+        return cls(
+            decoder, vocabulary, fields.get("asr_adapter", "llamamlp"), fields.get("whisper_adapter_dim", 768), layers
+        )
+
+
+_FIXED = (  # field, the published code's default, what it must be
+    ("parallel_residual", True, False), ("shared_attention_norm", False, False), ("lm_head_bias", False, False),
+    ("norm_class_name", "LayerNorm", "RMSNorm"), ("mlp_class_name", "GptNeoxMLP", "LLaMAMLP"),
+    ("rotary_percentage", 0.25, 1.0), ("rope_condense_ratio", 1, 1), ("n_expert", 0, 0), ("pos_type", "rope", "rope"),
+)  # fmt: skip

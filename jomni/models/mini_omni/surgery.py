@@ -1,0 +1,66 @@
+"""Any Model Can Talk: a text decoder's parameters become those of a Mini-Omni."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jomni.errors import ConfigError
+from jomni.models.mini_omni.config import MiniOmniConfig
+from jomni.models.mini_omni.model import MiniOmni
+
+
+def give_voice(params: dict[str, Any], config: MiniOmniConfig, key: Array) -> dict[str, Any]:
+    """Parameters of a `MiniOmni` whose backbone is the text decoder.
+
+    The first text_size rows of embedding and head are the decoder's; all others are drawn around the mean of these, as
+    widely as they lie. Adapter and post-adapter are new. New parameters have the dtype of the embedding.
+
+    Args:
+      params: of a `Decoder` whose configuration differs from config.decoder in vocab_size alone.
+      config: the model to be.
+      key: for what is drawn.
+
+    Raises:
+      ConfigError: the parameters are not those of such a decoder.
+    """
+    adapter_key, *row_keys = jax.random.split(key, 3)
+    model = MiniOmni(config)
+    tokens = jnp.zeros((1, config.vocabulary.streams + 1, 1), jnp.int32)
+    form = jax.eval_shape(model.init, key, tokens)["params"]
+    backbone, rows = dict(params), ("embed_tokens",) if config.decoder.tied else ("embed_tokens", "lm_head")
+    if jax.tree.structure(params) != jax.tree.structure(form["backbone"]):
+        raise ConfigError("the text decoder's parameters do not have the form that the configuration describes")
+    for name, row_key in zip(rows, row_keys, strict=False):
+        weight = params[name]["weight"]
+        if weight.shape[0] < config.vocabulary.text_size:
+            raise ConfigError(
+                f"'{name}' has {weight.shape[0]} rows, the vocabulary {config.vocabulary.text_size} of text"
+            )
+        backbone[name] = {"weight": _extend(weight[: config.vocabulary.text_size], config.decoder.vocab_size, row_key)}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(form["backbone"]):
+        found = backbone
+        for part in path:
+            found = found[part.key]
+        if found.shape != leaf.shape:
+            name = "/".join(part.key for part in path)
+            raise ConfigError(f"'{name}' of the text decoder has shape {found.shape}, the configuration {leaf.shape}")
+    dtype = params["embed_tokens"]["weight"].dtype
+
+    @jax.jit
+    def fresh(key: Array) -> dict[str, Any]:  # jitted, so that the backbone's part is never computed
+        drawn = model.init(key, tokens)["params"]
+        return {
+            name: jax.tree.map(lambda x: x.astype(dtype), part) for name, part in drawn.items() if name != "backbone"
+        }
+
+    return {"backbone": backbone, **fresh(adapter_key)}
+
+
+def _extend(weight: Float[Array, "V D"], rows: int, key: Array) -> Float[Array, "R D"]:
+    known = weight.astype(jnp.float32)
+    drawn = known.mean(0) + known.std(0) * jax.random.normal(key, (rows - len(known), known.shape[1]))
+    return jnp.concatenate([weight, drawn.astype(weight.dtype)])

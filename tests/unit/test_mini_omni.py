@@ -1,0 +1,104 @@
+"""Mini-Omni: steps equal the whole, features stand where they should, surgery keeps the text."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jomni.errors import ConfigError
+from jomni.models.decoder import Decoder
+from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_voice, place_features
+from tests import text_cases
+
+VOCABULARY = Vocabulary(text_size=250, text_special=6, audio_size=16, audio_special=5)
+CONFIG = MiniOmniConfig(
+    dataclasses.replace(text_cases.PLAIN, vocab_size=410), VOCABULARY, feature_dim=12, post_adapter_layers=0
+)
+CASES = {
+    "one head": CONFIG,
+    "post-adapter": dataclasses.replace(CONFIG, post_adapter_layers=2, adapter="mlp"),
+    "gemma": dataclasses.replace(CONFIG, decoder=dataclasses.replace(text_cases.SLIDING, vocab_size=410)),
+    "untied": dataclasses.replace(CONFIG, decoder=dataclasses.replace(CONFIG.decoder, tied=False)),
+}
+PUBLISHED = dict(
+    name="qwen2-0.5b", block_size=2048, n_layer=24, n_head=14, n_embd=896, n_query_groups=2, padded_vocab_size=181_120,
+    intermediate_size=4864, parallel_residual=False, bias=False, add_qkv_bias=True, norm_class_name="RMSNorm",
+    norm_eps=1e-6, mlp_class_name="LLaMAMLP", rotary_percentage=1.0, rope_base=1_000_000, tie_word_embeddings=True,
+)  # fmt: skip
+
+
+def made(config: MiniOmniConfig) -> dict:
+    text = dataclasses.replace(config.decoder, vocab_size=260)
+    return give_voice(text_cases.params(text), config, jax.random.key(0))
+
+
+def inputs(steps: int = 9):
+    rng = np.random.default_rng(1)
+    audio, text = rng.integers(0, 21, (2, 7, steps)), rng.integers(0, 256, (2, 1, steps))
+    features = jnp.asarray(rng.standard_normal((2, 6, 12)), jnp.float32)
+    return jnp.asarray(np.concatenate([audio, text], 1), jnp.int32), features, jnp.asarray([4, 0])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_blocks_equal_the_whole(name):
+    model, params = MiniOmni(CASES[name]), made(CASES[name])
+    tokens, features, lengths = inputs()
+    placed, heard = place_features(features, lengths, 9)
+    text, audio, _ = model.apply({"params": params}, tokens, placed, heard)
+    assert text.shape == (2, 9, 256) and audio.shape == (2, 9, 7, 21)
+    state, at = model.initial_state(2, 12, block=5), 0
+    for size in (5, 1, 1, 2):
+        now = slice(at, at + size)
+        some, more, state = model.apply({"params": params}, tokens[..., now], placed[:, now], heard[:, now], state)
+        np.testing.assert_allclose(some, text[:, now], atol=2e-5)
+        np.testing.assert_allclose(more, audio[:, now], atol=2e-5)
+        at += size
+
+
+def test_speech_stands_in_for_audio_streams_alone_from_step_one_on():
+    model, params = MiniOmni(CONFIG), made(CONFIG)
+    tokens, features, lengths = inputs()
+    x = model.apply({"params": params}, tokens, *place_features(features, lengths, 9), method="embed")
+    table = np.asarray(params["backbone"]["embed_tokens"]["weight"])
+    rows = np.asarray(tokens) + (np.append(256 + 21 * np.arange(7), 0))[:, None]
+    expected = table[rows]
+    p = {k: np.asarray(v["weight"]) for k, v in params["whisper_adapter"].items()}
+    gate = np.asarray(features[0]) @ p["fc_1"].T
+    speech = (gate / (1 + np.exp(-gate)) * (np.asarray(features[0]) @ p["fc_2"].T)) @ p["proj"].T
+    expected[0, :7, 1:5] = speech[:4]
+    np.testing.assert_allclose(x, expected.mean(1), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["one head", "untied"])
+def test_surgery_keeps_the_text_decoder(name):
+    config = CASES[name]
+    text = dataclasses.replace(config.decoder, vocab_size=260)
+    params, voiced = text_cases.params(text), made(config)
+    hidden = jnp.asarray(np.random.default_rng(2).standard_normal((1, 5, 16)), jnp.float32)
+
+    def logits(decoder, params):
+        model = Decoder(decoder)
+        return model.apply({"params": params}, model.apply({"params": params}, hidden)[0], method="logits")
+
+    after, before = logits(config.decoder, voiced["backbone"]), logits(text, params)
+    np.testing.assert_allclose(after[..., :250], before[..., :250], atol=1e-5)
+    rows = np.asarray(voiced["backbone"]["embed_tokens"]["weight"])
+    assert len(np.unique(rows, axis=0)) == 410 and 0.5 < rows[250:].std() / rows[:250].std() < 2
+
+
+def test_surgery_refuses_another_decoder():
+    with pytest.raises(ConfigError, match="shape"):
+        give_voice(text_cases.params(dataclasses.replace(CONFIG.decoder, vocab_size=260, hidden_dim=8)), CONFIG,
+                   jax.random.key(0))  # fmt: skip
+
+
+def test_published_configuration():
+    config = MiniOmniConfig.from_published(PUBLISHED)
+    assert config.vocabulary == Vocabulary() and config.vocabulary.size == config.decoder.vocab_size == 181_120
+    assert config.decoder.head_dim == 64 and config.decoder.qkv_bias and not config.decoder.mlp_bias
+    with pytest.raises(ConfigError, match=r"'n_layer' is missing.*'parallel_residual' is True"):
+        MiniOmniConfig.from_published({**PUBLISHED, "n_layer": None, "parallel_residual": True})
+    with pytest.raises(ConfigError, match="402 rows"):
+        dataclasses.replace(CONFIG, decoder=dataclasses.replace(CONFIG.decoder, vocab_size=402))
