@@ -48,10 +48,7 @@ class LMConfig:
     remat: bool = False  # compute the temporal layers again in the backward pass, to save memory
     ema: float = 0.0  # decay of a running average of the weights, which is what is exported; 0: none
     depth_share: float = 1.0  # share of the frames, drawn anew each step, that the depth transformer learns from
-    depth_moving: float = (
-        1.0  # how much likelier it is to learn from a frame whose semantic code is not the last one's:
-    )
-    # silence is soon learnt, and an agent that listens is mostly silent
+    depth_moving: float = 1.0  # how much likelier those are drawn in which the agent's semantic code is a new one
     monologue: bool = True  # whether there is text; False: it only pads, and the agent speaks without thinking in words
     user_noise: float = 0.0  # share of the user's frames whose codes are heard as random ones
     agent_noise: float = 0.0  # share of the agent's own past frames that are heard as others of the conversation
@@ -251,7 +248,8 @@ def draw_frames(tokens: Int[Array, "B K T"], share: float, key: PRNGKeyArray, mo
       share: of the frames.
       key: of the draw.
       moving: weight of a frame whose first audio code differs from that of the frame before it, where others have 1:
-        silence is soon learnt, and an agent that listens is mostly silent (drawn without replacement by Efraimidis and Spirakis' keys, log(u) / weight).
+        silence is soon learnt, and an agent that listens is mostly silent (drawn without replacement by Efraimidis and
+        Spirakis' keys, log(u) / weight).
     """
     rows, frames = tokens.shape[0], tokens.shape[2]
     moves = jnp.pad(tokens[:, 1, 1:] != tokens[:, 1, :-1], ((0, 0), (1, 0)))
