@@ -55,10 +55,10 @@ class MiniOmni(nn.Module):
     def setup(self) -> None:
         c, d = self.config, self.config.decoder
         self.backbone = Decoder(d, self.lora)
-        if c.adapter == "mlp":
-            self.whisper_adapter = Linear(d.dim, use_bias=True)
-        else:
-            self.whisper_adapter = GatedAdapter(d.hidden_dim, d.dim, d.mlp_bias)
+        linear = c.adapter == "mlp"
+        self.whisper_adapter = (
+            Linear(d.dim, use_bias=True) if linear else GatedAdapter(d.hidden_dim, d.dim, d.mlp_bias)
+        )
         if c.post_adapter is not None:
             self.post_adapter = Decoder(c.post_adapter)  # its embedding is not used, and so has no parameters
 

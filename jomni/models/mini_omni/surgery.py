@@ -30,9 +30,10 @@ def give_voice(params: dict[str, Any], config: MiniOmniConfig, key: Array) -> di
     adapter_key, *row_keys = jax.random.split(key, 3)
     model = MiniOmni(config)
     tokens = jnp.zeros((1, config.vocabulary.streams + 1, 1), jnp.int32)
-    form = jax.eval_shape(model.init, key, tokens)["params"]
+    form: Any = jax.eval_shape(model.init, key, tokens)["params"]
     backbone, rows = dict(params), ("embed_tokens",) if config.decoder.tied else ("embed_tokens", "lm_head")
-    if jax.tree.structure(params) != jax.tree.structure(form["backbone"]):
+    structure: Any = jax.tree.structure(params)
+    if structure != jax.tree.structure(form["backbone"]):
         raise ConfigError("the text decoder's parameters do not have the form that the configuration describes")
     for name, row_key in zip(rows, row_keys, strict=False):
         weight = params[name]["weight"]
@@ -42,7 +43,7 @@ def give_voice(params: dict[str, Any], config: MiniOmniConfig, key: Array) -> di
             )
         backbone[name] = {"weight": _extend(weight[: config.vocabulary.text_size], config.decoder.vocab_size, row_key)}
     for path, leaf in jax.tree_util.tree_leaves_with_path(form["backbone"]):
-        found = backbone
+        found: Any = backbone
         for part in path:
             found = found[part.key]
         if found.shape != leaf.shape:
