@@ -50,15 +50,11 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
         length = ("--hours", f"{max(0.02, hours * share):.3g}") if hours else ()
         return sys.executable, "-m", "tools.synth", *map(str, words), *length
 
-    def tool(name: str, *words: object) -> tuple[str, ...]:
-        return sys.executable, "-m", f"tools.{name}", *map(str, words)
-
     def train(config: str, steps: int, *words: object) -> tuple[str, ...]:
         options = "--out", work, "--steps", max(2, round(steps * share)), *words
         return sys.executable, "-m", "jomni", "train", f"configs/{config}.py", *map(str, options)
 
-    runs = ("nano_codec", "nano_voice", "nano_lm", "nano_decoder")
-    codec, voice, lm, decoder = (work / run / "export" for run in runs)
+    codec, voice, lm = (work / run / "export" for run in ("nano_codec", "nano_voice", "nano_lm"))
     corpora = work / "conversations", work / "more"
     conversations, *_ = manifests = [corpus / "MANIFEST.jsonl" for corpus in corpora]
     codes = [work / f"{corpus.name}.codes" for corpus in corpora]
@@ -83,13 +79,8 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
             train("nano_lm", 9_000, "--task.data.folders", ",".join(map(str, (codes[0], codes[1], codes[1]))),
                   "--task.data.text", facts, "--task.tokenizer", words, "--task.codec", voice),
         )),
-        Stage("decoder", "the codec learns to speak from what the language model says", (
-            tool("foretell", conversations, codes[0], "--model", lm, "--limit", max(8, round(800 * share))),
-            train("nano_decoder", 4_000, "--task.data.manifest", corpora[0] / "SAID.jsonl", "--task.init_from", voice),
-        )),
         Stage("model", "the weights as they come with the package, in half precision", (
-            tool("join_codec", lm, decoder, work / "joined"),
-            (sys.executable, "-m", "jomni", "convert", str(work / "joined"), str(work / "nano"), "--dtype", "bfloat16",
+            (sys.executable, "-m", "jomni", "convert", str(lm), str(work / "nano"), "--dtype", "bfloat16",
              "--codec-dtype", "bfloat16", "--force"),
         )),
     )  # fmt: skip

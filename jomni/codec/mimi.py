@@ -125,11 +125,7 @@ class Mimi(nn.Module):
         self, codes: Int[Array, "B K N"], state: DecodeState | None = None, active: Bool[Array, "B"] | None = None
     ) -> tuple[Float[Array, "B C T"], DecodeState | None]:
         """Waveform of whole codes (state None) or of their next block; any number of codebooks up to the weights'."""
-        return self.decode_latent(self.dequantize(codes), state, active)
-
-    def dequantize(self, codes: Int[Array, "B K T"]) -> Float[Array, "B T D"]:
-        """The latent that codes stand for."""
-        return self.quantizer.decode(codes)
+        return self.decode_latent(self.quantizer.decode(codes), state, active)
 
     def decode_latent(
         self, latent: Float[Array, "B N D"], state: DecodeState | None = None, active: Bool[Array, "B"] | None = None

@@ -1,6 +1,6 @@
 """Segments of recordings, to train a codec: waveforms, and beside them what its semantic codebook is to learn.
 
-Axis letters: B batch, T samples of a segment, N code frames of it, K codebooks, F features of the teacher.
+Axis letters: B batch, T samples of a segment, N code frames of it, F features of the teacher.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ import dataclasses
 import logging
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Int
 
 from jomni.data.manifest import Item, Needs, read_manifest
 from jomni.data.pipeline import Batch, endless
 from jomni.data.teachers import Teacher, make_teacher
-from jomni.errors import ConfigError, DataError
+from jomni.errors import ConfigError
 
 if TYPE_CHECKING:
     import grain
@@ -49,7 +47,6 @@ def audio_dataset(
     phones: Sequence[str] | None = None,
     teacher_rate: float = 50.0,
     lookahead: float = 0.0,
-    codes: str | None = None,
     gain_db: tuple[float, float] | None = None,
     on_frames: bool = False,
     skip_silence: float = 0.9,
@@ -78,8 +75,6 @@ def audio_dataset(
       teacher_rate: rows a second in files of features.
       lookahead: seconds by which the teacher's windows lie before the code frames, so that a causal encoder hears
         beyond what it is asked about.
-      codes: None, or the ending of files of codes beside the recordings, such as ".said.npy": integers [K, N], a column
-        each code frame. Needs `on_frames` and one channel to choose.
       gain_db: lowest and highest random gain; one that would exceed full scale is lowered to reach it.
       on_frames: let segments begin at whole code frames of their recording only, for a voice that always does.
       skip_silence: probability of trying another place when a segment is silent (up to `TRIES` times).
@@ -90,8 +85,7 @@ def audio_dataset(
 
     Returns:
       Batches {"pcm": float32 [B, 1, T]} with full scale at 1, and with a teacher {"teacher": float32 [B, N, F]}: for
-      "phones" F = 2 P, the phones' shares of the first and the second half of each frame. With codes {"codes": int32
-      [B, K, N]}.
+      "phones" F = 2 P, the phones' shares of the first and the second half of each frame.
 
     Raises:
       ConfigError: options without sense.
@@ -108,8 +102,6 @@ def audio_dataset(
         raise ConfigError(f"channels {channels!r} is not one of {', '.join(_PICKED)}.")
     if teacher is not None and channels == "both":
         raise ConfigError('the teacher of a recording knows one voice: choose channels "mono", "left" or "right".')
-    if codes is not None and (channels == "both" or not on_frames):
-        raise ConfigError("codes belong to whole frames of one channel: set on_frames, and choose that channel.")
     needs = Needs(sample_rate, 1 if channels == "mono" else 2, ("phones",) if teacher == "phones" else ())
     report = read_manifest(manifest, needs, skip_bad=skip_bad)
     if report.problems:
@@ -126,7 +118,6 @@ def audio_dataset(
             teacher=make_teacher(items, teacher, phones=phones, rate=teacher_rate, lookahead=lookahead)
             if teacher is not None
             else None,
-            codes=_Codes.of(items, codes, frame_rate) if codes is not None else None,
             gain_db=gain_db,
             grid=int(frame) if on_frames else 1,
             skip_silence=skip_silence,
@@ -154,7 +145,6 @@ class _Cutter:
     sample_rate: int
     frame_rate: float
     teacher: Teacher | None
-    codes: _Codes | None
     gain_db: tuple[float, float] | None
     grid: int  # samples; segments begin at multiples of it
     skip_silence: float
@@ -176,8 +166,6 @@ class _Cutter:
         if self.teacher is not None:
             frames = round(self.size * self.frame_rate / self.sample_rate)
             found["teacher"] = self.teacher(item, start / self.sample_rate, frames, self.frame_rate)
-        if self.codes is not None:
-            found["codes"] = self.codes.read(item, start // self.grid, self.size // self.grid)
         return found
 
     def _cut(self, item: int, channel: int, start: int) -> np.ndarray:
@@ -186,42 +174,6 @@ class _Cutter:
         low, high = max(start, 0), min(start + self.size, held)
         pcm = self.store.read(item, channel, low, high)
         return pcm if len(pcm) == self.size else np.pad(pcm, (low - start, start + self.size - high))
-
-
-@dataclasses.dataclass(frozen=True)
-class _Codes:
-    """Files of codes beside the recordings."""
-
-    paths: tuple[Path, ...]
-
-    @classmethod
-    def of(cls, items: Sequence[Item], suffix: str, frame_rate: float) -> _Codes:
-        """Finds the codes of items.
-
-        Raises:
-          DataError: a file is missing, no array [K, N] of integers, or of another length than its item.
-        """
-        paths, problems = [], []
-        for item in items:
-            path = item.path.with_name(item.path.stem + suffix)
-            paths.append(path)
-            try:
-                held = np.load(path, mmap_mode="r", allow_pickle=False)
-                if held.ndim != 2 or held.dtype.kind not in "iu" or 0 in held.shape:
-                    raise ValueError(f"it holds {held.dtype} {list(held.shape)}, wanted integers [codebooks, frames]")
-                if abs(held.shape[1] - item.seconds * frame_rate) > 1:
-                    raise ValueError(f"it has {held.shape[1]} frames, its recording {item.seconds * frame_rate:.1f}")
-            except (OSError, ValueError) as error:
-                problems.append(f"  {path}: {error}")
-        if problems:
-            listing = "\n".join([*problems[:20], *([f"  ... and {len(problems) - 20} more"] if problems[20:] else [])])
-            raise DataError(f"the codes of {len(problems)} recordings cannot be used:\n{listing}")
-        return cls(tuple(paths))
-
-    def read(self, item: int, first: int, frames: int) -> Int[np.ndarray, "K N"]:
-        """Codes of frames from `first` on; outside the recording those of its nearest frame."""
-        held = np.load(self.paths[item], mmap_mode="r")
-        return held[:, np.clip(np.arange(first, first + frames), 0, held.shape[1] - 1)].astype(np.int32)
 
 
 def _store(items: Sequence[Item], in_memory: bool | None) -> _Memory | _Files:

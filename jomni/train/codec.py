@@ -62,7 +62,6 @@ class CodecDataConfig:
     teacher_size: int = 0  # features in each frame of a teacher that is files
     teacher_rate: float = 50.0  # frames a second of a teacher that is files
     lookahead: float = 0.0  # seconds that the encoder hears beyond the teacher's window of each code frame
-    codes: str = ""  # ending of files of codes that the decoder is given in place of the encoder's, ".said.npy"
     gain_db: tuple[float, float] | None = None  # lowest and highest random gain
     on_frames: bool = False  # segments begin at whole code frames only, for a voice that always does
     skip_bad: bool = False  # leave bad recordings out instead of refusing the manifest
@@ -90,7 +89,7 @@ class CodecDataConfig:
             self.manifest, sample_rate=model.sample_rate, frame_rate=model.frame_rate,
             segment_seconds=self.segment_seconds, batch=self.batch, seed=seed, channels=self.channels,  # type: ignore[arg-type]
             teacher=self.teacher or None, phones=self.phones or None, teacher_rate=self.teacher_rate,
-            lookahead=self.lookahead, codes=self.codes or None, gain_db=self.gain_db, on_frames=self.on_frames,
+            lookahead=self.lookahead, gain_db=self.gain_db, on_frames=self.on_frames,
             skip_bad=self.skip_bad, workers=self.workers,
         )  # fmt: skip
 
@@ -142,10 +141,6 @@ class CodecTaskConfig:
                 re.compile(pattern)
             except re.error as error:
                 raise ConfigError(f"freeze: {pattern!r} is no regular expression ({error})") from None
-        if self.data.codes and (self.data.teacher or any(map(self.trains, ("encoder/", "downsample/", "quantizer/")))):
-            raise ConfigError(
-                "with data.codes the decoder alone learns: freeze encoder, downsample and quantizer, without a teacher"
-            )
         if not (self.input_gain > 0 and 0 <= self.ema < 1):
             raise ConfigError(f"input_gain must be positive and ema a share, got {self.input_gain} and {self.ema}")
         if self.data.teacher and not self.data.teacher_features:
@@ -153,10 +148,6 @@ class CodecTaskConfig:
                 "the size of the teacher's features is unknown: give data.phones with the teacher 'phones', "
                 "data.teacher_size with any other"
             )
-
-    def trains(self, path: str) -> bool:
-        """Whether a parameter is trained: no pattern of `freeze` is what its path begins with."""
-        return not any(re.match(pattern, path) for pattern in self.freeze)
 
     @property
     def audio_weights(self) -> dict[str, float]:
@@ -239,8 +230,9 @@ class CodecTask(Task):
     def measure(self, state: CodecState, batch: Batch) -> Metrics:
         c, pcm, teacher = self.config, batch["pcm"], batch.get("teacher")
         params = state.average if c.ema else state.params
+        latent, _ = self._apply(params, pcm, "encode_latent")
         whole = QuantizerTraining(quantize=1.0, all_codebooks=1.0)
-        quantized = self._quantize(params, batch, whole, jax.random.key(0))
+        quantized = quantize(c.model.quantizer, whole, params["quantizer"], latent, jax.random.key(0))
         metrics: Metrics = {}
         if c.audio_weights:
             audio, _ = self._apply(params, quantized.latent, "decode_latent")
@@ -273,7 +265,10 @@ class CodecTask(Task):
 
         def generate(trained: Params, head: Array | None) -> tuple[tuple[Array, Array, Array], Quantized]:
             params = unflatten(trained | fixed)
-            quantized = self._quantize(params, batch, c.quantizer, key)
+            latent, _ = self._apply(params, pcm, "encode_latent")
+            quantized = quantize(
+                c.model.quantizer, c.quantizer, params["quantizer"], latent, key, acoustic=bool(c.audio_weights)
+            )
             audio = jnp.zeros_like(pcm)
             if c.audio_weights:
                 audio, _ = self._apply(params, quantized.latent, "decode_latent")
@@ -299,7 +294,7 @@ class CodecTask(Task):
         perplexity: Metrics = {}
         updates = {
             name: update for name, update in quantized.updates.items()
-            if self.config.trains(f"quantizer/{name}/layers_0/embedding_sum")
+            if self._trains(f"quantizer/{name}/layers_0/embedding_sum")
         }  # fmt: skip
         if updates:
             params["quantizer"], perplexity = update_codebooks(c.quantizer, params["quantizer"], updates)
@@ -323,15 +318,6 @@ class CodecTask(Task):
     def export(self, state: CodecState, folder: Path) -> None:
         params = jax.device_get(state.average if self.config.ema else state.params)
         save(Checkpoint("mimi", self.config.model, None, {"mimi": params}, model_type="mimi"), folder, overwrite=True)
-
-    def _quantize(self, params: Params, batch: Batch, training: QuantizerTraining, key: PRNGKeyArray) -> Quantized:
-        """What the decoder is given: from the encoder, or from the batch's own codes."""
-        if "codes" in batch:
-            latent = self._apply(params, batch["codes"], "dequantize")
-            return Quantized(latent, latent, batch["codes"], jnp.zeros(()), {})
-        latent, _ = self._apply(params, batch["pcm"], "encode_latent")
-        c = self.config
-        return quantize(c.model.quantizer, training, params["quantizer"], latent, key, acoustic=bool(c.audio_weights))
 
     def _apply(self, params: Params, x: Array, method: str) -> Any:
         return self.mimi.apply({"params": params}, x, method=method)
@@ -367,13 +353,16 @@ class CodecTask(Task):
         assert self._discriminator is not None
         return self._discriminator.apply({"params": params}, audio)  # type: ignore[return-value]
 
+    def _trains(self, path: str) -> bool:
+        return not any(re.match(pattern, path) for pattern in self.config.freeze)
+
     def _split(self, params: Params) -> tuple[dict[str, Array], dict[str, Array]]:
         """Leaves by path: those that are trained, and those that are not."""
         flat = dict(flatten(params))
         idle = [p for p in self.config.freeze if not any(re.match(p, path) for path in flat)]
         if idle:
             raise ConfigError(f"freeze: {idle[0]!r} matches no parameter; the codec's parts are {', '.join(params)}")
-        trained = {path: x for path, x in flat.items() if self.config.trains(path)}
+        trained = {path: x for path, x in flat.items() if self._trains(path)}
         if not trained:
             raise ConfigError(f"freeze = {self.config.freeze} leaves nothing to train")
         return trained, {path: x for path, x in flat.items() if path not in trained}

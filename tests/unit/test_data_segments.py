@@ -214,27 +214,6 @@ def test_features_beside_the_recordings_are_averaged_over_each_frame(tmp_path):
         audio_dataset(path, **OPTIONS, teacher="wavlm")
 
 
-def test_codes_beside_the_recordings_are_those_of_the_segments_frames(tmp_path):
-    manifest = corpus(tmp_path, channels=2)  # frames of 1280 samples
-    for index, frames in enumerate((7, 2, 13, 9)):
-        codes = 100 * index + np.arange(frames) + 1000 * np.arange(3)[:, None]
-        np.save(tmp_path / f"data/{index}.said.npy", codes.astype(np.uint16))
-    options = OPTIONS | {"channels": "left", "codes": ".said.npy"}
-    for batch in take(audio_dataset(manifest, **options, on_frames=True), 20):
-        assert batch["codes"].shape == (3, 3, 2) and batch["codes"].dtype == np.int32
-        for pcm, codes in zip(batch["pcm"][:, 0], batch["codes"], strict=True):
-            number, first = divmod(int(codes[0, 0]), 100)
-            np.testing.assert_array_equal(codes[:, 0], codes[0, 0] + 1000 * np.arange(3))
-            if number != 1:  # the shortest lies within zeros
-                assert round(float(pcm[1]) * 2**15) == 1280 * first + 1
-    with pytest.raises(ConfigError, match="on_frames"):
-        audio_dataset(manifest, **options)
-    np.save(tmp_path / "data/2.said.npy", np.zeros((3, 99), np.uint16))
-    np.save(tmp_path / "data/3.said.npy", np.zeros((3, 9)))
-    with pytest.raises(DataError, match=r"codes of 2 recordings[\s\S]*2.said.npy: it has 99 frames[\s\S]*float64"):
-        audio_dataset(manifest, **options, on_frames=True)
-
-
 def test_segments_are_whole_frames(tmp_path):
     with pytest.raises(ConfigError, match=r"12\.5 frames of 1280 samples"):
         audio_dataset(corpus(tmp_path), **{**OPTIONS, "segment_seconds": 1.0})
