@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jomni.data import lm_dataset, tokenize, windows
-from jomni.data.alignment import Alignment, Pieces, Word, align, between
+from jomni.data.alignment import Alignment, Pieces, Word, align, between, lead_words
 from jomni.data.codes import Conversation
 from jomni.data.text import train_tokenizer
 from jomni.data.tokenize import plan_tokenization, read_shard
@@ -46,6 +46,18 @@ def place(window, held):
     ]  # fmt: skip
     assert len(found) == 1
     return *found[0], count
+
+
+def test_text_may_lead_by_words_counted_over_the_whole_conversation(folder, held):
+    options, changed = Alignment(keep_and_shift=True, lead=2), 0
+    for batch in take(lm_dataset(folder, **OPTIONS, alignment=options), 20):
+        for window in batch["codes"]:
+            index, start, count = place(window, held)
+            words = between(lead_words(held[index].words, options), start * 0.08, count * 0.08)
+            np.testing.assert_array_equal(window[0, :count], align(words, count, Pieces(TOKENIZER), options))
+            plain = align(between(held[index].words, start * 0.08, count * 0.08), count, Pieces(TOKENIZER), options)
+            changed += (plain != window[0, :count]).any()
+    assert changed > 10
 
 
 def test_windows_hold_the_codes_and_the_text_of_their_place_and_nothing_after_the_end(folder, held):
