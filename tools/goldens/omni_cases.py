@@ -1,0 +1,69 @@
+"""Tiny Mini-Omnis in the original's own config format, whose vocabulary is the published one, and what they are given.
+
+Needs no torch. Streams stand in the order audio 0 to 6, text; tokens are numbers in the stream's own vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from tools.goldens import draw
+
+_SMALL: dict[str, Any] = dict(
+    name="qwen2-0.5b", block_size=64, n_layer=2, n_head=4, n_embd=16, n_query_groups=2, vocab_size=181_120,
+    padded_vocab_size=181_120, intermediate_size=24, parallel_residual=False, bias=False, add_qkv_bias=True,
+    norm_class_name="RMSNorm", norm_eps=1e-6, mlp_class_name="LLaMAMLP", rotary_percentage=1.0, rope_base=1_000_000,
+    tie_word_embeddings=True, whisper_adapter_dim=12, post_adapter=False, post_adapter_layers=2,
+)  # fmt: skip
+CASES: dict[str, dict[str, Any]] = {
+    "gated": _SMALL | dict(asr_adapter="llamamlp"),
+    "linear": _SMALL | dict(asr_adapter="mlp"),
+    "gated-post": _SMALL | dict(asr_adapter="llamamlp", post_adapter=True),
+    "linear-post": _SMALL | dict(asr_adapter="mlp", post_adapter=True),
+}
+"""Fields of `model_config.yaml`: both adapters for speech, without and with a post-adapter."""
+
+TASKS = ("A1T2", "T1T2", "A1A2", "T1A2")  # of each slot, in the original's words; A1: a question that is spoken
+FRAMES = (4, 3, 6, 5)  # of speech in each slot; the original passes over those of slots whose question is text
+STEPS, STREAMS, TEXT, AUDIO = 10, 7, 152_000, 4160
+TOLERANCE = 1e-3  # of logits
+TEXT_COLUMNS = np.r_[0:TEXT:8000, TEXT - 64 : TEXT - 58, TEXT - 1]  # text tokens in the golden, special ones too
+AUDIO_COLUMNS = np.r_[0:AUDIO:400, AUDIO - 64 : AUDIO - 58, AUDIO - 1]  # of each audio stream
+
+
+def spoken() -> np.ndarray:
+    """Frames of speech that are heard in each slot, int32 [B]."""
+    return np.array([n if task.startswith("A1") else 0 for n, task in zip(FRAMES, TASKS, strict=True)], np.int32)
+
+
+def inputs(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens int32 [B, 8, T], and features of speech float32 [B, F, W]."""
+    slots = len(TASKS)
+    audio = draw.tokens(seed, "audio", (slots, STREAMS, STEPS), AUDIO)
+    text = draw.tokens(seed, "text", (slots, 1, STEPS), TEXT)
+    shape = (slots, max(FRAMES), _SMALL["whisper_adapter_dim"])
+    return np.concatenate([audio, text], 1), draw.stream(seed, "features").standard_normal(shape).astype(np.float32)
+
+
+def weights(manifest: Mapping[str, Iterable[int]], seed: int) -> dict[str, np.ndarray]:
+    """Draws every tensor by its published name, float32: the heads' logits have a standard deviation above 1."""
+    drawn = draw.weights(manifest, seed)
+    return {name: value * np.float32(2 if name.endswith("wte.weight") else 1) for name, value in drawn.items()}
+
+
+def kept(text: np.ndarray, audio: np.ndarray) -> dict[str, np.ndarray]:
+    """What a golden holds of logits [B, T, V] and [B, T, 7, U]: columns, and the best token and the log of the sum of
+    exponentials over all of them."""
+    return {
+        "text": text[..., TEXT_COLUMNS], "text_best": text.argmax(-1).astype(np.int32), "text_sum": _log_sum(text),
+        "audio": audio[..., AUDIO_COLUMNS], "audio_best": audio.argmax(-1).astype(np.int32),
+        "audio_sum": _log_sum(audio),
+    }  # fmt: skip
+
+
+def _log_sum(logits: np.ndarray) -> np.ndarray:
+    top = logits.max(-1, keepdims=True)
+    return (top[..., 0] + np.log(np.exp(logits - top).sum(-1, dtype=np.float64))).astype(np.float32)
