@@ -1,0 +1,259 @@
+"""Spoken questions with spoken answers in parquet files, in the schema of VoiceAssistant-400K (gpt-omni on the Hub).
+
+A row holds a question's text and recording, the answer's text, and the answer's speech as SNAC codes in a string:
+frames, each "#" and its 7 codes (utils/snac_utils.py of Mini-Omni), in the order coarse, middle, fine, fine, middle,
+fine, fine. A file is checked row by row before a row is used; its recordings are never in memory all at once.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from jomni.data.manifest import SHOWN
+from jomni.errors import DataError
+from jomni.extras import require
+
+STREAMS = 7
+"""SNAC codes of a frame: 1 coarse, 2 middle, 4 fine."""
+
+CODEBOOK_SIZE = 4096
+"""Entries of each of SNAC's codebooks."""
+
+_COLUMNS = ("split_name", "index", "round", "question", "question_audio", "answer", "answer_snac")
+_NEEDED = ("question", "question_audio", "answer", "answer_snac")
+_BATCH = 64  # rows in memory at once
+
+
+class RowKind(enum.Enum):
+    """What can be wrong with a row."""
+
+    MISSING_TEXT = "missing text"
+    MISSING_AUDIO = "missing recording"
+    UNREADABLE_AUDIO = "unreadable recording"
+    BAD_CODES = "malformed answer_snac"
+
+
+class RowProblem(NamedTuple):
+    """One thing wrong with one row."""
+
+    where: str  # the file and its row, from 0 on
+    kind: RowKind
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """One question and its answer."""
+
+    question: str
+    question_audio: bytes  # a whole sound file, as soundfile reads it
+    answer: str
+    answer_codes: Int[np.ndarray, "A F"]  # int32: the answer's SNAC codes, A = 7 streams
+    split_name: str = "train"
+    index: str = ""
+    round: str = ""
+
+    def read_question(self) -> tuple[np.ndarray, int]:
+        """The question's samples, float32 [channels, samples], and their rate, Hz."""
+        import soundfile
+
+        pcm, rate = soundfile.read(io.BytesIO(self.question_audio), dtype="float32", always_2d=True)
+        return np.ascontiguousarray(pcm.T), rate
+
+
+@dataclasses.dataclass(frozen=True)
+class RowReport:
+    """What `check_turns` found."""
+
+    path: Path
+    rows: tuple[int, ...]  # numbers of those without a problem, in order
+    problems: tuple[RowProblem, ...]
+    bad: int  # rows with a problem
+
+    def counts(self) -> dict[RowKind, int]:
+        """Problems of each kind."""
+        return dict(collections.Counter(problem.kind for problem in self.problems))
+
+    def summary(self) -> str:
+        """One line: how many rows, and what is wrong with how many."""
+        kinds = ", ".join(f"{count} x {kind.value}" for kind, count in self.counts().items())
+        return f"{self.bad} of {self.bad + len(self.rows)} rows cannot be used" + (f": {kinds}" if kinds else "")
+
+    def listing(self, shown: int = SHOWN) -> str:
+        """The problems row by row, a line each, at most `shown`, and how many more there are."""
+        lines = [f"  {p.where}: {p.kind.value}: {p.detail}" for p in self.problems[:shown]]
+        more = len(self.problems) - shown
+        return "\n".join([*lines, f"  ... and {more} more"] if more > 0 else lines)
+
+    def turns(self) -> Iterator[Turn]:
+        """The rows without a problem, in order."""
+        good = frozenset(self.rows)
+        for number, row in _rows(self.path):
+            if number in good:
+                labels = {name: str(row[name]) for name in _COLUMNS[:3] if row.get(name) is not None}
+                yield Turn(
+                    row["question"], row["question_audio"]["bytes"], row["answer"], parse_snac(row["answer_snac"]),
+                    **labels,
+                )  # fmt: skip
+
+
+def read_turns(path: str | os.PathLike[str], *, skip_bad: bool = False) -> RowReport:
+    """Checks a parquet file, and refuses it if any row has a problem.
+
+    Args:
+      path: the file.
+      skip_bad: leave rows with problems out (the report counts them) instead of refusing.
+
+    Raises:
+      DataError: there are problems (all are counted in its message, up to `SHOWN` told), or no row is left.
+      JomniError: pyarrow is not installed.
+    """
+    report = check_turns(path)
+    if report.problems and not skip_bad:
+        raise DataError(
+            f"{path}: {report.summary()}.\n{report.listing()}\nCorrect these rows, or have them skipped and counted."
+        )
+    if not report.rows:
+        raise DataError(
+            f"{path}: no row of the file can be used" + (f":\n{report.listing()}" if report.problems else ".")
+        )
+    return report
+
+
+def check_turns(path: str | os.PathLike[str]) -> RowReport:
+    """Finds everything that is wrong with the rows of a parquet file.
+
+    Raises:
+      DataError: the file cannot be read, or lacks columns.
+      JomniError: pyarrow is not installed.
+    """
+    path = Path(path)
+    rows, problems, bad = [], [], 0
+    for number, row in _rows(path):
+        found = [RowProblem(f"{path}: row {number}", kind, detail) for kind, detail in _faults(row)]
+        problems += found
+        bad += bool(found)
+        if not found:
+            rows.append(number)
+    return RowReport(path, tuple(rows), tuple(problems), bad)
+
+
+def write_turns(path: str | os.PathLike[str], turns: Iterable[Turn]) -> int:
+    """Writes turns, from any synthesiser, as a parquet file of the same schema; returns how many.
+
+    Raises:
+      DataError: a turn would be refused when read, the message says which and why; no file is left behind.
+      JomniError: pyarrow is not installed.
+    """
+    require("train", "pyarrow")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sound = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    schema = pa.schema([(name, sound if name == "question_audio" else pa.string()) for name in _COLUMNS])
+    path, count = Path(path), 0
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with pq.ParquetWriter(partial, schema) as writer:
+            batch = []
+            for count, turn in enumerate(turns, 1):
+                row = {
+                    "split_name": turn.split_name, "index": turn.index or str(count - 1), "round": turn.round,
+                    "question": turn.question, "question_audio": {"bytes": turn.question_audio, "path": None},
+                    "answer": turn.answer, "answer_snac": format_snac(turn.answer_codes),
+                }  # fmt: skip
+                for kind, detail in _faults(row):
+                    raise DataError(f"{path}: turn {count - 1} cannot be written: {kind.value}: {detail}.")
+                batch.append(row)
+                if len(batch) == _BATCH:
+                    writer.write_table(pa.Table.from_pylist(batch, schema))
+                    batch = []
+            if batch:
+                writer.write_table(pa.Table.from_pylist(batch, schema))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return count
+
+
+def parse_snac(text: str) -> Int[np.ndarray, "A F"]:
+    """The codes [7, F], int32, of a string "# 1 2 3 4 5 6 7 # ...".
+
+    Raises:
+      ValueError: it has another form, no frame, or a code that is not in a codebook.
+    """
+    before, *frames = text.split("#")
+    if before.strip() or not frames:
+        raise ValueError(f"it begins with {text[:20]!r}, wanted '#' and 7 codes for each frame")
+    for number, frame in enumerate(frames):
+        codes = frame.split()
+        if len(codes) != STREAMS:
+            raise ValueError(f"frame {number} has {len(codes)} codes, wanted {STREAMS}")
+        for code in codes:
+            if not (code.isascii() and code.isdigit() and int(code) < CODEBOOK_SIZE):
+                raise ValueError(f"frame {number} has the code {code[:20]!r}, wanted 0 to {CODEBOOK_SIZE - 1}")
+    return np.array([frame.split() for frame in frames]).astype(np.int32).T
+
+
+def format_snac(codes: Int[np.ndarray, "A F"]) -> str:
+    """The string that `parse_snac` reads.
+
+    Raises:
+      DataError: the codes are no array [7, F] of whole numbers.
+    """
+    codes = np.asarray(codes)
+    if codes.ndim != 2 or codes.shape[0] != STREAMS or not np.issubdtype(codes.dtype, np.integer):
+        raise DataError(f"SNAC codes must be whole numbers [{STREAMS}, frames], got {codes.dtype} {codes.shape}.")
+    return " ".join("# " + " ".join(map(str, frame)) for frame in codes.T.tolist())
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    require("train", "pyarrow")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            held = file.schema_arrow.names
+            if absent := [name for name in _NEEDED if name not in held]:
+                raise DataError(f"{path}: has no column {', '.join(absent)}; it has {', '.join(held)}.")
+            number = 0
+            for batch in file.iter_batches(_BATCH, columns=[name for name in _COLUMNS if name in held]):
+                for row in batch.to_pylist():
+                    yield number, row
+                    number += 1
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read as a parquet file ({error}). Download it again.") from error
+
+
+def _faults(row: Mapping[str, Any]) -> Iterator[tuple[RowKind, str]]:
+    import soundfile
+
+    for name in ("question", "answer"):
+        if not isinstance(row[name], str) or not row[name].strip():
+            yield RowKind.MISSING_TEXT, f"{name} is {row[name]!r}"
+    sound = row["question_audio"]
+    if not isinstance(sound, Mapping) or not sound.get("bytes"):
+        yield RowKind.MISSING_AUDIO, "question_audio holds no bytes"
+    else:
+        try:
+            if soundfile.info(io.BytesIO(sound["bytes"])).frames == 0:
+                yield RowKind.UNREADABLE_AUDIO, "question_audio holds no samples"
+        except (soundfile.LibsndfileError, TypeError) as error:
+            yield RowKind.UNREADABLE_AUDIO, f"question_audio: {error}"
+    try:
+        if not isinstance(row["answer_snac"], str):
+            raise ValueError(f"it is {row['answer_snac']!r}")
+        parse_snac(row["answer_snac"])
+    except ValueError as error:
+        yield RowKind.BAD_CODES, str(error)
