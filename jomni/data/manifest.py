@@ -12,7 +12,6 @@ before the first is told.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import enum
 import json
@@ -20,17 +19,15 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from jomni.data.report import Findings, Problem
 from jomni.errors import DataError
 
 TOLERANCE = 0.1
 """How far a duration or a time may be from what the recording says, seconds: one frame, and rounding."""
-
-SHOWN = 20
-"""Problems that an error lists; it counts the others."""
 
 
 class Kind(enum.Enum):
@@ -45,14 +42,6 @@ class Kind(enum.Enum):
     MISSING_JSON = "missing json"
     BROKEN_JSON = "broken json"
     BAD_TIMES = "impossible times"
-
-
-class Problem(NamedTuple):
-    """One thing wrong with one file."""
-
-    where: str  # the file, or the manifest and its line
-    kind: Kind
-    detail: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,29 +102,15 @@ class Item:
         return json.loads(self.sidecar.read_text("utf-8")) if self.sidecar.exists() else {}
 
 
-@dataclasses.dataclass(frozen=True)
-class Report:
+class Report(Findings[Item]):
     """What `check_manifest` found."""
 
-    manifest: Path
-    items: tuple[Item, ...]  # those without a problem, in order
-    problems: tuple[Problem, ...]
-    bad: int  # items with a problem
+    PART, WHOLE, CURE = "item", "manifest", "files"
 
-    def counts(self) -> dict[Kind, int]:
-        """Problems of each kind."""
-        return dict(collections.Counter(problem.kind for problem in self.problems))
-
-    def summary(self) -> str:
-        """One line: how many items, and what is wrong with how many."""
-        kinds = ", ".join(f"{count} x {kind.value}" for kind, count in self.counts().items())
-        return f"{self.bad} of {self.bad + len(self.items)} items cannot be used" + (f": {kinds}" if kinds else "")
-
-    def listing(self, shown: int = SHOWN) -> str:
-        """The problems file by file, a line each, at most `shown`, and how many more there are."""
-        lines = [f"  {p.where}: {p.kind.value}: {p.detail}" for p in self.problems[:shown]]
-        more = len(self.problems) - shown
-        return "\n".join([*lines, f"  ... and {more} more"] if more > 0 else lines)
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """Those without a problem, in order."""
+        return self.good
 
 
 def read_manifest(path: str | os.PathLike[str], needs: Needs = Needs(), *, skip_bad: bool = False) -> Report:
@@ -149,16 +124,7 @@ def read_manifest(path: str | os.PathLike[str], needs: Needs = Needs(), *, skip_
     Raises:
       DataError: there are problems (all are in its message, up to `SHOWN`), or no item is left.
     """
-    report = check_manifest(path, needs)
-    if report.problems and not skip_bad:
-        raise DataError(
-            f"{path}: {report.summary()}.\n{report.listing()}\nCorrect these files, or have them skipped and counted."
-        )
-    if not report.items:
-        raise DataError(
-            f"{path}: no item of the manifest can be used" + (f":\n{report.listing()}" if report.problems else ".")
-        )
-    return report
+    return check_manifest(path, needs).accepted(skip_bad)
 
 
 def check_manifest(path: str | os.PathLike[str], needs: Needs = Needs()) -> Report:

@@ -7,19 +7,18 @@ fine, fine. A file is checked row by row before a row is used; its recordings ar
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import enum
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from jomni.data.manifest import SHOWN
+from jomni.data.report import Findings, Problem
 from jomni.errors import DataError
 from jomni.extras import require
 
@@ -43,14 +42,6 @@ class RowKind(enum.Enum):
     BAD_CODES = "malformed answer_snac"
 
 
-class RowProblem(NamedTuple):
-    """One thing wrong with one row."""
-
-    where: str  # the file and its row, from 0 on
-    kind: RowKind
-    detail: str
-
-
 @dataclasses.dataclass(frozen=True)
 class Turn:
     """One question and its answer."""
@@ -71,29 +62,15 @@ class Turn:
         return np.ascontiguousarray(pcm.T), rate
 
 
-@dataclasses.dataclass(frozen=True)
-class RowReport:
+class RowReport(Findings[int]):
     """What `check_turns` found."""
 
-    path: Path
-    rows: tuple[int, ...]  # numbers of those without a problem, in order
-    problems: tuple[RowProblem, ...]
-    bad: int  # rows with a problem
+    PART, WHOLE, CURE = "row", "file", "rows"
 
-    def counts(self) -> dict[RowKind, int]:
-        """Problems of each kind."""
-        return dict(collections.Counter(problem.kind for problem in self.problems))
-
-    def summary(self) -> str:
-        """One line: how many rows, and what is wrong with how many."""
-        kinds = ", ".join(f"{count} x {kind.value}" for kind, count in self.counts().items())
-        return f"{self.bad} of {self.bad + len(self.rows)} rows cannot be used" + (f": {kinds}" if kinds else "")
-
-    def listing(self, shown: int = SHOWN) -> str:
-        """The problems row by row, a line each, at most `shown`, and how many more there are."""
-        lines = [f"  {p.where}: {p.kind.value}: {p.detail}" for p in self.problems[:shown]]
-        more = len(self.problems) - shown
-        return "\n".join([*lines, f"  ... and {more} more"] if more > 0 else lines)
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Numbers of those without a problem, from 0 on, in order."""
+        return self.good
 
     def turns(self) -> Iterator[Turn]:
         """The rows without a problem, in order."""
@@ -118,16 +95,7 @@ def read_turns(path: str | os.PathLike[str], *, skip_bad: bool = False) -> RowRe
       DataError: there are problems (all are counted in its message, up to `SHOWN` told), or no row is left.
       JomniError: pyarrow is not installed.
     """
-    report = check_turns(path)
-    if report.problems and not skip_bad:
-        raise DataError(
-            f"{path}: {report.summary()}.\n{report.listing()}\nCorrect these rows, or have them skipped and counted."
-        )
-    if not report.rows:
-        raise DataError(
-            f"{path}: no row of the file can be used" + (f":\n{report.listing()}" if report.problems else ".")
-        )
-    return report
+    return check_turns(path).accepted(skip_bad)
 
 
 def check_turns(path: str | os.PathLike[str]) -> RowReport:
@@ -140,7 +108,7 @@ def check_turns(path: str | os.PathLike[str]) -> RowReport:
     path = Path(path)
     rows, problems, bad = [], [], 0
     for number, row in _rows(path):
-        found = [RowProblem(f"{path}: row {number}", kind, detail) for kind, detail in _faults(row)]
+        found = [Problem(f"{path}: row {number}", kind, detail) for kind, detail in _faults(row)]
         problems += found
         bad += bool(found)
         if not found:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from jomni.data.manifest import SHOWN, Kind, Needs, check_manifest, read_manifest
+from jomni.data.manifest import Kind, Needs, check_manifest, read_manifest
+from jomni.data.report import SHOWN
 from jomni.errors import DataError
 
 RATE = 1600
