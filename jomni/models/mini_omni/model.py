@@ -46,21 +46,22 @@ class MiniOmni(nn.Module):
 
     Parameters: `whisper_adapter`; `backbone` (`embed_tokens`, `layers_*`, `norm`, and `lm_head` unless tied); with a
     post-adapter `post_adapter` (`layers_*`, `norm`, `lm_head`: audio's own head). `lora` as in `Decoder`, on the
-    backbone.
+    backbone; `remat` likewise, on all layers.
     """
 
     config: MiniOmniConfig
     lora: tuple[int, float] = (0, 2.0)
+    remat: bool = False
 
     def setup(self) -> None:
         c, d = self.config, self.config.decoder
-        self.backbone = Decoder(d, self.lora)
+        self.backbone = Decoder(d, self.lora, self.remat)
         linear = c.adapter == "mlp"
-        self.whisper_adapter = (
-            Linear(d.dim, use_bias=True) if linear else GatedAdapter(d.hidden_dim, d.dim, d.mlp_bias)
-        )
+        self.whisper_adapter = Linear(d.dim, use_bias=True) if linear else GatedAdapter(d.hidden_dim, d.dim, d.mlp_bias)
         if c.post_adapter is not None:
-            self.post_adapter = Decoder(c.post_adapter)  # its embedding is not used, and so has no parameters
+            self.post_adapter = Decoder(
+                c.post_adapter, remat=self.remat
+            )  # its embedding is not used, and so has no parameters
 
     def __call__(
         self,
