@@ -1,13 +1,12 @@
 """nano-omni, stage 1, modality alignment: the text model of stage 0 is given ears and a voice, and stays as it is.
 
-python -m tools.synth spoken data/turns.tsv data/turns.parquet --snac SNAC
-python -m tools.synth spoken data/turns_valid.tsv data/turns_valid.parquet --snac SNAC --seed 1 --voices heldout
+python -m tools.synth spoken data/turns.tsv data/turns.parquet --snac runs/omni_codec/export
+python -m tools.synth spoken data/turns_valid.tsv data/turns_valid.parquet --snac runs/omni_codec/export --seed 1 \
+    --voices heldout
 jomni train configs/omni_stage1.py
 
-SNAC is the checkpoint of a codec with 1, 2 and 4 codes a frame, the published 24 kHz model or one's own. The speech
-encoder begins here from nothing, so it trains along, in this stage alone. With a published one and a published text
-model: --task.backbone Qwen/Qwen2-0.5B --task.encoder openai/whisper-small --task.encoder_model none
---task.data.seconds 30 --task.freeze 'whisper/,backbone/(?!.*/new$).'
+The speech encoder begins here from nothing, so it trains along, in this stage alone. docs/training.md has the command
+for a published text model, speech encoder and codec.
 
 Metric: valid/text_accuracy of what was heard (A1-T1). Not yet measured.
 """
@@ -15,7 +14,7 @@ Metric: valid/text_accuracy of what was heard (A1-T1). Not yet measured.
 from jomni.data.omni_batches import TaskShares
 from jomni.models.whisper import WhisperConfig
 from jomni.train.config import TrainConfig
-from jomni.train.omni import ALIGN, OmniConfig
+from jomni.train.omni import ALIGN, OmniConfig, VoiceConfig
 from jomni.train.omni_data import OmniData
 from jomni.train.optimizer import OptimizerConfig
 
@@ -36,6 +35,7 @@ def get_config() -> TrainConfig:
             ("data/turns_valid.parquet",), TaskShares(0, 0, a1_t1=1, t1_a2=0, t1_t2=0), (512,), seconds=8.0
         ),
         backbone="runs/omni_stage0/export", encoder_model=ENCODER, freeze=ALIGN[1:], batch=16,
+        voice=VoiceConfig(audio_size=512),
         optimizer=OptimizerConfig(lr=1e-3, warmup=200, weight_decay=0.01, final_lr=1e-4),
     )  # fmt: skip
     return TrainConfig(name="omni_stage1", task=task, steps=8000, log_every=50, valid_every=500)

@@ -80,9 +80,7 @@ def read_pairs(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
     pairs = [tuple(part.strip() for part in line.split("\t")) for line in lines]
     wrong = [number for number, pair in enumerate(pairs, 1) if len(pair) != 2 or not all(pair)]
     if wrong or not pairs:
-        told = (
-            f"line {', '.join(map(str, wrong[:5]))} of {len(pairs)} ({len(wrong)} in all)" if wrong else "it is empty"
-        )
+        told = f"{len(wrong)} of {len(pairs)} lines have none, such as {wrong[:5]}" if wrong else "it is empty"
         raise DataError(f"{path}: wanted a question, a tab and an answer in each line: {told}. Correct it.")
     return [(question, answer) for question, answer in pairs]
 

@@ -80,8 +80,8 @@ class DescentTask(Task):
         """What the loss is divided by, of a whole batch."""
         raise NotImplementedError
 
-    def loss(self, params: Tree, batch: Batch, counts: Any) -> tuple[Float[Array, ""], Metrics]:
-        """The share of these rows in the batch's loss and metrics, among them "loss"."""
+    def loss(self, params: Tree, batch: Batch, counts: Any, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
+        """The share of these rows in the batch's loss and metrics, among them "loss"; `key` is for what is drawn."""
         raise NotImplementedError
 
     def init(self, key: PRNGKeyArray) -> DescentState:
@@ -115,11 +115,14 @@ class DescentTask(Task):
     def update(self, state: DescentState, batch: Batch, key: PRNGKeyArray) -> tuple[DescentState, Metrics]:
         c, counts = self.options, self.counts(batch)
 
-        def loss(params: Any, rows: Batch) -> tuple[Array, Metrics]:
-            return self.loss(cast(join(params, state.frozen), c.dtype), rows, counts)
+        def loss(params: Any, rows: Batch, key: PRNGKeyArray) -> tuple[Array, Metrics]:
+            return self.loss(cast(join(params, state.frozen), c.dtype), rows, counts, key)
 
         (_, metrics), gradients = accumulate(
-            lambda rows, key: jax.value_and_grad(loss, has_aux=True)(state.params, rows), batch, key, c.microbatches
+            lambda rows, key: jax.value_and_grad(loss, has_aux=True)(state.params, rows, key),
+            batch,
+            key,
+            c.microbatches,
         )
         norm = optax.tree.norm(gradients)
         updates, optimizer = self._optimizer.update(gradients, state.optimizer, state.params)
@@ -131,7 +134,8 @@ class DescentTask(Task):
         return new, metrics | {"grad_norm": norm, "lr": lr, "skipped": 1.0 - finite.astype(jnp.float32)}
 
     def measure(self, state: DescentState, batch: Batch) -> Metrics:
-        return self.loss(cast(self.exported(state), self.options.dtype), batch, self.counts(batch))[1]
+        weights = cast(self.exported(state), self.options.dtype)
+        return self.loss(weights, batch, self.counts(batch), jax.random.key(0))[1]
 
     def exported(self, state: DescentState) -> Tree:
         """All parameters as they are exported."""

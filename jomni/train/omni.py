@@ -142,7 +142,9 @@ class OmniTask(DescentTask):
     def counts(self, batch: Batch) -> Float[Array, "A+1"]:
         return omni_counts(batch["targets"])
 
-    def loss(self, params: Tree, batch: Batch, counts: Float[Array, "A+1"]) -> tuple[Float[Array, ""], Metrics]:
+    def loss(
+        self, params: Tree, batch: Batch, counts: Float[Array, "A+1"], key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Metrics]:
         tokens = batch["tokens"]
         features, heard = place_features(self.hear(params, batch["pcm"]), batch["frames"], tokens.shape[2])
         whole = {name: part for name, part in join_rows(params).items() if name != "whisper"}

@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from jomni.errors import ConfigError, WeightsError
+from jomni.errors import ConfigError
 from jomni.models.decoder import DecoderConfig, RopeConfig
 from jomni.models.mini_omni import MiniOmniConfig, Vocabulary
 from jomni.models.whisper import WhisperConfig
 from jomni.weights.hf import TEXT_FILES
-from jomni.weights.source import TensorSpec
+from jomni.weights.source import TensorSpec, open_source
 from jomni.weights.table import flatten, unflatten
 from jomni.weights.write import checkpoint_folder, write_safetensors
 
@@ -80,7 +78,5 @@ def read_omni(folder: Path) -> dict[str, Any]:
     Raises:
       WeightsError: they are missing or damaged.
     """
-    try:
-        return unflatten(safetensors.numpy.load_file(folder / _WEIGHTS))
-    except (OSError, safetensors.SafetensorError) as error:
-        raise WeightsError(f"{folder / _WEIGHTS}: cannot be read ({error}). Train or copy it anew.") from None
+    source = open_source(folder / _WEIGHTS)
+    return unflatten({path: source.read(path) for path in source.specs})

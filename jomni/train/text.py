@@ -111,7 +111,9 @@ class TextTask(DescentTask):
     def counts(self, batch: Batch) -> tuple[Array, int]:
         return jnp.maximum((batch["targets"] != IGNORE).sum(), 1), len(batch["targets"])
 
-    def loss(self, params: Tree, batch: Batch, counts: tuple[Array, int]) -> tuple[Float[Array, ""], Metrics]:
+    def loss(
+        self, params: Tree, batch: Batch, counts: tuple[Array, int], key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Metrics]:
         targets, (tokens, rows) = batch["targets"], counts
         logits: Any = self._decoder.apply({"params": params}, batch["tokens"], method="whole")
         there = targets != IGNORE

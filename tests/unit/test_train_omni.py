@@ -69,17 +69,16 @@ def test_a_batch_is_completed_to_the_least_length_that_holds_it(turns):
 
 def test_tasks_are_mixed_as_their_shares_say(turns):
     shares = TaskShares(a1_a2=3, a1_t2=0, a1_t1=0, t1_a2=0, t1_t2=1)
-    found = list(itertools.islice(batches(turns, shares=shares, batch=40), 10))
+    found = list(itertools.islice(batches(turns, shares=shares, batch=40), 5))
     heard = np.concatenate([batch["frames"] for batch in found]) > 0
-    assert 0.68 < heard.mean() < 0.82, "three in four are heard"
+    assert 0.65 < heard.mean() < 0.85, "three in four are heard"
     for batch in found:
         listens = batch["frames"] > 0
         assert (np.abs(batch["pcm"]).max(1) > 0.1).tolist() == listens.tolist()
         assert ((batch["targets"][:, :-1] != IGNORE).any((1, 2)) == listens).all(), "only A1-A2 speaks"
     assert set(TaskShares(1, 0, 0, 0, 1).tasks().values()) == {0.5}
-    for wrong in (TaskShares.__dataclass_fields__.keys(),):
-        with pytest.raises(ConfigError, match="shares"):
-            TaskShares(**dict.fromkeys(wrong, 0.0))
+    with pytest.raises(ConfigError, match="not all zero"):
+        TaskShares(0, 0, 0, 0, 0)
     with pytest.raises(ConfigError, match="a1_t2 = -1"):
         TaskShares(a1_t2=-1)
 
