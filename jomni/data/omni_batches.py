@@ -6,6 +6,7 @@ Axes: B batch, A audio streams, T steps, S samples.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -86,7 +87,8 @@ def omni_dataset(
       seconds: that the speech encoder hears; questions are completed with silence.
       batch: turns in each batch.
       seed: of order and tasks.
-      skip_bad: leave rows out that cannot be used or are longer than all this, instead of refusing.
+      skip_bad: leave rows out that cannot be used or are longer than all this, with a warning that lists and counts
+        them, instead of refusing the file.
       workers: processes that prepare batches; 0: a thread of this process. Batches are the same.
       prefetch: batches kept ready.
 
@@ -107,6 +109,9 @@ def omni_dataset(
     window = round(seconds * SAMPLE_RATE)
     drawer = _Drawer(text, numbers, audio_size, shares.tasks(), max(lengths), window)
     reports = [check_turns(path, drawer.faults).accepted(skip_bad) for path in _parquet(files)]
+    for report in reports:
+        if report.problems:
+            logging.getLogger(__name__).warning("%s: %s\n%s", report.path, report.summary(), report.listing())
     collate = _Collate(tuple(sorted(lengths)), numbers, window)
     return endless(
         TurnSource(reports), drawer, batch=batch, seed=seed, workers=workers, prefetch=prefetch, collate=collate
