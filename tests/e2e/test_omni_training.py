@@ -15,7 +15,7 @@ from jomni.train.lora import LoRAConfig
 from jomni.train.omni import ADAPT, ALL
 from jomni.train.omni_files import open_omni, read_omni
 from jomni.weights.table import flatten
-from tests.omni_case import DECODER, PAIRS, omni_config, text_config, write_world
+from tests.omni_train_case import DECODER, PAIRS, omni_config, text_config, write_world
 
 pytest.importorskip("pyarrow")
 ROWS = DECODER.vocab_size

@@ -18,7 +18,7 @@ from jomni.models.mini_omni import Vocabulary
 from jomni.train.freeze import frozen_paths, join, split
 from jomni.train.omni import ADAPT, ALIGN, cut_rows, join_rows
 from jomni.train.omni_loss import OmniLossConfig, omni_counts, omni_loss
-from tests.omni_case import PAIRS, codes, question
+from tests.omni_train_case import PAIRS, codes, question
 
 pytest.importorskip("pyarrow")
 VOCABULARY = Vocabulary(text_size=280, text_special=8, audio_size=16, audio_special=8)
