@@ -67,8 +67,9 @@ def lm_dataset(
       prefetch: batches kept ready.
 
     Returns:
-      Batches {"codes": int32 [B, 1 + agent_codebooks + user_codebooks, T]}, `ABSENT` after a conversation's end; with
-      `heard` also {"heard": int32 [B, T]}.
+      Batches {"codes": int32 [B, 1 + agent_codebooks + user_codebooks, T]}, `ABSENT` after a conversation's end;
+      {"read": bool [B]}, whether the recording's json says `"read": true`: the agent reads aloud what nobody can
+      foretell, so that its text is not to be predicted; with `heard` also {"heard": int32 [B, T]}.
 
     Raises:
       ConfigError: options without sense, or that do not fit the codes.
@@ -153,7 +154,7 @@ class _Cutter:
             return self.write(rng)
         spare = max(0, conversation.frames - self.frames)
         start = 0 if rng.random() < self.from_start else int(rng.integers(0, spare + 1))
-        found = {"codes": self.cut(conversation, start)}
+        found = {"codes": self.cut(conversation, start), "read": np.bool_(conversation.meta.get("read") is True)}
         return found | {"heard": self.hear(conversation, start)} if self.heard else found
 
     def cut(self, conversation: Conversation, start: int) -> Int[np.ndarray, "S T"]:
@@ -182,7 +183,7 @@ class _Cutter:
         found = np.full((1 + self.agent_codebooks + self.user_codebooks, self.frames), ABSENT, np.int32)
         found[0] = align(words, self.frames, self.pieces, self.alignment)
         nothing = np.full(self.frames, ABSENT, np.int32)
-        return {"codes": found} | ({"heard": nothing} if self.heard else {})
+        return {"codes": found, "read": np.bool_(False)} | ({"heard": nothing} if self.heard else {})
 
     def hear(self, conversation: Conversation, start: int) -> Int[np.ndarray, "T"]:
         """The other speakers' words as text tokens, each from the frame after its end on, none lost. int32."""

@@ -14,18 +14,12 @@ from jomni.data import train_tokenizer
 
 from . import corpus, espeak, flite, kinds, world
 from .conversation import conversations
+from .readings import readings
 from .samples import write_samples
 from .speak import plain
 from .testsets import all_sets
-from .utterances import utterances
+from .utterances import agent_words, utterances
 from .voices import HELD_OUT, TRAIN
-
-
-def agent_words() -> list[str]:
-    """Every word the agent may say, sorted."""
-    words = {w for kind in kinds.FINITE for turn in kinds.FINITE[kind]() for w in plain(turn.answer)}
-    words |= {*world.WORDS, "and", "your", "name", "is"}
-    return sorted(words | {w for number in world.NUMBERS for w in number.split()})
 
 
 def user_words() -> list[str]:
@@ -115,7 +109,7 @@ def main() -> None:
     commands.add_parser("sentences", help="what the agent may say, one a line, for a recogniser's language model")
     fact = commands.add_parser("facts", help="answers that follow from their own beginning, one a line, none held out")
     fact.add_argument("out", type=Path, help="the text file to write")
-    for name, hours in (("utterances", 3.0), ("conversations", 40.0)):
+    for name, hours in (("utterances", 3.0), ("conversations", 40.0), ("readings", 8.0)):
         sub = commands.add_parser(name)
         sub.add_argument("out", type=Path)
         sub.add_argument("--hours", type=float, default=hours)
@@ -154,6 +148,8 @@ def main() -> None:
     if args.command == "utterances":
         corpus.write_hours(utterances, args.out, args.hours, args.seed, args.workers, shard=5 * corpus.SHARD,
                            agent_share=args.agent_share)  # fmt: skip
+    elif args.command == "readings":
+        corpus.write_hours(readings, args.out, args.hours, args.seed, args.workers)
     elif args.command == "conversations":
         seed = args.seed if args.split == "train" else 1_000_000 + args.seed
         more = {"more": dict(args.more)} if args.more else {}

@@ -150,7 +150,7 @@ def _letter() -> Iterator[Turn]:
 def _count() -> Iterator[Turn]:
     for a in range(21):
         for b in range(21):
-            if not 2 <= abs(a - b) <= 7:
+            if not 2 <= abs(a - b) <= 6:
                 continue
             series = range(a, b + 1) if a < b else range(a, b - 1, -1)
             x, y, way = NUMBERS[a], NUMBERS[b], "" if a < b else " down"
@@ -158,7 +158,7 @@ def _count() -> Iterator[Turn]:
                 "count",
                 (f"count{way} | from | {x} | to | {y}.", f"please count{way} | from | {x} | to | {y}.",
                  f"can you count{way} | from | {x} | to | {y}?"),
-                " ".join(NUMBERS[i] for i in series) + ".", f"{a} {b}", f"range {a} {b}",
+                f"from {x} to {y}: {' '.join(NUMBERS[i] for i in series)}.", f"{a} {b}", f"range {a} {b}",
             )  # fmt: skip
 
 
