@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from jomni.data.alignment import Alignment, Pieces, Word, align, between, lead_words
+from jomni.data.alignment import UNSAID, Alignment, Pieces, Word, align, between, lead_words
 from jomni.data.codes import Conversation, Header, decode_record, read_header
 from jomni.data.pipeline import Batch, endless
 from jomni.errors import ConfigError, DataError
@@ -188,7 +188,7 @@ class _Cutter:
     def hear(self, conversation: Conversation, start: int) -> Int[np.ndarray, "T"]:
         """The other speakers' words as text tokens, each from the frame after its end on, none lost. int32."""
         count, frame = min(self.frames, conversation.frames - start), 1 / self.alignment.frame_rate
-        others = (word for word in conversation.words if word.speaker != self.alignment.main_speaker)
+        others = (w for w in conversation.words if w.speaker not in (self.alignment.main_speaker, UNSAID))
         after = sorted((word._replace(start=word.end + frame, end=word.end + 2 * frame) for word in others), key=_start)
         rules = dataclasses.replace(self.alignment, keep_main_only=False, bos_eos=False, keep_and_shift=True)
         found = np.full(self.frames, ABSENT, np.int32)

@@ -243,8 +243,10 @@ class Stage:
         at, speech = self.answer
         turn = self.turns[-1]
         if cut is not None and cut < at + speech.duration:
-            speech = cut_answer(speech, cut - at)
+            whole, speech = speech, cut_answer(speech, cut - at)
             turn["cut"] = round(cut, 3)
+            unsaid = (round(cut, 3), round(cut + 0.01, 3))
+            self.words += [(w, unsaid, "SPEAKER_MAIN_UNSAID") for w, _, _ in whole.words[len(speech.words) :]]
         self.agent.append((at, agent_level(speech.pcm)))
         self.words += [(w, (round(at + s, 3), round(at + e, 3)), "SPEAKER_MAIN") for w, s, e in speech.words]
         turn["said"] = " ".join(w for w, _, _ in speech.words)
