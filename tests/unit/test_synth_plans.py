@@ -126,7 +126,7 @@ def test_readings_say_every_word_of_the_agents_and_nothing_that_is_held_out() ->
 
 
 def test_facts_go_beyond_what_is_asked_and_hold_nothing_that_is_held_out() -> None:
-    beyond = 0
+    beyond, counts = 0, set()
     for fact in facts():
         values = numbers_in(fact.split())
         if {"plus", "minus"} & set(fact.split()):
@@ -136,7 +136,13 @@ def test_facts_go_beyond_what_is_asked_and_hold_nothing_that_is_held_out() -> No
             assert values[2] == values[0] + (values[1] if "plus" in fact else -values[1]) <= 40
         elif {"bigger", "smaller"} & set(fact.split()):
             assert not kinds.is_unseen(f"compare {min(values)} {max(values)}"), fact
-    assert beyond > 1000
+        elif fact.startswith("from"):
+            first, last, *series = values
+            step = 1 if first < last else -1
+            assert series == list(range(first, last + step, step)), fact
+            assert max(values) > 20 or not kinds.is_unseen(f"range {first} {last}"), fact
+            counts.add(fact)
+    assert beyond > 1000 and len(counts) > 300
 
 
 def test_facts_that_follow_from_no_rule_are_not_lost_among_the_numbers() -> None:

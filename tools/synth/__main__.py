@@ -51,17 +51,18 @@ _REPEATS = 4
 def facts() -> list[str]:
     """Answers that follow from their own beginning, to learn from as text: what is trained on alone, nothing held out.
 
-    What a count or a repetition says depends on the question, so they are not among them. Sums go on to 40, beyond what
-    is asked: from more of the table the rule is found sooner, which sums that are held out need. Each of the others
-    stands there several times: it follows from no rule, and would be lost among the numbers.
+    What a repetition says depends on the question, so it is not among them. Sums and counts go on to 40, beyond what is
+    asked: from more of the table the rule is found sooner, which those that are held out need. Each of the others, and
+    each count, stands there several times: they are few, and would be lost among the sums.
     """
-    kept = [kind for kind in kinds.FINITE if kind not in ("count", "greeting", "small talk")]
+    kept = [kind for kind in kinds.FINITE if kind not in ("greeting", "small talk")]
     turns = [turn for kind in kept for wordings in kinds.listed(kind, unseen=False) for turn in wordings]
     largest = len(world.NUMBERS) - 1
     for a, b in itertools.product(range(largest + 1), repeat=2):
         if max(a, b) > 20:
             turns += kinds.sum_turns(a, b) if a + b <= largest else ()
             turns += kinds.difference_turns(a, b) if a >= b else ()
+            turns += kinds.count_turns(a, b) if abs(a - b) in kinds.RANGES else ()
     listed = sorted({" ".join(plain(turn.answer)) for turn in turns})
     return [fact for fact in listed for _ in range(1 if _NUMERIC & set(fact.split()) else _REPEATS)]
 
