@@ -63,7 +63,8 @@ def test_text_may_lead_by_words_counted_over_the_whole_conversation(folder, held
 def test_windows_hold_the_codes_and_the_text_of_their_place_and_nothing_after_the_end(folder, held):
     seen = set()
     for batch in take(lm_dataset(folder, **OPTIONS), 30):
-        assert set(batch) == {"codes"} and batch["codes"].shape == (4, 6, 25) and batch["codes"].dtype == np.int32
+        assert set(batch) == {"codes", "read"} and batch["read"].shape == (4,)
+        assert batch["codes"].shape == (4, 6, 25) and batch["codes"].dtype == np.int32
         for window in batch["codes"]:
             index, start, count = place(window, held)
             seen.add((index, start))
