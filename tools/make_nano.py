@@ -17,9 +17,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-HARD = ("count=8", "opposite=3", "spell=3", "subtract=2", "greeting=2")
-"""Kinds of question that a small model learns last, and how many times as often they are asked in a second set of
-conversations, which it sees twice as often as the first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +59,7 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
     """
     work = work.absolute()
     codec, voice, lm = (work / run / "export" for run in ("nano_codec", "nano_voice", "nano_lm"))
-    corpora = work / "conversations", work / "more"
+    corpora = work / "conversations", work / "readings"
     conversations, *_ = manifests = [corpus / "MANIFEST.jsonl" for corpus in corpora]
     codes = [work / f"{corpus.name}.codes" for corpus in corpora]
     words, facts = work / "words.model", work / "facts.txt"
@@ -75,10 +72,10 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
             synth(share, "conversations", corpora[0], hours=60),
             train(share, work, "nano_voice", 12_000, "--task.data.manifest", conversations, "--task.init_from", codec),
         )),
-        Stage("codes", "the codec's codes of the conversations", (
+        Stage("codes", "the agent reads every word of its world; the codec's codes of readings and conversations", (
             synth(share, "tokenizer", words),
             synth(share, "facts", facts),
-            synth(share, "conversations", corpora[1], "--seed", 77, "--more", *HARD, hours=10),
+            synth(share, "readings", corpora[1], hours=10),
             *(jomni("tokenize", manifest, out, "--model", voice)
               for manifest, out in zip(manifests, codes, strict=True)),
         )),
