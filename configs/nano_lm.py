@@ -1,13 +1,12 @@
 """The language model of nano, from nothing, on conversations that its codec has tokenised.
 
 python -m tools.synth conversations data/train --hours 60
-python -m tools.synth conversations data/more --hours 10 --seed 77 \
-    --more count=8 opposite=3 spell=3 subtract=2 greeting=2
+python -m tools.synth readings data/readings --hours 10
 python -m tools.synth tokenizer data/words.model
 python -m tools.synth facts data/facts.txt
 jomni tokenize data/train/MANIFEST.jsonl data/codes --model runs/nano_voice/export
-jomni tokenize data/more/MANIFEST.jsonl data/more_codes --model runs/nano_voice/export
-jomni train configs/nano_lm.py --task.data.folders data/codes,data/more_codes,data/more_codes \
+jomni tokenize data/readings/MANIFEST.jsonl data/read_codes --model runs/nano_voice/export
+jomni train configs/nano_lm.py --task.data.folders data/codes,data/read_codes,data/read_codes \
     --task.data.text data/facts.txt --task.tokenizer data/words.model --task.codec runs/nano_voice/export
 """
 
@@ -29,19 +28,20 @@ def get_config() -> TrainConfig:
         task=LMConfig(
             model=MOSHI_NANO,
             data=ConversationData(
-                folders=("data/codes", "data/more_codes", "data/more_codes"), frames=250, heard=True,
-                keep_and_shift=True, text_lead=2, text="data/facts.txt", text_share=0.15,
+                folders=("data/codes", "data/read_codes", "data/read_codes"), frames=250, heard=True,
+                keep_and_shift=True, text_lead=2, text="data/facts.txt", text_share=0.17,
             ),
             tokenizer="data/words.model",
             codec="runs/nano_voice/export",
             batch=8,
-            depth_share=0.25,  # what is hard to learn is what to say, in the temporal transformer
+            depth_share=0.3,  # what is hard to learn is what to say, in the temporal transformer
+            depth_moving=4.0,
             user_noise=0.06,
             agent_noise=0.08,
             temperature=0.3,
             text_temperature=0.0,
             ema=0.998,
-            loss=LMLossConfig(text_weight=4.0, heard_weight=1.5, first_codebook_weight_multiplier=5.0),
+            loss=LMLossConfig(text_weight=3.0, heard_weight=1.2, first_codebook_weight_multiplier=4.0),
             optimizer=OptimizerConfig(lr=1.5e-3, b1=0.9, b2=0.95, weight_decay=0.05, warmup=200, final_lr=1e-4),
         ),
     )

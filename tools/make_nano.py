@@ -17,9 +17,6 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-HARD = ("count=8", "opposite=3", "spell=3", "subtract=2", "greeting=2")
-"""Kinds of question that a small model learns last, and how many times as often they are asked in a second set of
-conversations, which it sees twice as often as the first."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +34,22 @@ class Stage:
             subprocess.run(command, cwd=ROOT, check=True)
 
 
+def synth(share: float, *words: object, hours: float = 0.0) -> tuple[str, ...]:
+    """A command of tools.synth, for a share of so many hours."""
+    length = ("--hours", f"{max(0.02, hours * share):.3g}") if hours else ()
+    return sys.executable, "-m", "tools.synth", *map(str, words), *length
+
+
+def jomni(*words: object) -> tuple[str, ...]:
+    """A command of jomni."""
+    return sys.executable, "-m", "jomni", *map(str, words)
+
+
+def train(share: float, work: Path, config: str, steps: int, *words: object) -> tuple[str, ...]:
+    """A training, for a share of so many steps."""
+    return jomni("train", f"configs/{config}.py", "--out", work, "--steps", max(2, round(steps * share)), *words)
+
+
 def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
     """The stages by name, in their order.
 
@@ -45,43 +58,34 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
       share: of the hours of data and of the steps of training, 1 is the recipe.
     """
     work = work.absolute()
-
-    def synth(*words: object, hours: float = 0.0) -> tuple[str, ...]:
-        length = ("--hours", f"{max(0.02, hours * share):.3g}") if hours else ()
-        return sys.executable, "-m", "tools.synth", *map(str, words), *length
-
-    def train(config: str, steps: int, *words: object) -> tuple[str, ...]:
-        options = "--out", work, "--steps", max(2, round(steps * share)), *words
-        return sys.executable, "-m", "jomni", "train", f"configs/{config}.py", *map(str, options)
-
     codec, voice, lm = (work / run / "export" for run in ("nano_codec", "nano_voice", "nano_lm"))
-    corpora = work / "conversations", work / "more"
+    corpora = work / "conversations", work / "readings"
     conversations, *_ = manifests = [corpus / "MANIFEST.jsonl" for corpus in corpora]
     codes = [work / f"{corpus.name}.codes" for corpus in corpora]
     words, facts = work / "words.model", work / "facts.txt"
     stages = (
         Stage("codec", "the codec hears: every voice, each frame's phones in its semantic codebooks", (
-            synth("utterances", work / "utterances", "--seed", 11, "--agent-share", 0.12, hours=24),
-            train("nano_codec", 11_000, "--task.data.manifest", work / "utterances/MANIFEST.jsonl"),
+            synth(share, "utterances", work / "utterances", "--seed", 11, "--agent-share", 0.12, hours=24),
+            train(share, work, "nano_codec", 11_000, "--task.data.manifest", work / "utterances/MANIFEST.jsonl"),
         )),
         Stage("voice", "conversations, and from the agent's side of them how the codec speaks", (
-            synth("conversations", corpora[0], hours=60),
-            train("nano_voice", 12_000, "--task.data.manifest", conversations, "--task.init_from", codec),
+            synth(share, "conversations", corpora[0], hours=60),
+            train(share, work, "nano_voice", 12_000, "--task.data.manifest", conversations, "--task.init_from", codec),
         )),
-        Stage("codes", "the codec's codes of the conversations", (
-            synth("tokenizer", words),
-            synth("facts", facts),
-            synth("conversations", corpora[1], "--seed", 77, "--more", *HARD, hours=10),
-            *((sys.executable, "-m", "jomni", "tokenize", str(manifest), str(out), "--model", str(voice))
+        Stage("codes", "the agent reads every word of its world; the codec's codes of readings and conversations", (
+            synth(share, "tokenizer", words),
+            synth(share, "facts", facts),
+            synth(share, "readings", corpora[1], hours=10),
+            *(jomni("tokenize", manifest, out, "--model", voice)
               for manifest, out in zip(manifests, codes, strict=True)),
         )),
         Stage("talk", "the language model hears, thinks and answers", (
-            train("nano_lm", 9_000, "--task.data.folders", ",".join(map(str, (codes[0], codes[1], codes[1]))),
-                  "--task.data.text", facts, "--task.tokenizer", words, "--task.codec", voice),
+            train(share, work, "nano_lm", 9_000,
+                  "--task.data.folders", ",".join(map(str, (codes[0], codes[1], codes[1]))), "--task.data.text", facts,
+                  "--task.tokenizer", words, "--task.codec", voice),
         )),
         Stage("model", "the weights as they come with the package, in half precision", (
-            (sys.executable, "-m", "jomni", "convert", str(lm), str(work / "nano"), "--dtype", "bfloat16",
-             "--codec-dtype", "bfloat16", "--force"),
+            jomni("convert", lm, work / "nano", "--dtype", "bfloat16", "--codec-dtype", "bfloat16", "--force"),
         )),
     )  # fmt: skip
     return {stage.name: stage for stage in stages}

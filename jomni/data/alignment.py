@@ -23,6 +23,10 @@ from jomni.errors import ConfigError
 MAIN = "SPEAKER_MAIN"
 """The label of the agent's words."""
 
+UNSAID = "SPEAKER_MAIN_UNSAID"
+"""The label of words that the agent was about to say when it was cut off, all at the moment of the cut: text that leads
+its audio was ahead of that moment (`lead_words`)."""
+
 
 class Word(NamedTuple):
     """A word, or other piece of text, and when it is said."""
@@ -122,6 +126,10 @@ def lead_words(words: Sequence[Word], options: Alignment) -> list[Word]:
     come, and a model that learns from them looks into a future that it does not have when it speaks itself. A text
     ahead by a word or two is settled before its audio is (delayed-streams TTS, arXiv:2509.08753, looks ahead likewise).
 
+    `UNSAID` words become text where their place comes before the cut, and are dropped elsewhere: without them the text
+    would know of an interruption before it happens, and all of it would have been spoken, so that a model learnt to
+    say out what it has written before it stops.
+
     Args:
       words: of a conversation, in the order of their starts.
       options: `lead` and the main speaker.
@@ -130,17 +138,19 @@ def lead_words(words: Sequence[Word], options: Alignment) -> list[Word]:
       All the words, in the order of their new starts.
     """
     if not options.lead:
-        return list(words)
+        return [word for word in words if word.speaker != UNSAID]
     found, utterance, last = list[Word](), list[float](), -math.inf
     for word in words:
-        if word.speaker != options.main_speaker:
+        if word.speaker not in (options.main_speaker, UNSAID):
             found.append(word)
             continue
         if word.start - last > UTTERANCE_GAP:
             utterance = []
         utterance.append(word.start)
         last = word.end
-        found.append(word._replace(start=utterance[max(0, len(utterance) - 1 - options.lead)]))
+        start = utterance[max(0, len(utterance) - 1 - options.lead)]
+        if word.speaker != UNSAID or start < word.start:
+            found.append(word._replace(start=start, speaker=options.main_speaker))
     return sorted(found, key=lambda word: word.start)
 
 

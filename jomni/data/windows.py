@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from jomni.data.alignment import Alignment, Pieces, Word, align, between, lead_words
+from jomni.data.alignment import UNSAID, Alignment, Pieces, Word, align, between, lead_words
 from jomni.data.codes import Conversation, Header, decode_record, read_header
 from jomni.data.pipeline import Batch, endless
 from jomni.errors import ConfigError, DataError
@@ -67,8 +67,9 @@ def lm_dataset(
       prefetch: batches kept ready.
 
     Returns:
-      Batches {"codes": int32 [B, 1 + agent_codebooks + user_codebooks, T]}, `ABSENT` after a conversation's end; with
-      `heard` also {"heard": int32 [B, T]}.
+      Batches {"codes": int32 [B, 1 + agent_codebooks + user_codebooks, T]}, `ABSENT` after a conversation's end;
+      {"read": bool [B]}, whether the recording's json says `"read": true`: the agent reads aloud what nobody can
+      foretell, so that its text is not to be predicted; with `heard` also {"heard": int32 [B, T]}.
 
     Raises:
       ConfigError: options without sense, or that do not fit the codes.
@@ -153,7 +154,7 @@ class _Cutter:
             return self.write(rng)
         spare = max(0, conversation.frames - self.frames)
         start = 0 if rng.random() < self.from_start else int(rng.integers(0, spare + 1))
-        found = {"codes": self.cut(conversation, start)}
+        found = {"codes": self.cut(conversation, start), "read": np.bool_(conversation.meta.get("read") is True)}
         return found | {"heard": self.hear(conversation, start)} if self.heard else found
 
     def cut(self, conversation: Conversation, start: int) -> Int[np.ndarray, "S T"]:
@@ -182,12 +183,12 @@ class _Cutter:
         found = np.full((1 + self.agent_codebooks + self.user_codebooks, self.frames), ABSENT, np.int32)
         found[0] = align(words, self.frames, self.pieces, self.alignment)
         nothing = np.full(self.frames, ABSENT, np.int32)
-        return {"codes": found} | ({"heard": nothing} if self.heard else {})
+        return {"codes": found, "read": np.bool_(False)} | ({"heard": nothing} if self.heard else {})
 
     def hear(self, conversation: Conversation, start: int) -> Int[np.ndarray, "T"]:
         """The other speakers' words as text tokens, each from the frame after its end on, none lost. int32."""
         count, frame = min(self.frames, conversation.frames - start), 1 / self.alignment.frame_rate
-        others = (word for word in conversation.words if word.speaker != self.alignment.main_speaker)
+        others = (w for w in conversation.words if w.speaker not in (self.alignment.main_speaker, UNSAID))
         after = sorted((word._replace(start=word.end + frame, end=word.end + 2 * frame) for word in others), key=_start)
         rules = dataclasses.replace(self.alignment, keep_main_only=False, bos_eos=False, keep_and_shift=True)
         found = np.full(self.frames, ABSENT, np.int32)

@@ -171,18 +171,19 @@ class LMTask(Task):
             past = self._lm.apply({}, noisy, method="delay")
         heard = batch["heard"] if c.loss.heard_weight else None
         frames = draw_frames(delayed, c.depth_share, key, c.depth_moving) if c.depth_share < 1 else None
-        total = counts(self.model, c.loss, delayed, heard, frames)
+        read = batch.get("read")
+        total = counts(self.model, c.loss, delayed, heard, frames, read)
         frozen = state.frozen
 
-        def loss(params: Any, rows: tuple[Array, Array | None, Array | None, Array | None]) -> tuple[Array, Metrics]:
-            delayed, past, heard, frames = rows
+        def loss(params: Any, rows: tuple[Array, *tuple[Array | None, ...]]) -> tuple[Array, Metrics]:
+            delayed, past, heard, frames, read = rows
             weights = cast(join(params, frozen), c.dtype)
             logits: Any = self._lm.apply({"params": weights}, delayed, None, frames, past, method="delayed_logits")
-            return lm_loss(self.model, c.loss, logits, delayed, total, heard, frames)
+            return lm_loss(self.model, c.loss, logits, delayed, total, heard, frames, read)
 
         (_, metrics), gradients = accumulate(
             lambda rows, key: jax.value_and_grad(loss, has_aux=True)(state.params, rows),
-            (delayed, past, heard, frames),
+            (delayed, past, heard, frames, read),
             key,
             c.microbatches,
         )
@@ -201,7 +202,9 @@ class LMTask(Task):
         heard = batch["heard"] if c.loss.heard_weight else None
         weights = cast(join(state.ema if c.ema else state.params, state.frozen), c.dtype)
         logits: Any = self._lm.apply({"params": weights}, delayed, method="delayed_logits")
-        return lm_loss(self.model, c.loss, logits, delayed, counts(self.model, c.loss, delayed, heard), heard)[1]
+        read = batch.get("read")
+        total = counts(self.model, c.loss, delayed, heard, read=read)
+        return lm_loss(self.model, c.loss, logits, delayed, total, heard, read=read)[1]
 
     def _codes(self, batch: Batch) -> Int[Array, "B K T"]:
         codes = batch["codes"]

@@ -14,7 +14,8 @@ from jomni.models.moshi.config import MoshiConfig
 
 class LMData(Protocol):
     """A frozen dataclass that makes batches {"codes": int32 [B, K, T]}: text, agent's and user's codes, not delayed,
-    -1 where there is none; and where asked for {"heard": int32 [B, T]}: the user's words as text tokens."""
+    -1 where there is none; where asked for {"heard": int32 [B, T]}: the user's words as text tokens; and, if it has
+    such rows, {"read": bool [B]}: those whose text the agent reads aloud, which is not to be predicted."""
 
     @property
     def frames(self) -> int:

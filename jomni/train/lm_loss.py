@@ -35,23 +35,31 @@ class LMLossConfig:
                 raise ConfigError(f"loss option '{field.name}' must not be negative, got {getattr(self, field.name)!r}")
 
 
-def token_masks(config: MoshiConfig, delayed: Int[Array, "B K T"]) -> Bool[Array, "B K T"]:
+def token_masks(
+    config: MoshiConfig, delayed: Int[Array, "B K T"], read: Bool[Array, "B"] | None = None
+) -> Bool[Array, "B K T"]:
     """Which tokens of the text (stream 0) and the agent (1 to Q) are to be predicted: those that there are.
 
     Args:
       config: of the model.
       delayed: from `MoshiLM.delay`; its first frames hold the initial token, -1 stands where there is none.
+      read: rows whose text the agent only reads aloud; it cannot be foretold, and is not to be predicted.
     """
     streams = config.dep_q + 1
     begun = jnp.arange(delayed.shape[-1]) >= jnp.asarray(config.delays[:streams])[:, None]
-    return (delayed[:, :streams] != ZERO) & begun
+    mask = (delayed[:, :streams] != ZERO) & begun
+    return mask if read is None else mask.at[:, 0].set(mask[:, 0] & ~read[:, None])
 
 
 def token_weights(
-    config: MoshiConfig, loss: LMLossConfig, delayed: Int[Array, "B K T"], frames: Int[Array, "B S"] | None = None
+    config: MoshiConfig,
+    loss: LMLossConfig,
+    delayed: Int[Array, "B K T"],
+    frames: Int[Array, "B S"] | None = None,
+    read: Bool[Array, "B"] | None = None,
 ) -> tuple[Float[Array, "B T"], Float[Array, "B S Q"]]:
     """What each text token and each of the agent's audio tokens counts; the latter in some frames, or in all."""
-    mask = token_masks(config, delayed)
+    mask = token_masks(config, delayed, read)
     text = mask[:, 0] * jnp.where(is_padding(config, delayed[:, 0]), loss.text_padding_weight, 1.0)
     codebooks = jnp.ones(config.dep_q).at[:1].set(loss.first_codebook_weight_multiplier)
     return text, at_frames(mask[:, 1:], frames).swapaxes(1, 2) * codebooks
@@ -101,11 +109,12 @@ def counts(
     delayed: Int[Array, "B K T"],
     heard: Int[Array, "B T"] | None = None,
     frames: Int[Array, "B S"] | None = None,
+    read: Bool[Array, "B"] | None = None,
 ) -> Counts:
     """The counts of a whole batch; arguments as for `lm_loss`."""
-    text, audio = token_weights(config, loss, delayed, frames)
+    text, audio = token_weights(config, loss, delayed, frames, read)
     heard_weight, heard_words = (jnp.zeros(()),) * 2 if heard is None else heard_weights(config, loss, heard)
-    mask = token_masks(config, delayed)
+    mask = token_masks(config, delayed, read)
     words = mask[:, 0] & ~is_padding(config, delayed[:, 0])
     sums = text, audio, heard_weight, words, heard_words
     numbers = *(x.sum() for x in sums), at_frames(mask[:, 1:], frames).sum((0, 2))
@@ -120,6 +129,7 @@ def lm_loss(
     total: Counts,
     heard: Int[Array, "B T"] | None = None,
     frames: Int[Array, "B S"] | None = None,
+    read: Bool[Array, "B"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """The share of these rows in the batch's loss and metrics: shares of all its microbatches add up to the batch's.
 
@@ -131,13 +141,14 @@ def lm_loss(
       total: from `counts` of the whole batch.
       heard: tokens of the user's words, for the first extra head; -1 where there is none.
       frames: those that the audio's logits are of; None: all.
+      read: rows whose text is not to be predicted; None: none of them.
 
     Returns:
       The loss, and "loss", "text_loss", "word_accuracy" (of text tokens that do not pad), "audio_loss",
       "audio_loss_k" (plain mean of codebook k), "heard_loss" and "heard_accuracy" (of the user's words).
     """
-    mask = token_masks(config, delayed)
-    text_weight, audio_weight = token_weights(config, loss, delayed, frames)
+    mask = token_masks(config, delayed, read)
+    text_weight, audio_weight = token_weights(config, loss, delayed, frames, read)
     text = jnp.vdot(text_weight, cross_entropy(logits.text, delayed[:, 0])) / total.text
     words = mask[:, 0] & ~is_padding(config, delayed[:, 0])
     right = (logits.text.argmax(-1) == delayed[:, 0]) & words

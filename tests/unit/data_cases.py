@@ -13,6 +13,9 @@ from jomni.data.tokenize import Encoder
 RATE, FRAME = 1600, 128
 """Sample rate, Hz, and samples in a frame: 12.5 frames a second."""
 
+READ = (1, 4)
+"""Which of the conversations say of themselves that the agent reads aloud."""
+
 WORDS = ("three", "plus", "four", "is", "seven")
 
 
@@ -29,7 +32,8 @@ def conversations(folder: Path, seconds=(4.1, 1.0, 0.5, 2.56, 7.3, 3.0, 1.9)) ->
                 [WORDS[(i + index) % 5], [round(t, 3), round(t + 0.2, 3)], ["SPEAKER_MAIN", "USER"][i % 3 == 2]]
                 for i, t in enumerate(starts)
             ]
-            (folder / f"data/{index}.json").write_text(json.dumps({"alignments": words, "turns": [{"n": index}]}))
+            about = {"alignments": words, "turns": [{"n": index}]} | ({"read": True} if index in READ else {})
+            (folder / f"data/{index}.json").write_text(json.dumps(about))
             manifest.write(json.dumps({"path": f"data/{index}.wav", "duration": count / RATE}) + "\n")
     return folder / "all.jsonl"
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jomni.data.alignment import UTTERANCE_GAP, Alignment, Pieces, Word, align, between, lead_words
+from jomni.data.alignment import UNSAID, UTTERANCE_GAP, Alignment, Pieces, Word, align, between, lead_words
 from jomni.errors import ConfigError
 
 PAD, EPAD, ZERO = 3, 0, -1
@@ -87,6 +87,21 @@ def test_a_lead_leaves_other_speakers_alone_and_needs_a_queue():
         Alignment(lead=1)
     with pytest.raises(ConfigError, match="lead -1"):
         Alignment(lead=-1, keep_and_shift=True)
+
+
+def test_words_that_a_cut_left_unsaid_are_text_where_the_lead_had_put_them_before_the_cut():
+    said = [Word("a", 0.1, 0.5), Word("b", 0.5, 0.9), Word("c", 0.9, 1.0)]
+    unsaid = [Word(letter, 1.0, 1.01, UNSAID) for letter in "def"]
+    words = [*said, *unsaid, Word("x", 1.1, 1.4, "X"), Word("g", 2.0, 2.2)]
+
+    def text_of(lead):
+        moved = lead_words(words, Alignment(frame_rate=10.0, keep_and_shift=True, lead=lead))
+        assert UNSAID not in {word.speaker for word in moved} and Word("x", 1.1, 1.4, "X") in moved
+        return "".join(tokens(moved, 24, keep_and_shift=True))
+
+    assert text_of(0) == "|a__|b__|c_________|g___"
+    assert text_of(1) == "|ab_|c__|d_________|g___"
+    assert text_of(2) == "|abc|d__|e_________|g___"
 
 
 @settings(deadline=None)

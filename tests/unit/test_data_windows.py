@@ -15,7 +15,7 @@ from jomni.data.codes import Conversation
 from jomni.data.text import train_tokenizer
 from jomni.data.tokenize import plan_tokenization, read_shard
 from jomni.errors import ConfigError, DataError
-from tests.unit.data_cases import WORDS, conversations, encoder
+from tests.unit.data_cases import READ, WORDS, conversations, encoder
 from tests.unit.test_data_segments import same, take
 
 TOKENIZER = train_tokenizer(WORDS)
@@ -63,7 +63,8 @@ def test_text_may_lead_by_words_counted_over_the_whole_conversation(folder, held
 def test_windows_hold_the_codes_and_the_text_of_their_place_and_nothing_after_the_end(folder, held):
     seen = set()
     for batch in take(lm_dataset(folder, **OPTIONS), 30):
-        assert set(batch) == {"codes"} and batch["codes"].shape == (4, 6, 25) and batch["codes"].dtype == np.int32
+        assert set(batch) == {"codes", "read"} and batch["read"].shape == (4,)
+        assert batch["codes"].shape == (4, 6, 25) and batch["codes"].dtype == np.int32
         for window in batch["codes"]:
             index, start, count = place(window, held)
             seen.add((index, start))
@@ -85,6 +86,13 @@ def test_the_text_is_the_agents_words(folder, held):
         assert said == " ".join(w.text for w in conversation.words if w.speaker == "SPEAKER_MAIN")
 
 
+def test_windows_tell_where_the_agent_only_reads_aloud(folder, held):
+    for batch in take(lm_dataset(folder, **OPTIONS), 10):
+        for window, read in zip(batch["codes"], batch["read"], strict=True):
+            index, *_ = place(window, held)
+            assert read == (held[index].meta["turns"][0]["n"] in READ)
+
+
 def test_some_examples_are_text_alone(folder):
     text = ["three plus four", "seven"]
     options = {**OPTIONS, "frames": 40, "batch": 50, "text": text, "heard": True}
@@ -97,6 +105,7 @@ def test_some_examples_are_text_alone(folder):
         said = processor.decode([int(token) for token in row if token > 3])
         assert re.fullmatch(r"(seven|three plus four| )+(three( plus)?)?", said), said
         assert (row[np.flatnonzero(row > 3) - 1] != 3).all()  # as in a conversation: a word follows a word or EPAD
+    assert not batch["read"][silent].any()
     with pytest.raises(ConfigError, match="text_share"):
         lm_dataset(folder, **OPTIONS, text_share=0.1)
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from tools.synth import kinds, voices, world
-from tools.synth.__main__ import agent_words, facts, user_words
+from tools.synth.__main__ import facts, user_words
 from tools.synth.conversation import LONG_ANSWER, Plan, plan
+from tools.synth.readings import reading
 from tools.synth.speak import plain
 from tools.synth.testsets import draw_turn
-from tools.synth.utterances import codec_text
+from tools.synth.utterances import agent_words, codec_text
 
 PLANS = 2000
 
@@ -112,8 +113,20 @@ def test_no_held_out_content_in_the_codecs_texts() -> None:
         assert not held_out_text(" ".join(plain(codec_text(rng, agent=bool(rng.integers(2))))))
 
 
+def test_readings_say_every_word_of_the_agents_and_nothing_that_is_held_out() -> None:
+    rng, missing = np.random.default_rng(4), set(agent_words())
+    for _ in range(5000):
+        words = plain(reading(rng))
+        assert not held_out_text(" ".join(words[:4])), words
+        missing -= set(words)
+        if len(words) in (3, 4) and words[-2] == "and":  # repeated words
+            said = [w for w in words if w != "and"]
+            assert not kinds.is_unseen(f"{'two' if len(said) == 2 else 'three'} {' '.join(said)}"), words
+    assert missing <= {"your"}, missing  # only in an answer that needs a conversation
+
+
 def test_facts_go_beyond_what_is_asked_and_hold_nothing_that_is_held_out() -> None:
-    beyond = 0
+    beyond, counts = 0, set()
     for fact in facts():
         values = numbers_in(fact.split())
         if {"plus", "minus"} & set(fact.split()):
@@ -123,7 +136,13 @@ def test_facts_go_beyond_what_is_asked_and_hold_nothing_that_is_held_out() -> No
             assert values[2] == values[0] + (values[1] if "plus" in fact else -values[1]) <= 40
         elif {"bigger", "smaller"} & set(fact.split()):
             assert not kinds.is_unseen(f"compare {min(values)} {max(values)}"), fact
-    assert beyond > 1000
+        elif fact.startswith("from"):
+            first, last, *series = values
+            step = 1 if first < last else -1
+            assert series == list(range(first, last + step, step)), fact
+            assert max(values) > 20 or not kinds.is_unseen(f"range {first} {last}"), fact
+            counts.add(fact)
+    assert beyond > 1000 and len(counts) > 300
 
 
 def test_facts_that_follow_from_no_rule_are_not_lost_among_the_numbers() -> None:

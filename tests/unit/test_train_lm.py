@@ -72,6 +72,26 @@ def test_the_users_words_train_the_extra_head_and_add_to_the_loss():
     np.testing.assert_allclose(metrics["heard_accuracy"], (logits.argmax(-1) == heard)[words].mean(), rtol=1e-6)
 
 
+def test_what_the_agent_reads_aloud_trains_its_voice_and_not_its_text():
+    lm, params, codes = case()
+    delayed, read = lm.apply({}, codes, method="delay"), jnp.asarray([False, True, False, True])
+
+    def loss(logits, read):
+        return lm_loss(CONFIG, LOSS, logits, delayed, counts(CONFIG, LOSS, delayed, read=read), read=read)
+
+    logits = lm.apply({"params": params}, delayed, method="delayed_logits")
+    gradient, metrics = jax.grad(loss, has_aux=True)(logits, read)
+    assert not gradient.text[read].any() and gradient.text[~read].any()
+    assert all(audio[read].any() for audio in gradient.audio)
+    kept = logits._replace(audio=None)
+    rows = jax.tree.map(lambda leaf: leaf[~read], kept)
+    _, spoken = lm_loss(CONFIG, LOSS, rows, delayed[~read], counts(CONFIG, LOSS, delayed[~read]))
+    for name, value in spoken.items():
+        if name != "loss":
+            np.testing.assert_allclose(metrics[name], value, rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(metrics["audio_loss"], loss(logits, None)[1]["audio_loss"], rtol=1e-6)
+
+
 def test_the_users_words_need_a_head_and_data_that_has_them():
     task = {"data": SyntheticData(), "model": CONFIG, "loss": dataclasses.replace(LOSS, heard_weight=1.0)}
     with pytest.raises(ConfigError, match="extra_heads_num_heads"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -15,19 +16,13 @@ from jomni.data.text import chat_tokenizer, read_pairs
 
 from . import corpus, espeak, flite, kinds, world
 from .conversation import conversations
+from .readings import readings
 from .samples import write_samples
 from .speak import plain
 from .testsets import all_sets
 from .turns import draw_pairs, write_spoken
-from .utterances import utterances
+from .utterances import agent_words, utterances
 from .voices import HELD_OUT, TRAIN
-
-
-def agent_words() -> list[str]:
-    """Every word the agent may say, sorted."""
-    words = {w for kind in kinds.FINITE for turn in kinds.FINITE[kind]() for w in plain(turn.answer)}
-    words |= {*world.WORDS, "and", "your", "name", "is"}
-    return sorted(words | {w for number in world.NUMBERS for w in number.split()})
 
 
 def user_words() -> list[str]:
@@ -59,17 +54,18 @@ _REPEATS = 4
 def facts() -> list[str]:
     """Answers that follow from their own beginning, to learn from as text: what is trained on alone, nothing held out.
 
-    What a count or a repetition says depends on the question, so they are not among them. Sums go on to 40, beyond what
-    is asked: from more of the table the rule is found sooner, which sums that are held out need. Each of the others
-    stands there several times: it follows from no rule, and would be lost among the numbers.
+    What a repetition says depends on the question, so it is not among them. Sums and counts go on to 40, beyond what is
+    asked: from more of the table the rule is found sooner, which those that are held out need. Each of the others, and
+    each count, stands there several times: they are few, and would be lost among the sums.
     """
-    kept = [kind for kind in kinds.FINITE if kind not in ("count", "greeting", "small talk")]
+    kept = [kind for kind in kinds.FINITE if kind not in ("greeting", "small talk")]
     turns = [turn for kind in kept for wordings in kinds.listed(kind, unseen=False) for turn in wordings]
     largest = len(world.NUMBERS) - 1
     for a, b in itertools.product(range(largest + 1), repeat=2):
         if max(a, b) > 20:
             turns += kinds.sum_turns(a, b) if a + b <= largest else ()
             turns += kinds.difference_turns(a, b) if a >= b else ()
+            turns += kinds.count_turns(a, b) if abs(a - b) in kinds.RANGES else ()
     listed = sorted({" ".join(plain(turn.answer)) for turn in turns})
     return [fact for fact in listed for _ in range(1 if _NUMERIC & set(fact.split()) else _REPEATS)]
 
@@ -107,16 +103,8 @@ def _times(text: str) -> tuple[str, float]:
     return kind, number
 
 
-def main() -> None:
-    """Parses the command line and does it."""
-    parser = argparse.ArgumentParser(prog="python -m tools.synth", description="Makes the synthetic corpus.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("questions", help="kinds, how many questions, what is held out")
-    tokenizer = commands.add_parser("tokenizer", help="a text tokenizer whose pieces are these words, users' included")
-    tokenizer.add_argument("out", type=Path, help="the sentencepiece file to write")
-    commands.add_parser("sentences", help="what the agent may say, one a line, for a recogniser's language model")
-    fact = commands.add_parser("facts", help="answers that follow from their own beginning, one a line, none held out")
-    fact.add_argument("out", type=Path, help="the text file to write")
+def _add_turns(commands: Any) -> None:
+    """The commands that make Mini-Omni's data."""
     turn = commands.add_parser("turns", help="questions and answers in text, a tab between: for Mini-Omni")
     turn.add_argument("out", type=Path, help="the text file to write")
     turn.add_argument("--count", type=int, default=20_000)
@@ -132,7 +120,20 @@ def main() -> None:
     spoken.add_argument("--voices", choices=("train", "heldout"), default="train", help="of the questions")
     for sub in (turn, spoken):
         sub.add_argument("--seed", type=int, default=0)
-    for name, hours in (("utterances", 3.0), ("conversations", 40.0)):
+
+
+def main() -> None:
+    """Parses the command line and does it."""
+    parser = argparse.ArgumentParser(prog="python -m tools.synth", description="Makes the synthetic corpus.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("questions", help="kinds, how many questions, what is held out")
+    tokenizer = commands.add_parser("tokenizer", help="a text tokenizer whose pieces are these words, users' included")
+    tokenizer.add_argument("out", type=Path, help="the sentencepiece file to write")
+    commands.add_parser("sentences", help="what the agent may say, one a line, for a recogniser's language model")
+    fact = commands.add_parser("facts", help="answers that follow from their own beginning, one a line, none held out")
+    fact.add_argument("out", type=Path, help="the text file to write")
+    _add_turns(commands)
+    for name, hours in (("utterances", 3.0), ("conversations", 40.0), ("readings", 8.0)):
         sub = commands.add_parser(name)
         sub.add_argument("out", type=Path)
         sub.add_argument("--hours", type=float, default=hours)
@@ -183,6 +184,8 @@ def main() -> None:
     if args.command == "utterances":
         corpus.write_hours(utterances, args.out, args.hours, args.seed, args.workers, shard=5 * corpus.SHARD,
                            agent_share=args.agent_share)  # fmt: skip
+    elif args.command == "readings":
+        corpus.write_hours(readings, args.out, args.hours, args.seed, args.workers)
     elif args.command == "conversations":
         seed = args.seed if args.split == "train" else 1_000_000 + args.seed
         more = {"more": dict(args.more)} if args.more else {}

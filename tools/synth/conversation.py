@@ -33,7 +33,7 @@ LONG_ANSWER = 1.2
 """Seconds; shorter answers are neither interrupted nor accompanied."""
 _SILENCES, _SILENCE_SHARES = ((0.3, 1.5), (1.5, 3.5), (3.5, 6.0)), (0.75, 0.18, 0.07)
 """Seconds between a speech's end and the next question; most are short, as silence teaches little."""
-_PAUSES, _INTERRUPTIONS, _BACKCHANNELS, _HALTS = 0.3, 0.18, 0.12, 0.15
+_PAUSES, _INTERRUPTIONS, _BACKCHANNELS, _HALTS = 0.3, 0.28, 0.12, 0.15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +84,7 @@ def pause_marks(question: str) -> int:
     return question.split().count("|")
 
 
-def plan(
-    rng: Rng, voice_split: str = "train", unseen: bool = False, more: Mapping[str, float] | None = None
-) -> Plan:
+def plan(rng: Rng, voice_split: str = "train", unseen: bool = False, more: Mapping[str, float] | None = None) -> Plan:
     """Draws a conversation.
 
     Args:
@@ -245,8 +243,10 @@ class Stage:
         at, speech = self.answer
         turn = self.turns[-1]
         if cut is not None and cut < at + speech.duration:
-            speech = cut_answer(speech, cut - at)
+            whole, speech = speech, cut_answer(speech, cut - at)
             turn["cut"] = round(cut, 3)
+            unsaid = (round(cut, 3), round(cut + 0.01, 3))
+            self.words += [(w, unsaid, "SPEAKER_MAIN_UNSAID") for w, _, _ in whole.words[len(speech.words) :]]
         self.agent.append((at, agent_level(speech.pcm)))
         self.words += [(w, (round(at + s, 3), round(at + e, 3)), "SPEAKER_MAIN") for w, s, e in speech.words]
         turn["said"] = " ".join(w for w, _, _ in speech.words)

@@ -147,19 +147,27 @@ def _letter() -> Iterator[Turn]:
     yield from _steps("letter", world.LETTERS, which, around=False)
 
 
+def count_turns(a: int, b: int) -> Iterator[Turn]:
+    """What is asked about counting from a to b, up or down."""
+    series = range(a, b + 1) if a < b else range(a, b - 1, -1)
+    x, y, way = NUMBERS[a], NUMBERS[b], "" if a < b else " down"
+    yield from _ask(
+        "count",
+        (f"count{way} | from | {x} | to | {y}.", f"please count{way} | from | {x} | to | {y}.",
+         f"can you count{way} | from | {x} | to | {y}?"),
+        f"from {x} to {y}: {' '.join(NUMBERS[i] for i in series)}.", f"{a} {b}", f"range {a} {b}",
+    )  # fmt: skip
+
+
+RANGES = range(2, 7)
+"""How far the ends of a range to count may lie apart."""
+
+
 def _count() -> Iterator[Turn]:
     for a in range(21):
         for b in range(21):
-            if not 2 <= abs(a - b) <= 7:
-                continue
-            series = range(a, b + 1) if a < b else range(a, b - 1, -1)
-            x, y, way = NUMBERS[a], NUMBERS[b], "" if a < b else " down"
-            yield from _ask(
-                "count",
-                (f"count{way} | from | {x} | to | {y}.", f"please count{way} | from | {x} | to | {y}.",
-                 f"can you count{way} | from | {x} | to | {y}?"),
-                " ".join(NUMBERS[i] for i in series) + ".", f"{a} {b}", f"range {a} {b}",
-            )  # fmt: skip
+            if abs(a - b) in RANGES:
+                yield from count_turns(a, b)
 
 
 def _opposite() -> Iterator[Turn]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -73,15 +74,27 @@ def codec_text(rng: Rng, agent: bool) -> str:
         return turn.answer if agent else turn.question
     if kind < 0.8:
         return SENTENCES[int(rng.integers(len(SENTENCES)))] + "."
+    return words_in_a_row(rng, agent)
+
+
+def words_in_a_row(rng: Rng, agent: bool) -> str:
+    """Four to nine words of the agent's world, or of users': so many that no combination of two or three is said."""
     pool = _pool(agent)
-    count = int(rng.integers(4, 10))  # four and more: no combination of two or three words is said
-    return " ".join(pool[int(i)] for i in rng.integers(len(pool), size=count)) + "."
+    return " ".join(pool[int(i)] for i in rng.integers(len(pool), size=int(rng.integers(4, 10)))) + "."
+
+
+@functools.cache
+def agent_words() -> tuple[str, ...]:
+    """Every word the agent may say, sorted."""
+    words = {w for kind in kinds.FINITE for turn in kinds.FINITE[kind]() for w in plain(turn.answer)}
+    words |= {*world.WORDS, "and", "your", "name", "is"}
+    return tuple(sorted(words | {w for number in world.NUMBERS for w in number.split()}))
 
 
 def _pool(agent: bool) -> tuple[str, ...]:
-    words = [w for n in world.NUMBERS for w in n.split()]
-    extra = (*world.LETTERS, *words, *world.NAMES, *world.DAYS, *world.MONTHS)
-    return (*world.WORDS, *extra) if agent else (*world.WORDS, *extra, *world.BACKCHANNELS)
+    numbers = [w for n in world.NUMBERS for w in n.split()]
+    users = (*world.WORDS, *world.LETTERS, *numbers, *world.NAMES, *world.DAYS, *world.MONTHS, *world.BACKCHANNELS)
+    return agent_words() if agent else users
 
 
 def babble_pool() -> np.ndarray:

@@ -1,0 +1,139 @@
+"""What nano owes to its parts, as Moshi's paper asks of Moshi: it is trained anew without each of them, and compared.
+
+python -m tools.ablations work               all of it, after nothing else: it makes its own data
+python -m tools.ablations work --share 0.01  a hundredth of the data and the steps, to see every stage at work
+
+Every model is trained from nothing on the same conversations for the same number of steps, far fewer than nano's, and
+talks through the same test sets. What a model without a monologue says is read by the recogniser alone, so spoken
+replies are compared with the right answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tools.make_nano import Stage, jomni, synth, train
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A model that is compared.
+
+    Args:
+      name: of its runs.
+      about: what it lacks.
+      options: of `configs/nano_lm.py`.
+      codec: whether it has a codec of its own, taught nothing about phones.
+    """
+
+    name: str
+    about: str
+    options: tuple[str, ...] = ()
+    codec: bool = False
+
+
+VARIANTS = (
+    Variant("whole", "nothing"),
+    Variant("wordless", "inner monologue",
+            ("--task.monologue", "false", "--task.loss.text_weight", "0", "--task.data.text_share", "0")),
+    Variant("depthless", "depth transformer (a code follows from the frame and the code before it)",
+            ("--task.model.depformer_num_layers", "0")),
+    Variant("untaught", "semantic distillation", codec=True),
+)  # fmt: skip
+UNTAUGHT = ("--task.data.teacher", "", "--task.weights.distillation", "0", "--task.weights.spectral", "2",
+            "--task.freeze", "")  # fmt: skip
+"""Of `configs/nano_codec.py`: encoder, codebooks and decoder learn from the sound alone."""
+
+
+def stages(work: Path, share: float) -> list[Stage]:
+    """What is done, in its order."""
+    work = work.absolute()
+    conversations, tests, facts, words = (work / n for n in ("conversations", "tests", "facts.txt", "words.model"))
+    manifest = conversations / "MANIFEST.jsonl"
+    codecs = {False: work / "nano_voice/export", True: work / "untaught_codec/export"}
+    found = [
+        Stage("data", "utterances, conversations, test sets", (
+            synth(share, "utterances", work / "utterances", "--seed", 11, "--agent-share", 0.3, hours=12),
+            synth(share, "conversations", conversations, hours=12),
+            synth(share, "tokenizer", words), synth(share, "facts", facts),
+            synth(share, "tests", tests, "--scale", max(0.02, 0.25 * share)),
+        )),
+        Stage("codec", "as nano's", (
+            train(share, work, "nano_codec", 6_000, "--task.data.manifest", work / "utterances/MANIFEST.jsonl"),
+            train(share, work, "nano_voice", 6_000, "--task.data.manifest", manifest,
+                  "--task.init_from", work / "nano_codec/export"),
+        )),
+        Stage("untaught codec", "without semantic distillation", (
+            train(share, work, "nano_codec", 6_000, "--name", "untaught_codec",
+                  "--task.data.manifest", work / "utterances/MANIFEST.jsonl", *UNTAUGHT),
+        )),
+    ]  # fmt: skip
+    for codec, model in codecs.items():
+        out = work / ("untaught.codes" if codec else "codes")
+        found.append(Stage(f"codes of {model.parent.name}", "conversations as codes",
+                           (jomni("tokenize", manifest, out, "--model", model),)))  # fmt: skip
+    for variant in VARIANTS:
+        codes = work / ("untaught.codes" if variant.codec else "codes")
+        found.append(Stage(variant.name, f"without {variant.about}", (
+            train(share, work, "nano_lm", 2_000, "--name", variant.name, "--task.data.folders", codes,
+                  "--task.data.text", facts, "--task.tokenizer", words, "--task.codec", codecs[variant.codec],
+                  *variant.options),
+            jomni("eval", "talk", tests, "--model", work / variant.name / "export", "--seeds", 1, "--minutes", 0,
+                  "--frames", 0, "--out", work / f"{variant.name}.report", "--force"),
+        )))  # fmt: skip
+    return found
+
+
+def show(work: Path, console: Console) -> None:
+    """Prints the table, and writes it to WORK/ablations.json."""
+    table = Table("without", "answers, text", "spoken replies, WER against the answer", "latency", "stops")
+    rows = {}
+    for variant in VARIANTS:
+        report = json.loads((work / f"{variant.name}.report" / "report.json").read_text())
+        cells = [report["cells"][c] for c in ("seen", "unseen_contents", "unseen_voices", "unseen_both")]
+        right = sum(c["value"] * c["count"] for c in cells) / sum(c["count"] for c in cells)
+        expected, behaviour = report["replies"]["expected"], report["behaviour"]
+        rows[variant.about] = {"answers": right, "replies": expected, "latency": behaviour["latency"],
+                               "stops": behaviour["stops"]}  # fmt: skip
+        latency = f"{(behaviour['latency']['value'] or float('nan')) * 1e3:.0f} ms"
+        text = "no text" if variant.name == "wordless" else f"{right:.0%}"
+        table.add_row(variant.about, text, _share(expected), latency, _share(behaviour["stops"]))
+    (work / "ablations.json").write_text(json.dumps(rows, indent=1) + "\n")
+    console.print(table)
+
+
+def _share(estimate: dict[str, float | None]) -> str:
+    if estimate["value"] is None:
+        return "none"
+    return f"{estimate['value']:.0%} ({estimate['low']:.0%} to {estimate['high']:.0%})"
+
+
+def main() -> None:
+    """Runs the stages one after another and prints the table."""
+    parser = argparse.ArgumentParser(prog="python -m tools.ablations", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("work", type=Path, help="folder for data, runs and reports; what is there is gone on with")
+    parser.add_argument("--share", type=float, default=1.0, help="of the data and the steps (default: 1)")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    for stage in stages(args.work, args.share):
+        print(f"== {stage.name}: {stage.about}", flush=True)
+        begin = time.monotonic()
+        try:
+            stage.run()
+        except subprocess.CalledProcessError as error:
+            parser.exit(1, f"the command above ended with code {error.returncode}\n")
+        print(f"== {stage.name}: {(time.monotonic() - begin) / 60:.1f} minutes", flush=True)
+    show(args.work, Console(width=120))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
