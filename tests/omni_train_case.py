@@ -21,7 +21,7 @@ from jomni.train.text import TextConfig, TextData
 WORDS = ("red", "green", "blue", "black", "white", "grey")
 PAIRS = [(f"say {word}", f"it is {word}") for word in WORDS]
 DECODER = DecoderConfig(
-    vocab_size=280, dim=32, num_layers=2, num_heads=2, num_kv_heads=1, head_dim=16, hidden_dim=64, max_positions=64,
+    vocab_size=280, dim=32, num_layers=1, num_heads=2, num_kv_heads=1, head_dim=16, hidden_dim=64, max_positions=64,
     tied=True, qkv_bias=True,
 )  # fmt: skip
 ENCODER = WhisperConfig(
@@ -76,5 +76,5 @@ def omni_config(folder: Path) -> TrainConfig:
 
 def _run(folder: Path, name: str, task: TextConfig | OmniConfig) -> TrainConfig:
     return TrainConfig(
-        name=name, task=task, steps=60, log_every=10, checkpoint_every=20, out=str(folder / "runs"), tensorboard=False
+        name=name, task=task, steps=60, log_every=10, checkpoint_every=30, out=str(folder / "runs"), tensorboard=False
     )

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jomni
 from jomni.data.omni import Turn, TurnSource, interleave, read_turns, write_turns
 from jomni.data.omni_batches import TaskShares, omni_dataset, speech_frames
 from jomni.data.omni_build import spoken_turns
@@ -16,9 +17,15 @@ from jomni.data.text import chat_tokenizer, read_pairs
 from jomni.errors import ConfigError, DataError
 from jomni.models.mini_omni import Vocabulary
 from jomni.train.freeze import frozen_paths, join, split
-from jomni.train.omni import ADAPT, ALIGN, cut_rows, join_rows
+from jomni.train.lora import LoRAConfig
+from jomni.train.omni import ADAPT, ALIGN, OmniConfig, cut_rows, join_rows
+from jomni.train.omni_data import OmniData
+from jomni.train.omni_files import open_omni, read_omni
 from jomni.train.omni_loss import OmniLossConfig, omni_counts, omni_loss
-from tests.omni_train_case import PAIRS, codes, question
+from jomni.weights import Checkpoint
+from jomni.weights.table import flatten
+from tests.omni_train_case import DECODER, ENCODER, PAIRS, VOICE, codes, question
+from tests.text_cases import params
 
 pytest.importorskip("pyarrow")
 VOCABULARY = Vocabulary(text_size=280, text_special=8, audio_size=16, audio_special=8)
@@ -193,3 +200,51 @@ def test_patterns_say_what_stays_and_tables_are_cut_and_joined():
     moving, still = split(cut, lambda path: path not in new)
     assert len(jax.tree.leaves(still)) == 2
     jax.tree.map(np.testing.assert_array_equal, join(moving, still), cut)
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    """A text decoder's folder."""
+    folder = tmp_path_factory.mktemp("text") / "model"
+    files = chat_tokenizer((text for pair in PAIRS for text in pair), DECODER.vocab_size)
+    made = {"decoder": params(DECODER)}
+    jomni.save(Checkpoint("decoder", None, None, made, model_type="qwen2", decoder=DECODER, files=files), folder)
+    return folder
+
+
+def test_low_rank_adapters_train_in_place_of_the_backbone_and_are_exported_added_in(backbone, turns, tmp_path):
+    config = OmniConfig(
+        data=OmniData((str(turns),), lengths=(30,), seconds=0.2), backbone=str(backbone), encoder_model=ENCODER,
+        voice=VOICE, lora=LoRAConfig(rank=2, scaling=0.5), remat=True, ema=0.5, batch=2,
+    )  # fmt: skip
+    task = config.build(10)
+    shapes = jax.eval_shape(task.init, jax.random.key(0))
+    moving = {path for path, _ in flatten(shapes.params)}
+    assert "backbone/embed_tokens/weight/new" in moving and "backbone/layers_0/mlp/up_proj/lora_A" in moving
+    assert {path.split("/")[0] for path in moving} == {"backbone", "whisper_adapter"}
+    assert all("/lora_" in path or path.endswith("/new") for path in moving if path.startswith("backbone/"))
+
+    rng = np.random.default_rng(0)
+    state = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(x.dtype), shapes)
+    batch = next(iter(task.dataset(0)))
+    after, metrics = jax.eval_shape(task.update, state, batch, jax.random.key(0))
+    assert jax.tree.structure(after) == jax.tree.structure(state) and "audio_loss_6" in metrics
+    task.export(state, tmp_path / "export")
+    model, found = open_omni(tmp_path / "export"), dict(flatten(read_omni(tmp_path / "export")))
+    assert model == task.model and not any("lora" in path for path in found)
+    path, parts = "backbone/layers_0/mlp/up_proj", dict(flatten(join(state.ema, state.frozen)))
+    added = 0.5 * parts[f"{path}/lora_B"] @ parts[f"{path}/lora_A"]
+    np.testing.assert_allclose(found[f"{path}/weight"], parts[f"{path}/weight"] + added, rtol=1e-5, atol=1e-5)
+
+
+def test_a_model_and_its_options_fit_together(backbone, turns):
+    config = OmniConfig(
+        data=OmniData((str(turns),), lengths=(30,), seconds=0.3), backbone=str(backbone), encoder_model=ENCODER,
+        voice=VOICE, batch=2,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"at most the 0\.2 s"):
+        config.build(1).dataset(0)
+    with pytest.raises(ConfigError, match="2 weights, there are 7"):
+        dataclasses.replace(config, loss=OmniLossConfig(stream_weights=(1.0, 2.0))).build(1)
+    with pytest.raises(ConfigError, match="is no Whisper"):
+        dataclasses.replace(config, encoder_model=None, encoder=str(backbone)).build(1)
