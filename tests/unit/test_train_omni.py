@@ -146,6 +146,9 @@ def test_lines_that_are_no_pairs_are_told(tmp_path):
         read_pairs(path)
 
 
+LOSS = jax.jit(omni_loss, static_argnums=0)
+
+
 def case():
     rng = np.random.default_rng(0)
     targets = rng.integers(0, 5, (4, 3, 6)).astype(np.int32)
@@ -162,7 +165,7 @@ def test_the_loss_is_each_streams_mean_over_what_there_is_to_predict():
         return -logs[target != IGNORE].mean()
 
     each = [mean(audio[:, :, i], targets[:, i]) for i in range(2)]
-    loss, metrics = omni_loss(weights, text, audio, targets, omni_counts(targets))
+    loss, metrics = LOSS(weights, text, audio, targets, omni_counts(targets))
     np.testing.assert_allclose(metrics["text_loss"], mean(text, targets[:, 2]), rtol=1e-5)
     np.testing.assert_allclose([metrics["audio_loss_0"], metrics["audio_loss_1"]], each, rtol=1e-5)
     np.testing.assert_allclose(metrics["audio_loss"], (3 * each[0] + each[1]) / 4, rtol=1e-5)
@@ -173,12 +176,12 @@ def test_the_loss_is_each_streams_mean_over_what_there_is_to_predict():
 
 def test_shares_of_microbatches_add_up_and_silence_costs_nothing():
     text, audio, targets = case()
-    whole = omni_loss(OmniLossConfig(), text, audio, targets, omni_counts(targets))
-    parts = [omni_loss(OmniLossConfig(), text[i : i + 2], audio[i : i + 2], targets[i : i + 2], omni_counts(targets))
+    whole = LOSS(OmniLossConfig(), text, audio, targets, omni_counts(targets))
+    parts = [LOSS(OmniLossConfig(), text[i : i + 2], audio[i : i + 2], targets[i : i + 2], omni_counts(targets))
              for i in (0, 2)]  # fmt: skip
     jax.tree.map(lambda w, a, b: np.testing.assert_allclose(w, a + b, rtol=1e-5), whole, *parts)
     targets[:, :-1] = IGNORE
-    loss, metrics = omni_loss(OmniLossConfig(), text, audio, targets, omni_counts(targets))
+    loss, metrics = LOSS(OmniLossConfig(), text, audio, targets, omni_counts(targets))
     assert metrics["audio_loss"] == 0 and loss == metrics["text_loss"]
 
 
