@@ -69,9 +69,14 @@ class _Complete:
 
 def encode_chat(text: tokenizers.Tokenizer, question: str, answer: str) -> tuple[list[int], list[int]]:
     """A row's tokens, and what follows each: as the chat template of `jomni.data.text.chat_tokenizer` writes them."""
-    asked = [text.token_to_id(USER), *text.encode(question, add_special_tokens=False).ids, text.token_to_id(ASSISTANT)]
-    told = [*text.encode(answer, add_special_tokens=False).ids, text.token_to_id(END)]
+    user, assistant, end = _special(text)
+    asked = [user, *text.encode(question, add_special_tokens=False).ids, assistant]
+    told = [*text.encode(answer, add_special_tokens=False).ids, end]
     return [*asked, *told[:-1]], [*[IGNORE] * (len(asked) - 1), *told]
+
+
+def _special(text: tokenizers.Tokenizer) -> tuple[Any, ...]:
+    return tuple(text.token_to_id(token) for token in (USER, ASSISTANT, END))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,8 +147,9 @@ def _files(folder: Path, model: DecoderConfig) -> dict[str, bytes]:
     if "tokenizer.json" not in files:
         raise ConfigError(f"'tokenizer' {folder}: holds no tokenizer.json. Name a folder that does.")
     text = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode())
-    if absent := [token for token in (USER, ASSISTANT, END) if text.token_to_id(token) is None]:
-        raise ConfigError(f"'tokenizer' {folder}: has no token {', '.join(absent)}. Make it with chat_tokenizer.")
+    if None in _special(text):
+        told = ", ".join((USER, ASSISTANT, END))
+        raise ConfigError(f"'tokenizer' {folder}: lacks one of the tokens {told}. Make it with chat_tokenizer.")
     if text.get_vocab_size() > model.vocab_size:
         raise ConfigError(
             f"'tokenizer' {folder}: has {text.get_vocab_size()} tokens, the model's vocab_size is {model.vocab_size}"

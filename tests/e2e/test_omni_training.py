@@ -51,14 +51,18 @@ def moved(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[st
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled(tmp_path_factory) -> Iterator[None]:
-    """What is compiled is kept for the runs that compile it again."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = [getattr(jax.config, name) for name in names]
-    for name, value in zip(names, (str(tmp_path_factory.mktemp("xla")), 0), strict=True):
+    """What is compiled is kept for the runs that compile it again; and so small a model is not worth optimising."""
+    options = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("xla")),
+        "jax_persistent_cache_min_compile_time_secs": 0,
+        "jax_disable_most_optimizations": True,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    for name, value in options.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
     yield
-    for name, value in zip(names, before, strict=True):
+    for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
 
