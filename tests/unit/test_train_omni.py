@@ -18,7 +18,7 @@ from jomni.errors import ConfigError, DataError
 from jomni.models.mini_omni import Vocabulary
 from jomni.train.freeze import frozen_paths, join, split
 from jomni.train.lora import LoRAConfig
-from jomni.train.omni import ADAPT, ALIGN, OmniConfig, cut_rows, join_rows
+from jomni.train.omni import ADAPT, ALIGN, ALL, OmniConfig, cut_rows, join_rows
 from jomni.train.omni_data import OmniData
 from jomni.train.omni_files import open_omni, read_omni
 from jomni.train.omni_loss import OmniLossConfig, omni_counts, omni_loss
@@ -238,6 +238,21 @@ def test_low_rank_adapters_train_in_place_of_the_backbone_and_are_exported_added
     path, parts = "backbone/layers_0/mlp/up_proj", dict(flatten(join(state.ema, state.frozen)))
     added = 0.5 * parts[f"{path}/lora_B"] @ parts[f"{path}/lora_A"]
     np.testing.assert_allclose(found[f"{path}/weight"], parts[f"{path}/weight"] + added, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("stage", ["ALIGN", "ADAPT", "ALL"])
+def test_each_stage_trains_its_parts_of_the_model_and_no_others(backbone, turns, stage):
+    config = OmniConfig(
+        data=OmniData((str(turns),), lengths=(30,), seconds=0.2), backbone=str(backbone), encoder_model=ENCODER,
+        voice=VOICE, freeze={"ALIGN": ALIGN, "ADAPT": ADAPT, "ALL": ALL}[stage],
+    )  # fmt: skip
+    state = jax.eval_shape(config.build(1).init, jax.random.key(0))
+    moving, still = ({path for path, _ in flatten(tree)} for tree in (state.params, state.frozen))
+    new = {"backbone/embed_tokens/weight/new"}
+    adapter = {f"whisper_adapter/{name}/weight" for name in ("fc_1", "fc_2", "proj")}
+    text = {path for path in moving | still if path.startswith("backbone/")} - new
+    assert moving == {"ALIGN": adapter | new, "ADAPT": text, "ALL": adapter | new | text}[stage]
+    assert len(text) > 10 and {path for path in still if path.startswith("whisper/")}
 
 
 def test_a_model_and_its_options_fit_together(backbone, turns):
