@@ -16,6 +16,7 @@ from jomni.models.decoder.config import DecoderConfig
 from jomni.models.moshi.config import MoshiConfig
 from jomni.models.whisper.config import WhisperConfig
 from jomni.weights.kyutai import is_float32_only
+from jomni.weights.parts import PARTS
 from jomni.weights.table import flatten, is_float
 
 _LAYOUTS = {
@@ -48,7 +49,7 @@ class Checkpoint:
     """A text decoder's tokenizer and generation files as they are, by name: "tokenizer.json", ..."""
 
     def __post_init__(self) -> None:
-        for part in ("mimi", "lm", "snac", "whisper", "decoder"):
+        for part in PARTS:
             config = getattr(self, part)
             if (config is None) == (part in self.params):
                 raise WeightsError(f"checkpoint {self.source!r}: '{part}' needs its configuration and its parameters")

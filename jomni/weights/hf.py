@@ -57,13 +57,12 @@ class HfFolder:
 
     mimi: MimiConfig | None
     lm: MoshiConfig | None
-    mimi_source: TensorSource | None  # under Kyutai's published names
-    lm_source: TensorSource | None  # likewise
+    sources: dict[str, TensorSource]
+    """Part -> its weights: Mimi's and Moshi's under Kyutai's published names, Whisper's not yet checked."""
     generation: dict[str, Any]  # sampling defaults, as Kyutai's lm_gen_config
     tokenizer: bytes | None  # sentencepiece model of the text tokens
     model_type: str  # "moshi", "mimi" or "whisper"
     whisper: WhisperConfig | None = None
-    whisper_source: TensorSource | None = None  # under Hugging Face's names, not yet checked
 
 
 def is_hf_config(raw: object) -> bool:
@@ -86,7 +85,7 @@ def open_folder(folder: str | Path) -> HfFolder:
     kind, architectures = raw.get("model_type"), raw.get("architectures") or []
     if kind == "whisper":
         whisper = read_hf_config(raw, str(path))
-        return HfFolder(None, None, None, None, {}, None, "whisper", whisper, _open_weights(folder))
+        return HfFolder(None, None, {"whisper": _open_weights(folder)}, {}, None, "whisper", whisper)
     known = {"mimi": "MimiModel", "moshi": "MoshiForConditionalGeneration"}
     if kind not in known or (architectures and architectures != [known[kind]]):
         raise ConfigError(
@@ -98,7 +97,7 @@ def open_folder(folder: str | Path) -> HfFolder:
         mimi = read_mimi_config(raw, str(path))
         layout = mimi_layout(mimi)
         check_tensors(base.specs, [layout], base.name)
-        return HfFolder(mimi, None, MappedSource(base, layout, "kyutai"), None, {}, None, "mimi")
+        return HfFolder(mimi, None, {"mimi": MappedSource(base, layout, "kyutai")}, {}, None, "mimi")
     lm = read_moshi_config(raw, str(path))
     mimi = read_mimi_config(raw.get("audio_encoder_config") or {}, f"{path}, audio_encoder_config")
     if mimi.num_codebooks < lm.dep_q:
@@ -109,7 +108,7 @@ def open_folder(folder: str | Path) -> HfFolder:
     check_tensors(base.specs, layouts, base.name)
     lm_source, mimi_source = (MappedSource(base, layout, "kyutai") for layout in layouts)
     return HfFolder(
-        mimi, lm, mimi_source, lm_source,
+        mimi, lm, {"mimi": mimi_source, "lm": lm_source},
         generation=_read_generation(folder / "generation_config.json"),
         tokenizer=_read_tokenizer(folder),
         model_type="moshi",
