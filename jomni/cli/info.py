@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jomni.codec.config import MimiConfig
     from jomni.codec.snac_config import SnacConfig
     from jomni.models.decoder.config import DecoderConfig
+    from jomni.models.mini_omni.config import MiniOmniConfig
     from jomni.models.moshi.config import MoshiConfig
     from jomni.models.whisper import WhisperConfig
     from jomni.weights.recognise import Opened
@@ -26,6 +27,7 @@ _KINDS = {
     "hibiki": "Hibiki, simultaneous translation", "stt": "speech to text", "tts": "text to speech",
     "whisper": "Whisper, a speech encoder", "qwen2": "Qwen 2, a text decoder", "qwen3": "Qwen 3, a text decoder",
     "llama": "Llama, a text decoder", "gemma2": "Gemma 2, a text decoder", "gemma3_text": "Gemma 3, a text decoder",
+    "mini-omni": "Mini-Omni, dialogue in turns",
 }  # fmt: skip
 _WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a number
 
@@ -46,6 +48,14 @@ DECODER_PARTS = {
     "output": ("norm/", "lm_head/"),
 }
 """Parts of a text decoder, likewise."""
+
+OMNI_PARTS = {
+    "backbone": ("backbone/layers_",),
+    "embeddings and heads": ("backbone/embed_tokens/", "backbone/norm/", "backbone/lm_head/"),
+    "speech adapter": ("whisper_adapter/",),
+    "post-adapter": ("post_adapter/",),
+}
+"""Parts of Mini-Omni's language model, likewise."""
 
 CODEC_PARTS = {
     "encoder": ("encoder", "downsample/"),
@@ -84,10 +94,15 @@ def describe(opened: Opened) -> list[str]:
         lines += _parts(held, groups) + tell(config, opened)
     if opened.lm is not None and opened.mimi is None:
         lines.append("codec: none beside it")
+    if opened.omni is not None:
+        absent = {"codec SNAC": opened.snac, "encoder Whisper": opened.whisper, "text tokenizer": _tokenizer(opened)}
+        lines += [f"{name}: none beside it" for name, found in absent.items() if found is None]
     fixed = sum(size for path, size in sizes.items() if is_float32_only(path))
     rest = sum(sizes.values()) - fixed
     needs = ", ".join(f"{name} {human(4 * fixed + width * rest)}" for name, width in _WIDTHS.items())
-    if opened.whisper is not None:
+    if opened.omni is not None:
+        lines.append(f"weights take: {needs.rpartition(', int8')[0]} (the codec always float32)")
+    elif opened.whisper is not None:
         lines.append(f"weights take: {needs.rpartition(', int8')[0]}")
     elif opened.decoder is not None:
         lines.append(f"weights take: {needs}")
@@ -150,6 +165,22 @@ def _lm_lines(lm: MoshiConfig, opened: Opened) -> list[str]:
     return lines
 
 
+def _omni_lines(c: MiniOmniConfig, opened: Opened) -> list[str]:
+    v = c.vocabulary
+    kind = "linear" if c.adapter == "mlp" else "gated"
+    lines = [
+        *_decoder_lines(c.decoder, opened),
+        f"  streams: text of {v.padded_text_size} tokens, {v.streams} of audio with {v.padded_audio_size} each",
+        f"  hears {c.feature_dim} features through a {kind} adapter",
+    ]
+    layers = c.post_adapter_layers
+    return [*lines, f"  speaks through a post-adapter of {layers} layers and a head of its own"] if layers else lines
+
+
+def _tokenizer(opened: Opened) -> bytes | None:
+    return opened.files.get("tokenizer.json")
+
+
 def _decoder_lines(c: DecoderConfig, _: Opened) -> list[str]:
     from jomni.models.decoder.config import SLIDING
 
@@ -198,6 +229,7 @@ def _snac_lines(codec: SnacConfig, _: Opened) -> list[str]:
 
 _SECTIONS: dict[str, tuple[str, Mapping[str, tuple[str, ...]], Callable[[Any, Opened], list[str]]]] = {
     "lm": ("language model", LM_PARTS, _lm_lines),
+    "omni": ("language model", OMNI_PARTS, _omni_lines),
     "decoder": ("text decoder", DECODER_PARTS, _decoder_lines),
     "mimi": ("codec Mimi", CODEC_PARTS, _codec_lines),
     "snac": ("codec SNAC", CODEC_PARTS, _snac_lines),

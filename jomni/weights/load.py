@@ -38,8 +38,9 @@ def load(
       source: a folder, a weight file (a bare Mimi file, or another beside its config.json), or a hub id
         `owner/name`. Known are Kyutai's layout with and without config.json, SNAC's, OpenAI's Whisper checkpoints
         (.pt), Hugging Face's `MimiModel`, `MoshiForConditionalGeneration`, `WhisperModel`,
-        `WhisperForConditionalGeneration` and text decoders (Qwen 2 and 3, Llama, Gemma 2 and 3), and what `save`
-        writes. Of a Whisper the encoder is read.
+        `WhisperForConditionalGeneration` and text decoders (Qwen 2 and 3, Llama, Gemma 2 and 3), Mini-Omni's
+        (lit_model.pth, model_config.yaml, tokenizer.json; with small.pt and a folder snac or snac_24khz where they
+        are), and what `save` writes. Of a Whisper the encoder is read.
       dtype: floating-point dtype of the language model, such as "bfloat16"; None: as in the file. That of the speech
         encoder; None: float32, as openai-whisper computes, and again as in the file when it is saved. Codecs and the
         conditioners are float32 always.
@@ -63,6 +64,9 @@ def load(
     opened = open_checkpoint(source, revision=revision, lora=lora, parts=parts)
     if "lm" not in parts and opened.lm is not None:
         opened = dataclasses.replace(opened, family="mimi", lora_source=None)
+    if "omni" not in parts and opened.omni is not None:
+        rest = next((part for part in ("snac", "whisper") if part in parts), opened.family)
+        opened = dataclasses.replace(opened, family=rest, model_type=rest, settings={}, files={})
     opened = dataclasses.replace(opened, **dict.fromkeys(PARTS.keys() - set(parts)))  # type: ignore[arg-type]
     stored, lm = dict(opened.stored), opened.lm
     if opened.orbax is not None:

@@ -1,7 +1,7 @@
 """The project's own form: parameters in Orbax, the rest in jomni.json, the tokenizer's file beside.
 
 A folder of `jomni.json`, `params/` (an Orbax PyTree of the nested parameter dictionary) and, where there is one,
-`tokenizer.model`.
+`tokenizer.model`, or the files of the text tokenizer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jomni.errors import WeightsError
 from jomni.weights.checkpoint import Checkpoint
 from jomni.weights.kyutai import is_float32_only
 from jomni.weights.parts import PARTS, present
-from jomni.weights.source import read_json
+from jomni.weights.source import listing, read_json
 from jomni.weights.stream import Placement
 from jomni.weights.table import flatten, is_float, misfit, unflatten
 
@@ -41,6 +41,8 @@ def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
         checkpointer.save((folder / _PARAMS).absolute(), args=ocp.args.PyTreeSave(unflatten(leaves)))
     if checkpoint.tokenizer is not None:
         (folder / _TOKENIZER).write_bytes(checkpoint.tokenizer)
+    for name, content in checkpoint.files.items():
+        (folder / name).write_bytes(content)
     lm = checkpoint.lm
     raw = {
         "jomni": _VERSION,
@@ -52,6 +54,7 @@ def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
         "generation": checkpoint.generation,
         "settings": checkpoint.settings,
         "stored": checkpoint.stored,
+        "files": sorted(checkpoint.files),
     }
     (folder / "jomni.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
 
@@ -68,6 +71,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
         version = raw.get("jomni") if isinstance(raw, Mapping) else None
         raise WeightsError(f"{path}: has version {version!r}; this program reads {_VERSION}. Update it, or save anew.")
     tokenizer = folder / _TOKENIZER
+    files = raw.get("files", [])
+    if missing := [name for name in files if Path(name).name != name or not (folder / name).is_file()]:
+        raise WeightsError(f"{path}: names files that are not beside it: {listing(missing)}. Save the checkpoint anew.")
     try:
         configs = {
             name: part.read(raw[name], f"{path}, {name}")
@@ -79,7 +85,8 @@ def read_settings(folder: Path) -> dict[str, Any]:
             configs["lm"] = dataclasses.replace(configs["lm"], text_eos_reads_as_padding=reads)
         return {
             **configs,
-            "tokenizer": tokenizer.read_bytes() if tokenizer.is_file() else None,
+            "tokenizer": tokenizer.read_bytes() if tokenizer.is_file() and _TOKENIZER not in files else None,
+            "files": {name: (folder / name).read_bytes() for name in files},
             **{key: raw[key] for key in ("family", "generation", "model_type", "settings", "stored")},
         }
     except KeyError as error:

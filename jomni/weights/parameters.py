@@ -40,14 +40,17 @@ class ParameterSource:
 
     def _parts(self, tensor: Tensor, first: int, last: int, dtype: np.dtype) -> Iterator[np.ndarray]:
         start = 0
-        for leaf in tensor.leaves:
-            low, high = max(first - start, 0), min(last - start, leaf.file_shape[0])
-            start += leaf.file_shape[0]
-            if low < high:
-                value: Any = self._params
-                for key in leaf.path.split("/"):
-                    value = value[key]
-                yield leaf.transform.to_file(np.asarray(value))[low:high].astype(dtype, copy=False)
+        for group in range(tensor.groups):
+            for leaf in tensor.leaves:
+                height = leaf.file_shape[0] // tensor.groups
+                low, high = max(first - start, 0), min(last - start, height)
+                start += height
+                if low < high:
+                    value: Any = self._params
+                    for key in leaf.path.split("/"):
+                        value = value[key]
+                    rows = slice(group * height + low, group * height + high)
+                    yield leaf.transform.to_file(np.asarray(value))[rows].astype(dtype, copy=False)
 
 
 def check_parameters(checkpoint: Checkpoint) -> None:

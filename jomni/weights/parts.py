@@ -17,10 +17,11 @@ from jomni.models.moshi.config import MoshiConfig
 from jomni.models.whisper.config import WhisperConfig
 from jomni.weights.hf_decoder import decoder_table
 from jomni.weights.kyutai import lm_table, mimi_table
+from jomni.weights.mini_omni import bind_omni, omni_table, read_json_config, write_json_config
 from jomni.weights.snac import snac_table
 from jomni.weights.source import TensorSource
 from jomni.weights.table import Place, Table, bind
-from jomni.weights.trees import decoder_tree, lm_tree, mimi_tree, snac_tree, whisper_tree
+from jomni.weights.trees import decoder_tree, lm_tree, mimi_tree, omni_tree, snac_tree, whisper_tree
 from jomni.weights.whisper import bind_encoder, whisper_table
 
 
@@ -50,6 +51,7 @@ class Part:
 
 _PARTS = (
     Part("lm", lm_tree, lm_table, MoshiConfig.from_kyutai, MoshiConfig.to_kyutai),
+    Part("omni", omni_tree, omni_table, read_json_config, write_json_config, find=bind_omni),
     Part("decoder", decoder_tree, decoder_table),
     Part(
         "mimi", mimi_tree, mimi_table, MimiConfig.from_kyutai, MimiConfig.to_kyutai,
@@ -63,7 +65,7 @@ _PARTS = (
 )  # fmt: skip
 
 PARTS: Mapping[str, Part] = {part.name: part for part in _PARTS}
-"""By name: language model, text decoder, codec, another codec, speech encoder."""
+"""By name: Moshi's language model, Mini-Omni's, text decoder, codec, another codec, speech encoder."""
 
 
 def present(holder: Any) -> Iterator[tuple[Part, Any]]:

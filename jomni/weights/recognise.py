@@ -15,12 +15,13 @@ from jomni.codec.config import MIMI, MimiConfig
 from jomni.codec.snac_config import SnacConfig, is_snac_config
 from jomni.errors import ConfigError, WeightsError
 from jomni.models.decoder.config import DecoderConfig
+from jomni.models.mini_omni.config import NO_EFFECT, MiniOmniConfig
 from jomni.models.moshi.config import MOSHI_7B, MoshiConfig
 from jomni.models.whisper.config import WhisperConfig
-from jomni.weights import orbax
+from jomni.weights import mini_omni, orbax
 from jomni.weights.hf import TEXT_FILES, is_hf_config, open_decoder, open_folder
 from jomni.weights.hf_decoder import ARCHITECTURES
-from jomni.weights.hub import Files, HubRepository, open_files, resolve, resolve_weights
+from jomni.weights.hub import Files, HubRepository, Within, open_files, resolve, resolve_weights
 from jomni.weights.parts import PARTS
 from jomni.weights.source import TensorSource, open_source, read_json
 from jomni.weights.unpickle import TorchSource
@@ -28,7 +29,7 @@ from jomni.weights.whisper import layout_of
 
 CONFIG_NAME = "config.json"
 ORBAX_NAME = "jomni.json"  # marks the project's own form
-ORBAX_PATTERNS = [ORBAX_NAME, "params/*", "tokenizer.model"]
+ORBAX_PATTERNS = [ORBAX_NAME, "params/*", *TEXT_FILES]
 MOSHI_NAME = "model.safetensors"
 MIMI_NAME = "tokenizer-e351c8d8-checkpoint125.safetensors"
 MIMI_CONFIG_NAME = "mimi_config.json"
@@ -51,6 +52,7 @@ class Opened:
     snac: SnacConfig | None = None
     whisper: WhisperConfig | None = None
     decoder: DecoderConfig | None = None
+    omni: MiniOmniConfig | None = None
     sources: dict[str, TensorSource] = dataclasses.field(default_factory=dict)
     """Part -> its weights, under its authors' names (Whisper's: OpenAI's or Hugging Face's, with its decoder)."""
     lora_source: TensorSource | None = None  # low-rank adapters, and tensors that replace the model's
@@ -86,7 +88,7 @@ def open_checkpoint(
     files, filename = open_files(source, revision)
     where = os.fspath(source)
     adapters = None if lora is None else os.fspath(lora)
-    if filename in (None, CONFIG_NAME, ORBAX_NAME):
+    if filename in (None, CONFIG_NAME, ORBAX_NAME, mini_omni.CONFIG_NAME, *mini_omni.WEIGHT_NAMES):
         return _open_folder(files, where, adapters, parts=parts)
     path = resolve_weights(files, filename)  # type: ignore[arg-type]
     if path is None:
@@ -122,7 +124,7 @@ def open_checkpoint(
 def _open_folder(
     files: Files,
     where: str,
-    lora: str | None,
+    lora: str | None = None,
     lm_source: TensorSource | None = None,
     parts: Collection[str] = tuple(PARTS),
 ) -> Opened:
@@ -132,6 +134,9 @@ def _open_folder(
         if marker is not None:
             _no_lora(lora, where)
             return Opened(where, orbax=_fetch_orbax(files, marker), **orbax.read_settings(marker.parent))
+        if (options := files.find(mini_omni.CONFIG_NAME)) is not None:
+            _no_lora(lora, where)
+            return _open_omni(files, options, where, parts)
         return _open_legacy(files, where, lora, lm_source, parts)
     raw = read_json(path)
     if not isinstance(raw, Mapping):
@@ -216,9 +221,12 @@ def _open_legacy(
         _no_lora(lora, where)
         mimi_path = resolve_weights(files, MIMI_NAME) if lm_source is None else Path(lm_source.name)
         if mimi_path is None:
+            if any(files.find(name) for name in mini_omni.WEIGHT_NAMES):
+                raise files.lacks(mini_omni.CONFIG_NAME)
             raise WeightsError(
-                f"{where}: no checkpoint is recognised there: it has none of {CONFIG_NAME}, {ORBAX_NAME}, {MOSHI_NAME} "
-                f"and {MIMI_NAME}. Name a checkpoint's folder, a weight file, or a hub id owner/name."
+                f"{where}: no checkpoint is recognised there: it has none of {CONFIG_NAME}, {ORBAX_NAME}, "
+                f"{mini_omni.CONFIG_NAME}, {MOSHI_NAME} and {MIMI_NAME}. "
+                "Name a checkpoint's folder, a weight file, or a hub id owner/name."
             )
         return _mimi_alone(where, _neighbouring_mimi(files, mimi_path), open_source(mimi_path))
     mimi_path = resolve_weights(files, MIMI_NAME)
@@ -279,6 +287,41 @@ def _open_decoder(files: Files, raw: Mapping[str, Any], config: Path, where: str
         where, "decoder", model_type=raw["model_type"], generation=found.generation, decoder=found.config,
         sources={"decoder": found.source}, files=found.files,
     )  # fmt: skip
+
+
+def _open_omni(files: Files, options: Path, where: str, parts: Collection[str]) -> Opened:
+    """A Mini-Omni as published, with the Whisper and the SNAC that lie beside it."""
+    fields = mini_omni.read_yaml(options)
+    config, sources = MiniOmniConfig.from_published(fields, str(options)), {}
+    if "omni" in parts:
+        found = next((path for name in mini_omni.WEIGHT_NAMES if (path := resolve_weights(files, name))), None)
+        if found is None:
+            raise files.lacks(mini_omni.WEIGHT_NAMES[-1])
+        sources["omni"] = open_source(found)
+    opened = Opened(
+        where, "mini_omni", omni=config, sources=sources, model_type="mini-omni",
+        settings={key: fields[key] for key in NO_EFFECT if key in fields},
+        files={name: path.read_bytes() for name in TEXT_FILES if (path := files.find(name)) is not None},
+    )  # fmt: skip
+    for part, folders in (("whisper", mini_omni.WHISPER_FOLDERS), ("snac", mini_omni.SNAC_FOLDERS)):
+        if part in parts and (beside := _open_beside(files, part, folders)) is not None:
+            held = {part: getattr(beside, part)}
+            opened = dataclasses.replace(opened, sources=opened.sources | beside.sources, **held)
+    mini_omni.check_neighbours(config, opened.whisper, opened.snac, where)
+    return opened
+
+
+def _open_beside(files: Files, part: str, folders: Collection[str]) -> Opened | None:
+    """A model in one of the folders of a place; a Whisper also in the file of its published name."""
+    if part == "whisper" and (path := files.find(mini_omni.WHISPER_NAME)) is not None:
+        return _open_whisper(files, str(path), open_source(path))
+    for folder in (Within(files, name) for name in folders):
+        if (path := folder.find(CONFIG_NAME)) is not None:
+            opened = _open_folder(folder, str(path.parent))
+            if getattr(opened, part) is None:
+                raise ConfigError(f"{path.parent}: holds a {opened.family}, where a {part} belongs. Move it away.")
+            return opened
+    return None
 
 
 def _open_snac(raw: Any, path: Path, where: str, weights: TensorSource) -> Opened:
