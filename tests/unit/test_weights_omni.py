@@ -168,6 +168,7 @@ def test_all_that_is_missing_surplus_or_misshapen_is_named_in_one_message(folder
         ({"asr_adapter": "conv"}, "speech adapter 'conv'"),
         ({"cat_audio_vocab_size": 8}, "'cat_audio_vocab_size' is 8"),
         ({"norm_eps": "small"}, "'norm_eps' is 'small', not a number"),
+        ({"rope_base": None}, "'rope_base' is None, not a number"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused_with_its_file(folder, spoil, says):

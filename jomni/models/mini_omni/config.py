@@ -116,9 +116,11 @@ class MiniOmniConfig:
                 problems.append(f"'{name}' is {found!r}, only {value!r} is supported")
         for name, kind in _READ.items():
             value = fields.get(name)
-            if value is not None and (not isinstance(value, kind) or (kind is not bool and isinstance(value, bool))):
+            if value is None and (name not in fields or name in (*required, *_MAY_BE_NULL)):
+                continue
+            if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
                 words = {int: "a whole number", bool: "true or false", str: "a text"}
-                problems.append(f"'{name}' is {value!r}, not {words.get(kind, 'a number')}")  # type: ignore[call-overload]
+                problems.append(f"'{name}' is {value!r}, not {words.get(kind, 'a number')}")
         if problems:
             raise ConfigError(f"{where}: not a configuration of Mini-Omni: {'; '.join(problems)}. Correct these.")
         streams, audio = Vocabulary.streams, fields.get("audio_vocab_size", 4160)
@@ -193,6 +195,8 @@ _READ: dict[str, Any] = {
     "asr_adapter": str, "post_adapter": bool, "post_adapter_layers": int,
 }  # fmt: skip
 """Fields that are read, with the kind of their values."""
+
+_MAY_BE_NULL = ("head_size", "n_query_groups", "add_qkv_bias")
 
 _FIXED = (  # field, the published code's default, what it must be
     ("parallel_residual", True, False), ("shared_attention_norm", False, False), ("lm_head_bias", False, False),
