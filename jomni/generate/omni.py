@@ -122,7 +122,7 @@ class OmniGenerator:
     def prefill(
         self, params: Params, state: OmniState, block: OmniBlock, lengths: Int[Array, "B"], controls: OmniControls
     ) -> OmniState:
-        """Feeds a block of prompts and samples each answer's first tokens; jitted once for each T, the state is donated.
+        """Feeds a block of prompts and samples each answer's first tokens; jitted once per T, the state is donated.
 
         Args:
           params: from `prepare`.

@@ -161,7 +161,7 @@ class OmniSession:
         return any(column[-1] == self.generator.config.vocabulary.end_of_text for column in slot.given)
 
     def _prompt(self, slot: OmniSlot, parts: Sequence[Part], task: Task, before: Sequence[int] | None) -> OmniPrompt:
-        """What is to be read: the end of the last answer, what stands before the question, the question, the opening."""
+        """What is to be read: the last answer's end, what stands before the question, the question, the opening."""
         g, config = self.generator, self.generator.config
         if task.speaks and g.voice == "none":
             raise PromptError(f"task {task.value} wants speech, this session writes only. Give it a voice.")
@@ -189,11 +189,9 @@ class OmniSession:
             size = self._block(longest)
             now = [prompt.cut(slice(size)) for prompt in rest]
             lengths = np.array([len(prompt.heard) for prompt in now], np.int32)
-            block = OmniBlock(*(jnp.asarray(np.stack([_padded(x, size, axis) for x in leaves]))
-                                for axis, leaves in zip((1, 0, 0, 0), zip(*now, strict=True), strict=True)))  # fmt: skip
-            self._state = self.generator.prefill(
-                self.params, self._state, block, jnp.asarray(lengths), self._controls
-            )
+            together = zip((1, 0, 0, 0), zip(*now, strict=True), strict=True)  # with the axis of time of each leaf
+            block = OmniBlock(*(jnp.asarray(np.stack([_padded(x, size, t) for x in leaves])) for t, leaves in together))
+            self._state = self.generator.prefill(self.params, self._state, block, jnp.asarray(lengths), self._controls)
             for slot, taken in zip(self.slots, lengths.tolist(), strict=True):
                 slot.held += taken
             rest = [prompt.cut(slice(size, None)) for prompt in rest]

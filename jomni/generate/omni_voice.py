@@ -22,10 +22,10 @@ from jaxtyping import Float, Int
 
 from jomni.codec.snac import Snac, decode_flush, decode_step
 from jomni.codec.snac_config import SnacConfig
-from jomni.nn.centred import fold_weight_norm
 from jomni.errors import ConfigError
 from jomni.generate.generator import slot_seeds
 from jomni.models.mini_omni import Vocabulary
+from jomni.nn.centred import fold_weight_norm
 from jomni.nn.streaming import reset
 
 Frame = Int[np.ndarray, "A"]

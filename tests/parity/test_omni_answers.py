@@ -4,7 +4,6 @@ Greedy tokens of every mode, from the original's prompts, KV cache and loops: of
 """
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,19 +12,18 @@ from jomni.data.omni_streams import Task
 from jomni.generate.omni import OmniGenerator
 from jomni.generate.omni_session import OmniSession
 from jomni.models.mini_omni import MiniOmniConfig
-from tests.parity.test_omni_golden import params_of
+from tests.parity.test_omni_golden import CASES, DATA, params_of
 from tools.goldens import omni_cases
 
-DATA = Path(__file__).parent / "data" / "omni"
 ANSWERS = json.loads((DATA / "answers.json").read_text())
 
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_greedy_tokens_are_those_of_the_original_to_the_end(name, say):
     found = ANSWERS[name]
-    task, voice, _ = omni_cases.ANSWERS[found["mode"]]
+    task, voice, case = omni_cases.ANSWERS[found["mode"]]
     config = MiniOmniConfig.from_published(omni_cases.answering(found["mode"]))
-    drawn = omni_cases.answer_weights(found["tensors"], found["seed"], found["ends"])
+    drawn = omni_cases.answer_weights(CASES[case]["tensors"], found["seed"], found["ends"])
     generator = OmniGenerator(config, omni_cases.CONTEXT, voice, block=16)
     session = OmniSession(generator, generator.prepare(params_of(config, drawn)))
     text, features = omni_cases.question(found["seed"])

@@ -1,4 +1,4 @@
-"""Mini-Omni's generation: turns, slots, interruption, refusals. Each answer is compared with the model run on the whole."""
+"""Mini-Omni's generation: turns, slots, interruption, refusals; answers compared with the model run on the whole."""
 
 import dataclasses
 import functools
@@ -105,7 +105,9 @@ def test_rows_apart_give_the_same_logits(name):
     tokens, features, lengths = test_mini_omni.inputs()
     given = (tokens, *test_mini_omni.place_features(features, lengths, 9))
     forms = (False, PARAMS[name]), (True, set_apart(PARAMS[name], CASES[name]))
-    whole, apart = (jax.jit(MiniOmni(CASES[name], apart=is_apart).apply)({"params": p}, *given) for is_apart, p in forms)
+    whole, apart = (
+        jax.jit(MiniOmni(CASES[name], apart=is_apart).apply)({"params": p}, *given) for is_apart, p in forms
+    )
     for a, b in zip(whole[:2], apart[:2], strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
 

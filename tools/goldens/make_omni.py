@@ -2,8 +2,8 @@
 
 CHECKOUT is a checkout of github.com/gpt-omni/mini-omni; torch, pyyaml, openai-whisper and snac are needed, lightning is
 not. Weights and inputs are not stored: tests draw them anew by name. `cases.json` holds each case's seed, names and
-shapes; `CASE.npz` what `omni_cases.kept` keeps of the logits of whole sequences; `answers.json` each mode's seed, names
-and shapes, and `answers.npz` the tokens of its answer, from the prompt, the KV cache and the loop of the original.
+shapes; `CASE.npz` what `omni_cases.kept` keeps of the logits of whole sequences; `answers.json` the seeds of each
+mode's answers, and `answers.npz` their tokens, from the prompts, the KV cache and the loops of the original.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _record_answer(mode: str, ends: bool) -> dict[str, Any]:
         if (steps < most) == ends and steps > 8 and (text_ends.any() or not speaks or not ends):
             kinds = len(np.unique(tokens, axis=1).T)
             print(f"{mode}: seed {seed}, {steps} steps, {kinds} of them different", flush=True)
-            return {"mode": mode, "seed": seed, "ends": ends, "tensors": tensors, "tokens": tokens}
+            return {"mode": mode, "seed": seed, "ends": ends, "tokens": tokens}
     raise SystemExit(f"{mode}: no seed whose answer is as it should be, without near ties")
 
 
@@ -91,27 +91,14 @@ class NearTie(Exception):
 
 def answer(model: Any, mode: str, seed: int, most: int) -> np.ndarray:
     """Tokens int32 [8, T] that the original's loop keeps, of text alone [1, T]; T is `most` unless it ended before."""
-    base, inference = _modules()
-    text, features = omni_cases.question(seed)
+    base, inference = original()
     task, voice, _ = omni_cases.ANSWERS[mode]
-    tokenizer = types.SimpleNamespace(encode=lambda _: torch.from_numpy(text).long())
-    ears = types.SimpleNamespace(embed_audio=lambda _: torch.from_numpy(features)[None])
-    heard = torch.zeros(1), len(features), ears, "cpu"
     model.device = torch.device("cpu")
     model.set_kv_cache(batch_size=2 if voice == "parallel" else 1)
-    pad, say, hear = inference._pad_a, inference._answer_t, inference._asr
-    features_, prompt = {
-        "A1-A2": lambda: inference.get_input_ids_whisper(*heard),
-        "A1-T2": lambda: inference.get_input_ids_whisper(*heard, special_token_a=pad, special_token_t=say),
-        "A1-T1": lambda: inference.get_input_ids_whisper(*heard, special_token_a=pad, special_token_t=hear),
-        "T1-A2": lambda: (None, inference.get_input_ids_TA("", tokenizer)),
-        "T1-T2": lambda: (None, inference.get_input_ids_TT("", tokenizer)),
-    }[task]()
+    features, ids = prompt(task, voice, *omni_cases.question(seed))
     generate = {"A1-A2": base.generate_AA, "A1-T2": base.generate_AT, "A1-T1": base.generate_ASR,
                 "T1-A2": base.generate_TA, "T1-T2": base.generate_TT}[task]  # fmt: skip
-    if voice == "parallel":
-        generate = base.generate_TA_BATCH
-        features_, prompt = inference.get_input_ids_whisper_ATBatch(*heard)
+    generate = base.generate_TA_BATCH if voice == "parallel" else generate
     sample = base.sample
 
     def best(logits: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -124,7 +111,7 @@ def answer(model: Any, mode: str, seed: int, most: int) -> np.ndarray:
     base.sample = best
     try:
         found = generate(
-            model, features_, prompt, None, None, max_returned_tokens=prompt[0].shape[1] + most, temperature=0.9,
+            model, features, ids, None, None, max_returned_tokens=ids[0].shape[1] + most, temperature=0.9,
             top_k=1, eos_id_a=inference._eoa, eos_id_t=inference._eot, pad_id_t=inference._pad_t, shift=omni_cases.TEXT,
         )  # fmt: skip
     finally:
@@ -132,7 +119,23 @@ def answer(model: Any, mode: str, seed: int, most: int) -> np.ndarray:
     return np.atleast_2d(np.array(found, np.int32))
 
 
-def _modules() -> tuple[Any, Any]:
+def prompt(task: str, voice: str, text: np.ndarray, features: np.ndarray) -> tuple[Any, list[Any]]:
+    """What the original's loops are given: features or None, and the eight streams, shifted to the embedding's rows."""
+    inference = original()[1]
+    tokenizer = types.SimpleNamespace(encode=lambda _: torch.from_numpy(text).long())
+    ears = types.SimpleNamespace(embed_audio=lambda _: torch.from_numpy(features)[None])
+    heard = torch.zeros(1), len(features), ears, "cpu"
+    if voice == "parallel":
+        return inference.get_input_ids_whisper_ATBatch(*heard)
+    if task in ("T1-A2", "T1-T2"):
+        make = inference.get_input_ids_TA if task == "T1-A2" else inference.get_input_ids_TT
+        return None, make("", tokenizer)
+    special = {"A1-A2": (inference._answer_a, inference._answer_t), "A1-T2": (inference._pad_a, inference._answer_t),
+               "A1-T1": (inference._pad_a, inference._asr)}[task]  # fmt: skip
+    return inference.get_input_ids_whisper(*heard, *special)
+
+
+def original() -> tuple[Any, Any]:
     """The original's loops, and its prompts."""
     _replace_lightning()
     import inference

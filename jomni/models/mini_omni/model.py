@@ -64,9 +64,7 @@ class MiniOmni(nn.Module):
             if not d.tied and c.post_adapter is None:
                 self.audio_head = Linear(v.streams * v.padded_audio_size)
         linear = c.adapter == "mlp"
-        self.whisper_adapter = (
-            Linear(d.dim, use_bias=True) if linear else GatedAdapter(d.hidden_dim, d.dim, d.mlp_bias)
-        )
+        self.whisper_adapter = Linear(d.dim, use_bias=True) if linear else GatedAdapter(d.hidden_dim, d.dim, d.mlp_bias)
         if c.post_adapter is not None:
             self.post_adapter = Decoder(c.post_adapter)  # its embedding is not used, and so has no parameters
 
