@@ -77,7 +77,7 @@ def told(name, pieces, mute=False):
     given[0][0, :, :steps], given[1][0, :steps], given[2][0, :steps] = (
         np.concatenate(x, axis) for x, axis in ((tokens, 1), (features, 0), (heard, 0))
     )
-    return np.asarray(_best(name, *given))[:, :steps]
+    return np.array(_best(name, *given))[:, :steps]
 
 
 @functools.partial(jax.jit, static_argnums=0)
