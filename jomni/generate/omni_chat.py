@@ -19,7 +19,7 @@ from jomni.generate.omni_prompt import Part
 from jomni.generate.omni_session import Column, OmniSession
 from jomni.generate.omni_voice import Frame, OmniVoice
 from jomni.generate.text import TextSampling
-from jomni.generate.tokenizer import TextStream
+from jomni.generate.tokenizer import Decoding, TextStream
 from jomni.models.mini_omni import MiniOmniConfig
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, embed_audio, log_mel
 from jomni.models.whisper.mel import HOP, SAMPLE_RATE
@@ -33,11 +33,10 @@ Question = str | Float[np.ndarray, "S"] | Sequence[str | Float[np.ndarray, "S"]]
 """A text, a recording (mono, 16 kHz, in [-1, 1]), or several of both in a row."""
 
 
-class Tokenizer(Protocol):
+class Tokenizer(Decoding, Protocol):
     """What is needed of a tokenizer; `TextTokenizer` is one."""
 
     def encode(self, text: str, special: bool = True) -> list[int]: ...
-    def decode(self, tokens: Sequence[int]) -> str: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,7 +237,8 @@ class OmniChat:
         if self.parts.ears is None:
             raise PromptError("this model was given no ears, so it hears no recording. Write to it, or give the parts.")
         config, params = self.parts.ears
-        mel = log_mel(np.asarray(part)[None], config.n_mels, config.mel_frames * HOP)
+        pcm: Any = np.asarray(part)[None]
+        mel = log_mel(pcm, config.n_mels, config.mel_frames * HOP)
         frames = min(len(part) * 50 // SAMPLE_RATE + 1, config.n_audio_ctx)
         return np.asarray(embed_audio(WhisperEncoder(config), params, mel)[0, :frames], np.float32)
 

@@ -126,7 +126,7 @@ class OmniVoice:
         if voiced.any():
             codes = np.zeros((len(frames), self._vocabulary.streams), np.int32)
             for slot in np.flatnonzero(voiced).tolist():
-                codes[slot] = frames[slot]
+                codes[slot] = np.asarray(frames[slot])
                 if not self._runs[slot].going:
                     self._runs[slot] = _Run(True, self.config.look_ahead)
             by_codebook = tuple(jnp.asarray(codes[:, places]) for places in self._order)
