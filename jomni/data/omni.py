@@ -11,13 +11,14 @@ import dataclasses
 import enum
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
+from jomni.audio import resample
 from jomni.data.report import Findings, Problem
 from jomni.errors import DataError
 from jomni.extras import require
@@ -40,6 +41,7 @@ class RowKind(enum.Enum):
     MISSING_AUDIO = "missing recording"
     UNREADABLE_AUDIO = "unreadable recording"
     BAD_CODES = "malformed answer_snac"
+    NOT_TAKEN = "not what the model takes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,20 @@ class Turn:
         pcm, rate = soundfile.read(io.BytesIO(self.question_audio), dtype="float32", always_2d=True)
         return np.ascontiguousarray(pcm.T), rate
 
+    def samples_at(self, sample_rate: int) -> int:
+        """Samples of the question at `sample_rate` Hz, without reading it (rounded up, as librosa does)."""
+        import soundfile
+
+        info = soundfile.info(io.BytesIO(self.question_audio))
+        return -(-info.frames * sample_rate // info.samplerate)
+
+    def question_at(self, sample_rate: int) -> Float[np.ndarray, "T"]:
+        """The question in mono at `sample_rate` Hz, float32."""
+        pcm, rate = self.read_question()
+        samples = -(-pcm.shape[1] * sample_rate // rate)
+        pcm = resample(pcm.mean(0), rate, sample_rate)[:samples]
+        return np.pad(pcm, (0, samples - len(pcm)))  # the resampler may round down
+
 
 class RowReport(Findings[int]):
     """What `check_turns` found."""
@@ -77,11 +93,43 @@ class RowReport(Findings[int]):
         good = frozenset(self.rows)
         for number, row in _rows(self.path):
             if number in good:
-                labels = {name: str(row[name]) for name in _COLUMNS[:3] if row.get(name) is not None}
-                yield Turn(
-                    row["question"], row["question_audio"]["bytes"], row["answer"], parse_snac(row["answer_snac"]),
-                    **labels,
-                )  # fmt: skip
+                yield _turn(row)
+
+
+class TurnSource:
+    """The turns of checked files by number: a data source of Grain, which any number of processes may read.
+
+    A turn is read with the others of its row group: files whose groups are small (64 rows in those that `write_turns`
+    makes) are read faster.
+    """
+
+    def __init__(self, reports: Sequence[RowReport]) -> None:
+        self._paths = tuple(report.path for report in reports)
+        self._places = [(file, row) for file, report in enumerate(reports) for row in report.rows]
+        self._files: dict[int, Any] = {}  # opened here, each with the numbers of the rows its groups begin with
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Turn:
+        import pyarrow.parquet as pq
+
+        number, row = self._places[int(index)]
+        if number not in self._files:
+            file = pq.ParquetFile(self._paths[number])
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            self._files[number] = file, np.cumsum([0, *sizes])
+        file, begins = self._files[number]
+        group = int(np.searchsorted(begins, row, "right")) - 1
+        columns = [name for name in _COLUMNS if name in file.schema_arrow.names]
+        table = file.read_row_group(group, columns=columns, use_threads=False)
+        return _turn(table.slice(row - int(begins[group]), 1).to_pylist()[0])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_files": {}}
+
+    def __repr__(self) -> str:
+        return f"turns({len(self)})"
 
 
 def read_turns(path: str | os.PathLike[str], *, skip_bad: bool = False) -> RowReport:
@@ -98,8 +146,14 @@ def read_turns(path: str | os.PathLike[str], *, skip_bad: bool = False) -> RowRe
     return check_turns(path).accepted(skip_bad)
 
 
-def check_turns(path: str | os.PathLike[str]) -> RowReport:
+def check_turns(
+    path: str | os.PathLike[str], also: Callable[[Turn], Iterator[tuple[RowKind, str]]] | None = None
+) -> RowReport:
     """Finds everything that is wrong with the rows of a parquet file.
+
+    Args:
+      path: the file.
+      also: tells what else is wrong with a turn that can be read: the kind, and the detail.
 
     Raises:
       DataError: the file cannot be read, or lacks columns.
@@ -108,10 +162,12 @@ def check_turns(path: str | os.PathLike[str]) -> RowReport:
     path = Path(path)
     rows, problems, bad = [], [], 0
     for number, row in _rows(path):
-        found = [Problem(f"{path}: row {number}", kind, detail) for kind, detail in _faults(row)]
-        problems += found
-        bad += bool(found)
-        if not found:
+        faults = list(_faults(row))
+        if not faults and also is not None:
+            faults = list(also(_turn(row)))
+        problems += [Problem(f"{path}: row {number}", kind, detail) for kind, detail in faults]
+        bad += bool(faults)
+        if not faults:
             rows.append(number)
     return RowReport(path, tuple(rows), tuple(problems), bad)
 
@@ -183,6 +239,29 @@ def format_snac(codes: Int[np.ndarray, "A F"]) -> str:
     if codes.ndim != 2 or codes.shape[0] != STREAMS or not np.issubdtype(codes.dtype, np.integer):
         raise DataError(f"SNAC codes must be whole numbers [{STREAMS}, frames], got {codes.dtype} {codes.shape}.")
     return " ".join("# " + " ".join(map(str, frame)) for frame in codes.T.tolist())
+
+
+def interleave(codes: Sequence[Int[np.ndarray, "N"]]) -> Int[np.ndarray, "A F"]:
+    """The 7 streams of SNAC's three codebooks, which have 1, 2 and 4 codes a frame. int32.
+
+    Raises:
+      DataError: they have other numbers of codes.
+    """
+    frames = len(codes[0]) if len(codes) else 0
+    if [len(book) for book in codes] != [frames, 2 * frames, 4 * frames] or not frames:
+        raise DataError(
+            f"the answer's codes come as {[len(book) for book in codes]}, wanted three codebooks with 1, 2 and 4 codes "
+            "a frame, such as those of SNAC's 24 kHz model."
+        )
+    coarse, middle, fine = (np.asarray(book, np.int32).reshape(frames, -1).T for book in codes)
+    return np.stack([coarse[0], middle[0], fine[0], fine[1], middle[1], fine[2], fine[3]])
+
+
+def _turn(row: Mapping[str, Any]) -> Turn:
+    labels = {name: str(row[name]) for name in _COLUMNS[:3] if row.get(name) is not None}
+    return Turn(
+        row["question"], row["question_audio"]["bytes"], row["answer"], parse_snac(row["answer_snac"]), **labels
+    )
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

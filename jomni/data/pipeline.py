@@ -26,6 +26,7 @@ def endless(
     seed: int,
     workers: int = 0,
     prefetch: int = 8,
+    collate: Callable[[Sequence[Batch]], Batch] | None = None,
 ) -> grain.IterDataset:
     """An endless pipeline of batches.
 
@@ -36,6 +37,7 @@ def endless(
       seed: of order and draws.
       workers: processes that prepare batches; 0: threads of this process.
       prefetch: batches kept ready.
+      collate: makes a batch of its examples; None: stacks their arrays, which are then of one shape.
 
     Raises:
       DataError: there is nothing to draw from.
@@ -45,7 +47,9 @@ def endless(
     if batch < 1:
         raise DataError(f"batches of {batch} examples cannot be made. Give at least 1.")
     elements = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
-    batches = elements.random_map(draw).batch(batch, drop_remainder=True)  # of what is endless, nothing is dropped
+    batches = elements.random_map(draw).batch(
+        batch, drop_remainder=True, batch_fn=collate
+    )  # of what is endless, nothing is dropped
     return _Endless(batches, workers, prefetch)
 
 

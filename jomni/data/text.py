@@ -1,10 +1,13 @@
-"""A text tokenizer for a small world: each of its words one token, anything else letters and bytes."""
+"""Text alone: tokenizers for a small world and for a chat, and files of questions and answers."""
 
 from __future__ import annotations
 
 import io
+import json
+import os
 import string
 from collections.abc import Iterable
+from pathlib import Path
 
 from jomni.errors import DataError
 
@@ -50,3 +53,66 @@ def train_tokenizer(words: Iterable[str], vocabulary: int | None = None) -> byte
         max_sentence_length=1 << 20,
     )  # fmt: skip
     return model.getvalue()
+
+
+USER, ASSISTANT, END = "<|user|>", "<|assistant|>", "<|end|>"
+"""Special tokens of a chat: what begins a question, what begins an answer, and what ends it."""
+
+_TEMPLATE = (
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}"
+    "{% if message.role == 'assistant' %}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def read_pairs(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """Questions and answers of a text file: one pair a line, a tab between the two.
+
+    Raises:
+      DataError: the file cannot be read, holds none, or a line is no such pair; the first such lines are told.
+    """
+    try:
+        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({error}). Give a text file: a question, a tab and an answer a line."
+        ) from None
+    pairs = [tuple(part.strip() for part in line.split("\t")) for line in lines]
+    wrong = [number for number, pair in enumerate(pairs, 1) if len(pair) != 2 or not all(pair)]
+    if wrong or not pairs:
+        told = f"{len(wrong)} of {len(pairs)} lines have none, such as {wrong[:5]}" if wrong else "it is empty"
+        raise DataError(f"{path}: wanted a question, a tab and an answer in each line: {told}. Correct it.")
+    return [(question, answer) for question, answer in pairs]
+
+
+def chat_tokenizer(texts: Iterable[str], vocabulary: int) -> dict[str, bytes]:
+    """The tokenizer's files of a chat model from nothing, by name: `tokenizer.json`, its template, and the end.
+
+    Byte-level byte-pair encoding, so that every text has tokens; frequent words become one.
+
+    Args:
+      texts: to learn the pairs from.
+      vocabulary: tokens at most, the three special ones and 256 bytes included.
+
+    Raises:
+      DataError: the vocabulary is too small for these.
+    """
+    import tokenizers
+
+    special = [USER, ASSISTANT, END]
+    if vocabulary < 256 + len(special):
+        raise DataError(f"a vocabulary of {vocabulary} is too small for 256 bytes and {len(special)} special tokens.")
+    levels = tokenizers.pre_tokenizers.ByteLevel
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = levels(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=special, initial_alphabet=levels.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    end = {"eos_token_id": [tokenizer.token_to_id(END)], "do_sample": False}
+    return {
+        "tokenizer.json": tokenizer.to_str().encode(), "chat_template.jinja": _TEMPLATE.encode(),
+        "tokenizer_config.json": json.dumps({"eos_token": END}).encode(),
+        "generation_config.json": json.dumps(end).encode(),
+    }  # fmt: skip

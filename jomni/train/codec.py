@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +27,7 @@ from jomni.codec.mimi import Mimi
 from jomni.errors import ConfigError
 from jomni.nn.linear import contract_last
 from jomni.train.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
+from jomni.train.freeze import check_patterns, frozen_paths
 from jomni.train.guard import all_finite, guard
 from jomni.train.losses import (
     SpectralConfig,
@@ -136,11 +136,7 @@ class CodecTaskConfig:
             raise ConfigError(
                 "the codec has no loss: give weights.spectral or weights.waveform, a discriminator, or a teacher"
             )
-        for pattern in self.freeze:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ConfigError(f"freeze: {pattern!r} is no regular expression ({error})") from None
+        check_patterns(self.freeze)
         if not (self.input_gain > 0 and 0 <= self.ema < 1):
             raise ConfigError(f"input_gain must be positive and ema a share, got {self.input_gain} and {self.ema}")
         if self.data.teacher and not self.data.teacher_features:
@@ -294,7 +290,7 @@ class CodecTask(Task):
         perplexity: Metrics = {}
         updates = {
             name: update for name, update in quantized.updates.items()
-            if self._trains(f"quantizer/{name}/layers_0/embedding_sum")
+            if f"quantizer/{name}/layers_0/embedding_sum" not in fixed
         }  # fmt: skip
         if updates:
             params["quantizer"], perplexity = update_codebooks(c.quantizer, params["quantizer"], updates)
@@ -353,19 +349,11 @@ class CodecTask(Task):
         assert self._discriminator is not None
         return self._discriminator.apply({"params": params}, audio)  # type: ignore[return-value]
 
-    def _trains(self, path: str) -> bool:
-        return not any(re.match(pattern, path) for pattern in self.config.freeze)
-
     def _split(self, params: Params) -> tuple[dict[str, Array], dict[str, Array]]:
         """Leaves by path: those that are trained, and those that are not."""
+        frozen = frozen_paths(params, self.config.freeze)
         flat = dict(flatten(params))
-        idle = [p for p in self.config.freeze if not any(re.match(p, path) for path in flat)]
-        if idle:
-            raise ConfigError(f"freeze: {idle[0]!r} matches no parameter; the codec's parts are {', '.join(params)}")
-        trained = {path: x for path, x in flat.items() if self._trains(path)}
-        if not trained:
-            raise ConfigError(f"freeze = {self.config.freeze} leaves nothing to train")
-        return trained, {path: x for path, x in flat.items() if path not in trained}
+        return {p: x for p, x in flat.items() if p not in frozen}, {p: x for p, x in flat.items() if p in frozen}
 
 
 def _scale_kernel(params: Params, factor: float, first: bool) -> None:

@@ -20,10 +20,11 @@ import jomni
 from jomni.errors import ConfigError
 from jomni.models.moshi import MoshiLM
 from jomni.models.moshi.config import MoshiConfig
+from jomni.train.freeze import cast, join
 from jomni.train.guard import all_finite, guard
 from jomni.train.lm_data import LMData, check_batch
 from jomni.train.lm_loss import LMLossConfig, counts, lm_loss
-from jomni.train.lora import LoRAConfig, cast, fuse, join, save_adapters, split
+from jomni.train.lora import LoRAConfig, fuse, save_adapters, split
 from jomni.train.optimizer import OptimizerConfig, accumulate, ema_update, make_optimizer, make_schedule
 from jomni.train.task import Batch, Metrics, Task
 from jomni.weights import Checkpoint

@@ -12,14 +12,14 @@ from typing import Any
 import jax.numpy as jnp
 
 from jomni.errors import ConfigError
+from jomni.train import freeze
+from jomni.train.freeze import Tree
 from jomni.weights import Checkpoint
 from jomni.weights.kyutai import lm_table
 from jomni.weights.parameters import ParameterSource
 from jomni.weights.save import LORA_NAME
 from jomni.weights.table import flatten, unflatten
 from jomni.weights.write import checkpoint_folder, write_safetensors
-
-Tree = dict[str, Any]
 
 _ADAPTER = re.compile(r"(^|/)lora_[AB]$")
 _EMBEDDING = re.compile(r"^(depformer_)?(text_)?emb(_\d+)?/")
@@ -42,19 +42,7 @@ class LoRAConfig:
 
 def split(params: Mapping[str, Any], lora: LoRAConfig | None) -> tuple[Tree, Tree | None]:
     """The parameters that train, and those that do not (None: all train)."""
-    if lora is None:
-        return dict(params), None
-    leaves = dict(flatten(params))
-    trains = {path for path in leaves if _trains(path, lora)}
-    return (
-        unflatten({path: leaf for path, leaf in leaves.items() if path in trains}),
-        unflatten({path: leaf for path, leaf in leaves.items() if path not in trains}),
-    )
-
-
-def join(params: Mapping[str, Any], frozen: Mapping[str, Any] | None) -> Tree:
-    """What `split` took apart."""
-    return dict(params) if frozen is None else unflatten(dict(flatten(params)) | dict(flatten(frozen)))
+    return freeze.split(params, lambda path: lora is None or _trains(path, lora))
 
 
 def fuse(params: Mapping[str, Any], scaling: float) -> Tree:
@@ -93,8 +81,3 @@ def save_adapters(checkpoint: Checkpoint, folder: Path, lora: LoRAConfig) -> Non
 
 def _trains(path: str, lora: LoRAConfig) -> bool:
     return bool(_ADAPTER.search(path)) or (lora.embeddings and bool(_EMBEDDING.search(path)))
-
-
-def cast(tree: Mapping[str, Any], dtype: Any) -> Tree:
-    """A tree with its floating-point leaves in another dtype."""
-    return unflatten({p: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x for p, x in flatten(tree)})

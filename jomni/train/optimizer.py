@@ -83,7 +83,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     )
 
 
-_EMBEDDING = re.compile(r"(^|/)(text_)?(depformer_)?(text_)?emb(_\d+)?/weight$")
+_EMBEDDING = re.compile(r"(^|/)((text_)?(depformer_)?(text_)?emb(_\d+)?|embed_tokens)/weight(/text|/new)?$")
 _MOVING_AVERAGE = re.compile(r"(^|/)embedding_sum$")
 
 

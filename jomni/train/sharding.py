@@ -41,18 +41,25 @@ _LINEAR = {
     r"(linear1|linear_in)": ("mlp", "embed"),
     r"(linear2|linear_out)": ("embed", "mlp"),
     r"(input_proj|output_projs_\d+|output_proj)": (None, "embed"),
+    r"([qkv]_proj|query|key|value)": ("heads", "embed"),
+    r"(o_proj|attn/out)": ("embed", "heads"),
+    r"(gate_proj|up_proj|mlp_0)": ("mlp", "embed"),
+    r"(down_proj|mlp_2)": ("embed", "mlp"),
+    r"whisper_adapter/fc_\d": ("mlp", None),
+    r"whisper_adapter/proj": ("embed", "mlp"),
 }
 PATTERNS: tuple[tuple[re.Pattern[str], tuple[str | None, ...]], ...] = tuple(
     (re.compile(rf"(^|/){pattern}$"), axes)
     for pattern, axes in [
         (r"(depformer_)?(text_)?emb(_\d+)?/weight", ("vocab", "embed")),
+        (r"(embed_tokens|lm_head)/weight(/text|/new)?", ("vocab", "embed")),
         *((rf"{layer}/weight", axes) for layer, axes in _LINEAR.items()),
         *((rf"{layer}/lora_A", (None, axes[1])) for layer, axes in _LINEAR.items()),
         *((rf"{layer}/lora_B", (axes[0], None)) for layer, axes in _LINEAR.items()),
         (r"kernel", (None, "channels_in", "channels_out")),
     ]
 )
-"""Axes by the end of a path, for the parameters of Mimi and Moshi; those that none fits are kept whole."""
+"""Axes by the end of a path, for the parameters of all models; those that none fits are kept whole."""
 
 
 def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:

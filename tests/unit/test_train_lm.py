@@ -15,10 +15,11 @@ import pytest
 import jomni
 from jomni.errors import ConfigError, DataError
 from jomni.models.moshi import MoshiLM
+from jomni.train.freeze import join
 from jomni.train.lm import LMConfig, add_noise, draw_frames
 from jomni.train.lm_data import SyntheticData, check_batch
 from jomni.train.lm_loss import LMLossConfig, counts, lm_loss
-from jomni.train.lora import LoRAConfig, fuse, join, split
+from jomni.train.lora import LoRAConfig, fuse, split
 from jomni.train.optimizer import OptimizerConfig
 from tests.tiny import TINY_MOSHI, random_params
 from tests.train_case import SMALL

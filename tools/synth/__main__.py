@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from jomni.data import train_tokenizer
+from jomni.data.text import chat_tokenizer, read_pairs
 
 from . import corpus, espeak, flite, kinds, world
 from .conversation import conversations
@@ -18,6 +20,7 @@ from .readings import readings
 from .samples import write_samples
 from .speak import plain
 from .testsets import all_sets
+from .turns import draw_pairs, write_spoken
 from .utterances import agent_words, utterances
 from .voices import HELD_OUT, TRAIN
 
@@ -100,6 +103,25 @@ def _times(text: str) -> tuple[str, float]:
     return kind, number
 
 
+def _add_turns(commands: Any) -> None:
+    """The commands that make Mini-Omni's data."""
+    turn = commands.add_parser("turns", help="questions and answers in text, a tab between: for Mini-Omni")
+    turn.add_argument("out", type=Path, help="the text file to write")
+    turn.add_argument("--count", type=int, default=20_000)
+    turn.add_argument("--unseen", action="store_true", help="contents that are held out of training, and no others")
+    chat = commands.add_parser("chat-tokenizer", help="the tokenizer of a small chat model, learnt from such a file")
+    chat.add_argument("pairs", type=Path, help="the text file")
+    chat.add_argument("out", type=Path, help="the folder to write")
+    chat.add_argument("--vocabulary", type=int, default=1024)
+    spoken = commands.add_parser("spoken", help="such a file, the world's or one's own, spoken: a parquet file")
+    spoken.add_argument("pairs", type=Path, help="the text file")
+    spoken.add_argument("out", type=Path, help="the parquet file to write")
+    spoken.add_argument("--snac", required=True, help="checkpoint of the codec, 24 kHz or any with 1, 2 and 4 codes")
+    spoken.add_argument("--voices", choices=("train", "heldout"), default="train", help="of the questions")
+    for sub in (turn, spoken):
+        sub.add_argument("--seed", type=int, default=0)
+
+
 def main() -> None:
     """Parses the command line and does it."""
     parser = argparse.ArgumentParser(prog="python -m tools.synth", description="Makes the synthetic corpus.")
@@ -110,6 +132,7 @@ def main() -> None:
     commands.add_parser("sentences", help="what the agent may say, one a line, for a recogniser's language model")
     fact = commands.add_parser("facts", help="answers that follow from their own beginning, one a line, none held out")
     fact.add_argument("out", type=Path, help="the text file to write")
+    _add_turns(commands)
     for name, hours in (("utterances", 3.0), ("conversations", 40.0), ("readings", 8.0)):
         sub = commands.add_parser(name)
         sub.add_argument("out", type=Path)
@@ -140,10 +163,22 @@ def main() -> None:
     if args.command == "facts":
         args.out.write_text("\n".join(facts()) + "\n")
         return None
+    if args.command == "turns":
+        pairs = draw_pairs(np.random.default_rng(args.seed), args.count, args.unseen)
+        args.out.write_text("".join(f"{question}\t{answer}\n" for question, answer in pairs))
+        return None
+    if args.command == "chat-tokenizer":
+        args.out.mkdir(parents=True, exist_ok=True)
+        texts = (text for pair in read_pairs(args.pairs) for text in pair)
+        for name, content in chat_tokenizer(texts, args.vocabulary).items():
+            (args.out / name).write_bytes(content)
+        return None
     if args.command == "sentences":
         return print("\n".join(agent_sentences()))
     if not (flite.available() and espeak.available()):
         parser.exit(2, "The speech synthesisers are missing. On Debian or Ubuntu: apt install flite espeak-ng\n")
+    if args.command == "spoken":
+        return write_spoken(args.pairs, args.out, args.snac, args.voices, args.seed)
     if args.command == "samples":
         return write_samples(args.out)
     if args.command == "utterances":

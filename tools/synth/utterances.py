@@ -42,11 +42,17 @@ def utterances(rng: Rng, count: int, agent_share: float = 0.45) -> Iterable[tupl
         pcm = np.pad(pcm, (round(lead * RATE), round(tail * RATE)))
         lead = round(lead * RATE) / RATE
         if voice != AGENT:
-            if rng.random() < 0.4:
-                pcm = room.reverberate(rng, pcm)
-            if rng.random() < 0.6:
-                pcm = room.add_noise(rng, pcm, -25.0, babble)
+            pcm = in_a_room(rng, pcm, babble)
         yield room.to_int16(pcm), about_speech(speech, lead, len(pcm) / RATE, text, voice)
+
+
+def in_a_room(rng: Rng, pcm: np.ndarray, babble: np.ndarray) -> np.ndarray:
+    """A user's speech with reverberation and noise, or without."""
+    if rng.random() < 0.4:
+        pcm = room.reverberate(rng, pcm)
+    if rng.random() < 0.6:
+        pcm = room.add_noise(rng, pcm, -25.0, babble)
+    return pcm
 
 
 def about_speech(speech: Speech, lead: float, length: float, text: str, voice: Voice) -> Item:

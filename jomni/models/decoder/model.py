@@ -148,11 +148,13 @@ class Decoder(nn.Module):
 
     config: DecoderConfig
     lora: tuple[int, float] = (0, 2.0)
+    remat: bool = False  # training: keep only the layers' inputs for the backward pass, and compute the rest again
 
     def setup(self) -> None:
         c = self.config
         self.embed_tokens = Embedding(c.vocab_size, c.dim)
-        self.layers = [DecoderLayer(c, kind, self.lora) for kind in c.kinds]
+        layer = nn.remat(DecoderLayer) if self.remat else DecoderLayer
+        self.layers = [layer(c, kind, self.lora) for kind in c.kinds]
         self.norm = RMSNorm(c.norm_epsilon, offset=c.norm_offset)
         if not c.tied:
             self.lm_head = Linear(c.vocab_size)

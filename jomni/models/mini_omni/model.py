@@ -48,17 +48,20 @@ class MiniOmni(nn.Module):
 
     Parameters: `whisper_adapter`; `backbone` (`embed_tokens`, `layers_*`, `norm`, and `lm_head` unless tied); with a
     post-adapter `post_adapter` (`layers_*`, `norm`, `lm_head`: audio's own head). `lora` as in `Decoder`, on the
-    backbone. With `apart` the parameters are those of `set_apart`: rows of audio stand in `audio_tokens` and, where
-    embedding and head differ, `audio_head`, so that a step computes the logits it needs and no others.
+    backbone; `remat` likewise, on all layers. With `apart` the parameters are those of `set_apart`: rows of audio stand in
+    `audio_tokens` and, where embedding and head differ, `audio_head`, so that a step computes the logits it needs and no
+    others.
     """
 
     config: MiniOmniConfig
     lora: tuple[int, float] = (0, 2.0)
+    remat: bool = False
     apart: bool = False
 
     def setup(self) -> None:
         c, d, v = self.config, self.config.decoder, self.config.vocabulary
-        self.backbone = Decoder(dataclasses.replace(d, vocab_size=v.padded_text_size) if self.apart else d, self.lora)
+        own = dataclasses.replace(d, vocab_size=v.padded_text_size) if self.apart else d
+        self.backbone = Decoder(own, self.lora, self.remat)
         if self.apart:
             self.audio_tokens = Embedding(v.streams * v.padded_audio_size, d.dim)
             if not d.tied and c.post_adapter is None:
@@ -66,7 +69,8 @@ class MiniOmni(nn.Module):
         linear = c.adapter == "mlp"
         self.whisper_adapter = Linear(d.dim, use_bias=True) if linear else GatedAdapter(d.hidden_dim, d.dim, d.mlp_bias)
         if c.post_adapter is not None:
-            self.post_adapter = Decoder(c.post_adapter)  # its embedding is not used, and so has no parameters
+            # Its embedding is not used, and so has no parameters.
+            self.post_adapter = Decoder(c.post_adapter, remat=self.remat)
 
     def __call__(
         self,

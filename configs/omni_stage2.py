@@ -1,0 +1,27 @@
+"""nano-omni, stage 2, adaptation: the text model learns to answer in text what it hears through the ears of stage 1.
+
+jomni train configs/omni_stage2.py
+
+Metric: valid/text_accuracy (A1-T2, voices held out). Not yet measured.
+"""
+
+from jomni.data.omni_batches import TaskShares
+from jomni.train.config import TrainConfig
+from jomni.train.omni import ADAPT, OmniConfig
+from jomni.train.omni_data import OmniData
+from jomni.train.optimizer import OptimizerConfig
+
+
+def get_config() -> TrainConfig:
+    """The run."""
+    task = OmniConfig(
+        data=OmniData(
+            ("data/turns.parquet",), TaskShares(a1_a2=0, a1_t2=3, a1_t1=0, t1_a2=0, t1_t2=1), (256, 512), seconds=8.0
+        ),
+        valid=OmniData(
+            ("data/turns_valid.parquet",), TaskShares(a1_a2=0, a1_t2=1, a1_t1=0, t1_a2=0, t1_t2=0), (512,), seconds=8.0
+        ),
+        init_from="runs/omni_stage1/export", freeze=ADAPT, batch=16,
+        optimizer=OptimizerConfig(lr=5e-4, warmup=200, weight_decay=0.01, final_lr=5e-5),
+    )  # fmt: skip
+    return TrainConfig(name="omni_stage2", task=task, steps=6000, log_every=50, valid_every=500)

@@ -1,0 +1,142 @@
+"""A task that is one loss and one optimiser: its state, its update, and where its weights come from.
+
+What differs between such tasks is left to them: the parameters, which of them are frozen, and the loss of a part of a
+batch. All parts are divided by the whole batch's counts, so that microbatches change nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from jomni.errors import ConfigError
+from jomni.train.freeze import Tree, cast, join, split
+from jomni.train.guard import all_finite, guard
+from jomni.train.optimizer import OptimizerConfig, accumulate, ema_update, make_optimizer, make_schedule
+from jomni.train.task import Batch, Metrics, Task
+from jomni.weights.table import flatten, unflatten
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DescentConfig:
+    """How such a task goes about it."""
+
+    batch: int = 8  # examples a step
+    microbatches: int = 1  # parts that a batch is worked through in, for memory's sake; the result is the same
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; what trains is kept in float32
+    remat: bool = False  # compute the decoder's layers again in the backward pass, to save memory
+    ema: float = 0.0  # decay of a running average of the weights, which is what is exported; 0: none
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.microbatches < 1 or self.batch % self.microbatches:
+            raise ConfigError(f"a batch of {self.batch} does not divide into {self.microbatches} microbatches")
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"'ema' is 0 or more, and below 1, got {self.ema}")
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=["step", "params", "frozen", "optimizer", "ema"], meta_fields=[])
+@dataclasses.dataclass(frozen=True)
+class DescentState:
+    """State of the training."""
+
+    step: Array  # updates done
+    params: Any  # what trains, float32
+    frozen: Any  # what does not, in the dtype of the computation; None: all trains
+    optimizer: Any  # moments
+    ema: Any  # running average of params, or None
+
+
+class DescentTask(Task):
+    """Derive from it, and give `fresh`, `loss`, `dataset`, `export` and `units_per_step`."""
+
+    unit = "steps"
+
+    def __init__(self, config: DescentConfig, steps: int) -> None:
+        self.options = config
+        self._optimizer = make_optimizer(config.optimizer, steps)
+        self._schedule = make_schedule(config.optimizer, steps)
+
+    def fresh(self, key: PRNGKeyArray) -> Tree:
+        """The parameters of a model from nothing."""
+        raise NotImplementedError
+
+    def frozen(self, params: Tree) -> Collection[str]:
+        """Paths of those that stay as they are."""
+        return ()
+
+    def start(self) -> Tree | None:
+        """Parameters to begin from in place of fresh ones, all of them or some; None: there are none."""
+        return None
+
+    def counts(self, batch: Batch) -> Any:
+        """What the loss is divided by, of a whole batch."""
+        raise NotImplementedError
+
+    def loss(self, params: Tree, batch: Batch, counts: Any, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
+        """The share of these rows in the batch's loss and metrics, among them "loss"; `key` is for what is drawn."""
+        raise NotImplementedError
+
+    def init(self, key: PRNGKeyArray) -> DescentState:
+        return self._state(self.fresh(key))
+
+    def _state(self, tree: Tree) -> DescentState:
+        stays = self.frozen(tree)
+        params, frozen = split(tree, lambda path: path not in stays)
+        return DescentState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            frozen=None if frozen is None else cast(frozen, self.options.dtype),
+            optimizer=self._optimizer.init(params),
+            ema=jax.tree.map(jnp.copy, params) if self.options.ema else None,
+        )
+
+    def warm_start(self, state: DescentState) -> DescentState:
+        found = self.start()
+        if found is None:
+            return state
+        leaves = dict(flatten(join(state.params, state.frozen)))
+        for path, value in flatten(found):
+            old = leaves[path]
+            assert value.shape == old.shape, f"{path}: {value.shape} for {old.shape}"
+            leaves[path] = jax.device_put(jnp.asarray(value, old.dtype), old.sharding)
+        moving = {path for path, _ in flatten(state.params)}
+        params, frozen = split(unflatten(leaves), lambda path: path in moving)
+        ema = jax.tree.map(jnp.copy, params) if self.options.ema else None
+        return dataclasses.replace(state, params=params, frozen=frozen, ema=ema)
+
+    def update(self, state: DescentState, batch: Batch, key: PRNGKeyArray) -> tuple[DescentState, Metrics]:
+        c, counts = self.options, self.counts(batch)
+
+        def loss(params: Any, rows: Batch, key: PRNGKeyArray) -> tuple[Array, Metrics]:
+            return self.loss(cast(join(params, state.frozen), c.dtype), rows, counts, key)
+
+        (_, metrics), gradients = accumulate(
+            lambda rows, key: jax.value_and_grad(loss, has_aux=True)(state.params, rows, key),
+            batch,
+            key,
+            c.microbatches,
+        )
+        norm = optax.tree.norm(gradients)
+        updates, optimizer = self._optimizer.update(gradients, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = ema_update(state.ema, params, c.ema, state.step) if c.ema else None
+        finite = all_finite(metrics["loss"], norm)
+        new = guard(finite, DescentState(state.step + 1, params, state.frozen, optimizer, ema), state)
+        lr = self._schedule(state.step)
+        return new, metrics | {"grad_norm": norm, "lr": lr, "skipped": 1.0 - finite.astype(jnp.float32)}
+
+    def measure(self, state: DescentState, batch: Batch) -> Metrics:
+        weights = cast(self.exported(state), self.options.dtype)
+        return self.loss(weights, batch, self.counts(batch), jax.random.key(0))[1]
+
+    def exported(self, state: DescentState) -> Tree:
+        """All parameters as they are exported."""
+        return join(state.ema if self.options.ema else state.params, state.frozen)

@@ -1,0 +1,63 @@
+"""What trains and what stays as it is: a tree of parameters taken apart by its paths, and put together again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from jomni.errors import ConfigError
+from jomni.weights.table import flatten, unflatten
+
+Tree = dict[str, Any]
+
+
+def check_patterns(patterns: Sequence[str]) -> None:
+    """Raises `ConfigError` unless all are regular expressions."""
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ConfigError(f"freeze: {pattern!r} is no regular expression ({error})") from None
+
+
+def frozen_paths(params: Mapping[str, Any], patterns: Sequence[str]) -> frozenset[str]:
+    """The paths, such as "encoder/conv1/bias", whose beginning one of the regular expressions describes.
+
+    Raises:
+      ConfigError: a pattern describes none, or nothing is left to train.
+    """
+    paths = [path for path, _ in flatten(params)]
+    for pattern in patterns:
+        if not any(re.match(pattern, path) for path in paths):
+            raise ConfigError(f"freeze: {pattern!r} matches no parameter; the model's parts are {', '.join(params)}")
+    frozen = frozenset(path for path in paths if any(re.match(pattern, path) for pattern in patterns))
+    if len(frozen) == len(paths):
+        raise ConfigError(f"freeze = {tuple(patterns)} leaves nothing to train")
+    return frozen
+
+
+def split(params: Mapping[str, Any], trains: Callable[[str], bool]) -> tuple[Tree, Tree | None]:
+    """The parameters that train, and those that do not (None: all train).
+
+    Args:
+      params: all of them.
+      trains: says of a path whether its parameter trains.
+    """
+    leaves = dict(flatten(params))
+    moving = {path: leaf for path, leaf in leaves.items() if trains(path)}
+    if len(moving) == len(leaves):
+        return dict(params), None
+    return unflatten(moving), unflatten({path: leaf for path, leaf in leaves.items() if path not in moving})
+
+
+def join(params: Mapping[str, Any], frozen: Mapping[str, Any] | None) -> Tree:
+    """What `split` took apart."""
+    return dict(params) if frozen is None else unflatten(dict(flatten(params)) | dict(flatten(frozen)))
+
+
+def cast(tree: Mapping[str, Any], dtype: Any) -> Tree:
+    """A tree with its floating-point leaves in another dtype."""
+    return unflatten({p: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x for p, x in flatten(tree)})

@@ -1,0 +1,209 @@
+"""Any Model Can Talk (arXiv:2408.16725, 3.4): a text decoder is given ears and a voice, in stages that freeze parts.
+
+The parameters are `MiniOmni`'s and, under "whisper", the speech encoder's; which of them train is said by their paths.
+The tables of tokens, embedding and head, are each two parameters here: the text's rows ("text") and those that the
+model was given ("new"), special tokens of the text included. So they are frozen apart.
+
+Axes: B rows, A audio streams, T steps, S samples, F frames of the speech encoder, W its width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+import jomni
+from jomni.errors import ConfigError
+from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_voice, place_features
+from jomni.models.whisper import WhisperConfig, WhisperEncoder, log_mel
+from jomni.train.descent import DescentConfig, DescentState, DescentTask
+from jomni.train.freeze import Tree, check_patterns, frozen_paths
+from jomni.train.lora import LoRAConfig, fuse
+from jomni.train.omni_data import OmniData
+from jomni.train.omni_files import OmniModel, open_omni, read_omni, write_omni
+from jomni.train.omni_loss import OmniLossConfig, omni_counts, omni_loss
+from jomni.train.task import Batch, Metrics
+from jomni.weights.recognise import open_checkpoint
+from jomni.weights.table import flatten, unflatten
+
+# Stage 1 trains what is new: adapters, and the new rows of embedding and head. Mini-Omni has one head for text and
+# audio (unless it has a post-adapter, whose head is audio's own), so without these rows nothing could be said. The
+# text's rows stay: they and the backbone are what the text model knows, and its text logits are left as they were.
+ALIGN = ("whisper/", r"backbone/(?!.*/new$).")
+"""Frozen in stage 1, modality alignment: speech encoder and text model."""
+
+# Stage 2 has no target in the audio streams: their rows would not learn, only decay, while Adam forgot them.
+ADAPT = (r"(whisper|whisper_adapter|post_adapter)/", r"backbone/.*/new$")
+"""Frozen in stage 2, adaptation: what stage 1 trained. The text model learns to answer what it hears in text."""
+
+ALL = ("whisper/",)
+"""Frozen in stage 3: the speech encoder alone."""
+
+_TABLES = ("backbone/embed_tokens/weight", "backbone/lm_head/weight")
+_BEYOND_LORA = re.compile(r"backbone/.*(/lora_[AB]|/new)$")
+
+
+@dataclasses.dataclass(frozen=True)
+class VoiceConfig:
+    """What a text decoder is given to hear and to speak; defaults are Mini-Omni's."""
+
+    adapter: str = "llamamlp"  # from the speech encoder: "llamamlp" or "mlp"
+    post_adapter_layers: int = 0  # layers between the backbone and a head of audio's own; 0: one head for all
+    text_special: int = 64  # rows for special tokens of the text
+    audio_size: int = 4096  # entries of a codebook
+    audio_special: int = 64  # rows for special tokens of each audio stream
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OmniConfig(DescentConfig):
+    """A Mini-Omni and how it is trained. Give `backbone`, to begin from a text decoder, or `init_from`, an export."""
+
+    data: OmniData  # where batches come from
+    valid: OmniData | None = dataclasses.field(default=None, metadata={"harmless": True})  # likewise, never trained on
+    backbone: str | None = None  # checkpoint of the text decoder that is given ears and a voice
+    voice: VoiceConfig = dataclasses.field(default_factory=VoiceConfig)  # what it is given
+    init_from: str | None = None  # export of an earlier stage
+    encoder: str | None = None  # checkpoint of the speech encoder, a Whisper
+    encoder_model: WhisperConfig | None = None  # or a speech encoder from nothing; neither: that of init_from
+    freeze: tuple[str, ...] = ALL  # parts that stay as they are: patterns that parameter paths begin with
+    lora: LoRAConfig | None = None  # of the backbone train low-rank adapters and new rows alone; exported added in
+    loss: OmniLossConfig = dataclasses.field(default_factory=OmniLossConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_patterns(self.freeze)
+        if (self.backbone is None) == (self.init_from is None):
+            raise ConfigError("give either 'backbone' (a text decoder) or 'init_from' (an export), and not both")
+        if (self.encoder is not None) + (self.encoder_model is not None) != (self.init_from is None):
+            raise ConfigError(
+                "with 'backbone' give the speech encoder too, by 'encoder' (a Whisper) or 'encoder_model' (from "
+                "nothing), one of them; an export brings its own"
+            )
+        if self.lora is not None and self.lora.embeddings:
+            raise ConfigError(
+                "'lora.embeddings' is for Moshi; here the new rows train, and the text's stay as they are"
+            )
+
+    def build(self, steps: int) -> OmniTask:
+        """The task; reads configurations and tokenizer of the checkpoints, not their weights."""
+        return OmniTask(self, steps)
+
+
+class OmniTask(DescentTask):
+    """Mini-Omni in training."""
+
+    unit = "turns"
+
+    def __init__(self, config: OmniConfig, steps: int) -> None:
+        super().__init__(config, steps)
+        self.config = config
+        self.units_per_step = float(config.batch)
+        self.model = _open(config)
+        weights, rows = config.loss.stream_weights, self.model.config.vocabulary
+        if len(weights) not in (0, rows.streams):
+            raise ConfigError(f"loss.stream_weights has {len(weights)} weights, there are {rows.streams} audio streams")
+        lora = (config.lora.rank, config.lora.scaling) if config.lora else (0, 2.0)
+        self._omni = MiniOmni(self.model.config, lora, config.remat)
+        self._encoder = WhisperEncoder(self.model.encoder)
+
+    def fresh(self, key: PRNGKeyArray) -> Tree:
+        keys, vocabulary = jax.random.split(key), self.model.config.vocabulary
+        tokens = jnp.zeros((1, vocabulary.streams + 1, 1), jnp.int32)
+        params: Tree = dict(self._omni.init(keys[0], tokens)["params"])
+        mel = jnp.zeros((1, self.model.encoder.n_mels, 2))
+        return cut_rows(params | {"whisper": self._encoder.init(keys[1], mel)["params"]}, vocabulary)
+
+    def frozen(self, params: Tree) -> Collection[str]:
+        stays = frozen_paths(params, self.config.freeze)
+        if self.config.lora is None:
+            return stays
+        backbone = (f"backbone/{path}" for path, _ in flatten(params["backbone"]))
+        return stays | {path for path in backbone if not _BEYOND_LORA.match(path)}
+
+    def start(self) -> Tree:
+        c = self.config
+        if c.init_from is not None:
+            return cut_rows(read_omni(Path(c.init_from).expanduser()), self.model.config.vocabulary)
+        assert c.backbone is not None
+        decoder = jomni.load(c.backbone, parts=("decoder",)).params["decoder"]
+        # A resumed run has to draw what stays frozen as the run did that it goes on with: so the key is a constant.
+        params = give_voice(decoder, self.model.config, jax.random.key(0))
+        if c.encoder is not None:
+            params["whisper"] = jomni.load(c.encoder, parts=("whisper",)).params["whisper"]
+        return cut_rows(params, self.model.config.vocabulary)
+
+    def counts(self, batch: Batch) -> Float[Array, "A+1"]:
+        return omni_counts(batch["targets"])
+
+    def loss(
+        self, params: Tree, batch: Batch, counts: Float[Array, "A+1"], key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Metrics]:
+        tokens = batch["tokens"]
+        features, heard = place_features(self.hear(params, batch["pcm"]), batch["frames"], tokens.shape[2])
+        whole = {name: part for name, part in join_rows(params).items() if name != "whisper"}
+        text, audio, _ = self._omni.apply({"params": whole}, tokens, features, heard)  # type: ignore[misc]
+        return omni_loss(self.config.loss, text, audio, batch["targets"], counts)
+
+    def hear(self, params: Tree, pcm: Float[Array, "B S"]) -> Float[Array, "B F W"]:
+        """The speech encoder's features of questions at 16 kHz."""
+        mel = log_mel(pcm, self.model.encoder.n_mels, pcm.shape[1])
+        return self._encoder.apply({"params": params["whisper"]}, mel)  # type: ignore[return-value]
+
+    def dataset(self, seed: int) -> Any:
+        return self._batches(self.config.data, seed)
+
+    def valid_dataset(self) -> Any:
+        return None if self.config.valid is None else self._batches(self.config.valid, 0)
+
+    def _batches(self, data: OmniData, seed: int) -> Any:
+        model = self.model
+        return data.dataset(model.config, model.encoder, model.files["tokenizer.json"], self.config.batch, seed)
+
+    def export(self, state: DescentState, folder: Path) -> None:
+        params = join_rows(self.exported(state))
+        write_omni(folder, self.model, fuse(params, self.config.lora.scaling) if self.config.lora else params)
+
+
+def cut_rows(params: Mapping[str, Any], vocabulary: Vocabulary) -> Tree:
+    """Parameters with each table of tokens in two: the rows of the text decoder, and those it was given."""
+    leaves = dict(flatten(params))
+    for path in _TABLES:
+        if path in leaves:
+            table = leaves.pop(path)
+            leaves |= {f"{path}/text": table[: vocabulary.text_size], f"{path}/new": table[vocabulary.text_size :]}
+    return unflatten(leaves)
+
+
+def join_rows(params: Mapping[str, Any]) -> Tree:
+    """What `cut_rows` cut."""
+    leaves = dict(flatten(params))
+    for path in _TABLES:
+        if f"{path}/text" in leaves:
+            leaves[path] = jnp.concatenate([leaves.pop(f"{path}/text"), leaves.pop(f"{path}/new")])
+    return unflatten(leaves)
+
+
+def _open(config: OmniConfig) -> OmniModel:
+    """The model that an export holds, or that a text decoder becomes."""
+    if config.init_from is not None:
+        return open_omni(Path(config.init_from).expanduser())
+    assert config.backbone is not None
+    opened, encoder = open_checkpoint(config.backbone, parts=("decoder",)), config.encoder_model
+    if opened.decoder is None or "tokenizer.json" not in opened.files:
+        raise ConfigError(f"'backbone' {config.backbone}: is no text decoder with a tokenizer.json beside it")
+    if config.encoder is not None:
+        encoder = open_checkpoint(config.encoder, parts=("whisper",)).whisper
+    if encoder is None:
+        raise ConfigError(f"'encoder' {config.encoder}: is no Whisper")
+    v = config.voice
+    vocabulary = Vocabulary(opened.decoder.vocab_size, v.text_special, v.audio_size, v.audio_special)
+    decoder = dataclasses.replace(opened.decoder, vocab_size=vocabulary.size)
+    made = MiniOmniConfig(decoder, vocabulary, v.adapter, encoder.n_audio_state, v.post_adapter_layers)
+    return OmniModel(made, encoder, opened.files)

@@ -1,0 +1,72 @@
+"""Mini-Omni's loss (arXiv:2408.16725, 3.2): text and all audio streams are predicted at once, each by its own head.
+
+Axes: B rows, T steps, A audio streams, V text tokens, U tokens of an audio stream. The text is the last stream.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jomni.data.omni_streams import IGNORE
+from jomni.errors import ConfigError
+from jomni.train.lm_loss import cross_entropy
+
+
+@dataclasses.dataclass(frozen=True)
+class OmniLossConfig:
+    """Weights of the streams."""
+
+    text_weight: float = 1.0  # of the text's loss in the sum
+    audio_weight: float = 1.0  # of the audio's, which is the weighted mean of its streams'
+    stream_weights: tuple[float, ...] = ()  # of each audio stream in that mean; empty: all alike
+
+    def __post_init__(self) -> None:
+        for name in ("text_weight", "audio_weight"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"loss option '{name}' must not be negative, got {getattr(self, name)!r}")
+        if self.stream_weights and not (min(self.stream_weights) >= 0 and sum(self.stream_weights) > 0):
+            raise ConfigError(f"loss option 'stream_weights' must not be negative nor all 0, got {self.stream_weights}")
+
+
+def omni_counts(targets: Int[Array, "B A+1 T"]) -> Float[Array, "A+1"]:
+    """Targets that there are in each stream of a whole batch, at least 1: what microbatches' shares are divided by."""
+    return jnp.maximum((targets != IGNORE).sum((0, 2)), 1).astype(jnp.float32)
+
+
+def omni_loss(
+    loss: OmniLossConfig,
+    text: Float[Array, "B T V"],
+    audio: Float[Array, "B T A U"],
+    targets: Int[Array, "B A+1 T"],
+    counts: Float[Array, "A+1"],
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """The share of these rows in the batch's loss and metrics: shares of all its microbatches add up to the batch's.
+
+    Each stream's loss is the mean over its targets; padding has none (`IGNORE`).
+
+    Args:
+      loss: the weights.
+      text, audio: logits from `MiniOmni`.
+      targets: from `omni_dataset`.
+      counts: from `omni_counts` of the whole batch.
+
+    Returns:
+      The loss, and "loss", "text_loss", "text_accuracy", and where there are audio targets at all (else 0)
+      "audio_loss", "audio_loss_i" and "audio_accuracy" (mean over the streams).
+    """
+    spoken, written = targets[:, :-1], targets[:, -1]
+    there = spoken != IGNORE
+    each = jnp.where(there, cross_entropy(audio.swapaxes(1, 2), spoken), 0).sum((0, 2)) / counts[:-1]
+    right = ((audio.argmax(-1).swapaxes(1, 2) == spoken) & there).sum((0, 2)) / counts[:-1]
+    weights = jnp.asarray(loss.stream_weights or (1.0,) * spoken.shape[1])
+    audio_loss = jnp.vdot(weights, each) / weights.sum()
+    there = written != IGNORE
+    text_loss = jnp.where(there, cross_entropy(text, written), 0).sum() / counts[-1]
+    accuracy = ((text.argmax(-1) == written) & there).sum() / counts[-1]
+    whole = loss.text_weight * text_loss + loss.audio_weight * audio_loss
+    metrics = {"loss": whole, "text_loss": text_loss, "text_accuracy": accuracy, "audio_loss": audio_loss}
+    streams = {f"audio_loss_{i}": each[i] for i in range(spoken.shape[1])}
+    return whole, metrics | streams | {"audio_accuracy": right.mean()}

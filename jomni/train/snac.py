@@ -1,0 +1,186 @@
+"""Training SNAC from nothing (arXiv:2410.14411): losses on the audio, and codebooks that learn by their gradient.
+
+As in Improved RVQGAN (arXiv:2306.06546), whose quantiser SNAC's is: the entry nearest in direction is taken, gradients
+go straight through, the entry is drawn to what it stands for and the encoder to its entry. There is no discriminator:
+for one voice, such as that of a dialogue model, the spectral distance suffices to be understood.
+
+Axes: B example, T samples, L latent steps, N tokens of a codebook, C channels, E codebook width, K codebooks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+import jomni
+from jomni.codec.snac import Snac
+from jomni.codec.snac_config import SnacConfig
+from jomni.codec.snac_layers import VectorQuantizer
+from jomni.errors import ConfigError
+from jomni.nn.centred import Block
+from jomni.train.descent import DescentConfig, DescentState, DescentTask
+from jomni.train.freeze import Tree
+from jomni.train.losses import SpectralConfig, spectral_distance
+from jomni.train.task import Batch, Metrics
+from jomni.weights import Checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class SnacData:
+    """Segments of recordings (`jomni.data.segments`)."""
+
+    manifest: str  # the recordings, at the codec's rate
+    frames: int = 16  # of each segment
+    channels: str = "mono"  # mono, left, right or both
+    gain_db: tuple[float, float] | None = None  # lowest and highest random gain
+    skip_bad: bool = False  # leave bad recordings out instead of refusing the manifest
+    workers: int = dataclasses.field(default=0, metadata={"harmless": True})  # processes that read; 0: a thread
+
+    def dataset(self, model: SnacConfig, batch: int, seed: int) -> Any:
+        """Endless batches of "pcm", float32 [B, 1, T].
+
+        Raises:
+          ConfigError, DataError: see `jomni.data.segments.audio_dataset`.
+        """
+        from jomni.data.segments import audio_dataset
+
+        if self.frames < 1 or self.frames % model.frame_multiple:
+            raise ConfigError(f"'frames' must be a multiple of {model.frame_multiple}, got {self.frames}")
+        return audio_dataset(
+            self.manifest, sample_rate=model.sampling_rate, frame_rate=model.frame_rate,
+            segment_seconds=self.frames / model.frame_rate, batch=batch, seed=seed, channels=self.channels,  # type: ignore[arg-type]
+            gain_db=self.gain_db, skip_bad=self.skip_bad, workers=self.workers,
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class SnacLossConfig:
+    """Factors of the losses."""
+
+    spectral: float = 1.0  # multi-resolution spectral distance
+    waveform: float = 0.0  # L1 of the samples
+    codebook: float = 1.0  # entry to what it stands for
+    commitment: float = 0.25  # what is quantised to its entry
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SnacTrainConfig(DescentConfig):
+    """A SNAC, what it is trained on, and how."""
+
+    model: SnacConfig
+    data: SnacData
+    valid: SnacData | None = dataclasses.field(default=None, metadata={"harmless": True})  # never trained on
+    init_from: str | None = None  # checkpoint to begin from; none: from nothing
+    loss: SnacLossConfig = dataclasses.field(default_factory=SnacLossConfig)
+    spectral: SpectralConfig = dataclasses.field(default_factory=SpectralConfig)
+
+    def build(self, steps: int) -> SnacTask:
+        """The task."""
+        return SnacTask(self, steps)
+
+
+class LearningSnac(Snac):
+    """SNAC with the pass that it learns from. Parameters are the same."""
+
+    def learn(
+        self, pcm: Float[Array, "B 1 T"], keys: Array
+    ) -> tuple[Float[Array, "B 1 T"], Float[Array, ""], Float[Array, ""], Float[Array, "K"]]:
+        """Encodes, quantises and decodes.
+
+        Args:
+          pcm: whole frames.
+          keys: of the decoder's noise, one for each example.
+
+        Returns:
+          The audio, the entries' mean squared distance to what they stand for, the same with the gradient for the
+          encoder, and the perplexity of each codebook over these examples.
+        """
+        left = self.encoder(Block(pcm.swapaxes(1, 2)))[0].steps
+        total = jnp.zeros_like(left)
+        to_entry, to_latent, perplexities = jnp.zeros(()), jnp.zeros(()), list[Array]()
+        for quantizer in self.quantizer.quantizers:
+            given, projected, codes = _learn_codebook(quantizer, left)
+            entry = jnp.take(quantizer.codebook, codes, axis=0, mode="clip")
+            to_entry += jnp.square(entry - jax.lax.stop_gradient(projected)).mean()
+            to_latent += jnp.square(jax.lax.stop_gradient(entry) - projected).mean()
+            perplexities.append(_perplexity(codes, quantizer.codebook.shape[0]))
+            left, total = left - given, total + given
+        audio = self.decode_latent(total, keys)[0]
+        count = len(self.quantizer.quantizers)
+        return audio, to_entry / count, to_latent / count, jnp.stack(perplexities)
+
+
+def _learn_codebook(
+    quantizer: VectorQuantizer, x: Float[Array, "B L C"]
+) -> tuple[Float[Array, "B L C"], Float[Array, "B N E"], Array]:
+    """What one codebook makes of x, with the gradient straight through it; x projected; and the codes."""
+    B, L, C = x.shape
+    pooled = x.reshape(B, L // quantizer.stride, quantizer.stride, C).mean(2)
+    projected = quantizer.in_proj(Block(pooled), None)[0].steps
+    codes = jax.lax.stop_gradient(quantizer.encode(x))
+    entry = jnp.take(quantizer.codebook, codes, axis=0, mode="clip")
+    through = projected + jax.lax.stop_gradient(entry - projected)
+    return jnp.repeat(quantizer.out_proj(Block(through), None)[0].steps, quantizer.stride, 1), projected, codes
+
+
+def _perplexity(codes: Array, entries: int) -> Float[Array, ""]:
+    share = jnp.zeros(entries).at[codes.reshape(-1)].add(1.0) / codes.size
+    return jnp.exp(-(share * jnp.log(jnp.maximum(share, 1e-10))).sum())
+
+
+class SnacTask(DescentTask):
+    """SNAC in training."""
+
+    unit = "audio s"
+
+    def __init__(self, config: SnacTrainConfig, steps: int) -> None:
+        super().__init__(config, steps)
+        self.config = config
+        self.units_per_step = config.batch * config.data.frames / config.model.frame_rate
+        self._snac = LearningSnac(config.model)
+
+    def fresh(self, key: PRNGKeyArray) -> Tree:
+        c = self.config.model
+        return self._snac.init(key, jnp.zeros((1, 1, c.frame_size * c.frame_multiple)))["params"]  # type: ignore[return-value]
+
+    def start(self) -> Tree | None:
+        c = self.config
+        if c.init_from is None:
+            return None
+        found = jomni.load(c.init_from, parts=("snac",))
+        if found.snac != c.model:
+            raise ConfigError(f"'init_from' {c.init_from}: its configuration is not that of 'model'")
+        return found.params["snac"]
+
+    def counts(self, batch: Batch) -> int:
+        return len(batch["pcm"])
+
+    def loss(self, params: Tree, batch: Batch, counts: int, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
+        c, pcm = self.config, batch["pcm"]
+        keys = jax.random.split(key, len(pcm))
+        found: Any = self._snac.apply({"params": params}, pcm, keys, method="learn")
+        audio, to_entry, to_latent, perplexities = found
+        spectral = spectral_distance(audio, pcm, c.spectral, c.model.sampling_rate)
+        waveform = jnp.abs(audio - pcm).mean()
+        w, share = c.loss, len(pcm) / counts
+        whole = w.spectral * spectral + w.waveform * waveform + w.codebook * to_entry + w.commitment * to_latent
+        metrics = {"loss": whole, "spectral": spectral, "waveform": waveform, "codebook": to_entry}
+        metrics |= {f"perplexity_{k}": perplexities[k] for k in range(c.model.num_codebooks)}
+        return share * whole, {name: share * value for name, value in metrics.items()}
+
+    def dataset(self, seed: int) -> Any:
+        return self.config.data.dataset(self.config.model, self.config.batch, seed)
+
+    def valid_dataset(self) -> Any:
+        c = self.config
+        return None if c.valid is None else c.valid.dataset(c.model, c.batch, 0)
+
+    def export(self, state: DescentState, folder: Path) -> None:
+        params = jax.device_get(self.exported(state))
+        made = Checkpoint("snac", None, None, {"snac": params}, model_type="snac", snac=self.config.model)
+        jomni.save(made, folder, overwrite=True)

@@ -1,0 +1,41 @@
+"""Mini-Omni's turns of the synthetic world: many voices ask, one answers, and what is held out is never drawn."""
+
+import numpy as np
+import pytest
+
+from jomni.data.omni import read_turns
+from tools.synth import espeak, flite, kinds, turns
+
+CODES = [np.arange(3), np.arange(6), np.arange(12)]
+
+
+def test_pairs_are_of_one_side_of_the_split():
+    listed = [turn for kind in kinds.FINITE for turn in kinds.FINITE[kind]()]
+    sides = {(turn.question.replace("| ", ""), turn.answer): turn.unseen for turn in listed}
+    for unseen in (False, True):
+        pairs = list(turns.draw_pairs(np.random.default_rng(0), 40, unseen))
+        assert pairs == list(turns.draw_pairs(np.random.default_rng(0), 40, unseen))
+        known = [sides[pair] for pair in pairs if pair in sides]
+        assert len(known) > 10 and set(known) == {unseen}
+        assert all("|" not in question for question, _ in pairs)
+
+
+@pytest.mark.skipif(not (flite.available() and espeak.available()), reason="needs flite and espeak-ng")
+def test_a_file_of_pairs_becomes_turns_that_can_be_read(tmp_path, monkeypatch, capsys):
+    said = []
+
+    def encode(pcm, rate):
+        said.append(pcm)
+        return CODES
+
+    monkeypatch.setattr(turns, "_encoder", lambda source: encode)
+    monkeypatch.setattr(turns, "babble_pool", lambda: np.random.default_rng(0).normal(size=160_000).astype(np.float32))
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("what is one plus two?\tit is three.\n" * 2)
+    turns.write_spoken(pairs, tmp_path / "a.parquet", "codec", "train", seed=1)
+    found = list(read_turns(tmp_path / "a.parquet").turns())
+    assert "2 turns" in capsys.readouterr().out
+    assert [turn.answer for turn in found] == ["it is three."] * 2 and found[0].answer_codes.shape == (7, 3)
+    first, second = (turn.question_at(16_000) for turn in found)
+    assert len(first) != len(second), "another voice, or another manner"
+    np.testing.assert_array_equal(*said)

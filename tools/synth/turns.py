@@ -1,0 +1,84 @@
+"""Turns for Mini-Omni: questions in the users' voices, answers in the agent's, as VoiceAssistant-400K keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+import jomni
+from jomni.audio import resample
+from jomni.codec import snac
+from jomni.data.omni import Turn, write_turns
+from jomni.data.omni_build import Encode, spoken_turns
+from jomni.data.text import read_pairs
+
+from . import kinds, room
+from .speak import agent_level, speak
+from .utterances import babble_pool, in_a_room
+from .voices import AGENT, AGENT_MANNER, RATE, draw_manner, draw_voice
+
+Rng = np.random.Generator
+_PADDED = 8  # frames: answers are encoded at lengths of so many, each of which is compiled for once
+
+
+def draw_pairs(rng: Rng, count: int, unseen: bool = False) -> Iterator[tuple[str, str]]:
+    """Questions and answers of the synthetic world, on one side of its split."""
+    names = kinds.COMBINING if unseen else tuple(kinds.WEIGHTS)
+    for _ in range(count):
+        kind = kinds.draw_kind(rng)
+        while kind not in names:
+            kind = kinds.draw_kind(rng)
+        turn = kinds.draw(rng, kind, unseen)
+        yield " ".join(t for t in turn.question.split() if t != "|"), turn.answer
+
+
+def write_spoken(pairs: Path, out: Path, codec: str, split: str, seed: int) -> None:
+    """Speaks a file of questions and answers. What the synthesiser cannot read is left out, and told.
+
+    Args:
+      pairs: a question, a tab and an answer a line; words as `speak` takes them.
+      out: the parquet file.
+      codec: a SNAC's checkpoint.
+      split: of the voices that ask, "train" or "heldout".
+      seed: of voices, manners and rooms.
+    """
+    rng, babble, dropped = np.random.default_rng(seed), babble_pool(), list[str]()
+
+    def ask(text: str) -> tuple[np.ndarray, int]:
+        voice = draw_voice(rng, split)
+        pcm = room.level(speak(text, voice, draw_manner(rng, voice)).pcm, float(rng.uniform(-30, -20)))
+        pcm = np.pad(pcm, [round(float(rng.uniform(0.02, 0.2)) * RATE) for _ in range(2)])
+        return in_a_room(rng, pcm, babble), RATE
+
+    def tell(text: str) -> tuple[np.ndarray, int]:
+        return agent_level(speak(text, AGENT, AGENT_MANNER).pcm), RATE
+
+    def turns() -> Iterator[Turn]:
+        encode = _encoder(codec)
+        for pair in track(read_pairs(pairs), "speaking"):
+            try:
+                yield from spoken_turns([pair], ask, tell, encode)
+            except ValueError as error:
+                dropped.append(f"{pair}: {error}")
+
+    count = write_turns(out, turns())
+    print(f"{out}: {count} turns" + (f"; {len(dropped)} left out, such as {dropped[0]}" if dropped else ""))
+
+
+def _encoder(source: str) -> Encode:
+    found = jomni.load(source, parts=("snac",))
+    if found.snac is None:
+        raise jomni.JomniError(f"{source}: is no SNAC codec. Name one's checkpoint.")
+    config, codec, params = found.snac, jomni.Snac(found.snac), jomni.fold_weight_norm(found.params["snac"])
+
+    def encode(pcm: np.ndarray, rate: int) -> list[np.ndarray]:
+        pcm = resample(pcm, rate, config.sampling_rate)
+        frames = -(-len(pcm) // config.frame_size)
+        whole = -(-frames // _PADDED) * _PADDED * config.frame_size
+        codes = snac.encode(codec, params, np.pad(pcm, (0, whole - len(pcm)))[None])
+        return [np.asarray(book[0, : frames * n]) for book, n in zip(codes, config.tokens_per_frame, strict=True)]
+
+    return encode
