@@ -155,7 +155,7 @@ class _Cutter:
             return self.write(rng)
         spare = max(0, conversation.frames - self.frames)
         start = 0 if rng.random() < self.from_start else int(rng.integers(0, spare + 1))
-        found = {"codes": self.cut(conversation, start), "read": np.bool_(conversation.meta.get("read") is True)}
+        found = {"codes": self.cut(conversation, start), "read": np.asarray(conversation.meta.get("read") is True)}
         return found | {"heard": self.hear(conversation, start)} if self.heard else found
 
     def cut(self, conversation: Conversation, start: int) -> Int[np.ndarray, "S T"]:
@@ -170,8 +170,8 @@ class _Cutter:
         return found
 
     def write(self, rng: np.random.Generator) -> Batch:
-        """A window of random sentences without audio, each word and each pause between them of random length, at a pace of
-        the window's own and led as in conversations, or of one frame."""
+        """A window of random sentences without audio, each word and each pause between them of random length, at a pace
+        of the window's own and led as in conversations, or of one frame."""
         frame = 1 / self.alignment.frame_rate
         pace = 0.0 if rng.random() < _READ else float(rng.random())
         word_length, pause = (frame, frame * (_SLOWEST / frame) ** pace), _PAUSE if pace else (frame, frame)
@@ -186,7 +186,7 @@ class _Cutter:
         spoken = lead_words(words, self.alignment) if pace else words
         found[0] = align(spoken, self.frames, self.pieces, self.alignment)
         nothing = np.full(self.frames, ABSENT, np.int32)
-        return {"codes": found, "read": np.bool_(False)} | ({"heard": nothing} if self.heard else {})
+        return {"codes": found, "read": np.asarray(False)} | ({"heard": nothing} if self.heard else {})
 
     def hear(self, conversation: Conversation, start: int) -> Int[np.ndarray, "T"]:
         """The other speakers' words as text tokens, each from the frame after its end on, none lost. int32."""

@@ -111,9 +111,9 @@ class MiniOmniConfig:
         problems = [f"'{name}' is missing" for name in required if fields.get(name) is None]
         fixed = [name for name, _, _ in _FIXED]
         problems += [f"unknown option '{name}'" for name in fields if name not in (*_READ, *fixed, *NO_EFFECT)]
-        for name, default, value in _FIXED:
-            if (found := fields.get(name, default)) != value:
-                problems.append(f"'{name}' is {found!r}, only {value!r} is supported")
+        for name, default, supported in _FIXED:
+            if (found := fields.get(name, default)) != supported:
+                problems.append(f"'{name}' is {found!r}, only {supported!r} is supported")
         for name, kind in _READ.items():
             value = fields.get(name)
             if value is None and (name not in fields or name in (*required, *_MAY_BE_NULL)):
@@ -174,7 +174,7 @@ class MiniOmniConfig:
         }  # fmt: skip
         fields |= others
         back = self.from_published(fields)
-        pairs = [(d, back.decoder), (v, back.vocabulary), (self, back)]
+        pairs: list[tuple[Any, Any]] = [(d, back.decoder), (v, back.vocabulary), (self, back)]
         differ = {
             field.name: getattr(ours, field.name)
             for ours, theirs in pairs

@@ -48,9 +48,9 @@ class MiniOmni(nn.Module):
 
     Parameters: `whisper_adapter`; `backbone` (`embed_tokens`, `layers_*`, `norm`, and `lm_head` unless tied); with a
     post-adapter `post_adapter` (`layers_*`, `norm`, `lm_head`: audio's own head). `lora` as in `Decoder`, on the
-    backbone; `remat` likewise, on all layers. With `apart` the parameters are those of `set_apart`: rows of audio stand in
-    `audio_tokens` and, where embedding and head differ, `audio_head`, so that a step computes the logits it needs and no
-    others.
+    backbone; `remat` likewise, on all layers. With `apart` the parameters are those of `set_apart`: rows of audio stand
+    in `audio_tokens` and, where embedding and head differ, `audio_head`, so that a step computes the logits it needs
+    and no others.
     """
 
     config: MiniOmniConfig
