@@ -93,9 +93,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         raise WeightsError(f"{path}: lacks {error}. Save the checkpoint anew.") from None
 
 
-def read_params(
-    folder: Path, holder: Any, dtype: np.dtype | None, placement: Placement
-) -> dict[str, Any]:
+def read_params(folder: Path, holder: Any, dtype: np.dtype | None, placement: Placement) -> dict[str, Any]:
     """The parameters of the parts that `holder` has, some at a time: Orbax would hold half as much again.
 
     Raises:

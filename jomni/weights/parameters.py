@@ -57,8 +57,6 @@ def check_parameters(checkpoint: Checkpoint) -> None:
     """Raises `WeightsError` unless the parameters are those of the checkpoint's configurations."""
     for part, config in present(checkpoint):
         table = part.table(config)
-        held = {
-            t.name: TensorSpec(t.shape, np.dtype(np.float32)) for t in table.expect(checkpoint.params[part.name])
-        }
+        held = {t.name: TensorSpec(t.shape, np.dtype(np.float32)) for t in table.expect(checkpoint.params[part.name])}
         where = f"parameters '{part.name}' of {checkpoint.source or 'the checkpoint'}"
         bind(table, table.expect(part.tree(config)), held, where)

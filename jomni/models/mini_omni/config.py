@@ -115,12 +115,12 @@ class MiniOmniConfig:
             if (found := fields.get(name, default)) != supported:
                 problems.append(f"'{name}' is {found!r}, only {supported!r} is supported")
         for name, kind in _READ.items():
-            value = fields.get(name)
-            if value is None and (name not in fields or name in (*required, *_MAY_BE_NULL)):
+            given = fields.get(name)
+            if given is None and (name not in fields or name in (*required, *_MAY_BE_NULL)):
                 continue
-            if not isinstance(value, kind) or (kind is not bool and isinstance(value, bool)):
+            if not isinstance(given, kind) or (kind is not bool and isinstance(given, bool)):
                 words = {int: "a whole number", bool: "true or false", str: "a text"}
-                problems.append(f"'{name}' is {value!r}, not {words.get(kind, 'a number')}")
+                problems.append(f"'{name}' is {given!r}, not {words.get(kind, 'a number')}")
         if problems:
             raise ConfigError(f"{where}: not a configuration of Mini-Omni: {'; '.join(problems)}. Correct these.")
         streams, audio = Vocabulary.streams, fields.get("audio_vocab_size", 4160)
