@@ -64,16 +64,17 @@ class Found(NamedTuple):
     first: float  # seconds
 
 
+def random_params(module: Any, x: Any, dtype: str) -> Any:
+    """Small random parameters of a module that is called on x."""
+    random, shapes = np.random.default_rng(0), jax.eval_shape(module.init, jax.random.key(0), x)["params"]
+    return jax.tree.map(lambda s: jnp.asarray(0.02 * random.standard_normal(s.shape, np.float32), dtype), shapes)
+
+
 def ours(fields: dict[str, Any], dtype: str, count: int) -> dict[str, Callable[[], Found]]:
     """For each mode a function that answers once."""
     config = MiniOmniConfig.from_published(fields)
-    tokens = jnp.zeros((1, 8, 1), jnp.int32)
-    shapes = jax.eval_shape(MiniOmni(config, apart=True).init, jax.random.key(0), tokens)["params"]
-    leaves, form = jax.tree.flatten(shapes)
-    draw = jax.jit(lambda key, shape: (0.02 * jax.random.normal(key, shape)).astype(dtype), static_argnums=1)
-    keys = jax.random.split(jax.random.key(0), len(leaves))
-    params = jax.tree.unflatten(form, [draw(k, x.shape) for k, x in zip(keys, leaves, strict=True)])
-    codec = jax.jit(Snac(SNAC_24KHZ).init)(jax.random.key(1), jnp.zeros((1, 1, 2048)))["params"]
+    params = random_params(MiniOmni(config, apart=True), jnp.zeros((1, 8, 1), jnp.int32), dtype)
+    codec = random_params(Snac(SNAC_24KHZ), jnp.zeros((1, 1, 2048)), "float32")
 
     def side(task: Task, voice: str) -> Callable[[], Found]:
         session = OmniSession(OmniGenerator(config, fields["block_size"], voice, dtype=dtype), params)
