@@ -57,7 +57,7 @@ def compiled(tmp_path_factory) -> Iterator[None]:
         "jax_persistent_cache_min_compile_time_secs": 0,
         "jax_disable_most_optimizations": True,
     }
-    before = {name: getattr(jax.config, name) for name in options}
+    before = {name: jax.config.values[name] for name in options}
     for name, value in options.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
