@@ -41,6 +41,8 @@ _HOME = {
     "Duplex": "jomni.generate",
     "Generator": "jomni.generate",
     "Guidance": "jomni.generate",
+    "OmniChat": "jomni.generate",
+    "OmniParts": "jomni.generate",
     "converse": "jomni.generate",
     "transcribe": "jomni.generate",
     "plot_conversation": "jomni.plot",
@@ -71,7 +73,18 @@ if TYPE_CHECKING:
         fold_weight_norm,
     )  # fmt: skip
     from jomni.errors import JomniError
-    from jomni.generate import FREE, Chat, Controls, Duplex, Generator, Guidance, converse, transcribe
+    from jomni.generate import (
+        FREE,
+        Chat,
+        Controls,
+        Duplex,
+        Generator,
+        Guidance,
+        OmniChat,
+        OmniParts,
+        converse,
+        transcribe,
+    )
     from jomni.models.decoder import Decoder, DecoderConfig
     from jomni.models.moshi import MOSHI_7B, MoshiConfig, MoshiLM, prepare_conditions
     from jomni.models.whisper import WHISPER, WhisperConfig, WhisperEncoder, embed_audio, log_mel

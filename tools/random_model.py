@@ -21,7 +21,7 @@ import sentencepiece
 import jomni
 from jomni.codec.config import MIMI
 from jomni.models.moshi.config import MOSHI_7B
-from jomni.weights.load import lm_tree, mimi_tree
+from jomni.weights.trees import lm_tree, mimi_tree
 
 CODEC = dataclasses.replace(
     MIMI,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jomni.cli.console import say
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jomni.codec.config import MimiConfig
     from jomni.codec.snac_config import SnacConfig
     from jomni.models.decoder.config import DecoderConfig
+    from jomni.models.mini_omni.config import MiniOmniConfig
     from jomni.models.moshi.config import MoshiConfig
     from jomni.models.whisper import WhisperConfig
     from jomni.weights.recognise import Opened
@@ -26,6 +27,7 @@ _KINDS = {
     "hibiki": "Hibiki, simultaneous translation", "stt": "speech to text", "tts": "text to speech",
     "whisper": "Whisper, a speech encoder", "qwen2": "Qwen 2, a text decoder", "qwen3": "Qwen 3, a text decoder",
     "llama": "Llama, a text decoder", "gemma2": "Gemma 2, a text decoder", "gemma3_text": "Gemma 3, a text decoder",
+    "mini-omni": "Mini-Omni, dialogue in turns",
 }  # fmt: skip
 _WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a number
 
@@ -47,13 +49,20 @@ DECODER_PARTS = {
 }
 """Parts of a text decoder, likewise."""
 
+OMNI_PARTS = {
+    "backbone": ("backbone/layers_",),
+    "embeddings and heads": ("backbone/embed_tokens/", "backbone/norm/", "backbone/lm_head/"),
+    "speech adapter": ("whisper_adapter/",),
+    "post-adapter": ("post_adapter/",),
+}
+"""Parts of Mini-Omni's language model, likewise."""
+
 CODEC_PARTS = {
     "encoder": ("encoder", "downsample/"),
     "quantiser": ("quantizer/",),
     "decoder": ("decoder", "upsample/"),
 }
 """Parts of the codec, likewise."""
-
 
 ENCODER_PARTS = {
     "convolutions": ("conv1/", "conv2/"),
@@ -73,43 +82,30 @@ def info(options: Namespace) -> None:
 def describe(opened: Opened) -> list[str]:
     """What a model consists of, line by line."""
     from jomni.weights.kyutai import is_float32_only
-    from jomni.weights.trees import decoder_tree, lm_tree, mimi_tree, snac_tree, whisper_tree
+    from jomni.weights.parts import present
 
     lines = [f"{opened.source}: {_KINDS.get(opened.model_type, opened.model_type)}"]
     sizes: dict[str, int] = {}
-    if opened.lm is not None:
-        held = _sizes(lm_tree(opened.lm))
-        sizes |= {f"lm/{path}": size for path, size in held.items()}
-        lines.append(f"language model: {sum(held.values()):,} parameters{_stored(opened.lm_source)}")
-        lines += _parts(held, LM_PARTS) + _lm_lines(opened.lm, opened.mimi)
-    if opened.decoder is not None:
-        held = _sizes(decoder_tree(opened.decoder))
-        lines.append(f"text decoder: {sum(held.values()):,} parameters{_stored(opened.decoder_source)}")
-        lines += _parts(held, DECODER_PARTS) + _decoder_lines(opened.decoder)
-        needs = ", ".join(f"{name} {human(width * sum(held.values()))}" for name, width in _WIDTHS.items())
-        return [*lines, f"weights take: {needs}"]
-    if opened.mimi is not None:
-        held = _sizes(mimi_tree(opened.mimi))
-        sizes |= {f"mimi/{path}": size for path, size in held.items()}
-        lines.append(f"codec Mimi: {sum(held.values()):,} parameters{_stored(opened.mimi_source)}")
-        lines += _parts(held, CODEC_PARTS) + _codec_lines(opened.mimi, used_codebooks(opened))
-    if opened.snac is not None:
-        held = _sizes(snac_tree(opened.snac))
-        sizes |= {f"snac/{path}": size for path, size in held.items()}
-        lines.append(f"codec SNAC: {sum(held.values()):,} parameters{_stored(opened.snac_source)}")
-        lines += _parts(held, CODEC_PARTS) + _snac_lines(opened.snac)
-    if opened.whisper is not None:
-        held = _sizes(whisper_tree(opened.whisper))
-        sizes |= {f"whisper/{path}": size for path, size in held.items()}
-        lines.append(f"encoder: {sum(held.values()):,} parameters{_stored(opened.whisper_source)}")
-        lines += _parts(held, ENCODER_PARTS) + _encoder_lines(opened.whisper)
+    for part, config in present(opened):
+        title, groups, tell = _SECTIONS[part.name]
+        held = _sizes(part.tree(config))
+        sizes |= {f"{part.name}/{path}": size for path, size in held.items()}
+        lines.append(f"{title}: {sum(held.values()):,} parameters{_stored(opened.sources.get(part.name))}")
+        lines += _parts(held, groups) + tell(config, opened)
     if opened.lm is not None and opened.mimi is None:
         lines.append("codec: none beside it")
+    if opened.omni is not None:
+        absent = {"codec SNAC": opened.snac, "encoder Whisper": opened.whisper, "text tokenizer": _tokenizer(opened)}
+        lines += [f"{name}: none beside it" for name, found in absent.items() if found is None]
     fixed = sum(size for path, size in sizes.items() if is_float32_only(path))
     rest = sum(sizes.values()) - fixed
     needs = ", ".join(f"{name} {human(4 * fixed + width * rest)}" for name, width in _WIDTHS.items())
-    if opened.whisper is not None:
+    if opened.omni is not None:
+        lines.append(f"weights take: {needs.rpartition(', int8')[0]} (the codec always float32)")
+    elif opened.whisper is not None:
         lines.append(f"weights take: {needs.rpartition(', int8')[0]}")
+    elif opened.decoder is not None:
+        lines.append(f"weights take: {needs}")
     elif rest:
         lines.append(f"weights take: {needs} (codec and conditioners always float32)")
     else:
@@ -144,8 +140,8 @@ def human(count: float) -> str:
     return f"{count / 1000**power:.4g} {units[power]}"
 
 
-def _lm_lines(lm: MoshiConfig, codec: MimiConfig | None) -> list[str]:
-    t, user = lm.temporal, lm.delays[1 + lm.dep_q :]
+def _lm_lines(lm: MoshiConfig, opened: Opened) -> list[str]:
+    t, user, codec = lm.temporal, lm.delays[1 + lm.dep_q :], opened.mimi
     seconds = f" ({t.context / codec.frame_rate:g} s)" if t.context and codec else ""
     lines = [
         f"  temporal: {t.num_layers} layers, {t.dim} wide, {t.num_heads} heads, "
@@ -169,7 +165,23 @@ def _lm_lines(lm: MoshiConfig, codec: MimiConfig | None) -> list[str]:
     return lines
 
 
-def _decoder_lines(c: DecoderConfig) -> list[str]:
+def _omni_lines(c: MiniOmniConfig, opened: Opened) -> list[str]:
+    v = c.vocabulary
+    kind = "linear" if c.adapter == "mlp" else "gated"
+    lines = [
+        *_decoder_lines(c.decoder, opened),
+        f"  streams: text of {v.padded_text_size} tokens, {v.streams} of audio with {v.padded_audio_size} each",
+        f"  hears {c.feature_dim} features through a {kind} adapter",
+    ]
+    layers = c.post_adapter_layers
+    return [*lines, f"  speaks through a post-adapter of {layers} layers and a head of its own"] if layers else lines
+
+
+def _tokenizer(opened: Opened) -> bytes | None:
+    return opened.files.get("tokenizer.json")
+
+
+def _decoder_lines(c: DecoderConfig, _: Opened) -> list[str]:
     from jomni.models.decoder.config import SLIDING
 
     sliding = c.kinds.count(SLIDING)
@@ -185,16 +197,16 @@ def _decoder_lines(c: DecoderConfig) -> list[str]:
     return lines
 
 
-def _codec_lines(codec: MimiConfig, used: int) -> list[str]:
+def _codec_lines(codec: MimiConfig, opened: Opened) -> list[str]:
     steps, rate = codec.transformer.context, codec.frame_rate * codec.resample_stride
     return [
         f"  {codec.sample_rate} Hz, {codec.frame_rate:g} frames a second, {codec.frame_size} samples each",
-        f"  {codec.num_codebooks} codebooks of {codec.quantizer.bins} entries, {used} in use",
+        f"  {codec.num_codebooks} codebooks of {codec.quantizer.bins} entries, {used_codebooks(opened)} in use",
         f"  context {'all frames' if steps is None else f'{steps} steps of its transformer ({steps / rate:g} s)'}",
     ]
 
 
-def _encoder_lines(whisper: WhisperConfig) -> list[str]:
+def _encoder_lines(whisper: WhisperConfig, _: Opened) -> list[str]:
     return [
         f"  {whisper.n_audio_layer} layers, {whisper.n_audio_state} wide, {whisper.n_audio_head} heads",
         f"  {whisper.n_mels} mel channels of 16 kHz audio in, {whisper.n_audio_ctx} frames of 20 ms out "
@@ -203,8 +215,7 @@ def _encoder_lines(whisper: WhisperConfig) -> list[str]:
     ]
 
 
-
-def _snac_lines(codec: SnacConfig) -> list[str]:
+def _snac_lines(codec: SnacConfig, _: Opened) -> list[str]:
     rates = ", ".join(f"{codec.frame_rate * n:.4g}" for n in codec.tokens_per_frame)
     window, late = codec.attn_window_size, codec.look_ahead
     return [
@@ -214,6 +225,17 @@ def _snac_lines(codec: SnacConfig) -> list[str]:
         f"  decodes a stream {late} samples late ({1000 * late / codec.sampling_rate:.0f} ms), "
         f"in steps of {codec.frame_multiple} frame{'s' if codec.frame_multiple > 1 else ''} or a multiple",
     ]
+
+
+_SECTIONS: dict[str, tuple[str, Mapping[str, tuple[str, ...]], Callable[[Any, Opened], list[str]]]] = {
+    "lm": ("language model", LM_PARTS, _lm_lines),
+    "omni": ("language model", OMNI_PARTS, _omni_lines),
+    "decoder": ("text decoder", DECODER_PARTS, _decoder_lines),
+    "mimi": ("codec Mimi", CODEC_PARTS, _codec_lines),
+    "snac": ("codec SNAC", CODEC_PARTS, _snac_lines),
+    "whisper": ("encoder", ENCODER_PARTS, _encoder_lines),
+}
+"""Part of a checkpoint -> its title, its parts, and what else there is to say of it."""
 
 
 def _sizes(tree: Mapping[str, Any]) -> dict[str, int]:

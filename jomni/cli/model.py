@@ -33,10 +33,11 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 def open_model(name: str, *, codec_only: bool = False) -> Opened:
     """Recognises a model and reads its configuration, but no weights; `codec_only` asks for a codec's alone."""
-    from jomni.weights.recognise import PARTS, open_checkpoint
+    from jomni.weights.parts import PARTS
+    from jomni.weights.recognise import open_checkpoint
 
     source, revision = split_revision(name)
-    return open_checkpoint(source, revision=revision, parts=CODECS if codec_only else PARTS)
+    return open_checkpoint(source, revision=revision, parts=CODECS if codec_only else tuple(PARTS))
 
 
 def load_codec(name: str) -> Checkpoint:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 DTYPES = ("float32", "bfloat16", "float16")
-LAYOUTS = ("kyutai", "snac", "openai", "hf", "orbax")
+LAYOUTS = ("kyutai", "snac", "openai", "litgpt", "hf", "orbax")
 MAX_TAIL = 20.0
 """Longest time that `jomni talk` feeds silence after the input, seconds."""
 

@@ -100,7 +100,7 @@ def build_example(
         )
     if codes is not None and (codes.ndim != 2 or codes.shape[0] != numbers.streams or codes.shape[1] == 0):
         raise DataError(f"codes must be [{numbers.streams}, frames], at least one frame, got {codes.shape}.")
-    prompt = _prompt(task, numbers, question)
+    prompt = np.concatenate([question_streams(numbers, question), opening_streams(task, numbers)], 1)
     reply, targets = _reply(numbers, answer, codes)
     ignored = np.full((len(prompt), prompt.shape[1] - 1), IGNORE, np.int32)
     return Example(
@@ -124,16 +124,22 @@ def undelay(audio: Int[np.ndarray, "A S"], end_of_audio: int) -> Int[np.ndarray,
     return np.stack([stream[i + 1 : i + 1 + frames] for i, stream in enumerate(audio)])
 
 
-def _prompt(task: Task, numbers: Numbers, question: Sequence[int] | int) -> np.ndarray:
-    asked = [numbers.pad_text] * question if isinstance(question, int) else list(question)
-    first, end = numbers.pad_audio, numbers.pad_audio
-    if task.listens:
+def question_streams(numbers: Numbers, question: Sequence[int] | int) -> Int[np.ndarray, "A+1 T"]:
+    """A question's steps: its text tokens, or places for so many of the speech encoder's frames, from step 1 on."""
+    if isinstance(question, int):
+        asked = [numbers.pad_text] * question
         first, end = numbers.input_audio, numbers.end_of_audio
-    starts = numbers.answer_audio if task.speaks else numbers.pad_audio
-    audio = [first, *[numbers.pad_audio] * len(asked), end, starts]
-    starts = numbers.asr if task is Task.A1_T1 else numbers.answer_text
-    text = [numbers.input_text, *asked, numbers.end_of_text, starts]
-    return np.array([audio] * numbers.streams + [text], np.int32)
+    else:
+        asked, first, end = list(question), numbers.pad_audio, numbers.pad_audio
+    audio = [first, *[numbers.pad_audio] * len(asked), end]
+    return np.array([audio] * numbers.streams + [[numbers.input_text, *asked, numbers.end_of_text]], np.int32)
+
+
+def opening_streams(task: Task, numbers: Numbers) -> Int[np.ndarray, "A+1 1"]:
+    """The step after the question, which says what is wanted: speech or none, an answer or what was heard."""
+    audio = numbers.answer_audio if task.speaks else numbers.pad_audio
+    text = numbers.asr if task is Task.A1_T1 else numbers.answer_text
+    return np.array([[audio]] * numbers.streams + [[text]], np.int32)
 
 
 def _reply(numbers: Numbers, answer: Sequence[int], codes: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from jomni.data.alignment import UNSAID, Alignment, Pieces, Word, align, between, lead_words
+from jomni.data.alignment import UNSAID, UTTERANCE_GAP, Alignment, Pieces, Word, align, between, lead_words
 from jomni.data.codes import Conversation, Header, decode_record, read_header
 from jomni.data.pipeline import Batch, endless
 from jomni.errors import ConfigError, DataError
@@ -102,10 +102,11 @@ def lm_dataset(
     return endless(_Places(paths, headers, frames), cutter, batch=batch, seed=seed, workers=workers, prefetch=prefetch)
 
 
-_WORD, _PAUSE = (0.16, 0.5), (0.3, 1.5)
-"""Seconds of a word, and between two sentences, where text alone is at the pace of speech."""
-_READ = 0.75
-"""Share of such examples that are read instead, a word each frame: five times as many sentences."""
+_SLOWEST, _PAUSE = 0.5, (UTTERANCE_GAP + 0.05, 1.5)
+"""Seconds of the longest word, and between two sentences, where text alone is at the pace of speech."""
+_READ = 0.5
+"""Share of such examples that are read instead, a word each frame: five times as many sentences. The others have every
+pace between this and speech, or a rule would be learnt as distances that hold at one pace alone."""
 
 
 class _Places:
@@ -154,7 +155,7 @@ class _Cutter:
             return self.write(rng)
         spare = max(0, conversation.frames - self.frames)
         start = 0 if rng.random() < self.from_start else int(rng.integers(0, spare + 1))
-        found = {"codes": self.cut(conversation, start), "read": np.bool_(conversation.meta.get("read") is True)}
+        found = {"codes": self.cut(conversation, start), "read": np.asarray(conversation.meta.get("read") is True)}
         return found | {"heard": self.hear(conversation, start)} if self.heard else found
 
     def cut(self, conversation: Conversation, start: int) -> Int[np.ndarray, "S T"]:
@@ -169,10 +170,11 @@ class _Cutter:
         return found
 
     def write(self, rng: np.random.Generator) -> Batch:
-        """A window of random sentences without audio, each word and each pause between them of random length, or of one
-        frame."""
+        """A window of random sentences without audio, each word and each pause between them of random length, at a pace
+        of the window's own and led as in conversations, or of one frame."""
         frame = 1 / self.alignment.frame_rate
-        word_length, pause = ((frame, frame),) * 2 if rng.random() < _READ else (_WORD, _PAUSE)
+        pace = 0.0 if rng.random() < _READ else float(rng.random())
+        word_length, pause = (frame, frame * (_SLOWEST / frame) ** pace), _PAUSE if pace else (frame, frame)
         words, now = list[Word](), frame / 2 + float(rng.uniform(*pause))
         while now < self.frames * frame:
             for word in self.text[int(rng.integers(len(self.text)))].split():
@@ -181,9 +183,10 @@ class _Cutter:
                 now += length
             now += float(rng.uniform(*pause))
         found = np.full((1 + self.agent_codebooks + self.user_codebooks, self.frames), ABSENT, np.int32)
-        found[0] = align(words, self.frames, self.pieces, self.alignment)
+        spoken = lead_words(words, self.alignment) if pace else words
+        found[0] = align(spoken, self.frames, self.pieces, self.alignment)
         nothing = np.full(self.frames, ABSENT, np.int32)
-        return {"codes": found, "read": np.bool_(False)} | ({"heard": nothing} if self.heard else {})
+        return {"codes": found, "read": np.asarray(False)} | ({"heard": nothing} if self.heard else {})
 
     def hear(self, conversation: Conversation, start: int) -> Int[np.ndarray, "T"]:
         """The other speakers' words as text tokens, each from the frame after its end on, none lost. int32."""

@@ -16,7 +16,8 @@ CONTEXT = 4096
 """Tokens that a conversation may have where nothing else is asked for, and the model takes as many."""
 
 
-def _check(text: str) -> None:
+def check_text(text: str) -> None:
+    """Raises `PromptError` where a text is empty or cannot be written in UTF-8."""
     if not text.strip():
         raise PromptError("the prompt is empty. Give some text.")
     try:
@@ -78,7 +79,7 @@ class Chat:
         """
         for text in texts:
             if text is not None:
-                _check(text)
+                check_text(text)
         asked = [
             None if text is None else [*held, {"role": "user", "content": text}]
             for held, text in zip(self.messages, texts, strict=True)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 from jomni.errors import ConfigError, PromptError
 from jomni.generate.generator import slot_seeds
 from jomni.generate.sampling import sample, slot_keys
-from jomni.models.decoder import Decoder, DecoderState
+from jomni.models.decoder import Decoder, DecoderConfig, DecoderState
 from jomni.models.decoder.config import SLIDING
 
 Params = Any
@@ -100,11 +100,7 @@ class TextGenerator:
     @property
     def blocks(self) -> tuple[int, ...]:
         """The lengths of block in use: `prefill` is compiled once for each that occurs."""
-        sizes, size = [], SMALLEST_BLOCK
-        while size < min(self.block, self.context):
-            sizes.append(size)
-            size *= 2
-        return (*sizes, size)
+        return block_sizes(min(self.block, self.context))
 
     def initial_state(self, slots: int, seed: int | Sequence[int] = 0) -> TextState:
         """State before the first step; `seed` is slot 0's and counts on, or one per slot."""
@@ -144,16 +140,28 @@ class TextGenerator:
         return _decode_step(self, params, state, controls)
 
     def can_rewind(self, held: int, kept: int) -> bool:
-        """Whether a slot that has taken `held` steps can go back to its first `kept` ones by its offset alone.
+        """Whether a slot that has taken `held` steps can go back to its first `kept` ones by its offset alone."""
+        return can_rewind(self.decoder.config, self.context, self.blocks[-1], held, kept)
 
-        Full layers always can. A sliding layer's ring holds `block` - 1 steps more than it shows: once it has wrapped,
-        `block` steps can be taken back.
-        """
-        c, block = self.decoder.config, self.blocks[-1]
-        if SLIDING not in c.kinds:
-            return True
-        assert c.window is not None
-        return held <= min(self.context, c.window + block - 1) or held - kept <= block
+
+def block_sizes(longest: int) -> tuple[int, ...]:
+    """`SMALLEST_BLOCK` and its doubles, up to the first that holds `longest` steps."""
+    sizes = [SMALLEST_BLOCK]
+    while sizes[-1] < longest:
+        sizes.append(2 * sizes[-1])
+    return tuple(sizes)
+
+
+def can_rewind(config: DecoderConfig, context: int, block: int, held: int, kept: int) -> bool:
+    """Whether a slot that has taken `held` steps can go back to its first `kept` ones by its offset alone.
+
+    Full layers always can. A sliding layer's ring holds `block` - 1 steps more than it shows: once it has wrapped,
+    `block` steps can be taken back.
+    """
+    if SLIDING not in config.kinds:
+        return True
+    assert config.window is not None
+    return held <= min(context, config.window + block - 1) or held - kept <= block
 
 
 def _advance(

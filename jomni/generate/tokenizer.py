@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import tokenizers
 
@@ -71,10 +71,16 @@ class TextTokenizer:
         return self.encode(self.render(messages), special=False)
 
 
+class Decoding(Protocol):
+    """What is needed to turn tokens into text; `TextTokenizer` does it."""
+
+    def decode(self, tokens: Sequence[int]) -> str: ...
+
+
 class TextStream:
     """Turns tokens into text as they come. Pieces never end within a character, and joined they are the whole text."""
 
-    def __init__(self, tokenizer: TextTokenizer) -> None:
+    def __init__(self, tokenizer: Decoding) -> None:
         self._decode = tokenizer.decode
         self._tokens: list[int] = []
         self._start = 0  # what a token says depends on the one before: decoding begins there,

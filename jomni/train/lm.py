@@ -175,7 +175,7 @@ class LMTask(Task):
         total = counts(self.model, c.loss, delayed, heard, frames, read)
         frozen = state.frozen
 
-        def loss(params: Any, rows: tuple[Array, *tuple[Array | None, ...]]) -> tuple[Array, Metrics]:
+        def loss(params: Any, rows: tuple[Any, ...]) -> tuple[Array, Metrics]:
             delayed, past, heard, frames, read = rows
             weights = cast(join(params, frozen), c.dtype)
             logits: Any = self._lm.apply({"params": weights}, delayed, None, frames, past, method="delayed_logits")

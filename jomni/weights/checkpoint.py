@@ -13,14 +13,16 @@ from jomni.codec.config import MimiConfig
 from jomni.codec.snac_config import SnacConfig
 from jomni.errors import WeightsError
 from jomni.models.decoder.config import DecoderConfig
+from jomni.models.mini_omni.config import MiniOmniConfig
 from jomni.models.moshi.config import MoshiConfig
 from jomni.models.whisper.config import WhisperConfig
 from jomni.weights.kyutai import is_float32_only
+from jomni.weights.parts import PARTS
 from jomni.weights.table import flatten, is_float
 
 _LAYOUTS = {
     "moshi": ("kyutai", "hf", "orbax"), "mimi": ("kyutai", "hf", "orbax"), "snac": ("snac", "orbax"),
-    "whisper": ("openai", "hf", "orbax"), "decoder": ("hf",),
+    "whisper": ("openai", "hf", "orbax"), "decoder": ("hf",), "mini_omni": ("litgpt", "orbax"),
 }  # fmt: skip
 
 
@@ -28,7 +30,9 @@ _LAYOUTS = {
 class Checkpoint:
     """A model as `jomni.load` returns it and `jomni.save` writes it."""
 
-    family: str  # "moshi" (as a rule with its codec), or one part alone: "mimi", "snac", "whisper", "decoder" (of text)
+    family: str
+    """"moshi" or "mini_omni" (as a rule with codec, and speech encoder), or one part alone: "mimi", "snac", "whisper",
+    "decoder" (of text)."""
     mimi: MimiConfig | None  # None: the checkpoint brings no Mimi
     lm: MoshiConfig | None  # None: no Moshi
     params: dict[str, Any]  # {"mimi": tree, "lm": tree, "snac": tree, ...}, those that are present
@@ -36,7 +40,7 @@ class Checkpoint:
     generation: dict[str, Any] = dataclasses.field(default_factory=dict)  # the published "lm_gen_config"
     model_type: str = "moshi"  # intended use: "moshi", "hibiki", "stt", "tts", ..., or the family of a part alone
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Other published keys, kept for export: "stt_config", "tts_config", "model_id"."""
+    """Other published keys, kept for export: "stt_config", "tts_config", "model_id"; Mini-Omni's without effect."""
     source: str = ""  # where it was loaded from
     stored: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
     """Parameter path ("mimi/...", "lm/...", "whisper/...") -> dtype that its file had, where memory holds it as
@@ -44,11 +48,12 @@ class Checkpoint:
     snac: SnacConfig | None = None  # None: the checkpoint brings no SNAC
     whisper: WhisperConfig | None = None  # of the speech encoder, where there is one
     decoder: DecoderConfig | None = None  # of the text decoder, likewise
+    omni: MiniOmniConfig | None = None  # of Mini-Omni's language model, likewise
     files: dict[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
-    """A text decoder's tokenizer and generation files as they are, by name: "tokenizer.json", ..."""
+    """A text decoder's or a Mini-Omni's tokenizer and generation files as they are, by name: "tokenizer.json", ..."""
 
     def __post_init__(self) -> None:
-        for part in ("mimi", "lm", "snac", "whisper", "decoder"):
+        for part in PARTS:
             config = getattr(self, part)
             if (config is None) == (part in self.params):
                 raise WeightsError(f"checkpoint {self.source!r}: '{part}' needs its configuration and its parameters")

@@ -30,7 +30,7 @@ from jomni.weights.hf_mimi import mimi_layout, read_mimi_config, write_mimi_conf
 from jomni.weights.hf_moshi import moshi_layout, read_moshi_config, write_moshi_config
 from jomni.weights.hf_tokenizer import read_tokenizer_json
 from jomni.weights.parameters import ParameterSource
-from jomni.weights.source import TensorSource, TensorSpec, open_source, read_json
+from jomni.weights.source import TensorSource, TensorSpec, open_source, read_json, without_copy
 from jomni.weights.whisper import read_hf_config, whisper_table, write_hf_config
 from jomni.weights.write import write_safetensors
 
@@ -57,13 +57,12 @@ class HfFolder:
 
     mimi: MimiConfig | None
     lm: MoshiConfig | None
-    mimi_source: TensorSource | None  # under Kyutai's published names
-    lm_source: TensorSource | None  # likewise
+    sources: dict[str, TensorSource]
+    """Part -> its weights: Mimi's and Moshi's under Kyutai's published names, Whisper's not yet checked."""
     generation: dict[str, Any]  # sampling defaults, as Kyutai's lm_gen_config
     tokenizer: bytes | None  # sentencepiece model of the text tokens
     model_type: str  # "moshi", "mimi" or "whisper"
     whisper: WhisperConfig | None = None
-    whisper_source: TensorSource | None = None  # under Hugging Face's names, not yet checked
 
 
 def is_hf_config(raw: object) -> bool:
@@ -86,7 +85,7 @@ def open_folder(folder: str | Path) -> HfFolder:
     kind, architectures = raw.get("model_type"), raw.get("architectures") or []
     if kind == "whisper":
         whisper = read_hf_config(raw, str(path))
-        return HfFolder(None, None, None, None, {}, None, "whisper", whisper, _open_weights(folder))
+        return HfFolder(None, None, {"whisper": _open_weights(folder)}, {}, None, "whisper", whisper)
     known = {"mimi": "MimiModel", "moshi": "MoshiForConditionalGeneration"}
     if kind not in known or (architectures and architectures != [known[kind]]):
         raise ConfigError(
@@ -98,7 +97,7 @@ def open_folder(folder: str | Path) -> HfFolder:
         mimi = read_mimi_config(raw, str(path))
         layout = mimi_layout(mimi)
         check_tensors(base.specs, [layout], base.name)
-        return HfFolder(mimi, None, MappedSource(base, layout, "kyutai"), None, {}, None, "mimi")
+        return HfFolder(mimi, None, {"mimi": MappedSource(base, layout, "kyutai")}, {}, None, "mimi")
     lm = read_moshi_config(raw, str(path))
     mimi = read_mimi_config(raw.get("audio_encoder_config") or {}, f"{path}, audio_encoder_config")
     if mimi.num_codebooks < lm.dep_q:
@@ -109,7 +108,7 @@ def open_folder(folder: str | Path) -> HfFolder:
     check_tensors(base.specs, layouts, base.name)
     lm_source, mimi_source = (MappedSource(base, layout, "kyutai") for layout in layouts)
     return HfFolder(
-        mimi, lm, mimi_source, lm_source,
+        mimi, lm, {"mimi": mimi_source, "lm": lm_source},
         generation=_read_generation(folder / "generation_config.json"),
         tokenizer=_read_tokenizer(folder),
         model_type="moshi",
@@ -138,8 +137,9 @@ def open_decoder(folder: Path, raw: Mapping[str, Any]) -> DecoderFolder:
         raise ConfigError(f"{path}: the class {architectures} is not supported, only {wanted}. Save the whole model.")
     config = read_decoder_config(raw, str(path))
     source = _open_weights(folder)
-    if config.tied and _HEAD in source.specs:
-        source = _without_copied_head(source)
+    if config.tied:
+        cure = "Set 'tie_word_embeddings' to false to use it, or remove it."
+        source = without_copy(source, _HEAD, _EMBEDDING, cure)
     texts = {name: (folder / name).read_bytes() for name in TEXT_FILES if (folder / name).is_file()}
     generation = {key: raw[key] for key in _SPECIAL_TOKENS if raw.get(key) is not None}
     if (folder / "generation_config.json").is_file():
@@ -148,35 +148,6 @@ def open_decoder(folder: Path, raw: Mapping[str, Any]) -> DecoderFolder:
             raise WeightsError(f"{folder / 'generation_config.json'}: is not a JSON object. Fetch it anew.")
         generation |= given
     return DecoderFolder(config, source, generation, texts)
-
-
-class _Without:
-    """A source that does not show one of its tensors."""
-
-    def __init__(self, source: TensorSource, name: str) -> None:
-        self.name = source.name
-        self.specs = {key: spec for key, spec in source.specs.items() if key != name}
-        self.read = source.read
-
-
-def _without_copied_head(source: TensorSource) -> TensorSource:
-    """Leaves out a head that is the embedding over again, as some files of tied models hold it.
-
-    Raises:
-      WeightsError: it is another one; transformers would not use it.
-    """
-    specs = source.specs
-    same = specs.get(_EMBEDDING) == specs[_HEAD]
-    rows = specs[_HEAD].shape[0] if same else 0
-    for start in range(0, rows, 4096):
-        piece = slice(start, min(start + 4096, rows))
-        same = same and source.read(_EMBEDDING, piece).tobytes() == source.read(_HEAD, piece).tobytes()
-    if not same:
-        raise WeightsError(
-            f"{source.name}: '{_HEAD}' is not '{_EMBEDDING}', but the configuration ties them. "
-            "Set 'tie_word_embeddings' to false to use it, or remove it."
-        )
-    return _Without(source, _HEAD)
 
 
 def _open_weights(folder: Path) -> TensorSource:

@@ -122,6 +122,20 @@ class HubRepository:
         return any(Path(root).iterdir())
 
 
+class Within:
+    """A folder of a place."""
+
+    def __init__(self, files: Files, folder: str) -> None:
+        self.name = f"{files.name}, {folder}"
+        self._files, self._folder = files, folder
+
+    def find(self, filename: str) -> Path | None:
+        return self._files.find(f"{self._folder}/{filename}")
+
+    def lacks(self, filename: str) -> WeightsError:
+        return self._files.lacks(f"{self._folder}/{filename}")
+
+
 def open_files(source: str | os.PathLike[str], revision: str | None = None) -> tuple[Files, str | None]:
     """Takes a source apart: (its files, the one file that was named or None).
 

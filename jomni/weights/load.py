@@ -12,14 +12,12 @@ import numpy as np
 from jomni.errors import WeightsError
 from jomni.weights import orbax
 from jomni.weights.checkpoint import Checkpoint
-from jomni.weights.hf_decoder import decoder_table
-from jomni.weights.kyutai import is_float32_only, lm_table, mimi_table
-from jomni.weights.recognise import PARTS, Opened, open_checkpoint
-from jomni.weights.snac import snac_table
+from jomni.weights.kyutai import is_float32_only, lm_table
+from jomni.weights.parts import PARTS, present
+from jomni.weights.recognise import Opened, open_checkpoint
 from jomni.weights.stream import Origin, parse_dtype, placements, read_tree
 from jomni.weights.table import bind, is_float
-from jomni.weights.trees import decoder_tree, lm_tree, mimi_tree, snac_tree
-from jomni.weights.whisper import bind_encoder
+from jomni.weights.trees import lm_tree
 
 _LORA = ("/lora_A", "/lora_B")
 
@@ -32,7 +30,7 @@ def load(
     revision: str | None = None,
     fuse_lora: bool = False,
     lora: str | os.PathLike[str] | None = None,
-    parts: Collection[str] = PARTS,
+    parts: Collection[str] = tuple(PARTS),
 ) -> Checkpoint:
     """Loads a checkpoint. Peak host memory is little more than the parameters themselves.
 
@@ -40,8 +38,9 @@ def load(
       source: a folder, a weight file (a bare Mimi file, or another beside its config.json), or a hub id
         `owner/name`. Known are Kyutai's layout with and without config.json, SNAC's, OpenAI's Whisper checkpoints
         (.pt), Hugging Face's `MimiModel`, `MoshiForConditionalGeneration`, `WhisperModel`,
-        `WhisperForConditionalGeneration` and text decoders (Qwen 2 and 3, Llama, Gemma 2 and 3), and what `save`
-        writes. Of a Whisper the encoder is read.
+        `WhisperForConditionalGeneration` and text decoders (Qwen 2 and 3, Llama, Gemma 2 and 3), Mini-Omni's
+        (lit_model.pth, model_config.yaml, tokenizer.json; with small.pt and a folder snac or snac_24khz where they
+        are), and what `save` writes. Of a Whisper the encoder is read.
       dtype: floating-point dtype of the language model, such as "bfloat16"; None: as in the file. That of the speech
         encoder; None: float32, as openai-whisper computes, and again as in the file when it is saved. Codecs and the
         conditioners are float32 always.
@@ -65,13 +64,15 @@ def load(
     opened = open_checkpoint(source, revision=revision, lora=lora, parts=parts)
     if "lm" not in parts and opened.lm is not None:
         opened = dataclasses.replace(opened, family="mimi", lora_source=None)
-    for part in (part for part in PARTS if part not in parts):
-        opened = dataclasses.replace(opened, **{part: None, f"{part}_source": None})  # type: ignore[arg-type]
+    if "omni" not in parts and opened.omni is not None:
+        rest = next((part for part in ("snac", "whisper") if part in parts), opened.family)
+        opened = dataclasses.replace(opened, family=rest, model_type=rest, settings={}, files={})
+    opened = dataclasses.replace(opened, **dict.fromkeys(PARTS.keys() - set(parts)))  # type: ignore[arg-type]
     stored, lm = dict(opened.stored), opened.lm
     if opened.orbax is not None:
         if fuse_lora and lm is not None and lm.lora_rank:
             raise WeightsError(f"{opened.source}: 'fuse_lora' needs Kyutai's layout. Save it as such and load that.")
-        params = orbax.read_params(opened.orbax, opened.mimi, lm, opened.snac, opened.whisper, target, placement)
+        params = orbax.read_params(opened.orbax, opened, target, placement)
     else:
         origins = _origins(opened, fuse_lora)
         params = {
@@ -79,33 +80,23 @@ def load(
         }
     if lm is not None and fuse_lora:
         lm = dataclasses.replace(lm, lora_rank=0)
+    configs = {part.name: config for part, config in present(opened)} | {"lm": lm}
     return Checkpoint(
-        opened.family, opened.mimi, lm, params, opened.tokenizer, opened.generation, opened.model_type,
-        opened.settings, opened.source, stored, opened.snac, opened.whisper, opened.decoder, opened.files,
+        opened.family, params=params, tokenizer=opened.tokenizer, generation=opened.generation,
+        model_type=opened.model_type, settings=opened.settings, source=opened.source, stored=stored,
+        files=opened.files, **({"mimi": None} | configs),
     )  # fmt: skip
 
 
 def _origins(opened: Opened, fuse_lora: bool) -> dict[str, dict[str, Origin]]:
-    """Where every parameter lies, by part; both files are checked whole before either is read."""
+    """Where every parameter lies, by part; all files are checked whole before any is read."""
     parts: dict[str, dict[str, Origin]] = {}
-    if opened.lm is not None and opened.lm_source is not None:
-        parts["lm"] = _lm_origins(opened, fuse_lora)
-    if opened.decoder is not None and opened.decoder_source is not None:
-        source, table = opened.decoder_source, decoder_table(opened.decoder)
-        places = bind(table, table.expect(decoder_tree(opened.decoder)), source.specs, source.name)
-        parts["decoder"] = {path: Origin(source, place) for path, place in places.items()}
-    if opened.mimi is not None and opened.mimi_source is not None:
-        table, tree = mimi_table(opened.mimi), mimi_tree(opened.mimi)
-        fits = "its configuration" if opened.family == "moshi" else "the Mimi configuration it was read with"
-        places = bind(table, table.expect(tree), opened.mimi_source.specs, opened.mimi_source.name, fits)
-        parts["mimi"] = {path: Origin(opened.mimi_source, place) for path, place in places.items()}
-    if opened.whisper is not None and opened.whisper_source is not None:
-        places = bind_encoder(opened.whisper, opened.whisper_source)
-        parts["whisper"] = {path: Origin(opened.whisper_source, place) for path, place in places.items()}
-    if opened.snac is not None and opened.snac_source is not None:
-        table = snac_table()
-        places = bind(table, table.expect(snac_tree(opened.snac)), opened.snac_source.specs, opened.snac_source.name)
-        parts["snac"] = {path: Origin(opened.snac_source, place) for path, place in places.items()}
+    for part, config in present(opened):
+        source = opened.sources[part.name]
+        if part.name == "lm":
+            parts["lm"] = _lm_origins(opened, fuse_lora)
+        else:
+            parts[part.name] = {path: Origin(source, place) for path, place in part.places(config, source).items()}
     return parts
 
 
@@ -126,8 +117,8 @@ def _dtypes(target: np.dtype | None, stored: dict[str, str]) -> Callable[[str, n
 
 def _lm_origins(opened: Opened, fuse_lora: bool) -> dict[str, Origin]:
     """Where each parameter of the language model lies, over the model's file and the LoRA file."""
-    lm, base, lora = opened.lm, opened.lm_source, opened.lora_source
-    assert lm is not None and base is not None
+    lm, base, lora = opened.lm, opened.sources["lm"], opened.lora_source
+    assert lm is not None
     table = lm_table(lm)
     tensors = table.expect(lm_tree(lm))
     adapters = [t for t in tensors if t.leaves[0].path.endswith(_LORA)]

@@ -1,7 +1,7 @@
 """The project's own form: parameters in Orbax, the rest in jomni.json, the tokenizer's file beside.
 
 A folder of `jomni.json`, `params/` (an Orbax PyTree of the nested parameter dictionary) and, where there is one,
-`tokenizer.model`.
+`tokenizer.model`, or the files of the text tokenizer.
 """
 
 from __future__ import annotations
@@ -17,17 +17,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jomni.codec.config import MimiConfig
-from jomni.codec.snac_config import SnacConfig
 from jomni.errors import WeightsError
-from jomni.models.moshi.config import MoshiConfig
-from jomni.models.whisper.config import WhisperConfig
 from jomni.weights.checkpoint import Checkpoint
 from jomni.weights.kyutai import is_float32_only
-from jomni.weights.source import read_json
+from jomni.weights.parts import PARTS, present
+from jomni.weights.source import listing, read_json
 from jomni.weights.stream import Placement
 from jomni.weights.table import flatten, is_float, misfit, unflatten
-from jomni.weights.trees import lm_tree, mimi_tree, snac_tree, whisper_tree
 
 _VERSION = 1
 _PARAMS = "params"
@@ -45,19 +41,20 @@ def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
         checkpointer.save((folder / _PARAMS).absolute(), args=ocp.args.PyTreeSave(unflatten(leaves)))
     if checkpoint.tokenizer is not None:
         (folder / _TOKENIZER).write_bytes(checkpoint.tokenizer)
+    for name, content in checkpoint.files.items():
+        (folder / name).write_bytes(content)
     lm = checkpoint.lm
     raw = {
         "jomni": _VERSION,
         "family": checkpoint.family,
         "model_type": checkpoint.model_type,
-        "mimi": checkpoint.mimi and checkpoint.mimi.to_kyutai(),
-        "snac": checkpoint.snac and checkpoint.snac.to_published(),
-        "lm": lm and lm.to_kyutai(),
+        **{name: None for name, part in PARTS.items() if part.write},
+        **{part.name: part.write(config) for part, config in present(checkpoint) if part.write},
         "text_eos_reads_as_padding": bool(lm and lm.text_eos_reads_as_padding),
         "generation": checkpoint.generation,
         "settings": checkpoint.settings,
         "stored": checkpoint.stored,
-        "whisper": checkpoint.whisper and checkpoint.whisper.to_openai(),
+        "files": sorted(checkpoint.files),
     }
     (folder / "jomni.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
 
@@ -74,42 +71,36 @@ def read_settings(folder: Path) -> dict[str, Any]:
         version = raw.get("jomni") if isinstance(raw, Mapping) else None
         raise WeightsError(f"{path}: has version {version!r}; this program reads {_VERSION}. Update it, or save anew.")
     tokenizer = folder / _TOKENIZER
+    files = raw.get("files", [])
+    if missing := [name for name in files if Path(name).name != name or not (folder / name).is_file()]:
+        raise WeightsError(f"{path}: names files that are not beside it: {listing(missing)}. Save the checkpoint anew.")
     try:
-        lm = raw["lm"] and dataclasses.replace(
-            MoshiConfig.from_kyutai(raw["lm"], f"{path}, lm"),
-            text_eos_reads_as_padding=raw["text_eos_reads_as_padding"],
-        )
+        configs = {
+            name: part.read(raw[name], f"{path}, {name}")
+            for name, part in PARTS.items()
+            if part.read and raw.get(name)  # folders of earlier versions lack some of them
+        }
+        if "lm" in configs:
+            reads = raw["text_eos_reads_as_padding"]
+            configs["lm"] = dataclasses.replace(configs["lm"], text_eos_reads_as_padding=reads)
         return {
-            "mimi": raw["mimi"] and MimiConfig.from_kyutai(raw["mimi"], f"{path}, mimi"),
-            "lm": lm,
-            # Folders of earlier versions have no such entries.
-            "snac": SnacConfig.from_published(raw["snac"], f"{path}, snac") if raw.get("snac") else None,
-            "whisper": WhisperConfig.from_openai(raw["whisper"], f"{path}, whisper") if raw.get("whisper") else None,
-            "tokenizer": tokenizer.read_bytes() if tokenizer.is_file() else None,
+            **configs,
+            "tokenizer": tokenizer.read_bytes() if tokenizer.is_file() and _TOKENIZER not in files else None,
+            "files": {name: (folder / name).read_bytes() for name in files},
             **{key: raw[key] for key in ("family", "generation", "model_type", "settings", "stored")},
         }
     except KeyError as error:
         raise WeightsError(f"{path}: lacks {error}. Save the checkpoint anew.") from None
 
 
-def read_params(
-    folder: Path,
-    mimi: MimiConfig | None,
-    lm: MoshiConfig | None,
-    snac: SnacConfig | None,
-    whisper: WhisperConfig | None,
-    dtype: np.dtype | None,
-    placement: Placement,
-) -> dict[str, Any]:
-    """The parameters of the parts that have a configuration, some at a time: Orbax would hold half as much again.
+def read_params(folder: Path, holder: Any, dtype: np.dtype | None, placement: Placement) -> dict[str, Any]:
+    """The parameters of the parts that `holder` has, some at a time: Orbax would hold half as much again.
 
     Raises:
       WeightsError: they are damaged, or do not fit the configurations.
     """
     folder = (folder / _PARAMS).absolute()
-    trees = ({"mimi": mimi_tree(mimi)} if mimi else {}) | ({"lm": lm_tree(lm)} if lm else {})
-    trees |= {"snac": snac_tree(snac)} if snac else {}
-    trees |= {"whisper": whisper_tree(whisper)} if whisper else {}
+    trees = {part.name: part.tree(config) for part, config in present(holder)}
     shapes = {path: tuple(leaf.shape) for path, leaf in flatten(trees)}
     leaves: dict[str, Any] = {}
     try:

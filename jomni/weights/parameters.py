@@ -8,19 +8,15 @@ from typing import Any
 import numpy as np
 
 from jomni.weights.checkpoint import Checkpoint
-from jomni.weights.hf_decoder import decoder_table
-from jomni.weights.kyutai import lm_table, mimi_table
-from jomni.weights.snac import snac_table
+from jomni.weights.parts import PARTS, present
 from jomni.weights.source import TensorSpec
 from jomni.weights.table import Table, Tensor, bind
-from jomni.weights.trees import decoder_tree, lm_tree, mimi_tree, snac_tree, whisper_tree
-from jomni.weights.whisper import whisper_table
 
 
 class ParameterSource:
     """The parameters of one part of a checkpoint ("lm", "mimi", ...) as the tensors of published files.
 
-    `table` names them; None: as Kyutai (the speech encoder: OpenAI) publishes them.
+    `table` names them; None: as its authors publish them.
     """
 
     def __init__(
@@ -28,7 +24,8 @@ class ParameterSource:
     ) -> None:
         self.name = checkpoint.source or "checkpoint"
         self._params = checkpoint.params[part]
-        self._tensors: dict[str, Tensor] = {t.name: t for t in (table or _table(checkpoint, part)).expect(self._params)}
+        table = table or PARTS[part].table(getattr(checkpoint, part))
+        self._tensors: dict[str, Tensor] = {t.name: t for t in table.expect(self._params)}
         self.specs = {
             name: TensorSpec(tensor.shape, checkpoint.file_dtype(f"{part}/{tensor.leaves[0].path}", dtype))
             for name, tensor in self._tensors.items()
@@ -43,42 +40,23 @@ class ParameterSource:
 
     def _parts(self, tensor: Tensor, first: int, last: int, dtype: np.dtype) -> Iterator[np.ndarray]:
         start = 0
-        for leaf in tensor.leaves:
-            low, high = max(first - start, 0), min(last - start, leaf.file_shape[0])
-            start += leaf.file_shape[0]
-            if low < high:
-                value: Any = self._params
-                for key in leaf.path.split("/"):
-                    value = value[key]
-                yield leaf.transform.to_file(np.asarray(value))[low:high].astype(dtype, copy=False)
+        for group in range(tensor.groups):
+            for leaf in tensor.leaves:
+                height = leaf.file_shape[0] // tensor.groups
+                low, high = max(first - start, 0), min(last - start, height)
+                start += height
+                if low < high:
+                    value: Any = self._params
+                    for key in leaf.path.split("/"):
+                        value = value[key]
+                    rows = slice(group * height + low, group * height + high)
+                    yield leaf.transform.to_file(np.asarray(value))[rows].astype(dtype, copy=False)
 
 
 def check_parameters(checkpoint: Checkpoint) -> None:
     """Raises `WeightsError` unless the parameters are those of the checkpoint's configurations."""
-    for part, params in checkpoint.params.items():
-        table = _table(checkpoint, part)
-        tree = _tree(checkpoint, part)
-        held = {t.name: TensorSpec(t.shape, np.dtype(np.float32)) for t in table.expect(params)}
-        bind(table, table.expect(tree), held, f"parameters '{part}' of {checkpoint.source or 'the checkpoint'}")
-
-
-def _table(checkpoint: Checkpoint, part: str) -> Table:
-    """The weight map of a part."""
-    if part == "whisper":
-        return whisper_table("openai")
-    if part == "decoder":
-        return decoder_table(checkpoint.decoder)  # type: ignore[arg-type]
-    if part == "snac":
-        return snac_table()
-    return mimi_table(checkpoint.mimi) if part == "mimi" else lm_table(checkpoint.lm)  # type: ignore[arg-type]
-
-
-def _tree(checkpoint: Checkpoint, part: str) -> dict[str, Any]:
-    """The shapes of a part's parameters."""
-    if part == "whisper":
-        return whisper_tree(checkpoint.whisper)  # type: ignore[arg-type]
-    if part == "decoder":
-        return decoder_tree(checkpoint.decoder)  # type: ignore[arg-type]
-    if part == "snac":
-        return snac_tree(checkpoint.snac)  # type: ignore[arg-type]
-    return mimi_tree(checkpoint.mimi) if part == "mimi" else lm_tree(checkpoint.lm)  # type: ignore[arg-type]
+    for part, config in present(checkpoint):
+        table = part.table(config)
+        held = {t.name: TensorSpec(t.shape, np.dtype(np.float32)) for t in table.expect(checkpoint.params[part.name])}
+        where = f"parameters '{part.name}' of {checkpoint.source or 'the checkpoint'}"
+        bind(table, table.expect(part.tree(config)), held, where)

@@ -15,19 +15,21 @@ from jomni.codec.config import MIMI, MimiConfig
 from jomni.codec.snac_config import SnacConfig, is_snac_config
 from jomni.errors import ConfigError, WeightsError
 from jomni.models.decoder.config import DecoderConfig
+from jomni.models.mini_omni.config import NO_EFFECT, MiniOmniConfig
 from jomni.models.moshi.config import MOSHI_7B, MoshiConfig
 from jomni.models.whisper.config import WhisperConfig
-from jomni.weights import orbax
+from jomni.weights import mini_omni, orbax
 from jomni.weights.hf import TEXT_FILES, is_hf_config, open_decoder, open_folder
 from jomni.weights.hf_decoder import ARCHITECTURES
-from jomni.weights.hub import Files, HubRepository, open_files, resolve, resolve_weights
+from jomni.weights.hub import Files, HubRepository, Within, open_files, resolve, resolve_weights
+from jomni.weights.parts import PARTS
 from jomni.weights.source import TensorSource, open_source, read_json
 from jomni.weights.unpickle import TorchSource
 from jomni.weights.whisper import layout_of
 
 CONFIG_NAME = "config.json"
 ORBAX_NAME = "jomni.json"  # marks the project's own form
-ORBAX_PATTERNS = [ORBAX_NAME, "params/*", "tokenizer.model"]
+ORBAX_PATTERNS = [ORBAX_NAME, "params/*", *TEXT_FILES]
 MOSHI_NAME = "model.safetensors"
 MIMI_NAME = "tokenizer-e351c8d8-checkpoint125.safetensors"
 MIMI_CONFIG_NAME = "mimi_config.json"
@@ -35,8 +37,6 @@ TOKENIZER_NAME = "tokenizer_spm_32k_3.model"
 _FILE_NAMES = ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "lora_name")
 SETTINGS = ("tts_config", "stt_config", "model_id")
 """Top-level keys of a Kyutai config.json that are carried along for the programs that read them."""
-PARTS = ("mimi", "lm", "snac", "whisper", "decoder")
-"""Parts of a checkpoint: codec, language model, another codec, speech encoder, text decoder."""
 SNAC_NAMES = ("model.safetensors", "pytorch_model.bin")
 """Weight files of a SNAC: as it is exported, and as it is published."""
 
@@ -48,22 +48,20 @@ class Opened:
     source: str
     family: str  # as `Checkpoint.family`
     mimi: MimiConfig | None = None
-    mimi_source: TensorSource | None = None  # under Kyutai's names
     lm: MoshiConfig | None = None
-    lm_source: TensorSource | None = None  # under Kyutai's names
+    snac: SnacConfig | None = None
+    whisper: WhisperConfig | None = None
+    decoder: DecoderConfig | None = None
+    omni: MiniOmniConfig | None = None
+    sources: dict[str, TensorSource] = dataclasses.field(default_factory=dict)
+    """Part -> its weights, under its authors' names (Whisper's: OpenAI's or Hugging Face's, with its decoder)."""
     lora_source: TensorSource | None = None  # low-rank adapters, and tensors that replace the model's
     tokenizer: bytes | None = None
     generation: dict[str, Any] = dataclasses.field(default_factory=dict)
     model_type: str = "moshi"
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     stored: dict[str, str] = dataclasses.field(default_factory=dict)  # as `Checkpoint.stored`
-    snac: SnacConfig | None = None
-    snac_source: TensorSource | None = None
     orbax: Path | None = None  # the folder, where it is the project's own form: then no source is open
-    whisper: WhisperConfig | None = None
-    whisper_source: TensorSource | None = None  # under OpenAI's or Hugging Face's names, with the decoder or without
-    decoder: DecoderConfig | None = None
-    decoder_source: TensorSource | None = None  # under Hugging Face's names
     files: dict[str, bytes] = dataclasses.field(default_factory=dict)  # as `Checkpoint.files`
 
 
@@ -72,7 +70,7 @@ def open_checkpoint(
     *,
     revision: str | None = None,
     lora: str | os.PathLike[str] | None = None,
-    parts: Collection[str] = PARTS,
+    parts: Collection[str] = tuple(PARTS),
 ) -> Opened:
     """Opens a folder, a file or a hub repository.
 
@@ -90,7 +88,7 @@ def open_checkpoint(
     files, filename = open_files(source, revision)
     where = os.fspath(source)
     adapters = None if lora is None else os.fspath(lora)
-    if filename in (None, CONFIG_NAME, ORBAX_NAME):
+    if filename in (None, CONFIG_NAME, ORBAX_NAME, mini_omni.CONFIG_NAME, *mini_omni.WEIGHT_NAMES):
         return _open_folder(files, where, adapters, parts=parts)
     path = resolve_weights(files, filename)  # type: ignore[arg-type]
     if path is None:
@@ -99,7 +97,7 @@ def open_checkpoint(
     kind = _kind(weights)
     if kind == "mimi":
         _no_lora(adapters, where)
-        return Opened(where, "mimi", _neighbouring_mimi(files, path), weights, model_type="mimi")
+        return _mimi_alone(where, _neighbouring_mimi(files, path), weights)
     if kind == "lm":
         return _open_folder(files, where, adapters, weights, parts)
     if layout_of(weights) == "openai":
@@ -126,9 +124,9 @@ def open_checkpoint(
 def _open_folder(
     files: Files,
     where: str,
-    lora: str | None,
+    lora: str | None = None,
     lm_source: TensorSource | None = None,
-    parts: Collection[str] = PARTS,
+    parts: Collection[str] = tuple(PARTS),
 ) -> Opened:
     path = files.find(CONFIG_NAME)
     if path is None:
@@ -136,6 +134,9 @@ def _open_folder(
         if marker is not None:
             _no_lora(lora, where)
             return Opened(where, orbax=_fetch_orbax(files, marker), **orbax.read_settings(marker.parent))
+        if (options := files.find(mini_omni.CONFIG_NAME)) is not None:
+            _no_lora(lora, where)
+            return _open_omni(files, options, where, parts)
         return _open_legacy(files, where, lora, lm_source, parts)
     raw = read_json(path)
     if not isinstance(raw, Mapping):
@@ -157,7 +158,7 @@ def _open_folder(
     if "seanet" in raw:
         _no_lora(lora, where)
         config = MimiConfig.from_kyutai(raw, str(path))
-        return Opened(where, "mimi", config, _open_mimi_weights(files), model_type="mimi")
+        return _mimi_alone(where, config, _open_mimi_weights(files))
     return _open_kyutai(files, path, dict(raw), where, lora, lm_source, parts)
 
 
@@ -202,9 +203,10 @@ def _open_kyutai(
         lora_path = _needed(files, lora_name)
     tokenizer = _optional(files, names["tokenizer_name"], TOKENIZER_NAME)
     return Opened(
-        where, "moshi", mimi if mimi_path else None, open_source(mimi_path) if mimi_path else None, lm, lm_source,
-        open_source(lora_path) if lora_path else None, tokenizer.read_bytes() if tokenizer else None, generation,
-        model_type, settings,
+        where, "moshi", mimi if mimi_path else None, lm, sources=_sources(lm=lm_source, mimi=mimi_path),
+        lora_source=open_source(lora_path) if lora_path else None,
+        tokenizer=tokenizer.read_bytes() if tokenizer else None, generation=generation, model_type=model_type,
+        settings=settings,
     )  # fmt: skip
 
 
@@ -219,19 +221,31 @@ def _open_legacy(
         _no_lora(lora, where)
         mimi_path = resolve_weights(files, MIMI_NAME) if lm_source is None else Path(lm_source.name)
         if mimi_path is None:
+            if any(files.find(name) for name in mini_omni.WEIGHT_NAMES):
+                raise files.lacks(mini_omni.CONFIG_NAME)
             raise WeightsError(
-                f"{where}: no checkpoint is recognised there: it has none of {CONFIG_NAME}, {ORBAX_NAME}, {MOSHI_NAME} "
-                f"and {MIMI_NAME}. Name a checkpoint's folder, a weight file, or a hub id owner/name."
+                f"{where}: no checkpoint is recognised there: it has none of {CONFIG_NAME}, {ORBAX_NAME}, "
+                f"{mini_omni.CONFIG_NAME}, {MOSHI_NAME} and {MIMI_NAME}. "
+                "Name a checkpoint's folder, a weight file, or a hub id owner/name."
             )
-        return Opened(where, "mimi", _neighbouring_mimi(files, mimi_path), open_source(mimi_path), model_type="mimi")
+        return _mimi_alone(where, _neighbouring_mimi(files, mimi_path), open_source(mimi_path))
     mimi_path = resolve_weights(files, MIMI_NAME)
     tokenizer = files.find(TOKENIZER_NAME)
     lora_path = _lora_file(lora) if lora else None
     return Opened(
-        where, "moshi", MIMI if mimi_path else None, open_source(mimi_path) if mimi_path else None,
-        _with_lora(MOSHI_7B, lora_path, where) if lora_path else MOSHI_7B, lm_source,
-        open_source(lora_path) if lora_path else None, tokenizer.read_bytes() if tokenizer else None,
+        where, "moshi", MIMI if mimi_path else None,
+        _with_lora(MOSHI_7B, lora_path, where) if lora_path else MOSHI_7B,
+        sources=_sources(lm=lm_source, mimi=mimi_path), lora_source=open_source(lora_path) if lora_path else None,
+        tokenizer=tokenizer.read_bytes() if tokenizer else None,
     )  # fmt: skip
+
+
+def _mimi_alone(where: str, config: MimiConfig, weights: TensorSource) -> Opened:
+    return Opened(where, "mimi", config, sources={"mimi": weights}, model_type="mimi")
+
+
+def _sources(lm: TensorSource | None, mimi: Path | None) -> dict[str, TensorSource]:
+    return ({"lm": lm} if lm else {}) | ({"mimi": open_source(mimi)} if mimi else {})
 
 
 def _open_hf(files: Files, config: Path, where: str) -> Opened:
@@ -242,9 +256,8 @@ def _open_hf(files: Files, config: Path, where: str) -> Opened:
         files.find(name)  # fetches it where it exists
     found = open_folder(config.parent)
     return Opened(
-        where, found.model_type, found.mimi, found.mimi_source, found.lm, found.lm_source,
+        where, found.model_type, found.mimi, found.lm, whisper=found.whisper, sources=found.sources,
         tokenizer=found.tokenizer, generation=found.generation, model_type=found.model_type,
-        whisper=found.whisper, whisper_source=found.whisper_source,
     )  # fmt: skip
 
 
@@ -260,7 +273,7 @@ def _open_whisper(files: Files, where: str, weights: TensorSource) -> Opened:
             f"config.json beside it with its dimensions: {names}."
         )
     config = WhisperConfig.from_openai(dims, told)
-    return Opened(where, "whisper", model_type="whisper", whisper=config, whisper_source=weights)
+    return Opened(where, "whisper", model_type="whisper", whisper=config, sources={"whisper": weights})
 
 
 def _open_decoder(files: Files, raw: Mapping[str, Any], config: Path, where: str) -> Opened:
@@ -272,15 +285,50 @@ def _open_decoder(files: Files, raw: Mapping[str, Any], config: Path, where: str
     found = open_decoder(config.parent, raw)
     return Opened(
         where, "decoder", model_type=raw["model_type"], generation=found.generation, decoder=found.config,
-        decoder_source=found.source, files=found.files,
+        sources={"decoder": found.source}, files=found.files,
     )  # fmt: skip
+
+
+def _open_omni(files: Files, options: Path, where: str, parts: Collection[str]) -> Opened:
+    """A Mini-Omni as published, with the Whisper and the SNAC that lie beside it."""
+    fields = mini_omni.read_yaml(options)
+    config, sources = MiniOmniConfig.from_published(fields, str(options)), {}
+    if "omni" in parts:
+        found = next((path for name in mini_omni.WEIGHT_NAMES if (path := resolve_weights(files, name))), None)
+        if found is None:
+            raise files.lacks(mini_omni.WEIGHT_NAMES[-1])
+        sources["omni"] = open_source(found)
+    opened = Opened(
+        where, "mini_omni", omni=config, sources=sources, model_type="mini-omni",
+        settings={key: fields[key] for key in NO_EFFECT if key in fields},
+        files={name: path.read_bytes() for name in TEXT_FILES if (path := files.find(name)) is not None},
+    )  # fmt: skip
+    for part, folders in (("whisper", mini_omni.WHISPER_FOLDERS), ("snac", mini_omni.SNAC_FOLDERS)):
+        if part in parts and (beside := _open_beside(files, part, folders)) is not None:
+            held = {part: getattr(beside, part)}
+            opened = dataclasses.replace(opened, sources=opened.sources | beside.sources, **held)
+    mini_omni.check_neighbours(config, opened.whisper, opened.snac, where)
+    return opened
+
+
+def _open_beside(files: Files, part: str, folders: Collection[str]) -> Opened | None:
+    """A model in one of the folders of a place; a Whisper also in the file of its published name."""
+    if part == "whisper" and (path := files.find(mini_omni.WHISPER_NAME)) is not None:
+        return _open_whisper(files, str(path), open_source(path))
+    for folder in (Within(files, name) for name in folders):
+        if (path := folder.find(CONFIG_NAME)) is not None:
+            opened = _open_folder(folder, str(path.parent))
+            if getattr(opened, part) is None:
+                raise ConfigError(f"{path.parent}: holds a {opened.family}, where a {part} belongs. Move it away.")
+            return opened
+    return None
 
 
 def _open_snac(raw: Any, path: Path, where: str, weights: TensorSource) -> Opened:
     if not is_snac_config(raw):
         raise ConfigError(f"{path}: is no configuration of SNAC, whose weights {weights.name} holds. Fetch it anew.")
     config = SnacConfig.from_published(raw, str(path))
-    return Opened(where, "snac", model_type="snac", snac=config, snac_source=weights)
+    return Opened(where, "snac", model_type="snac", snac=config, sources={"snac": weights})
 
 
 def _open_mimi_weights(files: Files) -> TensorSource:

@@ -13,7 +13,8 @@ import numpy as np
 
 from jomni.codec.config import MIMI
 from jomni.errors import ConfigError
-from jomni.weights import hf, orbax
+from jomni.models.mini_omni.config import NO_EFFECT
+from jomni.weights import hf, mini_omni, orbax
 from jomni.weights.checkpoint import Checkpoint
 from jomni.weights.parameters import ParameterSource, check_parameters
 from jomni.weights.recognise import (
@@ -30,7 +31,7 @@ from jomni.weights.table import flatten, is_float, unflatten
 from jomni.weights.write import checkpoint_folder, write_safetensors
 
 LORA_NAME = "lora.safetensors"
-LAYOUTS = ("kyutai", "snac", "openai", "hf", "orbax")
+LAYOUTS = ("kyutai", "snac", "openai", "litgpt", "hf", "orbax")
 
 
 def save(
@@ -47,8 +48,10 @@ def save(
       checkpoint: as `load` returns it.
       folder: to be made.
       layout: "kyutai" (what moshi reads), "snac" (the names and config.json of the package snac, in safetensors),
-        "openai" (a Whisper's encoder under OpenAI's names: safetensors, with its dimensions in config.json), "hf" (what
-        transformers reads) or "orbax" (the project's own). None: that of the model's authors.
+        "openai" (a Whisper's encoder under OpenAI's names: safetensors, with its dimensions in config.json), "litgpt"
+        (a Mini-Omni under its published names in lit_model.safetensors, with model_config.yaml, the tokenizer's files,
+        and folders whisper and snac), "hf" (what transformers reads) or "orbax" (the project's own). None: that of the
+        model's authors.
       dtype: floating-point dtype of the language model or the speech encoder in the file; None: as in memory. The
         conditioners, and an encoder that was loaded without a dtype, stay as the file had them that they came from.
       overwrite: replace a checkpoint that is there. A folder that holds anything else is never replaced.
@@ -69,7 +72,8 @@ def save(
             f"{', '.join(checkpoint.layouts)}. Choose another."
         )
     writers: dict[str, Callable[[Checkpoint, Path, np.dtype | None], None]] = {
-        "kyutai": write_kyutai, "snac": write_snac, "openai": write_openai, "hf": hf.save_folder, "orbax": orbax.write,
+        "kyutai": write_kyutai, "snac": write_snac, "openai": write_openai, "litgpt": write_litgpt,
+        "hf": hf.save_folder, "orbax": orbax.write,
     }  # fmt: skip
     check_parameters(checkpoint)
     if codec_target is not None:
@@ -118,6 +122,23 @@ def write_openai(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -
     source = ParameterSource(checkpoint, "whisper", dtype)
     _write(folder / MOSHI_NAME, source, source.specs.keys())
     _write_json(folder / CONFIG_NAME, checkpoint.whisper.to_openai())
+
+
+def write_litgpt(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
+    """Fills an empty folder with a Mini-Omni under its published names, and with its Whisper and SNAC beside it."""
+    assert checkpoint.omni is not None
+    fields = checkpoint.omni.to_published({k: v for k, v in checkpoint.settings.items() if k in NO_EFFECT})
+    mini_omni.write_yaml(folder / mini_omni.CONFIG_NAME, fields)
+    source = ParameterSource(checkpoint, "omni", dtype)
+    _write(folder / mini_omni.WEIGHT_NAMES[0], source, source.specs.keys())
+    for name, content in checkpoint.files.items():
+        (folder / name).write_bytes(content)
+    if checkpoint.whisper is not None:
+        (folder / mini_omni.WHISPER_FOLDERS[0]).mkdir()
+        write_openai(checkpoint, folder / mini_omni.WHISPER_FOLDERS[0], dtype)
+    if checkpoint.snac is not None:
+        (folder / mini_omni.SNAC_FOLDERS[0]).mkdir()
+        write_snac(checkpoint, folder / mini_omni.SNAC_FOLDERS[0], dtype)
 
 
 def write_snac(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:

@@ -168,6 +168,34 @@ def open_source(path: str | Path) -> TensorSource:
     )
 
 
+class _Without:
+    """A source that does not show one of its tensors."""
+
+    def __init__(self, source: TensorSource, name: str) -> None:
+        self.name = source.name
+        self.specs = {key: spec for key, spec in source.specs.items() if key != name}
+        self.read = source.read
+
+
+def without_copy(source: TensorSource, head: str, embedding: str, cure: str) -> TensorSource:
+    """Leaves out a head that is the embedding over again, as some files of tied models hold it.
+
+    Raises:
+      WeightsError: it is another one, which the original would not use; `cure` says what to do.
+    """
+    if head not in source.specs:
+        return source
+    specs = source.specs
+    same = specs.get(embedding) == specs[head]
+    rows = specs[head].shape[0] if same else 0
+    for start in range(0, rows, 4096):
+        piece = slice(start, min(start + 4096, rows))
+        same = same and source.read(embedding, piece).tobytes() == source.read(head, piece).tobytes()
+    if not same:
+        raise WeightsError(f"{source.name}: '{head}' is not '{embedding}', but the configuration ties them. {cure}")
+    return _Without(source, head)
+
+
 def shard_names(index: Path) -> dict[str, str]:
     """Tensor name -> file name, as a safetensors index lists them."""
     file_size(index)

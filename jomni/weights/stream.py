@@ -71,16 +71,14 @@ def read_leaf(origin: Origin, dtype: np.dtype) -> np.ndarray:
     if origin.lora is not None:
         (a_source, a), (b_source, b) = origin.lora
         factor = a_source.read(a.name, a.rows).astype(np.float32)
-    first = place.rows.start if place.rows else 0
     step = max(1, CHUNK_BYTES // max(1, out.nbytes // shape[0]))
-    for start in range(0, shape[0], step):
-        stop = min(start + step, shape[0])
-        rows = transform.to_leaf(source.read(place.name, slice(first + start, first + stop)))
+    for start, count, row in place.runs(step):
+        rows = transform.to_leaf(source.read(place.name, slice(row, row + count)))
         if factor is not None:
             offset = b.rows.start if b.rows else 0
-            left = b_source.read(b.name, slice(offset + start, offset + stop)).astype(np.float32)
+            left = b_source.read(b.name, slice(offset + start, offset + start + count)).astype(np.float32)
             rows = rows.astype(np.float32) + np.float32(origin.scaling) * (left @ factor)
-        out[start:stop] = rows
+        out[start : start + count] = rows
     return out
 
 

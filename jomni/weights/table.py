@@ -1,10 +1,11 @@
 """Weight maps as data: which tensor of a file is which parameter, and how its axes are laid out there.
 
 A `Rule` ties a parameter's path to the name that the original's modules give it, one to one. A `Stack` says which of
-those tensors the published files store as one, stacked on their first axis. `Table.expect` applies them to a parameter
-tree and gives the names and shapes that a file must have; `bind` compares these with a file that is there, both ways,
-and says where each parameter's numbers lie. Reading (`jomni.weights.stream`) and writing (`jomni.weights.save`) follow
-the same expectation, so what was imported is exported under the same names, in the same layout.
+those tensors the published files store as one, on their first axis: one after another, or in turns. `Table.expect`
+applies them to a parameter tree and gives the names and shapes that a file must have; `bind` compares these with a file
+that is there, both ways, and says where each parameter's numbers lie. Reading (`jomni.weights.stream`) and writing
+(`jomni.weights.save`) follow the same expectation, so what was imported is exported under the same names, in the same
+layout.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Stack(NamedTuple):
 
     parts: str
     whole: str
+    groups: int = 1  # > 1: the rows go round: a share of each part, then the next share of each, and so on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,14 +93,16 @@ class Tensor:
     name: str
     shape: tuple[int, ...]
     leaves: tuple[Leaf, ...]
+    groups: int = 1  # as `Stack.groups`
 
     def places(self) -> list[Place]:
         """Where each leaf lies in it."""
         if len(self.leaves) == 1:
             return [Place(self.name, None, self.leaves[0])]
-        ends = list(itertools.accumulate(leaf.file_shape[0] for leaf in self.leaves))
-        return [Place(self.name, slice(end - leaf.file_shape[0], end), leaf)
-                for leaf, end in zip(self.leaves, ends, strict=True)]  # fmt: skip
+        heights = [leaf.file_shape[0] // self.groups for leaf in self.leaves]
+        ends, period = list(itertools.accumulate(heights)), sum(heights)
+        return [Place(self.name, slice(end - height, end), leaf, self.groups, period)
+                for leaf, end, height in zip(self.leaves, ends, heights, strict=True)]  # fmt: skip
 
 
 class Place(NamedTuple):
@@ -107,6 +111,15 @@ class Place(NamedTuple):
     name: str
     rows: slice | None
     leaf: Leaf
+    groups: int = 1  # so many runs of rows, of which `rows` is the first
+    period: int = 0  # rows from one run to the next
+
+    def runs(self, most: int) -> Iterator[tuple[int, int, int]]:
+        """(first row of the leaf, how many, first row of the tensor), of `most` rows or fewer, in the leaf's order."""
+        first, height = self.rows.start if self.rows else 0, self.leaf.file_shape[0] // self.groups
+        for group in range(self.groups):
+            for row in range(0, height, most):
+                yield group * height + row, min(most, height - row), first + group * self.period + row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,21 +138,21 @@ class Table:
         """
         rules = [(_regex(rule.path, "/"), rule) for rule in self.rules]
         stacks = [(re.compile(f"(?P<stem>.*\\.){_regex(s.parts, '.').pattern}"), s) for s in self.stacks]
-        groups: dict[str, list[tuple[int, Leaf]]] = {}
+        members: dict[str, tuple[int, list[tuple[int, Leaf]]]] = {}
         for path, value in flatten(tree):
             leaf = _leaf(path, tuple(value.shape), rules)
-            whole, index = leaf.name, 0
+            whole, index, groups = leaf.name, 0, 1
             for regex, stack in stacks:
                 if match := regex.fullmatch(leaf.name):
-                    whole, index = match["stem"] + stack.whole, int(match["i"])
-            groups.setdefault(whole, []).append((index, leaf))
+                    whole, index, groups = match["stem"] + stack.whole, int(match["i"]), stack.groups
+            members.setdefault(whole, (groups, []))[1].append((index, leaf))
         tensors = []
-        for name, members in groups.items():
-            leaves = tuple(leaf for _, leaf in sorted(members, key=lambda m: m[0]))
+        for name, (groups, found) in members.items():
+            leaves = tuple(leaf for _, leaf in sorted(found, key=lambda m: m[0]))
             shape = leaves[0].file_shape
             if len(leaves) > 1:
                 shape = (sum(leaf.file_shape[0] for leaf in leaves), *shape[1:])
-            tensors.append(Tensor(name, shape, leaves))
+            tensors.append(Tensor(name, shape, leaves, groups))
         return tensors
 
     def rename(self, name: str) -> str:

@@ -12,6 +12,7 @@ from jomni.codec.config import MimiConfig
 from jomni.codec.snac import Snac
 from jomni.codec.snac_config import SnacConfig
 from jomni.models.decoder import Decoder, DecoderConfig
+from jomni.models.mini_omni import MiniOmni, MiniOmniConfig
 from jomni.models.moshi import MoshiLM
 from jomni.models.moshi.config import MoshiConfig
 from jomni.models.whisper import WhisperConfig, WhisperEncoder
@@ -47,3 +48,9 @@ def decoder_tree(config: DecoderConfig) -> dict[str, Any]:
     decoder = Decoder(config)
     tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
     return jax.eval_shape(lambda t: decoder.init(jax.random.key(0), t, method="whole"), tokens)["params"]
+
+
+def omni_tree(config: MiniOmniConfig) -> dict[str, Any]:
+    """Shapes of a Mini-Omni's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    tokens = jax.ShapeDtypeStruct((1, config.vocabulary.streams + 1, 2), jnp.int32)
+    return jax.eval_shape(MiniOmni(config).init, jax.random.key(0), tokens)["params"]

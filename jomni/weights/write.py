@@ -19,7 +19,7 @@ _KINDS = {dtype: kind for kind, dtype in DTYPES.items()}
 _REPLACEABLE = (
     "config.json", "jomni.json", "generation_config.json", "mimi_config.json", "preprocessor_config.json",
     "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "merges.txt",
+    "vocab.json", "merges.txt", "model_config.yaml",
 )  # fmt: skip
 _REPLACEABLE_SUFFIXES = (".safetensors", ".safetensors.index.json", ".model")
 
@@ -82,4 +82,7 @@ def checkpoint_folder(folder: str | os.PathLike[str], overwrite: bool = False) -
 def _replaceable(folder: Path, name: str) -> bool:
     if name == "params":  # the project's own form
         return (folder / "jomni.json").is_file()
+    if name in ("whisper", "snac"):  # of Mini-Omni
+        held = folder / name
+        return held.is_dir() and not held.is_symlink() and all(_replaceable(held, path.name) for path in held.iterdir())
     return name in _REPLACEABLE or name.endswith(_REPLACEABLE_SUFFIXES)

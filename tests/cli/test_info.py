@@ -7,9 +7,10 @@ import pytest
 
 import jomni
 from jomni.cli.files import unique_names
-from jomni.cli.info import CODEC_PARTS, LM_PARTS, human
+from jomni.cli.info import CODEC_PARTS, LM_PARTS, OMNI_PARTS, human
 from jomni.weights.source import SafetensorsSource
 from jomni.weights.table import flatten
+from tests import omni_case
 
 
 def test_parameters_are_counted_by_part_and_add_up(run, tiny_moshi, tiny_moshi_folder):
@@ -115,3 +116,31 @@ def test_a_whisper_is_described_and_converted(run, refuses, tmp_path, recording)
     refuses("convert", model, tmp_path / "no", "--to", "kyutai", says=["'kyutai'", "only openai, hf, orbax"])
     refuses("encode", recording, tmp_path / "codes.npz", "--model", model, says=[model, "no codec"])
     refuses("talk", recording, "--model", model, "--out", tmp_path / "talk", says=[model])
+
+
+def test_a_mini_omni_is_described_and_converted(run, refuses, tmp_path):
+    model = tmp_path / "model"
+    omni_case.write(model, "gated-post", neighbours=True)
+    code, out, _ = run("info", model)
+    assert code == 0 and "Mini-Omni, dialogue in turns" in out and "none beside it" not in out
+    checkpoint = jomni.load(model)
+    counts = dict(line.strip().split(": ", 1) for line in out.splitlines() if ": " in line)
+    parts = sum(int(counts[name].replace(",", "")) for name in OMNI_PARTS)
+    assert parts == checkpoint.num_parameters("omni")
+    assert f"language model: {parts:,} parameters, stored as float32" in out
+    assert "streams: text of 320 tokens, 7 of audio with 192 each" in out and "post-adapter of 2 layers" in out
+    codec = checkpoint.num_parameters("snac")
+    rest = checkpoint.num_parameters() - codec
+    assert f"float32 {human(4 * (codec + rest))}, bfloat16 {human(4 * codec + 2 * rest)} (the codec" in out
+    code, out, err = run("convert", model, tmp_path / "own", "--dtype", "bfloat16")
+    assert code == 0 and "as litgpt, bfloat16" in out, err
+    out = run("info", tmp_path / "own")[1]
+    assert f"language model: {parts:,} parameters, stored as bfloat16" in out
+    assert run("convert", tmp_path / "own", tmp_path / "own2", "--force")[0] == 0
+    refuses("convert", tmp_path / "own", tmp_path / "model", "--force", says=[model, "lit_model.pth"])
+    for name in ("tokenizer.json", "small.pt"):
+        (model / name).unlink()
+    out = run("info", model)[1]
+    assert "text tokenizer: none beside it" in out and "encoder Whisper: none beside it" in out
+    (model / "model_config.yaml").unlink()
+    refuses("info", model, says=["model_config.yaml", "no such file"])

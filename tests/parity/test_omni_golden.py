@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, place_features
+from jomni.weights.mini_omni import bind_omni
+from jomni.weights.source import MemorySource
+from jomni.weights.stream import Origin, read_tree
 from tests.parity.compare import largest_difference
 from tools.goldens import omni_cases
 
@@ -17,54 +20,9 @@ CASES = json.loads((DATA / "cases.json").read_text())
 
 def params_of(config: MiniOmniConfig, drawn: dict[str, np.ndarray]) -> dict:
     """The published tensors as the model's parameters; every one of them is used."""
-    left = dict(drawn)
-
-    def take(name):
-        return {kind: left.pop(f"{name}.{kind}") for kind in ("weight", "bias") if f"{name}.{kind}" in left}
-
-    def norm(name):
-        return {"alpha": take(name)["weight"]}
-
-    def attention(name):
-        """One matrix holds, for each head of keys, its heads of queries, that of keys and that of values."""
-        groups, heads, dim = config.decoder.num_kv_heads, config.decoder.num_heads, config.decoder.head_dim
-        out = {"q_proj": {}, "k_proj": {}, "v_proj": {}, "o_proj": take(f"{name}.proj")}
-        for kind, value in take(f"{name}.attn").items():
-            by_group = value.reshape(groups, -1, dim, *value.shape[1:])
-            parts = np.split(by_group, [heads // groups, heads // groups + 1], 1)
-            for key, part in zip(("q_proj", "k_proj", "v_proj"), parts, strict=True):
-                out[key][kind] = part.reshape(-1, *value.shape[1:])
-        return out
-
-    def layers(name, count):
-        mlp = {"gate_proj": "fc_1", "up_proj": "fc_2", "down_proj": "proj"}
-        return {
-            f"layers_{i}": {
-                "pre_attention_norm": norm(f"{name}.{i}.norm_1"),
-                "self_attn": attention(f"{name}.{i}.attn"),
-                "pre_feedforward_norm": norm(f"{name}.{i}.norm_2"),
-                "mlp": {ours: take(f"{name}.{i}.mlp.{theirs}") for ours, theirs in mlp.items()},
-            }
-            for i in range(count)
-        }
-
-    tree = {
-        "whisper_adapter": take("whisper_adapter")
-        or {part: take(f"whisper_adapter.{part}") for part in ("fc_1", "fc_2", "proj")},
-        "backbone": {
-            "embed_tokens": take("transformer.wte"),
-            "norm": norm("transformer.ln_f"),
-            **layers("transformer.h", config.decoder.num_layers),
-        },
-    }
-    if config.post_adapter_layers:
-        tree["post_adapter"] = {
-            "norm": norm("transformer.post_adapter_audio_ln"),
-            "lm_head": take("transformer.post_adapter_audio_lm_head"),
-            **layers("transformer.post_adapter", config.post_adapter_layers),
-        }
-    assert not left, f"tensors that were not used: {', '.join(left)}"
-    return tree
+    source = MemorySource(drawn)
+    origins = {path: Origin(source, place) for path, place in bind_omni(config, source).items()}
+    return read_tree("omni/", origins, lambda path, held: held, lambda path, shape: None)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -17,8 +17,8 @@ from jomni.weights.hf_layout import Layout, MappedSource, check_tensors, swap_ro
 from jomni.weights.hf_mimi import mimi_layout
 from jomni.weights.hf_moshi import moshi_layout
 from jomni.weights.kyutai import lm_table, mimi_table
-from jomni.weights.load import lm_tree, mimi_tree
 from jomni.weights.source import MemorySource, TensorSpec, open_source
+from jomni.weights.trees import lm_tree, mimi_tree
 
 DATA = Path(__file__).parents[1] / "parity" / "data"
 

@@ -12,8 +12,8 @@ import jomni
 from jomni.codec import MIMI, MimiConfig
 from jomni.models.moshi import MOSHI_7B, MoshiConfig
 from jomni.weights.kyutai import lm_table, mimi_table
-from jomni.weights.load import lm_tree, mimi_tree
 from jomni.weights.table import flatten
+from jomni.weights.trees import lm_tree, mimi_tree
 from tests.unit.weights_cases import (
     LAYOUTS,
     LMS,

@@ -1,8 +1,9 @@
 """Regenerates tests/parity/data/omni from the original: python -m tools.goldens.make_omni CHECKOUT
 
-CHECKOUT is a checkout of github.com/gpt-omni/mini-omni; torch and pyyaml are needed, lightning is not. Weights and
-inputs are not stored: tests draw them anew by name. `cases.json` holds each case's seed, names and shapes; `CASE.npz`
-what `omni_cases.kept` keeps of the logits of whole sequences.
+CHECKOUT is a checkout of github.com/gpt-omni/mini-omni; torch, pyyaml, openai-whisper and snac are needed, lightning is
+not. Weights and inputs are not stored: tests draw them anew by name. `cases.json` holds each case's seed, names and
+shapes; `CASE.npz` what `omni_cases.kept` keeps of the logits of whole sequences; `answers.json` the seeds of each
+mode's answers, and `answers.npz` their tokens, from the prompts, the KV cache and the loops of the original.
 """
 
 from __future__ import annotations
@@ -20,27 +21,39 @@ import torch
 from tools.goldens import omni_cases
 
 DATA = Path(__file__).parents[2] / "tests" / "parity" / "data" / "omni"
+NEAR_TIE = 5e-5  # difference of logits beyond any between the two implementations along an answer
 
 
 def main() -> None:
     """Writes all goldens."""
     parser = argparse.ArgumentParser(description="Writes the goldens of Mini-Omni.")
     parser.add_argument("checkout", type=Path, help="a checkout of the original's repository")
-    checkout = parser.parse_args().checkout
+    parser.add_argument("--only", choices=("logits", "answers"), help="write these alone")
+    args = parser.parse_args()
+    checkout = args.checkout
     if not (checkout / "litgpt" / "model.py").is_file():
         raise SystemExit(f"{checkout} is no checkout of Mini-Omni: it has no litgpt/model.py")
     sys.path.insert(0, str(checkout))
     torch.set_num_threads(1)
     DATA.mkdir(parents=True, exist_ok=True)
-    goldens = {case: _record(case) for case in omni_cases.CASES}
-    (DATA / "cases.json").write_text(json.dumps(goldens, separators=(",", ":")) + "\n")
+    if args.only != "answers":
+        goldens = {case: _record(case) for case in omni_cases.CASES}
+        (DATA / "cases.json").write_text(json.dumps(goldens, separators=(",", ":")) + "\n")
+    if args.only != "logits":
+        answers = {
+            f"{mode} {'short' if ends else 'long'}": _record_answer(mode, ends)
+            for mode in omni_cases.ANSWERS for ends in (True, False)
+        }  # fmt: skip
+        kept = {mode: {k: v for k, v in found.items() if k != "tokens"} for mode, found in answers.items()}
+        (DATA / "answers.json").write_text(json.dumps(kept, separators=(",", ":")) + "\n")
+        np.savez_compressed(DATA / "answers.npz", **{mode: found["tokens"] for mode, found in answers.items()})
     print(f"{sum(f.stat().st_size for f in DATA.iterdir()) / 1e3:.0f} kB in {DATA}")
 
 
 def _record(case: str) -> dict[str, Any]:
     """Keeps the first seed whose best tokens lead by more than two values within the tolerance can make up for."""
-    model = build(case)
-    tensors = {k: list(v.shape) for k, v in model.state_dict().items() if k != "lm_head.weight"}  # tied
+    model = build(omni_cases.CASES[case])
+    tensors = _tensors(model)
     for seed in range(50):
         text, audio = run(model, tensors, seed)
         margin, spread = min(_lead(text), _lead(audio)), min(text.std(), audio.std())
@@ -51,21 +64,110 @@ def _record(case: str) -> dict[str, Any]:
     raise SystemExit(f"{case}: no seed without near ties")
 
 
-def build(case: str) -> Any:
+def _record_answer(mode: str, ends: bool) -> dict[str, Any]:
+    """Keeps the first seed whose answer comes to its end (or does not), and was never near a tie."""
+    model = build(omni_cases.answering(mode))
+    tensors, most = _tensors(model), omni_cases.LONG // 4 if ends else omni_cases.LONG
+    speaks = omni_cases.ANSWERS[mode][0].endswith("A2")
+    for seed in range(100):
+        load(model, omni_cases.answer_weights(tensors, seed, ends))
+        try:
+            tokens = answer(model, mode, seed, most)
+        except NearTie:
+            continue
+        steps, text_ends = tokens.shape[1], tokens[-1] == omni_cases.TEXT - 64
+        if text_ends[0]:  # the original passes over an end at once, and writes on
+            continue
+        if (steps < most) == ends and steps > 8 and (text_ends.any() or not speaks or not ends):
+            kinds = len(np.unique(tokens, axis=1).T)
+            print(f"{mode}: seed {seed}, {steps} steps, {kinds} of them different", flush=True)
+            return {"mode": mode, "seed": seed, "ends": ends, "tokens": tokens}
+    raise SystemExit(f"{mode}: no seed whose answer is as it should be, without near ties")
+
+
+class NearTie(Exception):
+    """Two tokens were nearly as likely."""
+
+
+def answer(model: Any, mode: str, seed: int, most: int) -> np.ndarray:
+    """Tokens int32 [8, T] that the original's loop keeps, of text alone [1, T]; T is `most` unless it ended before."""
+    base, inference = original()
+    task, voice, _ = omni_cases.ANSWERS[mode]
+    model.device = torch.device("cpu")
+    model.set_kv_cache(batch_size=2 if voice == "parallel" else 1)
+    features, ids = prompt(task, voice, *omni_cases.question(seed))
+    generate = {"A1-A2": base.generate_AA, "A1-T2": base.generate_AT, "A1-T1": base.generate_ASR,
+                "T1-A2": base.generate_TA, "T1-T2": base.generate_TT}[task]  # fmt: skip
+    generate = base.generate_TA_BATCH if voice == "parallel" else generate
+    sample = base.sample
+
+    def best(logits: torch.Tensor, **options: Any) -> torch.Tensor:
+        """What the original's rule comes to with a top_k of 1."""
+        top = torch.topk(logits[0, -1], 2)
+        if top.values[0] - top.values[1] < NEAR_TIE:
+            raise NearTie
+        return top.indices[:1]
+
+    base.sample = best
+    try:
+        found = generate(
+            model, features, ids, None, None, max_returned_tokens=ids[0].shape[1] + most, temperature=0.9,
+            top_k=1, eos_id_a=inference._eoa, eos_id_t=inference._eot, pad_id_t=inference._pad_t, shift=omni_cases.TEXT,
+        )  # fmt: skip
+    finally:
+        base.sample = sample
+    return np.atleast_2d(np.array(found, np.int32))
+
+
+def prompt(task: str, voice: str, text: np.ndarray, features: np.ndarray) -> tuple[Any, list[Any]]:
+    """What the original's loops are given: features or None, and the eight streams, shifted to the embedding's rows."""
+    inference = original()[1]
+    tokenizer = types.SimpleNamespace(encode=lambda _: torch.from_numpy(text).long())
+    ears = types.SimpleNamespace(embed_audio=lambda _: torch.from_numpy(features)[None])
+    heard = torch.zeros(1), len(features), ears, "cpu"
+    if voice == "parallel":
+        return inference.get_input_ids_whisper_ATBatch(*heard)
+    if task in ("T1-A2", "T1-T2"):
+        make = inference.get_input_ids_TA if task == "T1-A2" else inference.get_input_ids_TT
+        return None, make("", tokenizer)
+    special = {"A1-A2": (inference._answer_a, inference._answer_t), "A1-T2": (inference._pad_a, inference._answer_t),
+               "A1-T1": (inference._pad_a, inference._asr)}[task]  # fmt: skip
+    return inference.get_input_ids_whisper(*heard, *special)
+
+
+def original() -> tuple[Any, Any]:
+    """The original's loops, and its prompts."""
+    _replace_lightning()
+    import inference
+    from litgpt.generate import base
+
+    base.tqdm = inference.tqdm = lambda steps: steps
+    return base, inference
+
+
+def build(fields: dict[str, Any]) -> Any:
     """The original with the weights it was born with."""
     _replace_lightning()
     from litgpt.config import Config
     from litgpt.model import GPT
 
-    return GPT(Config(**omni_cases.CASES[case])).eval()
+    return GPT(Config(**fields)).eval()
+
+
+def _tensors(model: Any) -> dict[str, list[int]]:
+    return {k: list(v.shape) for k, v in model.state_dict().items() if k != "lm_head.weight"}  # tied
+
+
+def load(model: Any, drawn: dict[str, np.ndarray]) -> None:
+    """Gives the original its weights."""
+    missing, surplus = model.load_state_dict({k: torch.from_numpy(v) for k, v in drawn.items()}, strict=False)
+    assert not surplus and set(missing) == {"lm_head.weight"}, (missing, surplus)
 
 
 @torch.no_grad()
 def run(model: Any, tensors: dict[str, list[int]], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Logits float32 of text [B, T, V] and of audio [B, T, 7, U], weights and inputs drawn from `seed`."""
-    drawn = omni_cases.weights(tensors, seed)
-    missing, surplus = model.load_state_dict({k: torch.from_numpy(v) for k, v in drawn.items()}, strict=False)
-    assert not surplus and set(missing) == {"lm_head.weight"}, (missing, surplus)
+    load(model, omni_cases.weights(tensors, seed))
     tokens, features = omni_cases.inputs(seed)
     first_rows = [omni_cases.TEXT + i * omni_cases.AUDIO for i in range(omni_cases.STREAMS)] + [0]
     streams = [torch.from_numpy(tokens[:, i]).long() + row for i, row in enumerate(first_rows)]

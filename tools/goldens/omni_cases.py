@@ -33,6 +33,19 @@ TOLERANCE = 1e-3  # of logits
 TEXT_COLUMNS = np.r_[0:TEXT:8000, TEXT - 64 : TEXT - 58, TEXT - 1]  # text tokens in the golden, special ones too
 AUDIO_COLUMNS = np.r_[0:AUDIO:400, AUDIO - 64 : AUDIO - 58, AUDIO - 1]  # of each audio stream
 
+ANSWERS: dict[str, tuple[str, str, str]] = {
+    "A1-A2": ("A1-A2", "single", "gated"),
+    "A1-T2": ("A1-T2", "none", "gated"),
+    "A1-T1": ("A1-T1", "none", "gated"),
+    "T1-A2": ("T1-A2", "single", "gated"),
+    "T1-T2": ("T1-T2", "none", "gated"),
+    "A1-A2-parallel": ("A1-A2", "parallel", "gated"),
+    "A1-A2-post": ("A1-A2", "single", "gated-post"),
+}
+"""The original's modes: task, jomni's voice, case."""
+CONTEXT, LONG = 256, 200  # steps of the cache, and of an answer that does not end
+END_GAIN = {"text": 4.0, "audio": 3.0}  # on the rows of the ends, of an answer that is to end
+
 
 def spoken() -> np.ndarray:
     """Frames of speech that are heard in each slot, int32 [B]."""
@@ -67,3 +80,26 @@ def kept(text: np.ndarray, audio: np.ndarray) -> dict[str, np.ndarray]:
 def _log_sum(logits: np.ndarray) -> np.ndarray:
     top = logits.max(-1, keepdims=True)
     return (top[..., 0] + np.log(np.exp(logits - top).sum(-1, dtype=np.float64))).astype(np.float32)
+
+
+def answering(mode: str) -> dict[str, Any]:
+    """Fields of `model_config.yaml` for an answer."""
+    return CASES[ANSWERS[mode][2]] | dict(block_size=CONTEXT)
+
+
+def question(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """What is asked: text tokens int32 [Q], or features of speech float32 [F, W]."""
+    features = draw.stream(seed, "question").standard_normal((9, _SMALL["whisper_adapter_dim"]))
+    return draw.tokens(seed, "asked", (7,), TEXT - 64), features.astype(np.float32)
+
+
+def answer_weights(manifest: Mapping[str, Iterable[int]], seed: int, ends: bool) -> dict[str, np.ndarray]:
+    """`weights`; where the answer is to end, with longer rows for the ends of text and of the last audio stream."""
+    drawn = weights(manifest, seed)
+    if ends:
+        last = (STREAMS - 1) * AUDIO + AUDIO - 64
+        drawn["transformer.wte.weight"][TEXT - 64] *= END_GAIN["text"]
+        drawn["transformer.wte.weight"][TEXT + last] *= END_GAIN["audio"]
+        if (post := drawn.get("transformer.post_adapter_audio_lm_head.weight")) is not None:
+            post[last] *= END_GAIN["audio"]
+    return drawn

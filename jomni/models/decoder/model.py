@@ -217,9 +217,11 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Logits of the next token, float32."""
-        y = self.embed_tokens.attend(hidden) if self.config.tied else self.lm_head(hidden)
-        y = y.astype(jnp.float32)
-        cap = self.config.logit_softcap
+        return self.cap(self.embed_tokens.attend(hidden) if self.config.tied else self.lm_head(hidden))
+
+    def cap(self, logits: Float[Array, "... V"]) -> Float[Array, "... V"]:
+        """What a head's products become as logits: float32, and capped where the model caps them."""
+        y, cap = logits.astype(jnp.float32), self.config.logit_softcap
         return y if cap is None else cap * jnp.tanh(y / cap)
 
     def initial_state(self, batch: int, capacity: int, dtype: Any = jnp.float32, block: int = 1) -> DecoderState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from jomni.errors import ConfigError
@@ -100,47 +101,119 @@ class MiniOmniConfig:
         )
 
     @classmethod
-    def from_published(cls, fields: Mapping[str, Any]) -> MiniOmniConfig:
+    def from_published(cls, fields: Mapping[str, Any], where: str = "model_config.yaml") -> MiniOmniConfig:
         """From the fields of a `model_config.yaml` (litgpt/config.py); options this model does not have are refused.
 
         Raises:
-          ConfigError: a field is missing or has a value that is not supported; the message lists all of them.
+          ConfigError: a field is missing, unknown or has a value that is not supported; the message lists all of them.
         """
         required = ("block_size", "n_layer", "n_head", "n_embd", "padded_vocab_size", "intermediate_size")
         problems = [f"'{name}' is missing" for name in required if fields.get(name) is None]
-        for name, default, value in _FIXED:
-            if (found := fields.get(name, default)) != value:
-                problems.append(f"'{name}' is {found!r}, only {value!r} is supported")
+        fixed = [name for name, _, _ in _FIXED]
+        problems += [f"unknown option '{name}'" for name in fields if name not in (*_READ, *fixed, *NO_EFFECT)]
+        for name, default, supported in _FIXED:
+            if (found := fields.get(name, default)) != supported:
+                problems.append(f"'{name}' is {found!r}, only {supported!r} is supported")
+        for name, kind in _READ.items():
+            given = fields.get(name)
+            if given is None and (name not in fields or name in (*required, *_MAY_BE_NULL)):
+                continue
+            if not isinstance(given, kind) or (kind is not bool and isinstance(given, bool)):
+                words = {int: "a whole number", bool: "true or false", str: "a text"}
+                problems.append(f"'{name}' is {given!r}, not {words.get(kind, 'a number')}")
+        if problems:
+            raise ConfigError(f"{where}: not a configuration of Mini-Omni: {'; '.join(problems)}. Correct these.")
         streams, audio = Vocabulary.streams, fields.get("audio_vocab_size", 4160)
         if (total := fields.get("cat_audio_vocab_size", 29_120)) != streams * audio:
-            problems.append(
-                f"'cat_audio_vocab_size' is {total}, {streams} streams of {audio} tokens make {streams * audio}"
+            raise ConfigError(
+                f"{where}: 'cat_audio_vocab_size' is {total}, {streams} streams of {audio} tokens make "
+                f"{streams * audio}. Correct it."
             )
-        if problems:
-            raise ConfigError("not a configuration of Mini-Omni: " + "; ".join(problems))
         dim, heads, bias = fields["n_embd"], fields["n_head"], fields.get("bias", True)
         qkv_bias = fields.get("add_qkv_bias")
-        decoder = DecoderConfig(
-            vocab_size=fields["padded_vocab_size"], dim=dim, num_layers=fields["n_layer"], num_heads=heads,
-            num_kv_heads=fields.get("n_query_groups") or heads, head_dim=fields.get("head_size") or dim // heads,
-            hidden_dim=fields["intermediate_size"], max_positions=fields["block_size"],
-            rope=RopeConfig(float(fields.get("rope_base", 10_000))), norm_epsilon=float(fields.get("norm_eps", 1e-5)),
-            norm_offset=float("Gemma" in fields.get("name", "")), qkv_bias=bias if qkv_bias is None else qkv_bias,
-            out_bias=bias, mlp_bias=bias, embedding_scale=dim**0.5 if fields.get("scale_embeddings") else 1.0,
-            tied=fields.get("tie_word_embeddings", False),
-        )  # fmt: skip
         special = Vocabulary.text_special
-        vocabulary = Vocabulary(
-            text_size=fields.get("text_vocab_size", 152_000) - special, audio_size=audio - Vocabulary.audio_special
-        )
         layers = fields.get("post_adapter_layers", 6) if fields.get("post_adapter", False) else 0
-        return cls(
-            decoder, vocabulary, fields.get("asr_adapter", "llamamlp"), fields.get("whisper_adapter_dim", 768), layers
-        )
+        try:
+            decoder = DecoderConfig(
+                vocab_size=fields["padded_vocab_size"], dim=dim, num_layers=fields["n_layer"], num_heads=heads,
+                num_kv_heads=fields.get("n_query_groups") or heads,
+                head_dim=fields.get("head_size") or dim // max(heads, 1),
+                hidden_dim=fields["intermediate_size"], max_positions=fields["block_size"],
+                rope=RopeConfig(float(fields.get("rope_base", 10_000))),
+                norm_epsilon=float(fields.get("norm_eps", 1e-5)), norm_offset=float("Gemma" in fields.get("name", "")),
+                qkv_bias=bias if qkv_bias is None else qkv_bias, out_bias=bias, mlp_bias=bias,
+                embedding_scale=dim**0.5 if fields.get("scale_embeddings") else 1.0,
+                tied=fields.get("tie_word_embeddings", False),
+            )  # fmt: skip
+            vocabulary = Vocabulary(
+                text_size=fields.get("text_vocab_size", 152_000) - special, audio_size=audio - Vocabulary.audio_special
+            )
+            adapter, width = fields.get("asr_adapter", "llamamlp"), fields.get("whisper_adapter_dim", 768)
+            return cls(decoder, vocabulary, adapter, width, layers)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
 
+    def to_published(self, others: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+        """The fields of a `model_config.yaml`; `others`: those of `NO_EFFECT` that it should have.
+
+        Raises:
+          ConfigError: they cannot express the configuration; the options at fault are named.
+        """
+        d, v = self.decoder, self.vocabulary
+        fields = {name: value for name, _, value in _FIXED} | {
+            "name": "Gemma" if d.norm_offset else "mini-omni", "vocab_size": d.vocab_size,
+            "block_size": d.max_positions, "n_layer": d.num_layers, "n_head": d.num_heads, "n_embd": d.dim,
+            "head_size": d.head_dim, "n_query_groups": d.num_kv_heads, "padded_vocab_size": d.vocab_size,
+            "intermediate_size": d.hidden_dim, "rope_base": int(d.rope.theta), "norm_eps": d.norm_epsilon,
+            "bias": d.out_bias, "add_qkv_bias": d.qkv_bias, "scale_embeddings": d.embedding_scale != 1,
+            "tie_word_embeddings": d.tied, "text_vocab_size": v.padded_text_size,
+            "audio_vocab_size": v.padded_audio_size, "cat_audio_vocab_size": Vocabulary.streams * v.padded_audio_size,
+            "whisper_adapter_dim": self.feature_dim, "asr_adapter": self.adapter,
+            "post_adapter": self.post_adapter_layers > 0,
+            **({"post_adapter_layers": self.post_adapter_layers} if self.post_adapter_layers else {}),
+        }  # fmt: skip
+        fields |= others
+        back = self.from_published(fields)
+        pairs: list[tuple[Any, Any]] = [(d, back.decoder), (v, back.vocabulary), (self, back)]
+        differ = {
+            field.name: getattr(ours, field.name)
+            for ours, theirs in pairs
+            for field in dataclasses.fields(ours)
+            if getattr(ours, field.name) != getattr(theirs, field.name) and field.name not in ("decoder", "vocabulary")
+        }
+        if differ:
+            told = ", ".join(f"'{name}' = {value!r}" for name, value in differ.items())
+            raise ConfigError(f"a model_config.yaml cannot express {told}. Save as 'orbax'.")
+        return fields
+
+
+_READ: dict[str, Any] = {
+    "block_size": int, "n_layer": int, "n_head": int, "n_embd": int, "head_size": int, "n_query_groups": int,
+    "padded_vocab_size": int, "intermediate_size": int, "rope_base": (int, float), "norm_eps": (int, float),
+    "bias": bool, "add_qkv_bias": bool, "scale_embeddings": bool, "tie_word_embeddings": bool, "name": str,
+    "text_vocab_size": int, "audio_vocab_size": int, "cat_audio_vocab_size": int, "whisper_adapter_dim": int,
+    "asr_adapter": str, "post_adapter": bool, "post_adapter_layers": int,
+}  # fmt: skip
+"""Fields that are read, with the kind of their values."""
+
+_MAY_BE_NULL = ("head_size", "n_query_groups", "add_qkv_bias")
 
 _FIXED = (  # field, the published code's default, what it must be
     ("parallel_residual", True, False), ("shared_attention_norm", False, False), ("lm_head_bias", False, False),
     ("norm_class_name", "LayerNorm", "RMSNorm"), ("mlp_class_name", "GptNeoxMLP", "LLaMAMLP"),
     ("rotary_percentage", 0.25, 1.0), ("rope_condense_ratio", 1, 1), ("n_expert", 0, 0), ("pos_type", "rope", "rope"),
 )  # fmt: skip
+
+NO_EFFECT = (
+    "name", "hf_config", "vocab_size", "padding_multiple", "gelu_approximate", "n_expert_per_token",
+    "prompt_vocab_size", "attn_dropout", "force_align", "use_pretrain_phoneme_emb",
+)  # fmt: skip
+"""Fields that the published code has and its model does not read (of the name, whether it says Gemma)."""
+
+MINI_OMNI = MiniOmniConfig(
+    DecoderConfig(
+        vocab_size=181_120, dim=896, num_layers=24, num_heads=14, num_kv_heads=2, head_dim=64, hidden_dim=4864,
+        max_positions=2048, rope=RopeConfig(1_000_000.0), norm_epsilon=1e-6, qkv_bias=True, tied=True,
+    )
+)  # fmt: skip
+"""gpt-omni/mini-omni: Qwen 2 with 0.5 B parameters, Whisper small's features, SNAC's codes at 24 kHz."""

@@ -7,6 +7,7 @@ vocabulary.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from jomni.models.decoder import Decoder, DecoderState
+from jomni.models.decoder.model import Embedding
 from jomni.models.mini_omni.config import MiniOmniConfig
 from jomni.nn.linear import Linear
 
@@ -46,22 +48,29 @@ class MiniOmni(nn.Module):
 
     Parameters: `whisper_adapter`; `backbone` (`embed_tokens`, `layers_*`, `norm`, and `lm_head` unless tied); with a
     post-adapter `post_adapter` (`layers_*`, `norm`, `lm_head`: audio's own head). `lora` as in `Decoder`, on the
-    backbone; `remat` likewise, on all layers.
+    backbone; `remat` likewise, on all layers. With `apart` the parameters are those of `set_apart`: rows of audio stand
+    in `audio_tokens` and, where embedding and head differ, `audio_head`, so that a step computes the logits it needs
+    and no others.
     """
 
     config: MiniOmniConfig
     lora: tuple[int, float] = (0, 2.0)
     remat: bool = False
+    apart: bool = False
 
     def setup(self) -> None:
-        c, d = self.config, self.config.decoder
-        self.backbone = Decoder(d, self.lora, self.remat)
+        c, d, v = self.config, self.config.decoder, self.config.vocabulary
+        own = dataclasses.replace(d, vocab_size=v.padded_text_size) if self.apart else d
+        self.backbone = Decoder(own, self.lora, self.remat)
+        if self.apart:
+            self.audio_tokens = Embedding(v.streams * v.padded_audio_size, d.dim)
+            if not d.tied and c.post_adapter is None:
+                self.audio_head = Linear(v.streams * v.padded_audio_size)
         linear = c.adapter == "mlp"
         self.whisper_adapter = Linear(d.dim, use_bias=True) if linear else GatedAdapter(d.hidden_dim, d.dim, d.mlp_bias)
         if c.post_adapter is not None:
-            self.post_adapter = Decoder(
-                c.post_adapter, remat=self.remat
-            )  # its embedding is not used, and so has no parameters
+            # Its embedding is not used, and so has no parameters.
+            self.post_adapter = Decoder(c.post_adapter, remat=self.remat)
 
     def __call__(
         self,
@@ -83,16 +92,55 @@ class MiniOmni(nn.Module):
         Returns:
           Logits of the next text token and of each audio stream's, float32, special tokens included; and the state.
         """
-        x = self.embed(tokens, features, heard)
-        x, backbone = self.backbone.stack(x, None if state is None else state.backbone, active, lengths)
-        v = self.config.vocabulary
-        every = self.backbone.logits(self.backbone.norm(x))
-        text, audio, post = every[..., : v.padded_text_size], every[..., v.padded_text_size : v.size], None
-        if self.config.post_adapter is not None:
-            y, post = self.post_adapter(x, None if state is None else state.post_adapter, active, lengths)
-            audio = self.post_adapter.logits(y)
-        audio = audio.reshape(*audio.shape[:-1], v.streams, v.padded_audio_size)
+        x, backbone = self.listen(tokens, features, heard, None if state is None else state.backbone, active, lengths)
+        y, post = self.speak(x, None if state is None else state.post_adapter, active, lengths)
+        if self.apart or self.config.post_adapter is not None:
+            text, audio = self.text_logits(x), self.audio_logits(y)
+        else:  # one product gives both
+            v, every = self.config.vocabulary, self.backbone.logits(self.backbone.norm(x))
+            text, audio = every[..., : v.padded_text_size], self._by_stream(every[..., v.padded_text_size : v.size])
         return text, audio, None if backbone is None else MiniOmniState(backbone, post)
+
+    def listen(
+        self,
+        tokens: Int[Array, "B A+1 T"],
+        features: Float[Array, "B T W"] | None = None,
+        heard: Bool[Array, "B T"] | None = None,
+        state: DecoderState | None = None,
+        active: Bool[Array, "B"] | None = None,
+        lengths: Int[Array, "B"] | None = None,
+    ) -> tuple[Float[Array, "B T D"], DecoderState | None]:
+        """The backbone's part of a call: its hidden states, from which text is read, and its state."""
+        return self.backbone.stack(self.embed(tokens, features, heard), state, active, lengths)
+
+    def speak(
+        self,
+        x: Float[Array, "B T D"],
+        state: DecoderState | None = None,
+        active: Bool[Array, "B"] | None = None,
+        lengths: Int[Array, "B"] | None = None,
+    ) -> tuple[Float[Array, "B T D"], DecoderState | None]:
+        """The post-adapter's part: the hidden states from which audio is read. Without one they are the backbone's."""
+        return (x, None) if self.config.post_adapter is None else self.post_adapter(x, state, active, lengths)
+
+    def text_logits(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
+        """Logits of the next text token, float32, from what `listen` gave."""
+        return self.backbone.logits(self.backbone.norm(x))[..., : self.config.vocabulary.padded_text_size]
+
+    def audio_logits(self, y: Float[Array, "... D"]) -> Float[Array, "... A U"]:
+        """Logits of each audio stream's next token, float32, from what `speak` gave."""
+        v = self.config.vocabulary
+        if self.config.post_adapter is not None:
+            return self._by_stream(self.post_adapter.logits(y))
+        y = self.backbone.norm(y)
+        if not self.apart:
+            return self._by_stream(self.backbone.logits(y)[..., v.padded_text_size : v.size])
+        logits = self.audio_tokens.attend(y) if self.config.decoder.tied else self.audio_head(y)
+        return self._by_stream(self.backbone.cap(logits))
+
+    def _by_stream(self, logits: Float[Array, "... AU"]) -> Float[Array, "... A U"]:
+        v = self.config.vocabulary
+        return logits.reshape(*logits.shape[:-1], v.streams, v.padded_audio_size)
 
     def embed(
         self,
@@ -102,9 +150,12 @@ class MiniOmni(nn.Module):
     ) -> Float[Array, "B T D"]:
         """The mean of the streams' embeddings; where speech is heard it stands in for those of all audio streams."""
         v = self.config.vocabulary
-        first_rows = jnp.asarray([v.audio_row(i) for i in range(v.streams)] + [0], tokens.dtype)
-        x = self.backbone.embed_tokens(tokens + first_rows[:, None])
-        audio, text = x[:, :-1].sum(1), x[:, -1]
+        first_rows = jnp.asarray([v.audio_row(i) for i in range(v.streams)], tokens.dtype)[:, None]
+        if self.apart:
+            audio = self.audio_tokens(tokens[:, :-1] + first_rows - v.padded_text_size)
+        else:
+            audio = self.backbone.embed_tokens(tokens[:, :-1] + first_rows)
+        audio, text = audio.sum(1), self.backbone.embed_tokens(tokens[:, -1])
         if features is not None or self.is_initializing():
             if features is None or heard is None:
                 features = jnp.zeros((*text.shape[:2], self.config.feature_dim), text.dtype)

@@ -1,4 +1,4 @@
-"""Any Model Can Talk: a text decoder's parameters become those of a Mini-Omni."""
+"""Any Model Can Talk: a text decoder's parameters become those of a Mini-Omni; and these in the form for generation."""
 
 from __future__ import annotations
 
@@ -59,6 +59,24 @@ def give_voice(params: dict[str, Any], config: MiniOmniConfig, key: Array) -> di
         }
 
     return {"backbone": backbone, **fresh(adapter_key)}
+
+
+def set_apart(params: dict[str, Any], config: MiniOmniConfig) -> dict[str, Any]:
+    """Parameters of `MiniOmni(config, apart=True)`: rows of text and rows of audio as arrays of their own.
+
+    The same numbers for generation, where a step wants some of the rows, and a slice of the whole array would be a copy
+    of it. Rows that are not used are left out. Keep `params` itself for export; what both do not share is these rows.
+    """
+    v = config.vocabulary
+    backbone, out = dict(params["backbone"]), dict(params)
+    for name, audio in (("embed_tokens", "audio_tokens"), ("lm_head", "audio_head")):
+        if name not in backbone:
+            continue
+        weight = backbone[name]["weight"]
+        backbone[name] = {"weight": weight[: v.padded_text_size]}
+        if name == "embed_tokens" or config.post_adapter is None:
+            out[audio] = {"weight": weight[v.padded_text_size : v.size]}
+    return out | {"backbone": backbone}
 
 
 def _extend(weight: Float[Array, "V D"], rows: int, key: Array) -> Float[Array, "R D"]:
