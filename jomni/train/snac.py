@@ -10,6 +10,7 @@ Axes: B example, T samples, L latent steps, N tokens of a codebook, C channels, 
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from jomni.train.freeze import Tree
 from jomni.train.losses import SpectralConfig, spectral_distance
 from jomni.train.task import Batch, Metrics
 from jomni.weights import Checkpoint
+from jomni.weights.table import flatten, unflatten
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +86,10 @@ class SnacTrainConfig(DescentConfig):
         return SnacTask(self, steps)
 
 
+_LAST = re.compile(r"decoder/model_\d+/magnitude$")
+_UNIT_END = re.compile(r"/block_\d+/block_3/magnitude$")  # of a residual unit
+
+
 class LearningSnac(Snac):
     """SNAC with the pass that it learns from. Parameters are the same."""
 
@@ -133,6 +139,17 @@ def _perplexity(codes: Array, entries: int) -> Float[Array, ""]:
     return jnp.exp(-(share * jnp.log(jnp.maximum(share, 1e-10))).sum())
 
 
+def quiet(params: Tree) -> Tree:
+    """Fresh parameters whose residual units begin near the identity, and whose audio begins near silence.
+
+    Else each unit doubles the variance, and the decoder's last tanh is saturated: there it has no gradient.
+    """
+    leaves = dict(flatten(params))
+    last = max((path for path in leaves if _LAST.match(path)), key=lambda path: int(path.split("/")[1].split("_")[1]))
+    factors = {path: 0.1 for path in leaves if _UNIT_END.search(path)} | {last: 0.1}
+    return unflatten({path: factors.get(path, 1.0) * leaf for path, leaf in leaves.items()})
+
+
 class SnacTask(DescentTask):
     """SNAC in training."""
 
@@ -146,7 +163,8 @@ class SnacTask(DescentTask):
 
     def fresh(self, key: PRNGKeyArray) -> Tree:
         c = self.config.model
-        return self._snac.init(key, jnp.zeros((1, 1, c.frame_size * c.frame_multiple)))["params"]  # type: ignore[return-value]
+        params: Any = self._snac.init(key, jnp.zeros((1, 1, c.frame_size * c.frame_multiple)))["params"]
+        return quiet(params)
 
     def start(self) -> Tree | None:
         c = self.config

@@ -33,7 +33,7 @@ def test_the_pass_it_learns_from_is_the_codecs_own_with_a_gradient_to_every_part
         audio, entry, latent, _ = LearningSnac(TINY).apply({"params": params}, pcm, keys, method="learn")
         return jnp.square(audio - pcm).mean() + entry + latent, audio
 
-    (_, audio), gradient = jax.jit(jax.value_and_grad(learn, has_aux=True))(params)
+    (_, audio), gradient = jax.jit(jax.value_and_grad(learn, has_aux=True), compiler_options=PLAIN)(params)
     codes = jomni.codec.snac.encode(Snac(TINY), params, pcm)
     np.testing.assert_allclose(audio, jomni.codec.snac.decode(Snac(TINY), params, codes, keys), atol=1e-5)
     still = [jax.tree_util.keystr(path) for path, leaf in jax.tree_util.tree_leaves_with_path(gradient)
@@ -59,9 +59,17 @@ def test_a_few_steps_bring_the_audio_nearer_and_make_a_codec(tmp_path):
     for step in range(20):
         state, metrics = update(state, next(batches), jax.random.key(step))
         spectral.append(float(metrics["spectral"]))
-    assert np.mean(spectral[-5:]) < 0.8 * np.mean(spectral[:5])
+    assert np.mean(spectral[-5:]) < 0.85 * np.mean(spectral[:3])
     task.export(state, tmp_path / "export")
     assert jomni.load(str(tmp_path / "export")).snac == TINY
+
+
+def test_it_begins_near_silence_where_the_decoders_last_tanh_has_a_gradient():
+    task = SnacTrainConfig(model=TINY, data=SnacData("none")).build(1)
+    params = jax.jit(task.fresh, compiler_options=PLAIN)(jax.random.key(0))
+    pcm = 0.3 * jax.random.normal(jax.random.key(1), (2, 1, 128))
+    run = jax.jit(lambda params: Snac(TINY).apply({"params": params}, pcm), compiler_options=PLAIN)
+    assert 0.01 < float(jnp.abs(run(params)).mean()) < 0.6
 
 
 def test_segments_are_whole_windows():
