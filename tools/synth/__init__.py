@@ -7,7 +7,7 @@
     python -m tools.synth sentences                          # what it may say, for a recogniser's language model
     python -m tools.synth utterances OUT --hours 3           # for the codec: mono, with the times of phones
     python -m tools.synth conversations OUT --hours 40       # for the language model: stereo, moshi-finetune's layout
-    python -m tools.synth readings OUT --hours 10            # likewise: the agent alone, reading every word of its world
+    python -m tools.synth readings OUT --hours 10            # likewise: the agent alone, reading all its words
     python -m tools.synth tests OUT                          # for evaluation, held-out contents and voices included
 
 A conversation is a 16 kHz wav, the agent left and the user right, and a json beside it:
