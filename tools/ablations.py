@@ -13,15 +13,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from tools.make_nano import Stage, jomni, synth, train
+from tools.make_nano import Stage, jomni, run_all, synth, train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,16 +121,9 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the data and the steps (default: 1)")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    for stage in stages(args.work, args.share):
-        print(f"== {stage.name}: {stage.about}", flush=True)
-        begin = time.monotonic()
-        try:
-            stage.run()
-        except subprocess.CalledProcessError as error:
-            parser.exit(1, f"the command above ended with code {error.returncode}\n")
-        print(f"== {stage.name}: {(time.monotonic() - begin) / 60:.1f} minutes", flush=True)
+    run_all(stages(args.work, args.share), parser)
     show(args.work, Console(width=120))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

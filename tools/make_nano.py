@@ -14,6 +14,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -91,14 +92,9 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
     return {stage.name: stage for stage in stages}
 
 
-def main() -> None:
-    """Runs the stages one after another."""
-    parser = argparse.ArgumentParser(prog="python -m tools.make_nano", description="Makes nano from nothing.")
-    parser.add_argument("work", type=Path, help="folder for data and runs; what is there already is gone on with")
-    parser.add_argument("--share", type=float, default=1.0, help="of the data and the steps (default: 1)")
-    args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    for stage in recipe(args.work, args.share).values():
+def run_all(stages: Iterable[Stage], parser: argparse.ArgumentParser) -> None:
+    """Runs stages one after another and says how long each took; leaves the program where a command fails."""
+    for stage in stages:
         print(f"== {stage.name}: {stage.about}", flush=True)
         begin = time.monotonic()
         try:
@@ -106,6 +102,16 @@ def main() -> None:
         except subprocess.CalledProcessError as error:
             parser.exit(1, f"the command above ended with code {error.returncode}\n")
         print(f"== {stage.name}: {(time.monotonic() - begin) / 60:.1f} minutes", flush=True)
+
+
+def main() -> None:
+    """Runs the stages one after another."""
+    parser = argparse.ArgumentParser(prog="python -m tools.make_nano", description="Makes nano from nothing.")
+    parser.add_argument("work", type=Path, help="folder for data and runs; what is there already is gone on with")
+    parser.add_argument("--share", type=float, default=1.0, help="of the data and the steps (default: 1)")
+    args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
+    run_all(recipe(args.work, args.share).values(), parser)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ LEAD, ANSWER, LEVEL = 0.3, 2.6, -25.0
 SAMPLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "question": ("flite:awb", ("what is seven plus five?",)),
     "opposite": ("espeak:f3", ("what is the opposite of cold?",)),
-    "spelling": ("flite:rms", ("how do you spell frog?",)),
+    "spelling": ("flite:awb", ("how do you spell frog?",)),
     "conversation": ("flite:rms", ("hello, my name is anna.", "what day comes after monday?", "and after that?")),
 }
 """Who says what. rms is a voice that nano never heard in training."""
