@@ -19,7 +19,7 @@ from jomni.data.alignment import Word
 from jomni.data.codes import Conversation, decode_record, encode_record, read_header
 from jomni.data.tokenize import bucketed, plan_tokenization, read_shard
 from jomni.errors import DataError, OutputError
-from tests.unit.data_cases import FRAME, RATE, conversations, encoder, hear
+from tests.unit.data_cases import FRAME, RATE, READ, conversations, encoder, hear
 
 OPTIONS = {"shard_size": 3, "batch": 4, "bucket": 20}
 
@@ -52,7 +52,7 @@ def test_every_conversation_is_encoded_as_if_alone_and_keeps_its_words(manifest,
         np.testing.assert_array_equal(conversation.user, expected[1])
         beside = json.loads((manifest.parent / f"data/{index}.json").read_text())
         assert [[w.text, [w.start, w.end], w.speaker] for w in conversation.words] == beside["alignments"]
-        assert conversation.meta == {"turns": [{"n": index}]}
+        assert conversation.meta == {"turns": [{"n": index}]} | ({"read": True} if index in READ else {})
     assert header.frames == sum(c.frames for c in held)
     assert sum(done) == pytest.approx(sum(c.agent.shape[1] for c in held) * 0.08, abs=7 * 0.08)
 

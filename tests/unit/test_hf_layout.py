@@ -89,9 +89,9 @@ def test_blocks_cover_every_tensor_once(layout):
 def test_a_folder_written_by_transformers_goes_through_kyutai_names_and_back(name, prefix):
     folder, base = open_folder(DATA / f"hf_{name}"), open_source(DATA / f"hf_{name}" / "model.safetensors")
     assert folder.mimi is not None
-    layouts = [(folder.mimi_source, mimi_layout(folder.mimi, prefix))]
+    layouts = [(folder.sources["mimi"], mimi_layout(folder.mimi, prefix))]
     if folder.lm is not None:
-        layouts.append((folder.lm_source, moshi_layout(folder.lm)))
+        layouts.append((folder.sources["lm"], moshi_layout(folder.lm)))
     seen = set()
     for source, layout in layouts:
         back = MappedSource(source, layout, "hf")
