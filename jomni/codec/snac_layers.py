@@ -220,16 +220,28 @@ class VectorQuantizer(nn.Module):
 
     def encode(self, x: Float[Array, "B T C"]) -> Int[Array, "B N"]:
         """The entries whose direction is nearest to that of the mean of each `stride` steps, projected."""
-        B, T, C = x.shape
-        pooled = x.reshape(B, T // self.stride, self.stride, C).mean(2)
-        y, _ = self.in_proj(Block(pooled), None)
-        similarity = contract_last(_unit(y.steps), _unit(self.codebook))
-        return jnp.argmax(similarity, -1).astype(jnp.int32)
+        return self.nearest(self.project(x))
 
     def decode(self, codes: Int[Array, "B N"]) -> Float[Array, "B T C"]:
         """The entries themselves, projected and repeated."""
-        y, _ = self.out_proj(Block(jnp.take(self.codebook, codes, axis=0, mode="clip")), None)
-        return jnp.repeat(y.steps, self.stride, axis=1)
+        return self.expand(self.entries(codes))
+
+    def project(self, x: Float[Array, "B T C"]) -> Float[Array, "B N E"]:
+        """The mean of each `stride` steps, projected."""
+        B, T, C = x.shape
+        return self.in_proj(Block(x.reshape(B, T // self.stride, self.stride, C).mean(2)), None)[0].steps
+
+    def nearest(self, y: Float[Array, "B N E"]) -> Int[Array, "B N"]:
+        """The entries whose direction is nearest."""
+        return jnp.argmax(contract_last(_unit(y), _unit(self.codebook)), -1).astype(jnp.int32)
+
+    def entries(self, codes: Int[Array, "B N"]) -> Float[Array, "B N E"]:
+        """The entries."""
+        return jnp.take(self.codebook, codes, axis=0, mode="clip")
+
+    def expand(self, y: Float[Array, "B N E"]) -> Float[Array, "B T C"]:
+        """Entries, projected and repeated."""
+        return jnp.repeat(self.out_proj(Block(y), None)[0].steps, self.stride, axis=1)
 
 
 class SnacQuantizer(nn.Module):

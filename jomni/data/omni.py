@@ -19,12 +19,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jomni.audio import resample
+from jomni.data.omni_streams import tree_order
 from jomni.data.report import Findings, Problem
 from jomni.errors import DataError
 from jomni.extras import require
 
-STREAMS = 7
-"""SNAC codes of a frame: 1 coarse, 2 middle, 4 fine."""
+_TOKENS_PER_FRAME = (1, 2, 4)  # of SNAC's codebooks: coarse, middle, fine
+STREAMS = sum(_TOKENS_PER_FRAME)
+"""SNAC codes of a frame."""
 
 CODEBOOK_SIZE = 4096
 """Entries of each of SNAC's codebooks."""
@@ -248,13 +250,15 @@ def interleave(codes: Sequence[Int[np.ndarray, "N"]]) -> Int[np.ndarray, "A F"]:
       DataError: they have other numbers of codes.
     """
     frames = len(codes[0]) if len(codes) else 0
-    if [len(book) for book in codes] != [frames, 2 * frames, 4 * frames] or not frames:
+    if [len(book) for book in codes] != [n * frames for n in _TOKENS_PER_FRAME] or not frames:
         raise DataError(
             f"the answer's codes come as {[len(book) for book in codes]}, wanted three codebooks with 1, 2 and 4 codes "
             "a frame, such as those of SNAC's 24 kHz model."
         )
-    coarse, middle, fine = (np.asarray(book, np.int32).reshape(frames, -1).T for book in codes)
-    return np.stack([coarse[0], middle[0], fine[0], fine[1], middle[1], fine[2], fine[3]])
+    found = np.zeros((STREAMS, frames), np.int32)
+    for places, book in zip(tree_order(_TOKENS_PER_FRAME), codes, strict=True):
+        found[places] = np.asarray(book, np.int32).reshape(frames, -1).T
+    return found
 
 
 def _turn(row: Mapping[str, Any]) -> Turn:

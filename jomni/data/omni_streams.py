@@ -124,6 +124,25 @@ def undelay(audio: Int[np.ndarray, "A S"], end_of_audio: int) -> Int[np.ndarray,
     return np.stack([stream[i + 1 : i + 1 + frames] for i, stream in enumerate(audio)])
 
 
+def tree_order(tokens_per_frame: Sequence[int]) -> list[list[int]]:
+    """For each codebook the audio streams that hold its tokens of a frame: coarse before fine, each token followed by
+    those that refine it (`reconstruct_tensors` of utils/snac_utils.py)."""
+    order: list[list[int]] = [[] for _ in tokens_per_frame]
+    count = 0
+
+    def visit(level: int) -> None:
+        nonlocal count
+        order[level].append(count)
+        count += 1
+        if level + 1 < len(tokens_per_frame):
+            for _ in range(tokens_per_frame[level + 1] // tokens_per_frame[level]):
+                visit(level + 1)
+
+    for _ in range(tokens_per_frame[0]):
+        visit(0)
+    return order
+
+
 def question_streams(numbers: Numbers, question: Sequence[int] | int) -> Int[np.ndarray, "A+1 T"]:
     """A question's steps: its text tokens, or places for so many of the speech encoder's frames, from step 1 on."""
     if isinstance(question, int):

@@ -75,20 +75,24 @@ def _part(config: MiniOmniConfig, part: Part) -> OmniPrompt:
     v = config.vocabulary
     if not len(part):
         raise PromptError("a part of the question is empty. Give some text, or a recording with sound in it.")
-    speech = isinstance(part, np.ndarray) and part.ndim == 2
-    if speech and part.shape[1] != config.feature_dim:  # type: ignore[union-attr]
-        raise PromptError(
-            f"speech features are {part.shape[1]} wide, the model's adapter takes {config.feature_dim}. "  # type: ignore[union-attr]
-            "Give it the speech encoder that it was trained with."
-        )
-    if not speech and not all(0 <= token < v.text_size for token in part):  # type: ignore[operator]
-        raise PromptError(
-            f"a text token is not one of the model's {v.text_size}: {max(part)}. Is the tokenizer this model's own?"  # type: ignore[type-var]
-        )
-    tokens = question_streams(v, len(part) if speech else [int(token) for token in part])  # type: ignore[arg-type]
+    speech = part if isinstance(part, np.ndarray) and part.ndim == 2 else None
+    if speech is not None:
+        if speech.shape[1] != config.feature_dim:
+            raise PromptError(
+                f"speech features are {speech.shape[1]} wide, the model's adapter takes {config.feature_dim}. "
+                "Give it the speech encoder that it was trained with."
+            )
+        tokens = question_streams(v, len(speech))
+    else:
+        text = [int(token) for token in part]
+        if not all(0 <= token < v.text_size for token in text):
+            raise PromptError(
+                f"a text token is not one of the model's {v.text_size}: {max(text)}. Is the tokenizer this model's own?"
+            )
+        tokens = question_streams(v, text)
     steps = tokens.shape[1]
     heard, features = np.zeros(steps, bool), np.zeros((steps, config.feature_dim), np.float32)
-    if speech:
+    if speech is not None:
         heard[1:-1] = True
-        features[1:-1] = part
+        features[1:-1] = speech
     return OmniPrompt(tokens, features, heard, np.zeros(steps, bool))

@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 
 from jomni.codec.snac import Snac, decode_flush, decode_step
 from jomni.codec.snac_config import SnacConfig
+from jomni.data.omni_streams import tree_order
 from jomni.errors import ConfigError
 from jomni.generate.generator import slot_seeds
 from jomni.models.mini_omni import Vocabulary
@@ -161,22 +162,3 @@ class OmniVoice:
             run.late -= skipped
             found.append((slot, row[skipped:]))
         return found
-
-
-def tree_order(tokens_per_frame: Sequence[int]) -> list[list[int]]:
-    """For each codebook the audio streams that hold its tokens of a frame: coarse before fine, each token followed by
-    those that refine it (`reconstruct_tensors` of utils/snac_utils.py)."""
-    order: list[list[int]] = [[] for _ in tokens_per_frame]
-    count = 0
-
-    def visit(level: int) -> None:
-        nonlocal count
-        order[level].append(count)
-        count += 1
-        if level + 1 < len(tokens_per_frame):
-            for _ in range(tokens_per_frame[level + 1] // tokens_per_frame[level]):
-                visit(level + 1)
-
-    for _ in range(tokens_per_frame[0]):
-        visit(0)
-    return order

@@ -21,7 +21,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 import jomni
 from jomni.codec.snac import Snac
 from jomni.codec.snac_config import SnacConfig
-from jomni.codec.snac_layers import VectorQuantizer
 from jomni.errors import ConfigError
 from jomni.nn.centred import Block
 from jomni.train.descent import DescentConfig, DescentState, DescentTask
@@ -110,8 +109,10 @@ class LearningSnac(Snac):
         total = jnp.zeros_like(left)
         to_entry, to_latent, perplexities = jnp.zeros(()), jnp.zeros(()), list[Array]()
         for quantizer in self.quantizer.quantizers:
-            given, projected, codes = _learn_codebook(quantizer, left)
-            entry = jnp.take(quantizer.codebook, codes, axis=0, mode="clip")
+            projected = quantizer.project(left)
+            codes = jax.lax.stop_gradient(quantizer.nearest(projected))
+            entry = quantizer.entries(codes)
+            given = quantizer.expand(projected + jax.lax.stop_gradient(entry - projected))  # the gradient goes through
             to_entry += jnp.square(entry - jax.lax.stop_gradient(projected)).mean()
             to_latent += jnp.square(jax.lax.stop_gradient(entry) - projected).mean()
             perplexities.append(_perplexity(codes, quantizer.codebook.shape[0]))
@@ -119,19 +120,6 @@ class LearningSnac(Snac):
         audio = self.decode_latent(total, keys)[0]
         count = len(self.quantizer.quantizers)
         return audio, to_entry / count, to_latent / count, jnp.stack(perplexities)
-
-
-def _learn_codebook(
-    quantizer: VectorQuantizer, x: Float[Array, "B L C"]
-) -> tuple[Float[Array, "B L C"], Float[Array, "B N E"], Array]:
-    """What one codebook makes of x, with the gradient straight through it; x projected; and the codes."""
-    B, L, C = x.shape
-    pooled = x.reshape(B, L // quantizer.stride, quantizer.stride, C).mean(2)
-    projected = quantizer.in_proj(Block(pooled), None)[0].steps
-    codes = jax.lax.stop_gradient(quantizer.encode(x))
-    entry = jnp.take(quantizer.codebook, codes, axis=0, mode="clip")
-    through = projected + jax.lax.stop_gradient(entry - projected)
-    return jnp.repeat(quantizer.out_proj(Block(through), None)[0].steps, quantizer.stride, 1), projected, codes
 
 
 def _perplexity(codes: Array, entries: int) -> Float[Array, ""]:

@@ -23,7 +23,7 @@ from jomni.train.freeze import Tree
 from jomni.train.lm_loss import cross_entropy
 from jomni.train.task import Batch, Metrics
 from jomni.weights import Checkpoint
-from jomni.weights.hf import TEXT_FILES
+from jomni.weights.hf import read_text_files
 from jomni.weights.hf_decoder import write_decoder_config
 
 IGNORE = -1  # target where nothing is to be predicted
@@ -143,7 +143,7 @@ class TextTask(DescentTask):
 
 def _files(folder: Path, model: DecoderConfig) -> dict[str, bytes]:
     """The tokenizer's files, checked against the model's vocabulary."""
-    files = {name: (folder / name).read_bytes() for name in TEXT_FILES if (folder / name).is_file()}
+    files = read_text_files(folder)
     if "tokenizer.json" not in files:
         raise ConfigError(f"'tokenizer' {folder}: holds no tokenizer.json. Name a folder that does.")
     text = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode())

@@ -124,6 +124,11 @@ class DecoderFolder(NamedTuple):
     files: dict[str, bytes]  # `TEXT_FILES`, those that are there
 
 
+def read_text_files(folder: Path) -> dict[str, bytes]:
+    """Those of `TEXT_FILES` that a folder holds, by name."""
+    return {name: (folder / name).read_bytes() for name in TEXT_FILES if (folder / name).is_file()}
+
+
 def open_decoder(folder: Path, raw: Mapping[str, Any]) -> DecoderFolder:
     """Opens a text decoder's folder, of which `raw` is the config.json.
 
@@ -140,7 +145,7 @@ def open_decoder(folder: Path, raw: Mapping[str, Any]) -> DecoderFolder:
     if config.tied:
         cure = "Set 'tie_word_embeddings' to false to use it, or remove it."
         source = without_copy(source, _HEAD, _EMBEDDING, cure)
-    texts = {name: (folder / name).read_bytes() for name in TEXT_FILES if (folder / name).is_file()}
+    texts = read_text_files(folder)
     generation = {key: raw[key] for key in _SPECIAL_TOKENS if raw.get(key) is not None}
     if (folder / "generation_config.json").is_file():
         given = read_json(folder / "generation_config.json")

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from jomni.codec import Snac, SnacConfig, snac
+from jomni.data.omni_streams import tree_order
 from jomni.errors import AudioError, ConfigError, PromptError
 from jomni.generate.omni_chat import OmniChat, OmniParts
-from jomni.generate.omni_voice import FrameStream, OmniVoice, tree_order
+from jomni.generate.omni_voice import FrameStream, OmniVoice
 from jomni.generate.tokenizer import TextTokenizer
 from jomni.models.whisper import WHISPER, WhisperEncoder
 from jomni.weights.trees import snac_tree
