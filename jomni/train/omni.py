@@ -27,9 +27,9 @@ from jomni.train.descent import DescentConfig, DescentState, DescentTask
 from jomni.train.freeze import Tree, check_patterns, frozen_paths
 from jomni.train.lora import LoRAConfig, fuse
 from jomni.train.omni_data import OmniData
-from jomni.train.omni_files import OmniModel, open_omni, read_omni, write_omni
 from jomni.train.omni_loss import OmniLossConfig, omni_counts, omni_loss
 from jomni.train.task import Batch, Metrics
+from jomni.weights import Checkpoint
 from jomni.weights.recognise import open_checkpoint
 from jomni.weights.table import flatten, unflatten
 
@@ -96,6 +96,15 @@ class OmniConfig(DescentConfig):
         return OmniTask(self, steps)
 
 
+@dataclasses.dataclass(frozen=True)
+class OmniModel:
+    """A Mini-Omni with the speech encoder that it hears through."""
+
+    config: MiniOmniConfig
+    encoder: WhisperConfig
+    files: dict[str, bytes]  # the backbone's tokenizer and generation files, by name
+
+
 class OmniTask(DescentTask):
     """Mini-Omni in training."""
 
@@ -130,7 +139,8 @@ class OmniTask(DescentTask):
     def start(self) -> Tree:
         c = self.config
         if c.init_from is not None:
-            return cut_rows(read_omni(Path(c.init_from).expanduser()), self.model.config.vocabulary)
+            held = jomni.load(c.init_from, parts=("omni", "whisper")).params
+            return cut_rows(held["omni"] | {"whisper": held["whisper"]}, self.model.config.vocabulary)
         assert c.backbone is not None
         decoder = jomni.load(c.backbone, parts=("decoder",)).params["decoder"]
         # A resumed run has to draw what stays frozen as the run did that it goes on with: so the key is a constant.
@@ -167,8 +177,15 @@ class OmniTask(DescentTask):
         return data.dataset(model.config, model.encoder, model.files["tokenizer.json"], self.config.batch, seed)
 
     def export(self, state: DescentState, folder: Path) -> None:
-        params = join_rows(self.exported(state))
-        write_omni(folder, self.model, fuse(params, self.config.lora.scaling) if self.config.lora else params)
+        model, params = self.model, join_rows(self.exported(state))
+        if self.config.lora is not None:
+            params = fuse(params, self.config.lora.scaling)
+        parts = {"whisper": params.pop("whisper"), "omni": params}
+        made = Checkpoint(
+            "mini_omni", None, None, parts, model_type="mini-omni", omni=model.config, whisper=model.encoder,
+            files=model.files,
+        )  # fmt: skip
+        jomni.save(made, folder, "orbax", overwrite=True)  # litgpt's layout does not express every backbone
 
 
 def cut_rows(params: Mapping[str, Any], vocabulary: Vocabulary) -> Tree:
@@ -193,7 +210,13 @@ def join_rows(params: Mapping[str, Any]) -> Tree:
 def _open(config: OmniConfig) -> OmniModel:
     """The model that an export holds, or that a text decoder becomes."""
     if config.init_from is not None:
-        return open_omni(Path(config.init_from).expanduser())
+        held = open_checkpoint(config.init_from)
+        if held.omni is None or held.whisper is None or "tokenizer.json" not in held.files:
+            raise ConfigError(
+                f"'init_from' {config.init_from}: is no export of Mini-Omni's training, nor a Mini-Omni with its "
+                "Whisper and tokenizer.json"
+            )
+        return OmniModel(held.omni, held.whisper, held.files)
     assert config.backbone is not None
     opened, encoder = open_checkpoint(config.backbone, parts=("decoder",)), config.encoder_model
     if opened.decoder is None or "tokenizer.json" not in opened.files:

@@ -15,7 +15,6 @@ from jomni.errors import ConfigError
 from jomni.train.config import TrainConfig
 from jomni.train.loop import train
 from jomni.train.omni import ADAPT, ALL
-from jomni.train.omni_files import read_omni
 from jomni.weights.table import flatten
 from tests.omni_train_case import DECODER, PAIRS, omni_config, text_config, write_world
 
@@ -31,7 +30,8 @@ def metrics(config: TrainConfig) -> list[dict]:
 
 def weights(config: TrainConfig) -> dict[str, np.ndarray]:
     """The exported parameters by path, the table of tokens in two."""
-    held = dict(flatten(read_omni(Path(config.out) / config.name / "export")))
+    parts = jomni.load(Path(config.out) / config.name / "export").params
+    held = dict(flatten(parts["omni"] | {"whisper": parts["whisper"]}))
     table = held.pop(EMBEDDING)
     return held | {f"{EMBEDDING}/text": table[:ROWS], f"{EMBEDDING}/new": table[ROWS:]}
 

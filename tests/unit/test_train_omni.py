@@ -18,9 +18,8 @@ from jomni.errors import ConfigError, DataError
 from jomni.models.mini_omni import Vocabulary
 from jomni.train.freeze import frozen_paths, join, split
 from jomni.train.lora import LoRAConfig
-from jomni.train.omni import ADAPT, ALIGN, ALL, OmniConfig, cut_rows, join_rows
+from jomni.train.omni import ADAPT, ALIGN, ALL, OmniConfig, OmniModel, cut_rows, join_rows
 from jomni.train.omni_data import OmniData
-from jomni.train.omni_files import open_omni, read_omni
 from jomni.train.omni_loss import OmniLossConfig, omni_counts, omni_loss
 from jomni.weights import Checkpoint
 from jomni.weights.table import flatten
@@ -233,8 +232,9 @@ def test_low_rank_adapters_train_in_place_of_the_backbone_and_are_exported_added
     after, metrics = jax.eval_shape(task.update, state, batch, jax.random.key(0))
     assert jax.tree.structure(after) == jax.tree.structure(state) and "audio_loss_6" in metrics
     task.export(state, tmp_path / "export")
-    model, found = open_omni(tmp_path / "export"), dict(flatten(read_omni(tmp_path / "export")))
-    assert model == task.model and not any("lora" in path for path in found)
+    held = jomni.load(tmp_path / "export")
+    model, found = OmniModel(held.omni, held.whisper, held.files), dict(flatten(held.params["omni"]))
+    assert model == task.model and not any("lora" in path for path, _ in flatten(held.params))
     path, parts = "backbone/layers_0/mlp/up_proj", dict(flatten(join(state.ema, state.frozen)))
     added = 0.5 * parts[f"{path}/lora_B"] @ parts[f"{path}/lora_A"]
     np.testing.assert_allclose(found[f"{path}/weight"], parts[f"{path}/weight"] + added, rtol=1e-5, atol=1e-5)
