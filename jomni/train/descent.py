@@ -7,7 +7,7 @@ batch. All parts are divided by the whole batch's counts, so that microbatches c
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ class DescentConfig:
     microbatches: int = 1  # parts that a batch is worked through in, for memory's sake; the result is the same
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; what trains is kept in float32
-    remat: bool = False  # compute the decoder's layers again in the backward pass, to save memory
+    remat: bool = False  # compute the layers again in the backward pass, to save memory
     ema: float = 0.0  # decay of a running average of the weights, which is what is exported; 0: none
 
     def __post_init__(self) -> None:
@@ -76,11 +76,20 @@ class DescentTask(Task):
         """Parameters to begin from in place of fresh ones, all of them or some; None: there are none."""
         return None
 
-    def counts(self, batch: Batch) -> Any:
-        """What the loss is divided by, of a whole batch."""
+    def rows(self, batch: Batch, key: PRNGKeyArray | None) -> Any:
+        """What `counts` and `loss` take, a tree of arrays that lead with B: of a whole batch, where rows draw together.
+
+        Args:
+          batch: from the dataset.
+          key: of what is drawn; None: nothing is, as for measuring.
+        """
+        return batch
+
+    def counts(self, rows: Any) -> Any:
+        """What the loss is divided by, of a whole batch's rows."""
         raise NotImplementedError
 
-    def loss(self, params: Tree, batch: Batch, counts: Any, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
+    def loss(self, params: Tree, rows: Any, counts: Any, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
         """The share of these rows in the batch's loss and metrics, among them "loss"; `key` is for what is drawn."""
         raise NotImplementedError
 
@@ -107,20 +116,25 @@ class DescentTask(Task):
             old = leaves[path]
             assert value.shape == old.shape, f"{path}: {value.shape} for {old.shape}"
             leaves[path] = jax.device_put(jnp.asarray(value, old.dtype), old.sharding)
+        return self.with_parameters(state, leaves)
+
+    def with_parameters(self, state: DescentState, leaves: Mapping[str, Array]) -> DescentState:
+        """The state with other parameters, all of them by path; what trains and what does not stays the same."""
         moving = {path for path, _ in flatten(state.params)}
         params, frozen = split(unflatten(leaves), lambda path: path in moving)
         ema = jax.tree.map(jnp.copy, params) if self.options.ema else None
         return dataclasses.replace(state, params=params, frozen=frozen, ema=ema)
 
     def update(self, state: DescentState, batch: Batch, key: PRNGKeyArray) -> tuple[DescentState, Metrics]:
-        c, counts = self.options, self.counts(batch)
+        c, whole = self.options, self.rows(batch, key)
+        counts = self.counts(whole)
 
-        def loss(params: Any, rows: Batch, key: PRNGKeyArray) -> tuple[Array, Metrics]:
+        def loss(params: Any, rows: Any, key: PRNGKeyArray) -> tuple[Array, Metrics]:
             return self.loss(cast(join(params, state.frozen), c.dtype), rows, counts, key)
 
         (_, metrics), gradients = accumulate(
             lambda rows, key: jax.value_and_grad(loss, has_aux=True)(state.params, rows, key),
-            batch,
+            whole,
             key,
             c.microbatches,
         )
@@ -134,8 +148,8 @@ class DescentTask(Task):
         return new, metrics | {"grad_norm": norm, "lr": lr, "skipped": 1.0 - finite.astype(jnp.float32)}
 
     def measure(self, state: DescentState, batch: Batch) -> Metrics:
-        weights = cast(self.exported(state), self.options.dtype)
-        return self.loss(weights, batch, self.counts(batch), jax.random.key(0))[1]
+        weights, rows = cast(self.exported(state), self.options.dtype), self.rows(batch, None)
+        return self.loss(weights, rows, self.counts(rows), jax.random.key(0))[1]
 
     def exported(self, state: DescentState) -> Tree:
         """All parameters as they are exported."""

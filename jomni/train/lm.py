@@ -6,34 +6,32 @@ Axes: B rows, K streams (text, agent's codebooks, user's codebooks), T frames.
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 import sentencepiece
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 import jomni
 from jomni.errors import ConfigError
 from jomni.models.moshi import MoshiLM
 from jomni.models.moshi.config import MoshiConfig
-from jomni.train.freeze import cast, join
-from jomni.train.guard import all_finite, guard
+from jomni.train.descent import DescentConfig, DescentState, DescentTask
+from jomni.train.freeze import Tree, join
 from jomni.train.lm_data import LMData, check_batch
-from jomni.train.lm_loss import LMLossConfig, counts, lm_loss
-from jomni.train.lora import LoRAConfig, fuse, save_adapters, split
-from jomni.train.optimizer import OptimizerConfig, accumulate, ema_update, make_optimizer, make_schedule
-from jomni.train.task import Batch, Metrics, Task
+from jomni.train.lm_loss import Counts, LMLossConfig, counts, lm_loss
+from jomni.train.lora import LoRAConfig, fuse, save_adapters
+from jomni.train.task import Batch, Metrics
 from jomni.weights import Checkpoint
 from jomni.weights.recognise import Opened, open_checkpoint
-from jomni.weights.table import flatten, unflatten
+from jomni.weights.table import flatten
 
 
-@dataclasses.dataclass(frozen=True)
-class LMConfig:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LMConfig(DescentConfig):
     """A language model and how it is trained. Give `model`, to begin from nothing, or `init_from`."""
 
     data: LMData  # where batches come from
@@ -41,13 +39,7 @@ class LMConfig:
     model: MoshiConfig | None = None  # the model, from nothing
     init_from: str | None = None  # the checkpoint to begin from: a folder or a hub id
     lora: LoRAConfig | None = None  # train low-rank adapters alone; none: everything
-    batch: int = 8  # examples a step
-    microbatches: int = 1  # parts that a batch is worked through in, for memory's sake; the result is the same
-    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     loss: LMLossConfig = dataclasses.field(default_factory=LMLossConfig)
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; what trains is kept in float32
-    remat: bool = False  # compute the temporal layers again in the backward pass, to save memory
-    ema: float = 0.0  # decay of a running average of the weights, which is what is exported; 0: none
     depth_share: float = 1.0  # share of the frames, drawn anew each step, that the depth transformer learns from
     depth_moving: float = 1.0  # how much likelier those are drawn in which the agent's semantic code is a new one
     monologue: bool = True  # whether there is text; False: it only pads, and the agent speaks without thinking in words
@@ -62,10 +54,7 @@ class LMConfig:
     def __post_init__(self) -> None:
         if (self.model is None) == (self.init_from is None):
             raise ConfigError("give either 'model' (from nothing) or 'init_from' (a checkpoint), and not both")
-        if self.batch < 1 or self.microbatches < 1 or self.batch % self.microbatches:
-            raise ConfigError(f"a batch of {self.batch} does not divide into {self.microbatches} microbatches")
-        if not 0 <= self.ema < 1:
-            raise ConfigError(f"'ema' is 0 or more, and below 1, got {self.ema}")
+        super().__post_init__()
         for name in ("user_noise", "agent_noise"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"'{name}' is a share, from 0 to 1, got {getattr(self, name)}")
@@ -83,24 +72,23 @@ class LMConfig:
         return LMTask(self, steps)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["step", "params", "frozen", "optimizer", "ema"], meta_fields=[])
-@dataclasses.dataclass(frozen=True)
-class LMState:
-    """State of the training."""
+class _Rows(NamedTuple):
+    """What the loss is of."""
 
-    step: Array  # updates done
-    params: Any  # what trains, float32
-    frozen: Any  # what does not, under LoRA; else None
-    optimizer: Any  # moments
-    ema: Any  # running average of params, or None
+    delayed: Int[Array, "B K T"]
+    past: Int[Array, "B K T"] | None  # what the temporal transformer hears in place of it
+    heard: Int[Array, "B T"] | None  # the user's words
+    frames: Int[Array, "B S"] | None  # those that the depth transformer learns from; None: all
+    read: Bool[Array, "B"] | None  # rows whose text is not to be predicted
 
 
-class LMTask(Task):
+class LMTask(DescentTask):
     """The language model in training."""
 
     unit = "frames"
 
     def __init__(self, config: LMConfig, steps: int) -> None:
+        super().__init__(config, steps)
         self.config = config
         self._opened: Opened | None = None
         if config.init_from is not None:
@@ -123,25 +111,20 @@ class LMTask(Task):
         self.model = model
         self.units_per_step = float(config.batch * config.data.frames)
         self._lm = MoshiLM(model, config.remat)
-        self._optimizer = make_optimizer(config.optimizer, steps)
-        self._schedule = make_schedule(config.optimizer, steps)
         self._tokenizer = _tokenizer(config, self._opened, model)
         self._codec = config.codec or (config.init_from if self._opened and self._opened.mimi else None)
         if config.codec is not None:
             _check_codec(config.codec, model)
 
-    def init(self, key: PRNGKeyArray) -> LMState:
-        params = self._lm.init(key, jnp.zeros((1, self.model.n_q + 1, 2), jnp.int32))["params"]
-        params, frozen = split(params, self.config.lora)
-        return LMState(
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            frozen=None if frozen is None else cast(frozen, self.config.dtype),
-            optimizer=self._optimizer.init(params),
-            ema=jax.tree.map(jnp.copy, params) if self.config.ema else None,
-        )
+    def fresh(self, key: PRNGKeyArray) -> Tree:
+        params: Any = self._lm.init(key, jnp.zeros((1, self.model.n_q + 1, 2), jnp.int32))["params"]
+        return params
 
-    def warm_start(self, state: LMState) -> LMState:
+    def frozen(self, params: Tree) -> Collection[str]:
+        lora = self.config.lora
+        return () if lora is None else {path for path, _ in flatten(params) if not lora.trains(path)}
+
+    def warm_start(self, state: DescentState) -> DescentState:
         if self._opened is None:
             return state
         held = dict(flatten(join(state.params, state.frozen)))
@@ -155,56 +138,30 @@ class LMTask(Task):
             sharding=lambda path, shape: old[path.removeprefix("lm/")][1],
         )  # fmt: skip
         leaves = {path: leaf.astype(old[path][0]) for path, leaf in flatten(found.params["lm"])} | adapters
-        params, frozen = split(unflatten(leaves), self.config.lora)
-        return dataclasses.replace(
-            state, params=params, frozen=frozen, ema=jax.tree.map(jnp.copy, params) if self.config.ema else None
-        )
+        return self.with_parameters(state, leaves)
 
-    def update(self, state: LMState, batch: Batch, key: PRNGKeyArray) -> tuple[LMState, Metrics]:
-        c = self.config
-        noise, key = jax.random.split(key)
-        codes = self._codes(batch)
+    def rows(self, batch: Batch, key: PRNGKeyArray | None) -> _Rows:
+        c, codes = self.config, self._codes(batch)
         delayed: Any = self._lm.apply({}, codes, method="delay")
         past: Any = None
-        if c.user_noise or c.agent_noise:
-            noisy = add_noise(codes, self.model, c.user_noise, c.agent_noise, noise)
-            past = self._lm.apply({}, noisy, method="delay")
+        frames = None
+        if key is not None:
+            noise, key = jax.random.split(key)
+            if c.user_noise or c.agent_noise:
+                noisy = add_noise(codes, self.model, c.user_noise, c.agent_noise, noise)
+                past = self._lm.apply({}, noisy, method="delay")
+            if c.depth_share < 1:
+                frames = draw_frames(delayed, c.depth_share, key, c.depth_moving)
         heard = batch["heard"] if c.loss.heard_weight else None
-        frames = draw_frames(delayed, c.depth_share, key, c.depth_moving) if c.depth_share < 1 else None
-        read = batch.get("read")
-        total = counts(self.model, c.loss, delayed, heard, frames, read)
-        frozen = state.frozen
+        return _Rows(delayed, past, heard, frames, batch.get("read"))
 
-        def loss(params: Any, rows: tuple[Any, ...]) -> tuple[Array, Metrics]:
-            delayed, past, heard, frames, read = rows
-            weights = cast(join(params, frozen), c.dtype)
-            logits: Any = self._lm.apply({"params": weights}, delayed, None, frames, past, method="delayed_logits")
-            return lm_loss(self.model, c.loss, logits, delayed, total, heard, frames, read)
+    def counts(self, rows: _Rows) -> Counts:
+        return counts(self.model, self.config.loss, rows.delayed, rows.heard, rows.frames, rows.read)
 
-        (_, metrics), gradients = accumulate(
-            lambda rows, key: jax.value_and_grad(loss, has_aux=True)(state.params, rows),
-            (delayed, past, heard, frames, read),
-            key,
-            c.microbatches,
-        )
-        norm = optax.tree.norm(gradients)
-        updates, optimizer = self._optimizer.update(gradients, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = ema_update(state.ema, params, c.ema, state.step) if c.ema else None
-        finite = all_finite(metrics["loss"], norm)
-        new = guard(finite, LMState(state.step + 1, params, frozen, optimizer, ema), state)
-        lr = self._schedule(state.step)
-        return new, metrics | {"grad_norm": norm, "lr": lr, "skipped": 1.0 - finite.astype(jnp.float32)}
-
-    def measure(self, state: LMState, batch: Batch) -> Metrics:
-        c = self.config
-        delayed: Any = self._lm.apply({}, self._codes(batch), method="delay")
-        heard = batch["heard"] if c.loss.heard_weight else None
-        weights = cast(join(state.ema if c.ema else state.params, state.frozen), c.dtype)
-        logits: Any = self._lm.apply({"params": weights}, delayed, method="delayed_logits")
-        read = batch.get("read")
-        total = counts(self.model, c.loss, delayed, heard, read=read)
-        return lm_loss(self.model, c.loss, logits, delayed, total, heard, read=read)[1]
+    def loss(self, params: Tree, rows: _Rows, counts: Counts, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
+        delayed, past, heard, frames, read = rows
+        logits: Any = self._lm.apply({"params": params}, delayed, None, frames, past, method="delayed_logits")
+        return lm_loss(self.model, self.config.loss, logits, delayed, counts, heard, frames, read)
 
     def _codes(self, batch: Batch) -> Int[Array, "B K T"]:
         codes = batch["codes"]
@@ -221,10 +178,9 @@ class LMTask(Task):
         check_batch(next(iter(dataset)), self.model, self.config.loss.heard_weight > 0)
         return dataset
 
-    def export(self, state: LMState, folder: Path) -> None:
+    def export(self, state: DescentState, folder: Path) -> None:
         c, lora = self.config, self.config.lora
-        params = join(state.ema if c.ema else state.params, state.frozen)
-        config = self.model
+        params, config = self.exported(state), self.model
         if c.export == "fused":
             params, config = fuse(params, config.lora_scaling), dataclasses.replace(config, lora_rank=0)
         opened, mimi, weights = self._opened, None, {"lm": params}

@@ -12,7 +12,6 @@ from typing import Any
 import jax.numpy as jnp
 
 from jomni.errors import ConfigError
-from jomni.train import freeze
 from jomni.train.freeze import Tree
 from jomni.weights import Checkpoint
 from jomni.weights.kyutai import lm_table
@@ -39,10 +38,9 @@ class LoRAConfig:
                 f"LoRA needs a rank of at least 1 and a positive scaling, got {self.rank}, {self.scaling}"
             )
 
-
-def split(params: Mapping[str, Any], lora: LoRAConfig | None) -> tuple[Tree, Tree | None]:
-    """The parameters that train, and those that do not (None: all train)."""
-    return freeze.split(params, lambda path: lora is None or _trains(path, lora))
+    def trains(self, path: str) -> bool:
+        """Whether Moshi's parameter of this path trains."""
+        return bool(_ADAPTER.search(path)) or (self.embeddings and bool(_EMBEDDING.search(path)))
 
 
 def fuse(params: Mapping[str, Any], scaling: float) -> Tree:
@@ -72,12 +70,9 @@ def save_adapters(checkpoint: Checkpoint, folder: Path, lora: LoRAConfig) -> Non
     assert checkpoint.lm is not None
     source = ParameterSource(checkpoint, "lm")
     tensors = lm_table(checkpoint.lm).expect(checkpoint.params["lm"])
-    specs = {t.name: source.specs[t.name] for t in tensors if _trains(t.leaves[0].path, lora)}
+    specs = {t.name: source.specs[t.name] for t in tensors if lora.trains(t.leaves[0].path)}
     with checkpoint_folder(folder, overwrite=True) as made:
         write_safetensors(made / LORA_NAME, specs, source.read, {"format": "pt"})
         raw = checkpoint.lm.to_kyutai() | {"lora_name": LORA_NAME, "model_type": checkpoint.model_type}
         (made / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
 
-
-def _trains(path: str, lora: LoRAConfig) -> bool:
-    return bool(_ADAPTER.search(path)) or (lora.embeddings and bool(_EMBEDDING.search(path)))

@@ -15,11 +15,11 @@ import pytest
 import jomni
 from jomni.errors import ConfigError, DataError
 from jomni.models.moshi import MoshiLM
-from jomni.train.freeze import join
+from jomni.train.freeze import join, split
 from jomni.train.lm import LMConfig, add_noise, draw_frames
 from jomni.train.lm_data import SyntheticData, check_batch
 from jomni.train.lm_loss import LMLossConfig, counts, lm_loss
-from jomni.train.lora import LoRAConfig, fuse, split
+from jomni.train.lora import LoRAConfig, fuse
 from jomni.train.optimizer import OptimizerConfig
 from tests.tiny import TINY_MOSHI, random_params
 from tests.train_case import SMALL
@@ -284,8 +284,8 @@ def test_exported_adapters_load_beside_the_checkpoint_and_fused_weights_say_the_
 
 def test_split_and_join_are_inverse(base):
     params = jomni.load(base).params["lm"]
-    assert split(params, None) == (params, None)
-    trains, rest = split(params, LoRAConfig(embeddings=True))
+    assert split(params, lambda path: True) == (params, None)
+    trains, rest = split(params, LoRAConfig(embeddings=True).trains)
     assert sorted(trains) == ["depformer_emb_0", "depformer_text_emb", "emb_0", "emb_1", "emb_2", "emb_3", "text_emb"]
     assert jax.tree.structure(join(trains, rest)) == jax.tree.structure(params)
 
