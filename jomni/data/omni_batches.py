@@ -17,7 +17,7 @@ import numpy as np
 import tokenizers
 
 from jomni.data.omni import RowKind, Turn, TurnSource, check_turns
-from jomni.data.omni_streams import IGNORE, Example, Numbers, Task, build_example
+from jomni.data.omni_streams import IGNORE, Example, Numbers, Task, build_example, speech_frames
 from jomni.data.pipeline import Batch, endless
 from jomni.errors import ConfigError, DataError
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import grain
 
 SAMPLE_RATE = 16_000  # Hz, what the speech encoder hears
-FRAME = 320  # samples of one of its frames: 20 ms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,16 +47,6 @@ class TaskShares:
         """The tasks that are drawn, and their probabilities."""
         given = {Task(name.upper().replace("_", "-")): share for name, share in dataclasses.asdict(self).items()}
         return {task: share / sum(given.values()) for task, share in given.items() if share}
-
-
-def speech_frames(samples: int, window: int) -> int:
-    """Frames of the speech encoder that a recording takes up in a prompt, of those that a window has (inference.py).
-
-    Args:
-      samples: of the recording.
-      window: samples that the encoder hears, the recording completed with silence.
-    """
-    return min(samples // FRAME + 1, -(-window // FRAME))
 
 
 def omni_dataset(

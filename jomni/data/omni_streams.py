@@ -20,6 +20,10 @@ IGNORE = -1
 """Target where nothing is to be predicted."""
 
 
+FRAME = 320
+"""Samples at 16 kHz of one of the speech encoder's frames: 20 ms."""
+
+
 class Task(enum.Enum):
     """What goes in, and what comes out: A audio, T text, 1 the question, 2 the answer."""
 
@@ -141,6 +145,16 @@ def tree_order(tokens_per_frame: Sequence[int]) -> list[list[int]]:
     for _ in range(tokens_per_frame[0]):
         visit(0)
     return order
+
+
+def speech_frames(samples: int, window: int) -> int:
+    """Frames of the speech encoder that a recording takes up in a prompt, of those that a window has (inference.py).
+
+    Args:
+      samples: of the recording.
+      window: samples that the encoder hears, the recording completed with silence.
+    """
+    return min(samples // FRAME + 1, -(-window // FRAME))
 
 
 def question_streams(numbers: Numbers, question: Sequence[int] | int) -> Int[np.ndarray, "A+1 T"]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jomni.codec.snac_config import SnacConfig
-from jomni.data.omni_streams import Task
+from jomni.data.omni_streams import Task, speech_frames
 from jomni.errors import ConfigError, PromptError
 from jomni.generate.chat import check_text
 from jomni.generate.omni import OmniGenerator
@@ -22,7 +22,7 @@ from jomni.generate.text import TextSampling
 from jomni.generate.tokenizer import Decoding, TextStream
 from jomni.models.mini_omni import MiniOmniConfig
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, embed_audio, log_mel
-from jomni.models.whisper.mel import HOP, SAMPLE_RATE
+from jomni.models.whisper.mel import HOP
 
 CONTEXT = 2048
 """Steps that a conversation may have where nothing else is asked for, and the model takes as many."""
@@ -238,8 +238,8 @@ class OmniChat:
             raise PromptError("this model was given no ears, so it hears no recording. Write to it, or give the parts.")
         config, params = self.parts.ears
         pcm: Any = np.asarray(part)[None]
-        mel = log_mel(pcm, config.n_mels, config.mel_frames * HOP)
-        frames = min(len(part) * 50 // SAMPLE_RATE + 1, config.n_audio_ctx)
+        window = config.mel_frames * HOP
+        mel, frames = log_mel(pcm, config.n_mels, window), speech_frames(len(part), window)
         return np.asarray(embed_audio(WhisperEncoder(config), params, mel)[0, :frames], np.float32)
 
 

@@ -10,9 +10,9 @@ import pytest
 
 import jomni
 from jomni.data.omni import Turn, TurnSource, interleave, read_turns, write_turns
-from jomni.data.omni_batches import TaskShares, omni_dataset, speech_frames
+from jomni.data.omni_batches import TaskShares, omni_dataset
 from jomni.data.omni_build import spoken_turns
-from jomni.data.omni_streams import IGNORE, undelay
+from jomni.data.omni_streams import IGNORE, speech_frames, undelay
 from jomni.data.text import chat_tokenizer, read_pairs
 from jomni.errors import ConfigError, DataError
 from jomni.models.mini_omni import Vocabulary
