@@ -71,7 +71,7 @@ Exit code: 0 for success; 2 for a mistake in the arguments or inputs, said on st
     top.add_argument("--version", action="version", version=f"jomni {importlib.metadata.version('jomni')}")
     group = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands", parser_class=Parser)
     commands: dict[str, Parser] = {}
-    for build in (_encode, _decode, _talk, _chat, _info, _convert, _tokenize, _train):
+    for build in (_encode, _decode, _talk, _chat, _info, _convert, _tokenize, _rehearse, _train):
         name, summary = build.__name__[1:], (build.__doc__ or "").rstrip(".")
         commands[name] = group.add_parser(
             name, help=summary[0].lower() + summary[1:], formatter_class=_Formatter, allow_abbrev=False
@@ -275,6 +275,41 @@ Example:
     )  # fmt: skip
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave bad recordings out, list and count them (default: refuse)"
+    )
+    _add_device(parser)
+
+
+def _rehearse(parser: Parser) -> None:
+    """Have a model say its part of tokenised conversations, to train on what it hears of itself."""
+    parser.description = """\
+Writes a folder of codes anew, with the agent's part as a model says it beside the recorded one: text and user are
+given, the voice is the model's own. Training with task.data.own_share then hears what it will hear when it talks: a
+recorded voice tells by its melody how much is still to be said, and a model that leans on that stops too early or too
+late. The same command again goes on where a run ended, also after a kill."""
+    parser.epilog = """\
+The words become text as in the training that it is for: --text-lead, --audio-delay and --keep-and-shift are the fields
+of the same names of task.data.
+
+Example:
+  jomni rehearse data/codes data/rehearsed --model runs/nano_lm/export --text-lead 2 --keep-and-shift"""
+    parser.add_argument("codes", metavar="CODES", type=Path, help="made by jomni tokenize")
+    parser.add_argument("output", metavar="OUT", type=Path, help="folder to write, made where it is missing")
+    _add_model(parser)
+    parser.add_argument(
+        "--text-lead", metavar="N", type=_whole(0), default=0, help="words by which the text is ahead (default: 0)"
+    )
+    parser.add_argument(
+        "--audio-delay", metavar="S", type=_number(-10, 10), default=0.0,
+        help="seconds by which the text is ahead of the audio (default: 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep-and-shift", action="store_true", help="queue a word's tokens behind those of words before it"
+    )
+    parser.add_argument(
+        "--batch", metavar="B", type=_whole(1), default=32, help="conversations spoken at once (default: 32)"
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=_whole(0, 2**31 - 1), default=0, help="seed of the sampling (default: 0)"
     )
     _add_device(parser)
 

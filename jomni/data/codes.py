@@ -4,7 +4,8 @@
     OUT/codes-00000-of-00012.array_record   records, `encode_record` of a `Conversation` each
 
 A record is: 4 bytes "jomC", version (uint8), then little-endian uint32 each the agent's and the user's codebooks, the
-frames and the bytes of the JSON; the JSON (UTF-8: name, words, meta); the agent's codes and the user's (uint16).
+frames and the bytes of the JSON; the JSON (UTF-8: name, words, meta, and whether there are `own` codes); the agent's
+codes, the user's, and if there are any the agent's own (uint16).
 
 Axis letters: K codebooks, N frames.
 """
@@ -40,6 +41,7 @@ class Conversation:
     user: UInt16[np.ndarray, "K N"]
     words: tuple[Word, ...] = ()
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what else the recording's json holds
+    own: UInt16[np.ndarray, "K N"] | None = None  # the agent's part as a model itself says it (`jomni rehearse`)
 
     @property
     def frames(self) -> int:
@@ -53,17 +55,22 @@ def encode_record(conversation: Conversation) -> bytes:
     Raises:
       DataError: codes that are not uint16 [K, N], or of two lengths.
     """
-    agent, user = conversation.agent, conversation.user
-    for codes in (agent, user):
+    agent, user, own = conversation.agent, conversation.user, conversation.own
+    if own is not None and own.shape != agent.shape:
+        raise DataError(f"{conversation.name}: own codes {list(own.shape)} are not as many as {list(agent.shape)}.")
+    blocks = [agent, user] + ([] if own is None else [own])
+    for codes in blocks:
         if codes.dtype != np.uint16 or codes.ndim != 2 or codes.shape[1] != agent.shape[1]:
             raise DataError(
                 f"{conversation.name}: codes must be uint16 [codebooks, frames] of one length, but they are "
                 f"{agent.dtype} {list(agent.shape)} and {user.dtype} {list(user.shape)}."
             )
-    content = {"name": conversation.name, "words": conversation.words, "meta": dict(conversation.meta)}
+    content: dict[str, Any] = {"name": conversation.name, "words": conversation.words, "meta": dict(conversation.meta)}
+    if own is not None:
+        content["own"] = True
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
     fixed = _FIXED.pack(_MAGIC, VERSION, len(agent), len(user), agent.shape[1], len(text))
-    return b"".join([fixed, text, agent.astype("<u2").tobytes(), user.astype("<u2").tobytes()])
+    return b"".join([fixed, text, *(codes.astype("<u2").tobytes() for codes in blocks)])
 
 
 def decode_record(record: bytes) -> Conversation:
@@ -78,18 +85,19 @@ def decode_record(record: bytes) -> Conversation:
     if version != VERSION:
         raise DataError(f"a record of codes of version {version}, this jomni reads version {VERSION}. Tokenize again.")
     first = _FIXED.size + size
-    middle, end = first + 2 * agents * frames, first + 2 * (agents + users) * frames
-    if len(record) != end:
-        raise DataError(f"a record of codes is damaged: it has {len(record)} bytes, it should have {end}.")
     try:
         content = json.loads(record[_FIXED.size : first])
         words = tuple(Word(*word) for word in content["words"])
-        name, meta = content["name"], content["meta"]
+        name, meta, has_own = content["name"], content["meta"], content.get("own", False)
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"a record of codes is damaged: {error}") from error
-    agent = np.frombuffer(record[first:middle], "<u2").astype(np.uint16).reshape(agents, frames)
-    user = np.frombuffer(record[middle:end], "<u2").astype(np.uint16).reshape(users, frames)
-    return Conversation(name, agent, user, words, meta)
+    sizes = [agents, users] + ([agents] if has_own else [])
+    end = first + 2 * sum(sizes) * frames
+    if len(record) != end:
+        raise DataError(f"a record of codes is damaged: it has {len(record)} bytes, it should have {end}.")
+    rows = np.frombuffer(record[first:], "<u2").astype(np.uint16).reshape(sum(sizes), frames)
+    agent, user, own = np.split(rows, [agents, agents + users])
+    return Conversation(name, agent, user, words, meta, own if has_own else None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +121,7 @@ class Header:
     manifest: str  # SHA-256 of the manifest's items and their words
     shard_size: int  # records in each shard but the last
     shards: tuple[Shard, ...] | None = None  # None: not complete yet
+    own: str = ""  # SHA-256 of the model that rehearsed them, and how; empty: none has
     version: int = VERSION
 
     @property

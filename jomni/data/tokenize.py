@@ -6,6 +6,7 @@ in as a function, so that nothing here knows models.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -109,18 +110,7 @@ def plan_tokenization(
         encoder.identity, encoder.name, encoder.sample_rate, encoder.frame_rate, encoder.codebooks, encoder.bins,
         _fingerprint(report.items), shard_size,
     )  # fmt: skip
-    try:
-        held = sorted(os.listdir(out)) if out.exists() else []
-        if HEADER in held:
-            _refuse_others(out, read_header(out, complete=False), header)
-        elif held:
-            raise OutputError(f"{out}: holds {held[0]} and no codes. Choose another folder.")
-        out.mkdir(parents=True, exist_ok=True)
-        for name in held:
-            if name.endswith(".part"):  # of a run that was killed
-                (out / name).unlink()
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror or error}). Choose another folder.") from error
+    prepare_folder(out, header)
     plan = Plan(out, report, header, encoder, (), max(2, batch), bucket)
     left = tuple(index for index in range(plan.shards) if not (out / shard_name(index, plan.shards)).exists())
     return dataclasses.replace(plan, left=left)
@@ -140,23 +130,51 @@ def tokenize(plan: Plan, progress: Callable[[float], None] = lambda seconds: Non
       DataError: a recording can no longer be read as it was.
       OutputError: the disk took no more.
     """
-    try:
-        if not (plan.out / HEADER).exists():
-            write_header(plan.out, plan.header)
+    with finishing(plan.out):
         for shard in plan.left:
-            _write_shard(plan.out / shard_name(shard, plan.shards), _encode_items(plan, plan.items(shard), progress))
+            write_shard(plan.out / shard_name(shard, plan.shards), _encode_items(plan, plan.items(shard), progress))
         shards = []
         for shard in range(plan.shards):
             name = shard_name(shard, plan.shards)
             shards.append(Shard(name, tuple(conversation.frames for conversation in read_shard(plan.out / name))))
         header = dataclasses.replace(plan.header, shards=tuple(shards))
         write_header(plan.out, header)
+    return header
+
+
+def prepare_folder(out: Path, header: Header) -> None:
+    """Makes a folder for codes, or one to go on with; its header says that it is not complete.
+
+    Raises:
+      DataError: it holds codes of another header.
+      OutputError: it cannot be written, or holds something else.
+    """
+    try:
+        held = sorted(os.listdir(out)) if out.exists() else []
+        if HEADER in held:
+            _refuse_others(out, read_header(out, complete=False), header)
+        elif held:
+            raise OutputError(f"{out}: holds {held[0]} and no codes. Choose another folder.")
+        out.mkdir(parents=True, exist_ok=True)
+        for name in held:
+            if name.endswith(".part"):  # of a run that was killed
+                (out / name).unlink()
+        if HEADER not in held:
+            write_header(out, header)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror or error}). Choose another folder.") from error
+
+
+@contextlib.contextmanager
+def finishing(out: Path) -> Iterator[None]:
+    """Says for people what a full disk means for a folder of shards; raises `OutputError`."""
+    try:
+        yield
     except OSError as error:
         raise OutputError(
-            f"{plan.out}: cannot be written ({error.strerror or error}). Free some space and run it again: it goes on "
+            f"{out}: cannot be written ({error.strerror or error}). Free some space and run it again: it goes on "
             "after the shards that are finished."
         ) from error
-    return header
 
 
 def read_shard(path: Path) -> Iterator[Conversation]:
@@ -202,7 +220,8 @@ def bucketed(frames: int, bucket: int) -> int:
     return -(-frames // bucket) * bucket
 
 
-def _write_shard(path: Path, conversations: Sequence[Conversation]) -> None:
+def write_shard(path: Path, conversations: Sequence[Conversation]) -> None:
+    """Writes one shard, whole or not at all."""
     from array_record.python import array_record_module
 
     part = path.with_name(f".{path.name}.part")
@@ -223,6 +242,7 @@ def _refuse_others(out: Path, held: Header, wanted: Header) -> None:
         "codec": "another codec", "manifest": "another manifest, or of recordings or words that changed since",
         "codebooks": "{} codebooks, not {}", "shard_size": "shards of {} conversations, not {}",
         "sample_rate": "{} Hz, not {}", "frame_rate": "{} frames a second, not {}", "bins": "{} codes, not {}",
+        "own": "another model's rehearsal",
     }  # fmt: skip
     differ = [
         text.format(getattr(held, name), getattr(wanted, name))

@@ -38,6 +38,7 @@ def lm_dataset(
     alignment: Alignment | None = None,
     from_start: float = 0.1,
     heard: bool = False,
+    own_share: float = 0.0,
     text: Sequence[str] = (),
     text_share: float = 0.0,
     workers: int = 0,
@@ -60,6 +61,9 @@ def lm_dataset(
       from_start: probability that a window begins where its conversation does, as every conversation in use does.
       heard: give the other speakers' words too, each in the frame after the one it ends in: the first at whose
         prediction a model has heard it whole.
+      own_share: share of the windows that come with the agent's part as a model itself says it, where there is such a
+        thing (`jomni rehearse`): a recording's voice tells by its melody how much is still to be said, a model's own
+        voice does not, so a model that only learns from recordings leans on what it will not have.
       text: sentences that the agent may say, to learn from their text alone, as Moshi does (its paper, 4.2).
       text_share: share of the examples that are text alone: random sentences, no audio, at the pace of speech or one
         word a frame.
@@ -69,7 +73,8 @@ def lm_dataset(
     Returns:
       Batches {"codes": int32 [B, 1 + agent_codebooks + user_codebooks, T]}, `ABSENT` after a conversation's end;
       {"read": bool [B]}, whether the recording's json says `"read": true`: the agent reads aloud what nobody can
-      foretell, so that its text is not to be predicted; with `heard` also {"heard": int32 [B, T]}.
+      foretell, so that its text is not to be predicted; with `heard` also {"heard": int32 [B, T]}; with `own_share`
+      also {"own": int32 [B, agent_codebooks, T]}, the past to hear in place of the agent's codes.
 
     Raises:
       ConfigError: options without sense, or that do not fit the codes.
@@ -93,11 +98,13 @@ def lm_dataset(
         raise ConfigError(f"alignment is for {alignment.frame_rate:g} Hz, the codes have {headers[0].frame_rate:g} Hz.")
     if frames < 1 or not 0 <= from_start <= 1:
         raise ConfigError(f"windows of {frames} frames with from_start {from_start} cannot be cut.")
+    if not 0 <= own_share <= 1:
+        raise ConfigError(f"own_share {own_share} is no share. Give a number from 0 to 1.")
     if not 0 <= text_share <= 1 or (text_share and not text):
         raise ConfigError(f"text_share {text_share} is no share, or there are no sentences for it. Give 'text'.")
     cutter = _Cutter(
-        Pieces(tokenizer), agent_codebooks, user_codebooks, frames, alignment, from_start, heard, tuple(text),
-        text_share,
+        Pieces(tokenizer), agent_codebooks, user_codebooks, frames, alignment, from_start, heard, own_share,
+        tuple(text), text_share,
     )  # fmt: skip
     return endless(_Places(paths, headers, frames), cutter, batch=batch, seed=seed, workers=workers, prefetch=prefetch)
 
@@ -147,6 +154,7 @@ class _Cutter:
     alignment: Alignment
     from_start: float
     heard: bool
+    own_share: float = 0.0
     text: tuple[str, ...] = ()
     text_share: float = 0.0
 
@@ -156,7 +164,18 @@ class _Cutter:
         spare = max(0, conversation.frames - self.frames)
         start = 0 if rng.random() < self.from_start else int(rng.integers(0, spare + 1))
         found = {"codes": self.cut(conversation, start), "read": np.asarray(conversation.meta.get("read") is True)}
+        if self.own_share:
+            own = rng.random() < self.own_share
+            found["own"] = self.rehearsed(conversation, start) if own else found["codes"][1 : 1 + self.agent_codebooks]
         return found | {"heard": self.hear(conversation, start)} if self.heard else found
+
+    def rehearsed(self, conversation: Conversation, start: int) -> Int[np.ndarray, "K T"]:
+        """The agent's part as a model itself says it, or as it is if none has. int32."""
+        codes = conversation.agent if conversation.own is None else conversation.own
+        found = np.full((self.agent_codebooks, self.frames), ABSENT, np.int32)
+        part = codes[: self.agent_codebooks, start : start + self.frames]
+        found[:, : part.shape[1]] = part
+        return found
 
     def cut(self, conversation: Conversation, start: int) -> Int[np.ndarray, "S T"]:
         """The window from frame `start` on, S = 1 + the agent's + the user's codebooks. int32."""
@@ -186,7 +205,8 @@ class _Cutter:
         spoken = lead_words(words, self.alignment) if pace else words
         found[0] = align(spoken, self.frames, self.pieces, self.alignment)
         nothing = np.full(self.frames, ABSENT, np.int32)
-        return {"codes": found, "read": np.asarray(False)} | ({"heard": nothing} if self.heard else {})
+        own = {"own": found[1 : 1 + self.agent_codebooks]} if self.own_share else {}
+        return {"codes": found, "read": np.asarray(False)} | own | ({"heard": nothing} if self.heard else {})
 
     def hear(self, conversation: Conversation, start: int) -> Int[np.ndarray, "T"]:
         """The other speakers' words as text tokens, each from the frame after its end on, none lost. int32."""

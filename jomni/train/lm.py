@@ -145,13 +145,16 @@ class LMTask(DescentTask):
         delayed: Any = self._lm.apply({}, codes, method="delay")
         past: Any = None
         frames = None
+        if "own" in batch:
+            past = codes.at[:, 1 : 1 + self.model.dep_q].set(batch["own"])
         if key is not None:
             noise, key = jax.random.split(key)
             if c.user_noise or c.agent_noise:
-                noisy = add_noise(codes, self.model, c.user_noise, c.agent_noise, noise)
-                past = self._lm.apply({}, noisy, method="delay")
+                past = add_noise(codes if past is None else past, self.model, c.user_noise, c.agent_noise, noise)
             if c.depth_share < 1:
                 frames = draw_frames(delayed, c.depth_share, key, c.depth_moving)
+        if past is not None:
+            past = self._lm.apply({}, past, method="delay")
         heard = batch["heard"] if c.loss.heard_weight else None
         return _Rows(delayed, past, heard, frames, batch.get("read"))
 

@@ -14,8 +14,9 @@ from jomni.models.moshi.config import MoshiConfig
 
 class LMData(Protocol):
     """A frozen dataclass that makes batches {"codes": int32 [B, K, T]}: text, agent's and user's codes, not delayed,
-    -1 where there is none; where asked for {"heard": int32 [B, T]}: the user's words as text tokens; and, if it has
-    such rows, {"read": bool [B]}: those whose text the agent reads aloud, which is not to be predicted."""
+    -1 where there is none; where asked for {"heard": int32 [B, T]}: the user's words as text tokens, and {"own": int32
+    [B, Q, T]}: the past that the model hears in place of the agent's codes; and, if it has such rows, {"read":
+    bool [B]}: those whose text the agent reads aloud, which is not to be predicted."""
 
     @property
     def frames(self) -> int:
@@ -48,6 +49,7 @@ class ConversationData:
     text_lead: int = 0  # words by which the agent's text is ahead of its audio; above 0 needs keep_and_shift
     heard: bool = False  # give the user's words too, for `LMLossConfig.heard_weight`
     keep_and_shift: bool = False  # queue a word's tokens behind those of words before it, instead of cutting those off
+    own_share: float = 0.0  # share of the examples of rehearsed conversations in which the agent hears its own voice
     text: str = ""  # file of sentences that the agent may say, one a line, to learn from their text alone
     text_share: float = 0.0  # share of the examples that are such text, without audio
     workers: int = dataclasses.field(default=0, metadata={"harmless": True})  # processes that read; 0: a thread
@@ -75,7 +77,8 @@ class ConversationData:
         return lm_dataset(
             self.folders, tokenizer=tokenizer, agent_codebooks=model.dep_q, user_codebooks=model.user_q,
             frames=self.frames, batch=batch, seed=seed, alignment=alignment, from_start=self.from_start,
-            heard=self.heard, text=_lines(self.text), text_share=self.text_share, workers=self.workers,
+            heard=self.heard, own_share=self.own_share, text=_lines(self.text),
+            text_share=self.text_share, workers=self.workers,
         )  # fmt: skip
 
 
