@@ -1,0 +1,30 @@
+"""nano-omni's ears: a small Whisper encoder from nothing, which names the phones of what users say, in 5 s windows.
+
+python -m tools.synth utterances data/utterances --hours 24 --agent-share 0.12
+jomni train configs/omni_ears.py
+
+It stands in for a published Whisper, which the method takes for granted. Metric: accuracy, share of the 20 ms frames
+whose phone is named. Not yet measured.
+"""
+
+from configs.nano_codec import PHONES
+from jomni.models.whisper import WhisperConfig
+from jomni.train.config import TrainConfig
+from jomni.train.ears import EarsConfig, EarsData
+from jomni.train.optimizer import OptimizerConfig
+
+MODEL = WhisperConfig(
+    n_mels=80, n_audio_ctx=250, n_audio_state=192, n_audio_head=3, n_audio_layer=4, n_vocab=1, n_text_ctx=1,
+    n_text_state=192, n_text_head=3, n_text_layer=1,
+)  # fmt: skip
+"""5 seconds. The text decoder that a Whisper has besides is not built."""
+
+
+def get_config() -> TrainConfig:
+    """The run."""
+    task = EarsConfig(
+        model=MODEL, data=EarsData("data/utterances/MANIFEST.jsonl", PHONES, seconds=2.0, gain_db=(-6.0, 3.0)),
+        batch=16, ema=0.998,
+        optimizer=OptimizerConfig(lr=1e-3, warmup=200, weight_decay=0.01, final_lr=5e-5),
+    )  # fmt: skip
+    return TrainConfig(name="omni_ears", task=task, steps=6_000, log_every=50, export_every=1000)
