@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from jomni.data.alignment import UTTERANCE_GAP
 from tools.synth import corpus, espeak, flite, kinds
 from tools.synth.conversation import GRID, Stage, Step, conversations, cut_answer, perform, plan, say_question
 from tools.synth.phones import PHONES, SILENCE
+from tools.synth.readings import readings
 from tools.synth.speak import Speech, plain, speak
 from tools.synth.testsets import all_sets
 from tools.synth.utterances import utterances
@@ -131,6 +133,22 @@ def test_conversations_are_consistent() -> None:
             assert "cut" in turn or turn["said"] == turn["answer"]
             assert turn["agent_end"] - turn["agent_start"] > 0.1 and not turn["unseen"]
         assert not pcm[~speaking, 0].any(), "the agent's silence is digital"
+
+
+def test_facts_that_are_read_are_text_to_learn_and_other_readings_are_not() -> None:
+    known = {" ".join(plain(fact)) for fact in kinds.facts()}
+    told = {}
+    for facts in (False, True):
+        _, about = next(readings(np.random.default_rng(3), 1, facts=facts))
+        assert about.get("read", False) is not facts
+        said, end = list[list[str]](), -1.0
+        for word, (start, stop), _ in about["alignments"]:
+            if start - end > UTTERANCE_GAP or not said:
+                said.append([])
+            said[-1].append(word)
+            end = stop
+        told[facts] = [" ".join(words) in known for words in said]
+    assert all(told[True]) and len(told[True]) > 3 and not all(told[False])
 
 
 def digest(folder: Path) -> str:

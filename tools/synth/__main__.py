@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -54,19 +53,9 @@ _REPEATS = 4
 def facts() -> list[str]:
     """Answers that follow from their own beginning, to learn from as text: what is trained on alone, nothing held out.
 
-    What a repetition says depends on the question, so it is not among them. Sums and counts go on to 40, beyond what is
-    asked: from more of the table the rule is found sooner, which those that are held out need. Each of the others, and
-    each count, stands there several times: they are few, and would be lost among the sums.
+    Each of the others, and each count, stands there several times: they are few, and would be lost among the sums.
     """
-    kept = [kind for kind in kinds.FINITE if kind not in ("greeting", "small talk")]
-    turns = [turn for kind in kept for wordings in kinds.listed(kind, unseen=False) for turn in wordings]
-    largest = len(world.NUMBERS) - 1
-    for a, b in itertools.product(range(largest + 1), repeat=2):
-        if max(a, b) > 20:
-            turns += kinds.sum_turns(a, b) if a + b <= largest else ()
-            turns += kinds.difference_turns(a, b) if a >= b else ()
-            turns += kinds.count_turns(a, b) if abs(a - b) in kinds.RANGES else ()
-    listed = sorted({" ".join(plain(turn.answer)) for turn in turns})
+    listed = sorted({" ".join(plain(answer)) for answer in kinds.facts()})
     return [fact for fact in listed for _ in range(1 if _NUMERIC & set(fact.split()) else _REPEATS)]
 
 
@@ -142,6 +131,9 @@ def main() -> None:
         if name == "utterances":
             sub.add_argument("--agent-share", type=float, default=0.45, help="of the agent's utterances among them: "
                              "the fewer, the more users a codec hears")  # fmt: skip
+        if name == "readings":
+            sub.add_argument("--facts", action="store_true", help="read what follows from its own beginning, counts "
+                             "above all, as text to learn too")  # fmt: skip
         if name == "conversations":
             sub.add_argument("--split", choices=("train", "valid"), default="train",
                              help="valid: trained contents and voices, other conversations")  # fmt: skip
@@ -185,7 +177,8 @@ def main() -> None:
         corpus.write_hours(utterances, args.out, args.hours, args.seed, args.workers, shard=5 * corpus.SHARD,
                            agent_share=args.agent_share)  # fmt: skip
     elif args.command == "readings":
-        corpus.write_hours(readings, args.out, args.hours, args.seed, args.workers)
+        told = {"facts": True} if args.facts else {}
+        corpus.write_hours(readings, args.out, args.hours, args.seed, args.workers, **told)
     elif args.command == "conversations":
         seed = args.seed if args.split == "train" else 1_000_000 + args.seed
         more = {"more": dict(args.more)} if args.more else {}

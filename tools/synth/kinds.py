@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -168,6 +169,29 @@ def _count() -> Iterator[Turn]:
         for b in range(21):
             if abs(a - b) in RANGES:
                 yield from count_turns(a, b)
+
+
+TOLD = range(1, 11)
+"""The same where nobody asks: of the ranges among `facts`."""
+
+
+def facts() -> list[str]:
+    """Answers that follow from their own beginning: all that are trained on and can be listed, and more.
+
+    What a repetition says depends on the question, so it is not among them. Sums and counts go on to 40, and counts are
+    shorter and longer, beyond what is asked: from more of the table the rule is found sooner, which those that are held
+    out need.
+    """
+    kept = [kind for kind in FINITE if kind not in ("greeting", "small talk")]
+    turns = [turn for kind in kept for wordings in listed(kind, unseen=False) for turn in wordings]
+    largest = len(NUMBERS) - 1
+    for a, b in itertools.product(range(largest + 1), repeat=2):
+        if max(a, b) > 20:
+            turns += sum_turns(a, b) if a + b <= largest else ()
+            turns += difference_turns(a, b) if a >= b else ()
+        if abs(a - b) in TOLD and (max(a, b) > 20 or abs(a - b) not in RANGES):
+            turns += count_turns(a, b)
+    return sorted({turn.answer for turn in turns})
 
 
 def _opposite() -> Iterator[Turn]:

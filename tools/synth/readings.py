@@ -7,7 +7,7 @@ nearly all the time, and every word of its world comes as often as any other.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,22 +27,39 @@ _KINDS, _SHARES = ("repeat", "say", "spell", "greeting", ""), (0.28, 0.17, 0.1, 
 """Answers of rare words; "": of any kind. What is left are words in a row."""
 
 
-def readings(rng: Rng, count: int) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Readings of about half a minute: (int16 [n, 2], agent left, silence right; json). No held-out content is said."""
+_COUNTS = 0.6
+"""Share of counts among the facts: where to stop is the hardest of them."""
+
+
+def readings(rng: Rng, count: int, facts: bool = False) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
+    """Readings of about half a minute: (int16 [n, 2], agent left, silence right; json). No held-out content is said.
+
+    Args:
+      rng: of what is drawn.
+      count: readings.
+      facts: read facts, each of which can be foretold from its beginning: their text is to be learnt too.
+    """
+    told = kinds.facts() if facts else []
+    counts, others = ([fact for fact in told if fact.startswith("from ") is wanted] for wanted in (True, False))
     for _ in range(count):
         pieces: list[np.ndarray] = []
         words: list[list[Any]] = []
         now, length = float(rng.uniform(0.2, 1.0)), float(rng.uniform(20, 40))
         while now < length:
             at = math.ceil(now / GRID) * GRID
-            speech = agent_says(reading(rng))
+            text = _pick(rng, counts if rng.random() < _COUNTS else others) if facts else reading(rng)
+            speech = agent_says(text)
             begin = round(at * RATE)
             pieces.append(np.pad(agent_level(speech.pcm), (begin - sum(map(len, pieces)), 0)))
             words += [[w, [round(at + s, 3), round(at + e, 3)], "SPEAKER_MAIN"] for w, s, e in speech.words]
             now = at + speech.duration + float(rng.uniform(*SILENCE))
         agent = np.concatenate([*pieces, np.zeros(round(0.6 * RATE), np.float32)])
         pcm = np.stack((room.to_int16(agent), room.to_int16(np.zeros_like(agent))), 1)
-        yield pcm, {"alignments": words, "read": True}
+        yield pcm, {"alignments": words} | ({} if facts else {"read": True})
+
+
+def _pick(rng: Rng, texts: Sequence[str]) -> str:
+    return texts[int(rng.integers(len(texts)))]
 
 
 def reading(rng: Rng) -> str:
