@@ -7,7 +7,8 @@ It stands in for a published Whisper, which the method takes for granted. Metric
 whose phone is named. Not yet measured.
 """
 
-from configs.nano_codec import PHONES
+from nano_codec import PHONES
+
 from jomni.models.whisper import WhisperConfig
 from jomni.train.config import TrainConfig
 from jomni.train.ears import EarsConfig, EarsData

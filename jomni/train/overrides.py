@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import inspect
@@ -9,6 +10,7 @@ import io
 import json
 import os
 import runpy
+import sys
 import tokenize
 import types
 import typing
@@ -21,7 +23,7 @@ from jomni.train.config import TrainConfig
 
 
 def read_config(path: Path) -> TrainConfig:
-    """Runs a configuration file and returns what its `get_config()` does.
+    """Runs a configuration file, which may import those beside it, and returns what its `get_config()` does.
 
     Raises:
       ConfigError: there is no such file, it fails, or it has no `get_config` that returns a `TrainConfig`.
@@ -29,10 +31,11 @@ def read_config(path: Path) -> TrainConfig:
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such configuration file. Those that come with jomni are in configs/.")
     try:
-        found = runpy.run_path(str(path))
-        if not callable(found.get("get_config")):
-            raise ConfigError(f"{path}: has no function get_config(); it must return a TrainConfig.")
-        config = found["get_config"]()
+        with _importing_from(path.parent.resolve()):
+            found = runpy.run_path(str(path))
+            if not callable(found.get("get_config")):
+                raise ConfigError(f"{path}: has no function get_config(); it must return a TrainConfig.")
+            config = found["get_config"]()
     except ConfigError:
         raise
     except Exception as error:
@@ -40,6 +43,21 @@ def read_config(path: Path) -> TrainConfig:
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"{path}: get_config() returned a {type(config).__name__}; it must be a TrainConfig.")
     return config
+
+
+@contextlib.contextmanager
+def _importing_from(folder: Path) -> Iterator[None]:
+    """Lets modules of a folder be imported, and forgets them: the next folder may have others of the same names."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file is not None and Path(file).parent == folder:
+                del sys.modules[name]
 
 
 def override(config: Any, arguments: Sequence[str]) -> Any:

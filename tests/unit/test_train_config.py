@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -86,6 +88,26 @@ def test_a_run_of_before_a_field_was_added_goes_on_with_its_default_alone(config
         keep_config(override(config, ["--task.depth_share", "0.5"]), tmp_path)
     keep_config(config, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["task"]["depth_share"] == 1.0
+
+
+def test_a_configuration_may_import_those_beside_it(tmp_path):
+    for name, steps in (("a", 3), ("b", 4)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "beside.py").write_text(f"STEPS = {steps}")
+        (tmp_path / name / "config.py").write_text(
+            "from beside import STEPS\nfrom configs.tiny_lm import get_config as base\nimport dataclasses\n"
+            "def get_config(): return dataclasses.replace(base(), steps=STEPS)"
+        )
+    assert [read_config(tmp_path / name / "config.py").steps for name in ("a", "b")] == [3, 4]
+    assert str(tmp_path / "a") not in sys.path and "beside" not in sys.modules
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "configs").glob("*.py")), ids=lambda path: path.stem)
+def test_every_configuration_that_comes_with_jomni_is_read_from_anywhere(path, tmp_path, monkeypatch):
+    path = path.resolve()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if Path(entry or ".").resolve() != path.parents[1]])
+    assert read_config(path).name == path.stem
 
 
 @pytest.mark.parametrize(
