@@ -59,11 +59,14 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
       share: of the hours of data and of the steps of training, 1 is the recipe.
     """
     work = work.absolute()
-    codec, voice, lm = (work / run / "export" for run in ("nano_codec", "nano_voice", "nano_lm"))
-    corpora = work / "conversations", work / "readings"
-    conversations, *_ = manifests = [corpus / "MANIFEST.jsonl" for corpus in corpora]
-    codes = [work / f"{corpus.name}.codes" for corpus in corpora]
+    runs = ("nano_codec", "nano_voice", "nano_decoder", "nano_lm", "nano_rehearsed")
+    codec, voice, decoder, lm, talker = (work / run / "export" for run in runs)
     words, facts = work / "words.model", work / "facts.txt"
+    corpora = tuple(work / name for name in ("conversations", "counting", "readings", "facts_read"))
+    manifests = conversations, *_ = [corpus / "MANIFEST.jsonl" for corpus in corpora]
+    codes = [work / f"{corpus.name}.codes" for corpus in corpora]
+    rehearsed = [work / f"{corpus.name}.rehearsed" for corpus in corpora]
+    data = "--task.data.text", facts, "--task.tokenizer", words, "--task.codec", decoder
     stages = (
         Stage("codec", "the codec hears: every voice, each frame's phones in its semantic codebooks", (
             synth(share, "utterances", work / "utterances", "--seed", 11, "--agent-share", 0.12, hours=24),
@@ -73,20 +76,32 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
             synth(share, "conversations", corpora[0], hours=60),
             train(share, work, "nano_voice", 12_000, "--task.data.manifest", conversations, "--task.init_from", codec),
         )),
-        Stage("codes", "the agent reads every word of its world; the codec's codes of readings and conversations", (
+        Stage("decoder", "the codes stay as they are, and are spoken better", (
+            train(share, work, "nano_voice", 24_000, "--name", "nano_decoder", "--task.data.manifest", conversations,
+                  "--task.init_from", voice, "--task.freeze", "encoder,downsample,quantizer",
+                  "--task.optimizer.lr", 6e-4, "--task.optimizer.final_lr", 1e-5),
+        )),
+        Stage("codes", "more that the agent says; the codec's codes of all of it", (
             synth(share, "tokenizer", words),
             synth(share, "facts", facts),
-            synth(share, "readings", corpora[1], hours=10),
+            synth(share, "conversations", corpora[1], "--seed", 1, "--more", "count=16", hours=9),
+            synth(share, "readings", corpora[2], hours=10),
+            synth(share, "readings", corpora[3], "--seed", 1, "--facts", hours=6),
             *(jomni("tokenize", manifest, out, "--model", voice)
               for manifest, out in zip(manifests, codes, strict=True)),
         )),
         Stage("talk", "the language model hears, thinks and answers", (
             train(share, work, "nano_lm", 9_000,
-                  "--task.data.folders", ",".join(map(str, (codes[0], codes[1], codes[1]))), "--task.data.text", facts,
-                  "--task.tokenizer", words, "--task.codec", voice),
+                  "--task.data.folders", ",".join(map(str, (codes[0], codes[2], codes[2]))), *data),
+        )),
+        Stage("rehearsal", "it hears itself, and learns when to stop", (
+            *(jomni("rehearse", codes[n], rehearsed[n], "--model", lm, "--text-lead", 2, "--keep-and-shift")
+              for n in (0, 1, 3)),
+            train(share, work, "nano_rehearsed", 3_700, "--task.init_from", lm, "--task.data.folders",
+                  ",".join(map(str, (rehearsed[0], rehearsed[1], rehearsed[3], rehearsed[3], codes[2]))), *data),
         )),
         Stage("model", "the weights as they come with the package, in half precision", (
-            jomni("convert", lm, work / "nano", "--dtype", "bfloat16", "--codec-dtype", "bfloat16", "--force"),
+            jomni("convert", talker, work / "nano", "--dtype", "bfloat16", "--codec-dtype", "bfloat16", "--force"),
         )),
     )  # fmt: skip
     return {stage.name: stage for stage in stages}
