@@ -23,6 +23,7 @@ import jomni
 from jomni.errors import ConfigError
 from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_voice, place_features
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, log_mel
+from jomni.train.config import harmless
 from jomni.train.descent import DescentConfig, DescentState, DescentTask
 from jomni.train.freeze import Tree, check_patterns, frozen_paths
 from jomni.train.lora import LoRAConfig, fuse
@@ -73,8 +74,7 @@ class OmniConfig(DescentConfig):
     init_from: str | None = None  # export of an earlier stage
     encoder: str | None = None  # checkpoint of the speech encoder, a Whisper
     encoder_model: WhisperConfig | None = None  # or a speech encoder from nothing; neither: that of init_from
-    codec: str | None = dataclasses.field(default=None, metadata={"harmless": True})  # checkpoint of the SNAC that is
-    # exported with the model, to speak with; none: that of init_from, if any
+    codec: str | None = harmless(None)  # checkpoint whose SNAC is exported with the model; none: that of init_from
     freeze: tuple[str, ...] = ALL  # parts that stay as they are: patterns that parameter paths begin with
     lora: LoRAConfig | None = None  # of the backbone train low-rank adapters and new rows alone; exported added in
     loss: OmniLossConfig = dataclasses.field(default_factory=OmniLossConfig)
