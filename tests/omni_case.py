@@ -38,10 +38,15 @@ def tensors(case: str = "gated", seed: int = 0) -> dict[str, np.ndarray]:
     return omni_cases.weights(manifest, seed)
 
 
-def write(folder: Path, case: str = "gated", *, neighbours: bool = False) -> dict[str, np.ndarray]:
-    """Fills a folder as published, the head beside the embedding; returns the tensors."""
+def write(
+    folder: Path, case: str = "gated", *, neighbours: bool = False, speaks: bool = False
+) -> dict[str, np.ndarray]:
+    """Fills a folder as published, the head beside the embedding; returns the tensors. A model that `speaks` has
+    special audio tokens that are never likely: at random, a third of all would be silence."""
     folder.mkdir(parents=True, exist_ok=True)
     held = tensors(case)
+    if speaks:
+        held["transformer.wte.weight"][TEXT:].reshape(7, AUDIO, -1)[:, AUDIO - 64 :] = 0
     write_torch(folder / "lit_model.pth", held | {"lm_head.weight": held["transformer.wte.weight"]})
     (folder / "model_config.yaml").write_text(yaml.safe_dump(fields(case)))
     for name, content in text_cases.files().items():
