@@ -7,9 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import yaml
 
+from jomni.codec import SnacConfig
+from jomni.weights.trees import snac_tree
 from tests import text_cases
 from tests.parity.test_snac_golden import MANIFESTS
 from tests.unit.weights_cases import write_torch
@@ -23,6 +27,18 @@ SMALL = {
     "padded_vocab_size": ROWS, "vocab_size": ROWS, "text_vocab_size": TEXT, "audio_vocab_size": AUDIO,
     "cat_audio_vocab_size": 7 * AUDIO,
 }  # fmt: skip
+CODEC = SnacConfig(
+    sampling_rate=160, encoder_dim=4, encoder_rates=(2, 2), decoder_dim=8, decoder_rates=(2, 2), attn_window_size=None,
+    codebook_size=16, codebook_dim=4, vq_strides=(4, 2, 1),
+)  # fmt: skip
+"""A voice for streams of 16 tokens."""
+
+
+def codec_params() -> Any:
+    """Its random parameters."""
+    leaves, form = jax.tree.flatten(snac_tree(CODEC))
+    rng = np.random.default_rng(0)
+    return jax.tree.unflatten(form, [jnp.asarray(0.3 * rng.standard_normal(x.shape), jnp.float32) for x in leaves])
 
 
 def fields(case: str = "gated") -> dict[str, Any]:

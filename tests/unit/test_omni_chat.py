@@ -8,34 +8,22 @@ import numpy as np
 import pytest
 
 import jomni
-from jomni.codec import Snac, SnacConfig, snac
+from jomni.codec import Snac, snac
 from jomni.data.omni_streams import tree_order
 from jomni.errors import AudioError, ConfigError, PromptError, WeightsError
 from jomni.generate.omni_chat import OmniChat, OmniParts
 from jomni.generate.omni_voice import FrameStream, OmniVoice
 from jomni.generate.tokenizer import TextTokenizer
 from jomni.models.whisper import WHISPER, WhisperEncoder
-from jomni.weights.trees import snac_tree
 from tests import omni_case, text_cases
+from tests.omni_case import CODEC, codec_params
 from tests.unit.test_mini_omni import CONFIG, VOCABULARY, made
 
 V = VOCABULARY
-CODEC = SnacConfig(
-    sampling_rate=160, encoder_dim=4, encoder_rates=(2, 2), decoder_dim=8, decoder_rates=(2, 2), attn_window_size=None,
-    codebook_size=16, codebook_dim=4, vq_strides=(4, 2, 1),
-)  # fmt: skip
 EARS = dataclasses.replace(
     WHISPER["tiny"], n_audio_ctx=50, n_audio_state=12, n_audio_head=2, n_audio_layer=1, n_text_state=12, n_text_head=2
 )
 EMPTY = np.zeros(0, np.float32)
-
-
-def codec_params():
-    leaves, form = jax.tree.flatten(snac_tree(CODEC))
-    rng = np.random.default_rng(0)
-    return jax.tree.unflatten(form, [jnp.asarray(0.3 * rng.standard_normal(x.shape), jnp.float32) for x in leaves])
-
-
 CODEC_PARAMS = codec_params()
 
 
