@@ -122,9 +122,7 @@ def checked(options: Namespace, opened: Opened, infos: Sequence[audio.AudioInfo]
     return voice.snac
 
 
-def _talk(
-    options: Namespace, infos: Sequence[audio.AudioInfo], *, speaks: bool
-) -> tuple[list[Answer], dict[str, Any]]:
+def _talk(options: Namespace, infos: Sequence[audio.AudioInfo], *, speaks: bool) -> tuple[list[Answer], dict[str, Any]]:
     """Asks all questions at once; gives the answers, and what their files say of how they came about."""
     import jomni
     from jomni.generate.text import TextSampling
