@@ -176,7 +176,7 @@ def test_parts_come_of_a_checkpoint_and_what_it_lacks_is_asked_for_where_it_is_n
     alone = dataclasses.replace(whole, whisper=None, snac=None, params=params)
     voice = jomni.load(tmp_path / "model", parts=("snac",))
     assert OmniParts.from_checkpoint(alone, voice).codec[0] == whole.snac
-    mute = OmniChat(OmniParts.from_checkpoint(alone), context=100)
+    mute = OmniChat(OmniParts.from_checkpoint(alone))
     with pytest.raises(PromptError, match="no codec to speak with"):
         mute.ask(["Hello"], "speech")
     with pytest.raises(PromptError, match=r"no ears.*small\.pt"):
