@@ -34,9 +34,9 @@ CODEC = SnacConfig(
 """A voice for streams of 16 tokens."""
 
 
-def codec_params() -> Any:
+def codec_params(config: SnacConfig = CODEC) -> Any:
     """Its random parameters."""
-    leaves, form = jax.tree.flatten(snac_tree(CODEC))
+    leaves, form = jax.tree.flatten(snac_tree(config))
     rng = np.random.default_rng(0)
     return jax.tree.unflatten(form, [jnp.asarray(0.3 * rng.standard_normal(x.shape), jnp.float32) for x in leaves])
 

@@ -1,5 +1,6 @@
 """`jomni talk`, `encode` and `decode` with Mini-Omni: what it writes and prints, and what it refuses."""
 
+import dataclasses
 import json
 import shutil
 
@@ -14,7 +15,7 @@ from jomni.cli.files import read_codes
 from tests import omni_case
 from tests.cli.conftest import speech
 
-RATE = 24_000
+RATE = 1600  # of its voice, Hz
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -28,9 +29,13 @@ def compiled_quickly():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A published folder, with small.pt (1 s) and snac_24khz beside it."""
+    """A published folder, with small.pt (1 s) and snac_24khz, a smaller one, beside it."""
     folder = tmp_path_factory.mktemp("omni") / "mini-omni"
     omni_case.write(folder, neighbours=True, speaks=True)
+    codec = dataclasses.replace(omni_case.CODEC, sampling_rate=RATE, codebook_size=128)
+    voice = {"snac": omni_case.codec_params(codec)}
+    shutil.rmtree(folder / "snac_24khz")
+    jomni.save(jomni.Checkpoint("snac", None, None, voice, model_type="snac", snac=codec), folder / "snac_24khz")
     return folder
 
 
