@@ -111,13 +111,12 @@ def test_a_question_may_be_written_to_a_model_without_ears(talk, lacking, tmp_pa
 
 
 def test_the_codec_may_come_from_elsewhere_and_the_projects_own_form_holds_it(talk, model, lacking, question, tmp_path):
-    whole = talk(question, out="whole")[1]["question"]
-    apart = talk(question, "--codec", model, by=lacking("snac_24khz"), out="apart")[1]["question"]
+    line = (question, "--system", "Be brief.")  # as long as the one above: what is compiled serves again
+    apart = talk(*line, "--codec", model, by=lacking("snac_24khz"), out="apart")[1]["question"]
     jomni.save(jomni.load(model), tmp_path / "export", "orbax")
-    own = talk(question, by=tmp_path / "export", out="own")[1]["question"]
-    assert whole["frames"] == apart["frames"] == own["frames"]
-    sound = {(tmp_path / out / "question.wav").read_bytes() for out in ("whole", "apart", "own")}
-    assert len(sound) == 1
+    own = talk(*line, by=tmp_path / "export", out="own")[1]["question"]
+    assert apart["frames"] == own["frames"] and any(frame["codes"] for frame in own["frames"])
+    assert len({(tmp_path / out / "question.wav").read_bytes() for out in ("apart", "own")}) == 1
 
 
 @pytest.mark.parametrize(
