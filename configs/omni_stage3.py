@@ -1,6 +1,7 @@
 """nano-omni, stage 3, multimodal: everything but the speech encoder learns all tasks.
 
 jomni train configs/omni_stage3.py
+jomni talk --model runs/omni_stage3/export QUESTION.wav
 
 Metric: valid/text_accuracy and valid/audio_loss (A1-A2, voices held out). Not yet measured.
 """
@@ -21,7 +22,7 @@ def get_config() -> TrainConfig:
         valid=OmniData(
             ("data/turns_valid.parquet",), TaskShares(a1_a2=1, a1_t2=0, a1_t1=0, t1_a2=0, t1_t2=0), (512,), seconds=8.0
         ),
-        init_from="runs/omni_stage2/export", freeze=ALL, batch=16, ema=0.998,
+        init_from="runs/omni_stage2/export", codec="runs/omni_codec/export", freeze=ALL, batch=16, ema=0.998,
         optimizer=OptimizerConfig(lr=5e-4, warmup=200, weight_decay=0.01, final_lr=5e-5),
     )  # fmt: skip
     return TrainConfig(name="omni_stage3", task=task, steps=12_000, log_every=50, valid_every=500)

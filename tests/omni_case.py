@@ -7,9 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import yaml
 
+from jomni.codec import SnacConfig
+from jomni.weights.trees import snac_tree
 from tests import text_cases
 from tests.parity.test_snac_golden import MANIFESTS
 from tests.unit.weights_cases import write_torch
@@ -23,6 +27,18 @@ SMALL = {
     "padded_vocab_size": ROWS, "vocab_size": ROWS, "text_vocab_size": TEXT, "audio_vocab_size": AUDIO,
     "cat_audio_vocab_size": 7 * AUDIO,
 }  # fmt: skip
+CODEC = SnacConfig(
+    sampling_rate=160, encoder_dim=4, encoder_rates=(2, 2), decoder_dim=8, decoder_rates=(2, 2), attn_window_size=None,
+    codebook_size=16, codebook_dim=4, vq_strides=(4, 2, 1),
+)  # fmt: skip
+"""A voice for streams of 16 tokens."""
+
+
+def codec_params(config: SnacConfig = CODEC) -> Any:
+    """Its random parameters."""
+    leaves, form = jax.tree.flatten(snac_tree(config))
+    rng = np.random.default_rng(0)
+    return jax.tree.unflatten(form, [jnp.asarray(0.3 * rng.standard_normal(x.shape), jnp.float32) for x in leaves])
 
 
 def fields(case: str = "gated") -> dict[str, Any]:
@@ -38,10 +54,15 @@ def tensors(case: str = "gated", seed: int = 0) -> dict[str, np.ndarray]:
     return omni_cases.weights(manifest, seed)
 
 
-def write(folder: Path, case: str = "gated", *, neighbours: bool = False) -> dict[str, np.ndarray]:
-    """Fills a folder as published, the head beside the embedding; returns the tensors."""
+def write(
+    folder: Path, case: str = "gated", *, neighbours: bool = False, speaks: bool = False
+) -> dict[str, np.ndarray]:
+    """Fills a folder as published, the head beside the embedding; returns the tensors. A model that `speaks` has
+    special audio tokens that are never likely: at random, a third of all would be silence."""
     folder.mkdir(parents=True, exist_ok=True)
     held = tensors(case)
+    if speaks:
+        held["transformer.wte.weight"][TEXT:].reshape(7, AUDIO, -1)[:, AUDIO - 64 :] = 0
     write_torch(folder / "lit_model.pth", held | {"lm_head.weight": held["transformer.wte.weight"]})
     (folder / "model_config.yaml").write_text(yaml.safe_dump(fields(case)))
     for name, content in text_cases.files().items():

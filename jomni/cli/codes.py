@@ -9,7 +9,7 @@ import numpy as np
 
 from jomni import audio
 from jomni.cli import snac_codes
-from jomni.cli.console import meter, say, working
+from jomni.cli.console import meter, say, say_recording, working
 from jomni.cli.files import Codes, check_rates, output_file, read_codes, write_codes
 from jomni.cli.model import chosen_codebooks, codec_of, device, load_codec, open_model
 from jomni.errors import AudioError, OutputError
@@ -33,8 +33,7 @@ def encode(options: Namespace) -> None:
             return
         config = codec_of(opened)
         codebooks = chosen_codebooks(opened, options.codebooks, options.model)
-        changes = info.conversion(config.sample_rate)
-        say(f"{info.path}: {info.seconds:.2f} s" + (f", {changes}" if changes else ""))
+        say_recording(info, config.sample_rate)
         with device(options.device):
             codes = _encode(options, config, codebooks, info)
         samples = info.samples_at(config.sample_rate)

@@ -7,11 +7,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import ProgressColumn as Column
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from jomni.audio import AudioInfo
 
 
 def say(message: str) -> None:
@@ -25,6 +29,12 @@ def tell(text: str) -> None:
         print(text, end="", flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say_recording(info: AudioInfo, sample_rate: int) -> None:
+    """Says how long a recording is, and what reading it at `sample_rate` Hz does to it."""
+    changes = info.conversion(sample_rate)
+    say(f"{info.path}: {info.seconds:.2f} s" + (f", {changes}" if changes else ""))
 
 
 @contextlib.contextmanager

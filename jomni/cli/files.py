@@ -10,10 +10,11 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jomni import audio
 from jomni.errors import AudioError, OutputError
 
 
@@ -97,6 +98,36 @@ def made_folder(path: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):  # something else was put there in the meantime
                 folder.rmdir()
         raise
+
+
+class Place(NamedTuple):
+    """An output file: its name, and the temporary file that becomes it."""
+
+    final: Path
+    part: Path
+
+
+@contextlib.contextmanager
+def output_files(
+    folder: Path, names: Iterable[str], *, force: bool, inputs: Iterable[Path]
+) -> Iterator[dict[str, Place]]:
+    """Files of one folder, made where it is missing, by name: each as with `output_file`, all of them or none."""
+    inputs = list(inputs)
+    with contextlib.ExitStack() as outputs:
+        outputs.enter_context(made_folder(folder))
+        yield {
+            name: Place(folder / name, outputs.enter_context(output_file(folder / name, force=force, inputs=inputs)))
+            for name in names
+        }
+
+
+def write_audio(place: Place, pcm: np.ndarray, sample_rate: int) -> list[str]:
+    """Writes samples [T] at `sample_rate` Hz; gives what is to be said about them."""
+    with audio.AudioWriter(place.part, sample_rate, place.final) as writer:
+        writer.write(pcm)
+    if not writer.clipped:
+        return []
+    return [f"{place.final}: {writer.clipped} samples beyond full scale were limited to it"]
 
 
 def unique_names(inputs: Iterable[Path]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from argparse import Namespace
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,13 +77,27 @@ def codec_of(opened: Opened) -> MimiConfig:
     if opened.snac is not None:
         raise ConfigError(f"{opened.source}: its codec is SNAC, this command works with Mimi. Give a model with Mimi.")
     if opened.mimi is None:
-        raise ConfigError(f"{opened.source}: the model brings no codec. Give one with Mimi's weights beside it.")
+        raise ConfigError(f"{opened.source}: the model brings no codec. Give one with its codec's weights beside it.")
     if opened.mimi.channels != 1:
         raise ConfigError(
             f"{opened.source}: its codec takes {opened.mimi.channels} channels, jomni's commands work with one. "
             "Use the functions of jomni instead."
         )
     return opened.mimi
+
+
+def refuse_options(options: Namespace, names: Collection[str], kind: str) -> None:
+    """Raises `ConfigError` where options were given that only another kind of model has."""
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in names
+        if getattr(options, name) is not None and getattr(options, name) is not False
+    ]
+    if given:
+        raise ConfigError(
+            f"{', '.join(given)}: only for models {kind}, and {options.model} is none. "
+            f"Leave {'it' if len(given) == 1 else 'them'} out."
+        )
 
 
 def local_path(name: str) -> Path:

@@ -43,6 +43,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         read = parser.parse_args if argv[0] == "train" else parser.parse_intermixed_args
         options = read(list(argv[1:]))
         options.command = argv[0]
+        if argv[0] == "talk" and bool(options.inputs) == (options.ask is not None):
+            parser.error("give something to talk about: either recordings IN.wav ..., or --ask TEXT")
         return options
     return top.parse_args(list(argv))
 
@@ -127,18 +129,21 @@ def _talk(parser: Parser) -> None:
     """Hold a conversation: recordings in, spoken answers out."""
     parser.description = """\
 Holds a conversation with each recording, frame by frame as if live. After a recording ends, silence is fed until
-the agent has been silent for 2 s. Several recordings are run as one batch; none affects another."""
+the agent has been silent for 2 s. A model that takes turns (Mini-Omni) hears the recording whole, and its answer's text
+is printed as it comes. Several recordings are run as one batch; none affects another."""
     parser.epilog = """\
 For a recording NAME.wav it writes
   DIR/NAME.wav   the agent's voice: sample n is what a live listener hears n / rate s after the recording began
   DIR/NAME.json  the text with a time for each piece, every frame's tokens and milliseconds, settings, versions
   DIR/NAME.png   with --plot: both waveforms over the text, on one time axis
-A second recording of the same name becomes NAME-2. A model without a voice (speech to text) writes no audio.
+A second recording of the same name becomes NAME-2, and the answer to --ask is called ask. Where there is no voice
+(speech to text, --answer text) no audio is written. Of Mini-Omni NAME.wav is the answer alone.
 
 Examples:
   jomni talk question.wav
-  jomni talk question.wav follow-up.mp3 --model kyutai/moshiko-pytorch-bf16 --out answers --seed 1 --plot"""
-    parser.add_argument("inputs", metavar="IN.wav", type=Path, nargs="+", help="recordings of the user")
+  jomni talk question.wav follow-up.mp3 --model kyutai/moshiko-pytorch-bf16 --out answers --seed 1 --plot
+  jomni talk question.wav --model gpt-omni/mini-omni --codec hubertsiuzdak/snac_24khz"""
+    parser.add_argument("inputs", metavar="IN.wav", type=Path, nargs="*", help="recordings of the user")
     _add_model(parser)
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("jomni-talk"),
@@ -151,17 +156,41 @@ Examples:
     )  # fmt: skip
     parser.add_argument(
         "--temperature", metavar="X", type=_number(0, 100),
-        help="how freely the agent's voice is sampled; 0 takes the likeliest (default: the model's own, else 0.8)",
+        help="how freely the agent's voice is sampled, of Mini-Omni its text too; 0 takes the likeliest "
+        "(default: the model's own, else 0.8; Mini-Omni: 0)",
     )  # fmt: skip
     parser.add_argument(
         "--text-temperature", metavar="X", type=_number(0, 100),
         help="how freely the agent's text is sampled; 0 takes the likeliest (default: the model's own, else 0.7)",
     )  # fmt: skip
     parser.add_argument(
-        "--tail", metavar="S", type=_number(0, MAX_TAIL), default=MAX_TAIL,
+        "--tail", metavar="S", type=_number(0, MAX_TAIL),
         help=f"longest silence fed after a recording ends, in seconds, 0 to {MAX_TAIL:g} (default: {MAX_TAIL:g})",
     )  # fmt: skip
     parser.add_argument("--plot", action="store_true", help="draw DIR/NAME.png too (default: no picture)")
+    turns = parser.add_argument_group("models that take turns (Mini-Omni)")
+    turns.add_argument("--ask", metavar="TEXT", help="a question in writing, in place of recordings (default: none)")
+    turns.add_argument(
+        "--answer", metavar="KIND", choices=("speech", "text", "transcript"),
+        help="speech, with its text; text alone; or the transcript of what was heard (default: speech)",
+    )  # fmt: skip
+    turns.add_argument("--system", metavar="TEXT", help="a text that stands before the question (default: none)")
+    turns.add_argument(
+        "--codec", metavar="M", help="a SNAC to speak with, for a model that brings none (default: the model's own)"
+    )
+    turns.add_argument(
+        "--top-k", metavar="N", type=_whole(1),
+        help="tokens that compete where --temperature is above 0 (default: all)",
+    )  # fmt: skip
+    turns.add_argument(
+        "--max-tokens", metavar="N", type=_whole(1),
+        help="longest answer: tokens of text, or frames of voice and 7 more (default: 1024)",
+    )  # fmt: skip
+    turns.add_argument(
+        "--parallel", action="store_true",
+        help="write the answer apart and say what was written: as good as text alone, at twice the work (default: one "
+        "row says and writes)",
+    )  # fmt: skip
     _add_device(parser)
     parser.add_argument(
         "--dtype", metavar="T", choices=DTYPES,

@@ -7,12 +7,16 @@ import platform
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jomni.audio import AudioInfo
 from jomni.generate.transcript import Transcript, joined
+
+if TYPE_CHECKING:
+    from jomni.cli.omni_talk import Answer
+    from jomni.codec.snac_config import SnacConfig
 
 
 def report_of(info: AudioInfo, transcript: Transcript, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,10 +35,7 @@ def report_of(info: AudioInfo, transcript: Transcript, settings: Mapping[str, An
             {"time": piece.time, "frame": piece.frame, "token": piece.token, "text": piece.text}
             for piece in transcript.pieces
         ],
-        "input": {
-            "path": str(info.path), "seconds": round(info.seconds, 6), "sample_rate": info.sample_rate,
-            "channels": info.channels, "conversion": info.conversion(codec.sample_rate),
-        },
+        "input": _recording(info, codec.sample_rate),
         "settings": dict(settings),
         "versions": versions(),
         "sample_rate": codec.sample_rate,
@@ -53,6 +54,31 @@ def report_of(info: AudioInfo, transcript: Transcript, settings: Mapping[str, An
             for f in frames
         ],
     }  # fmt: skip
+
+
+def answer_report(
+    answer: Answer, asked: AudioInfo | str, heard_at: int, codec: SnacConfig | None, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All that NAME.json tells of a question and its answer, as plain Python values; `heard_at` is the ears' rate, Hz.
+
+    Times are seconds of the answer's sound. Codes are in the order of the model's audio streams; a frame of silence
+    has none.
+    """
+    report = {
+        "text": answer.text,
+        "complete": answer.complete,
+        "pieces": [{"step": step, "text": text} for step, text in answer.pieces],
+        "input": {"text": asked} if isinstance(asked, str) else _recording(asked, heard_at),
+        "settings": dict(settings),
+        "versions": versions(),
+        "steps": answer.steps,
+        "milliseconds_per_step": {"median": round(float(np.median(answer.milliseconds)), 3)},
+    }
+    if codec is None:
+        return report
+    rate = codec.frame_rate
+    frames = [{"time": round(i / rate, 6), "codes": codes} for i, codes in enumerate(answer.frames)]
+    return report | {"sample_rate": codec.sampling_rate, "frame_rate": rate, "frames": frames}
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
@@ -74,6 +100,19 @@ def summary(report: Mapping[str, Any]) -> str:
     text = report["text"] or "(no text)"
     heard = f"{report['heard']} -> " if report["heard"] else ""
     return f"{count} frames, {spent:.1f} ms a frame of {limit:g} ms: {heard}{text}"
+
+
+def answer_summary(report: Mapping[str, Any]) -> str:
+    """One line on an answer, but for its text."""
+    cut = "" if report["complete"] else ", broken off there: longer than --max-tokens or the context allow"
+    return f"{report['steps']} steps, {report['milliseconds_per_step']['median']:.1f} ms a step{cut}"
+
+
+def _recording(info: AudioInfo, rate: int) -> dict[str, Any]:
+    return {
+        "path": str(info.path), "seconds": round(info.seconds, 6), "sample_rate": info.sample_rate,
+        "channels": info.channels, "conversion": info.conversion(rate),
+    }  # fmt: skip
 
 
 def versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jomni import audio
-from jomni.cli.console import meter, say, working
+from jomni.cli.console import meter, say, say_recording, working
 from jomni.cli.files import Codes, check_rates, write_codes
 from jomni.cli.model import device, load_codec
 from jomni.errors import AudioError
@@ -28,8 +28,7 @@ def encode(options: Namespace, config: SnacConfig, info: audio.AudioInfo, part: 
             f"--codebooks {options.codebooks}: SNAC takes and gives all of its {config.num_codebooks} codebooks. "
             "Leave the option out."
         )
-    changes = info.conversion(config.sampling_rate)
-    say(f"{info.path}: {info.seconds:.2f} s" + (f", {changes}" if changes else ""))
+    say_recording(info, config.sampling_rate)
     with device(options.device):
         codes = _encode(options, config, info)
     samples = info.samples_at(config.sampling_rate)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from jomni import audio
-from jomni.cli.console import meter, say, working
-from jomni.cli.files import made_folder, output_file, unique_names, writing
-from jomni.cli.model import codec_of, device, open_model, split_revision
+from jomni.cli import omni_talk
+from jomni.cli.console import meter, say, say_recording, working
+from jomni.cli.files import Place, output_files, unique_names, write_audio, writing
+from jomni.cli.model import codec_of, device, open_model, refuse_options, split_revision
+from jomni.cli.parser import MAX_TAIL
 from jomni.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,13 +27,6 @@ SILENCE = 2.0
 
 _SAMPLING = ("temperature", "text_temperature", "top_k", "text_top_k", "guidance")
 _HIBIKI_EOS = 2  # sentencepiece's end of sentence: the translation is complete
-
-
-class Place(NamedTuple):
-    """An output file: its name, and the temporary file that becomes it."""
-
-    final: Path
-    part: Path
 
 
 class Places(NamedTuple):
@@ -48,26 +41,19 @@ def talk(options: Namespace) -> None:
     """Runs `jomni talk`."""
     infos = [audio.inspect(path) for path in options.inputs]
     opened = open_model(options.model)
+    if opened.omni is not None:
+        omni_talk.talk(options, opened, infos)
+        return
+    refuse_options(options, omni_talk.OPTIONS, "that take turns (Mini-Omni)")
     codec = codec_of(opened)
-    plan = plan_of(opened, options.tail)
-    with contextlib.ExitStack() as outputs:
-        outputs.enter_context(made_folder(options.out))
-
-        def place(name: str) -> Place:
-            final = options.out / name
-            return Place(final, outputs.enter_context(output_file(final, force=options.force, inputs=options.inputs)))
-
-        places = [
-            Places(
-                place(f"{name}.json"),
-                place(f"{name}.wav") if plan.voice else None,
-                place(f"{name}.png") if options.plot else None,
-            )
-            for name in unique_names(options.inputs)
-        ]
+    plan = plan_of(opened, MAX_TAIL if options.tail is None else options.tail)
+    endings = ["json", *(["wav"] if plan.voice else []), *(["png"] if options.plot else [])]
+    names = unique_names(options.inputs)
+    wanted = [f"{name}.{ending}" for name in names for ending in endings]
+    with output_files(options.out, wanted, force=options.force, inputs=options.inputs) as files:
+        places = [Places(files[f"{name}.json"], files.get(f"{name}.wav"), files.get(f"{name}.png")) for name in names]
         for info in infos:
-            changes = info.conversion(codec.sample_rate)
-            say(f"{info.path}: {info.seconds:.2f} s" + (f", {changes}" if changes else ""))
+            say_recording(info, codec.sample_rate)
         told = _talk(options, plan, infos, places)
     for line in told:
         say(line)
@@ -128,10 +114,7 @@ def _write(
         write_report(place.json.part, report)
     told = [f"{place.json.final}: {summary(report)}"]
     if place.wav is not None:
-        with audio.AudioWriter(place.wav.part, transcript.codec.sample_rate, place.wav.final) as writer:
-            writer.write(transcript.voice)
-        if writer.clipped:
-            told.append(f"{place.wav.final}: {writer.clipped} samples beyond full scale were limited to it")
+        told += write_audio(place.wav, transcript.voice, transcript.codec.sample_rate)
     if place.png is not None:
         from jomni.plot import plot_conversation
 

@@ -19,10 +19,12 @@ from jomni.generate.omni_prompt import Part
 from jomni.generate.omni_session import Column, OmniSession
 from jomni.generate.omni_voice import Frame, OmniVoice
 from jomni.generate.text import TextSampling
-from jomni.generate.tokenizer import Decoding, TextStream
+from jomni.generate.tokenizer import Decoding, TextStream, TextTokenizer
 from jomni.models.mini_omni import MiniOmniConfig
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, embed_audio, log_mel
 from jomni.models.whisper.mel import HOP
+from jomni.weights import Checkpoint
+from jomni.weights.mini_omni import SNAC_ON_HUB, check_neighbours
 
 CONTEXT = 2048
 """Steps that a conversation may have where nothing else is asked for, and the model takes as many."""
@@ -47,7 +49,34 @@ class OmniParts:
     params: Any  # of `MiniOmni`, as loaded
     tokenizer: Tokenizer  # the backbone's
     ears: tuple[WhisperConfig, Any] | None = None  # the speech encoder and its parameters; None: it is written to
-    codec: tuple[SnacConfig, Any] | None = None  # None: answers come as text and codes, without sound
+    codec: tuple[SnacConfig, Any] | None = None  # None: it answers in text alone
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, codec: Checkpoint | None = None) -> OmniParts:
+        """The parts of a loaded Mini-Omni. One without a Whisper is written to, one without a SNAC writes.
+
+        Args:
+          checkpoint: the model, with its tokenizer and with what lies beside it.
+          codec: a checkpoint with a SNAC, to be taken in place of the model's own, or where it has none.
+
+        Raises:
+          ConfigError: it is no Mini-Omni, or its Whisper or SNAC is not what it was trained with.
+          WeightsError: it brings no tokenizer.
+        """
+        if checkpoint.omni is None:
+            raise ConfigError(
+                f"{checkpoint.source}: is no Mini-Omni. Give one: a folder with lit_model.pth and model_config.yaml, "
+                "or the export of its training."
+            )
+        voice = codec or checkpoint
+        if codec is not None and codec.snac is None:
+            raise ConfigError(f"{codec.source}: holds no SNAC to speak with. Give one, such as {SNAC_ON_HUB}.")
+        check_neighbours(checkpoint.omni, checkpoint.whisper, None, checkpoint.source)
+        check_neighbours(checkpoint.omni, None, voice.snac, voice.source)
+        tokenizer = TextTokenizer(checkpoint.files, checkpoint.source)
+        ears = None if checkpoint.whisper is None else (checkpoint.whisper, checkpoint.params["whisper"])
+        spoken = None if voice.snac is None else (voice.snac, voice.params["snac"])
+        return cls(checkpoint.omni, checkpoint.params["omni"], tokenizer, ears, spoken)
 
 
 class OmniPiece(NamedTuple):
@@ -111,6 +140,11 @@ class OmniChat:
         """The slots in which an answer is under way."""
         return [slot.active for slot in self._session.slots]
 
+    @property
+    def complete(self) -> list[bool]:
+        """The slots whose last answer came to its own end, and was neither stopped nor cut."""
+        return [slot.complete for slot in self._session.slots]
+
     def reply(
         self, questions: Sequence[Question | None], answer: str | Sequence[str] = "speech", *, max_steps: int = 1024
     ) -> Iterator[OmniPiece]:
@@ -138,6 +172,11 @@ class OmniChat:
         answers = [answer] * len(questions) if isinstance(answer, str) else list(answer)
         parts = [None if question is None else _parts_of(question) for question in questions]
         tasks = [_task(asked, wanted) for asked, wanted in zip(parts, answers, strict=True)]
+        if self.parts.codec is None and any(task.speaks for task, asked in zip(tasks, parts, strict=True) if asked):
+            raise PromptError(
+                "a spoken answer was asked for, and the model was given no codec to speak with. Give it the SNAC that "
+                f"it was trained with (the published one: {SNAC_ON_HUB}), or ask for text."
+            )
         read = [None if asked is None else [self._read(part) for part in asked] for asked in parts]
         before = [None if greeted else self._system for greeted in self._greeted]
         self._session.ask(read, tasks, before)
@@ -183,8 +222,7 @@ class OmniChat:
         """
         keep = None
         if heard is not None and self._session.slots[slot].speaks:
-            if self.parts.codec is None:
-                raise PromptError("without a codec it is not known how long a frame sounds. Give the parts one.")
+            assert self.parts.codec is not None  # or it would not speak
             keep = math.ceil(heard * self.parts.codec[0].frame_rate) + self.parts.config.vocabulary.streams
         given = len(self._session.slots[slot].given)
         self._session.stop(slot, keep)
@@ -235,7 +273,10 @@ class OmniChat:
         if isinstance(part, str):
             return self._tokens(part)
         if self.parts.ears is None:
-            raise PromptError("this model was given no ears, so it hears no recording. Write to it, or give the parts.")
+            raise PromptError(
+                "the model was given no ears, so it hears no recording. Give it the Whisper that it was trained with "
+                "(the published one: small.pt, beside its weights), or write to it."
+            )
         config, params = self.parts.ears
         pcm: Any = np.asarray(part)[None]
         window = config.mel_frames * HOP

@@ -23,6 +23,7 @@ import jomni
 from jomni.errors import ConfigError
 from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_voice, place_features
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, log_mel
+from jomni.train.config import harmless
 from jomni.train.descent import DescentConfig, DescentState, DescentTask
 from jomni.train.freeze import Tree, check_patterns, frozen_paths
 from jomni.train.lora import LoRAConfig, fuse
@@ -30,6 +31,7 @@ from jomni.train.omni_data import OmniData
 from jomni.train.omni_loss import OmniLossConfig, omni_counts, omni_loss
 from jomni.train.task import Batch, Metrics
 from jomni.weights import Checkpoint
+from jomni.weights.mini_omni import check_neighbours
 from jomni.weights.recognise import open_checkpoint
 from jomni.weights.table import flatten, unflatten
 
@@ -72,6 +74,7 @@ class OmniConfig(DescentConfig):
     init_from: str | None = None  # export of an earlier stage
     encoder: str | None = None  # checkpoint of the speech encoder, a Whisper
     encoder_model: WhisperConfig | None = None  # or a speech encoder from nothing; neither: that of init_from
+    codec: str | None = harmless(None)  # checkpoint whose SNAC is exported with the model; none: that of init_from
     freeze: tuple[str, ...] = ALL  # parts that stay as they are: patterns that parameter paths begin with
     lora: LoRAConfig | None = None  # of the backbone train low-rank adapters and new rows alone; exported added in
     loss: OmniLossConfig = dataclasses.field(default_factory=OmniLossConfig)
@@ -103,6 +106,7 @@ class OmniModel:
     config: MiniOmniConfig
     encoder: WhisperConfig
     files: dict[str, bytes]  # the backbone's tokenizer and generation files, by name
+    codec: str | None = None  # checkpoint with the SNAC that it speaks with
 
 
 class OmniTask(DescentTask):
@@ -180,9 +184,12 @@ class OmniTask(DescentTask):
         model, params = self.model, join_rows(self.exported(state))
         if self.config.lora is not None:
             params = fuse(params, self.config.lora.scaling)
-        parts = {"whisper": params.pop("whisper"), "omni": params}
+        parts, snac = {"whisper": params.pop("whisper"), "omni": params}, None
+        if model.codec is not None:
+            codec = jomni.load(model.codec, parts=("snac",))
+            parts, snac = parts | codec.params, codec.snac
         made = Checkpoint(
-            "mini_omni", None, None, parts, model_type="mini-omni", omni=model.config, whisper=model.encoder,
+            "mini_omni", None, None, parts, model_type="mini-omni", omni=model.config, whisper=model.encoder, snac=snac,
             files=model.files,
         )  # fmt: skip
         jomni.save(made, folder, "orbax", overwrite=True)  # litgpt's layout does not express every backbone
@@ -209,6 +216,17 @@ def join_rows(params: Mapping[str, Any]) -> Tree:
 
 def _open(config: OmniConfig) -> OmniModel:
     """The model that an export holds, or that a text decoder becomes."""
+    model = _begun(config)
+    if config.codec is None:
+        return model
+    codec = open_checkpoint(config.codec, parts=("snac",)).snac
+    if codec is None:
+        raise ConfigError(f"'codec' {config.codec}: holds no SNAC")
+    check_neighbours(model.config, None, codec, f"'codec' {config.codec}")
+    return dataclasses.replace(model, codec=config.codec)
+
+
+def _begun(config: OmniConfig) -> OmniModel:
     if config.init_from is not None:
         held = open_checkpoint(config.init_from)
         if held.omni is None or held.whisper is None or "tokenizer.json" not in held.files:
@@ -216,7 +234,7 @@ def _open(config: OmniConfig) -> OmniModel:
                 f"'init_from' {config.init_from}: is no export of Mini-Omni's training, nor a Mini-Omni with its "
                 "Whisper and tokenizer.json"
             )
-        return OmniModel(held.omni, held.whisper, held.files)
+        return OmniModel(held.omni, held.whisper, held.files, config.init_from if held.snac else None)
     assert config.backbone is not None
     opened, encoder = open_checkpoint(config.backbone, parts=("decoder",)), config.encoder_model
     if opened.decoder is None or "tokenizer.json" not in opened.files:

@@ -28,6 +28,7 @@ WEIGHT_NAMES = ("lit_model.safetensors", "lit_model.pth")
 WHISPER_NAME = "small.pt"  # OpenAI's file, as it lies beside it
 WHISPER_FOLDERS = ("whisper",)  # as it is exported
 SNAC_FOLDERS = ("snac", "snac_24khz")  # as it is exported, and by its name on the hub
+SNAC_ON_HUB = "hubertsiuzdak/snac_24khz"  # the codec that the published model speaks with
 HEAD, EMBEDDING = "lm_head.weight", "transformer.wte.weight"
 
 _KINDS = ("weight", "bias")

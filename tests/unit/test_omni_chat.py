@@ -7,34 +7,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jomni.codec import Snac, SnacConfig, snac
+import jomni
+from jomni.codec import Snac, snac
 from jomni.data.omni_streams import tree_order
-from jomni.errors import AudioError, ConfigError, PromptError
+from jomni.errors import AudioError, ConfigError, PromptError, WeightsError
 from jomni.generate.omni_chat import OmniChat, OmniParts
 from jomni.generate.omni_voice import FrameStream, OmniVoice
 from jomni.generate.tokenizer import TextTokenizer
 from jomni.models.whisper import WHISPER, WhisperEncoder
-from jomni.weights.trees import snac_tree
-from tests import text_cases
+from tests import omni_case, text_cases
+from tests.omni_case import CODEC, codec_params
 from tests.unit.test_mini_omni import CONFIG, VOCABULARY, made
 
 V = VOCABULARY
-CODEC = SnacConfig(
-    sampling_rate=160, encoder_dim=4, encoder_rates=(2, 2), decoder_dim=8, decoder_rates=(2, 2), attn_window_size=None,
-    codebook_size=16, codebook_dim=4, vq_strides=(4, 2, 1),
-)  # fmt: skip
 EARS = dataclasses.replace(
     WHISPER["tiny"], n_audio_ctx=50, n_audio_state=12, n_audio_head=2, n_audio_layer=1, n_text_state=12, n_text_head=2
 )
 EMPTY = np.zeros(0, np.float32)
-
-
-def codec_params():
-    leaves, form = jax.tree.flatten(snac_tree(CODEC))
-    rng = np.random.default_rng(0)
-    return jax.tree.unflatten(form, [jnp.asarray(0.3 * rng.standard_normal(x.shape), jnp.float32) for x in leaves])
-
-
 CODEC_PARAMS = codec_params()
 
 
@@ -116,6 +105,7 @@ def test_an_answer_is_streamed_as_text_and_sound():
     one = chat(noise=False)
     pieces = list(one.reply([["Say:", SOUND]], max_steps=30))
     assert [piece.done[0] for piece in pieces] == [False] * (len(pieces) - 1) + [True] and one.active == [False]
+    assert one.complete == [len(pieces) < 30]
     given = one._session.slots[0].given
     text = [int(c[-1]) for c in given if c[-1] < V.text_size]
     assert "".join(piece.text[0] for piece in pieces) == PARTS.tokenizer.decode(text)
@@ -173,6 +163,33 @@ def test_what_cannot_be_answered_is_refused_for_people(question, answer, error, 
     with pytest.raises(error, match=word):
         one.ask([question], answer)
     assert one.active == [False] and not one._session.slots[0].held
+
+
+def test_parts_come_of_a_checkpoint_and_what_it_lacks_is_asked_for_where_it_is_needed(tmp_path):
+    omni_case.write(tmp_path / "model", neighbours=True)
+    whole = jomni.load(tmp_path / "model")
+    found = OmniParts.from_checkpoint(whole)
+    assert (found.config, found.ears[0], found.codec[0]) == (whole.omni, whole.whisper, whole.snac)
+    assert found.params is whole.params["omni"]
+    assert found.tokenizer.decode(found.tokenizer.encode("Hi")) == "Hi"
+    params = {"omni": whole.params["omni"]}
+    alone = dataclasses.replace(whole, whisper=None, snac=None, params=params)
+    voice = jomni.load(tmp_path / "model", parts=("snac",))
+    assert OmniParts.from_checkpoint(alone, voice).codec[0] == whole.snac
+    mute = OmniChat(OmniParts.from_checkpoint(alone))
+    with pytest.raises(PromptError, match="no codec to speak with"):
+        mute.ask(["Hello"], "speech")
+    with pytest.raises(PromptError, match=r"no ears.*small\.pt"):
+        mute.ask([SOUND], "text")
+    with pytest.raises(WeightsError, match=r"no tokenizer\.json"):
+        OmniParts.from_checkpoint(dataclasses.replace(whole, files={}))
+    with pytest.raises(ConfigError, match="no Mini-Omni"):
+        OmniParts.from_checkpoint(voice)
+    with pytest.raises(ConfigError, match="holds no SNAC"):
+        OmniParts.from_checkpoint(whole, alone)
+    other = dataclasses.replace(voice, snac=CODEC, params={"snac": CODEC_PARAMS})
+    with pytest.raises(ConfigError, match="7 tokens a frame of 16"):
+        OmniParts.from_checkpoint(whole, other)
 
 
 def test_parts_that_do_not_fit_are_refused():

@@ -23,6 +23,7 @@ from jomni.train.omni_data import OmniData
 from jomni.train.omni_loss import OmniLossConfig, omni_counts, omni_loss
 from jomni.weights import Checkpoint
 from jomni.weights.table import flatten
+from tests.omni_case import CODEC, codec_params
 from tests.omni_train_case import DECODER, ENCODER, PAIRS, VOICE, codes, question
 from tests.text_cases import params
 
@@ -238,6 +239,28 @@ def test_low_rank_adapters_train_in_place_of_the_backbone_and_are_exported_added
     path, parts = "backbone/layers_0/mlp/up_proj", dict(flatten(join(state.ema, state.frozen)))
     added = 0.5 * parts[f"{path}/lora_B"] @ parts[f"{path}/lora_A"]
     np.testing.assert_allclose(found[f"{path}/weight"], parts[f"{path}/weight"] + added, rtol=1e-5, atol=1e-5)
+
+
+def test_the_codec_is_exported_along_and_handed_on_from_stage_to_stage(backbone, turns, tmp_path):
+    voice = {"snac": codec_params()}
+    jomni.save(Checkpoint("snac", None, None, voice, model_type="snac", snac=CODEC), tmp_path / "voice")
+    one = OmniConfig(
+        data=OmniData((str(turns),), lengths=(30,), seconds=0.2), backbone=str(backbone), encoder_model=ENCODER,
+        voice=VOICE, codec=str(tmp_path / "voice"),
+    )  # fmt: skip
+    export = {"backbone": None, "encoder_model": None, "codec": None, "init_from": str(tmp_path / "one")}
+    for name, config in (("one", one), ("two", dataclasses.replace(one, **export))):
+        task = config.build(1)
+        state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(task.init, jax.random.key(0)))
+        task.export(state, tmp_path / name)
+    held = jomni.load(tmp_path / "two")
+    assert held.snac == CODEC and held.params.keys() == {"omni", "whisper", "snac"}
+    for path, leaf in flatten(held.params["snac"]):
+        np.testing.assert_array_equal(leaf, dict(flatten(voice["snac"]))[path], err_msg=path)
+    with pytest.raises(ConfigError, match="holds no SNAC"):
+        dataclasses.replace(one, codec=str(backbone)).build(1)
+    with pytest.raises(ConfigError, match="7 tokens a frame of 16 entries, but the model speaks 7 of 15"):
+        dataclasses.replace(one, voice=dataclasses.replace(VOICE, audio_size=15)).build(1)
 
 
 @pytest.mark.parametrize("stage", ["ALIGN", "ADAPT", "ALL"])

@@ -1,0 +1,162 @@
+"""`jomni talk`, `encode` and `decode` with Mini-Omni: what it writes and prints, and what it refuses."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+import jomni
+from jomni import audio
+from jomni.cli.files import read_codes
+from tests import omni_case
+from tests.cli.conftest import speech
+
+RATE = 1600  # of its voice, Hz
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_quickly():
+    """So small a model is not worth optimising."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A published folder, with small.pt (1 s) and snac_24khz, a smaller one, beside it."""
+    folder = tmp_path_factory.mktemp("omni") / "mini-omni"
+    omni_case.write(folder, neighbours=True, speaks=True)
+    codec = dataclasses.replace(omni_case.CODEC, sampling_rate=RATE, codebook_size=128)
+    voice = {"snac": omni_case.codec_params(codec)}
+    shutil.rmtree(folder / "snac_24khz")
+    jomni.save(jomni.Checkpoint("snac", None, None, voice, model_type="snac", snac=codec), folder / "snac_24khz")
+    return folder
+
+
+@pytest.fixture
+def lacking(model, tmp_path):
+    """The same model without some of its files."""
+
+    def call(*names):
+        folder = tmp_path / "lacking"
+        shutil.copytree(model, folder, ignore=shutil.ignore_patterns(*names))
+        return folder
+
+    return call
+
+
+@pytest.fixture
+def question(tmp_path):
+    """0.7 s in two channels at 44.1 kHz."""
+    path = tmp_path / "question.flac"
+    soundfile.write(path, np.stack([speech(0.7, 44_100)] * 2, 1), 44_100)
+    return path
+
+
+@pytest.fixture
+def talk(run, tmp_path, model):
+    """Asks something, and gives stdout and the reports by name."""
+
+    def call(*arguments, by=model, out="out"):
+        code, said, err = run("talk", *arguments, "--model", by, "--out", tmp_path / out, "--max-tokens", 14)
+        assert code == 0, err
+        return said, {path.stem: json.loads(path.read_text()) for path in (tmp_path / out).glob("*.json")}
+
+    return call
+
+
+def test_an_answer_is_that_of_the_api_printed_and_written(talk, question, model, tmp_path):
+    said, told = talk(question, "--system", "Be brief.", "--temperature", 0.9, "--top-k", 30, "--seed", 5)
+    report = told["question"]
+    parts = jomni.OmniParts.from_checkpoint(jomni.load(model))
+    sampling = jomni.generate.TextSampling(0.9, 30)
+    chat = jomni.OmniChat(parts, system="Be brief.", seed=5, sampling=sampling)
+    pieces = list(chat.reply([audio.read(question, 16_000)], max_steps=14))
+    text = "".join(piece.text[0] for piece in pieces)
+    assert report["text"] == text == "".join(piece["text"] for piece in report["pieces"])
+    change = "2 channels mixed down to one, resampled from 44100 to 16000 Hz"
+    assert said.startswith(f"{question}: 0.70 s, {change}\n{text}\n") and report["input"]["conversion"] == change
+    frames = [piece.frames[0].tolist() for piece in pieces if piece.frames[0] is not None]
+    assert [frame["codes"] for frame in report["frames"]] == frames and any(frames)
+    pcm = np.concatenate([piece.pcm[0] for piece in pieces])
+    written = audio.read(tmp_path / "out" / "question.wav", report["sample_rate"])
+    np.testing.assert_allclose(written, np.clip(pcm, -1, 1), atol=1e-4)
+    assert len(written) / report["sample_rate"] == pytest.approx(len(frames) / report["frame_rate"])
+    assert report["steps"] == 14 and not report["complete"] and "broken off there" in said
+    settings = report["settings"]
+    assert (settings["voice"], settings["seed"], settings["top_k"], settings["answer"]) == ("single", 5, 30, "speech")
+
+
+def test_recordings_are_conversations_of_their_own_and_what_is_asked_for_is_answered(talk, question, tmp_path):
+    other = tmp_path / "other.wav"
+    soundfile.write(other, speech(0.4, 16_000, 3), 16_000)
+    said, told = talk(question, other, "--answer", "transcript", out="both")
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["other.json", "question.json"]
+    assert [told[name]["settings"]["seed"] for name in ("question", "other")] == [0, 1]
+    assert f"\n{told['other']['text']}\n" in said and told["other"]["settings"]["answer"] == "transcript"
+    alone = talk(other, "--answer", "transcript", out="alone")[1]["other"]
+    assert alone["pieces"] == told["other"]["pieces"] != talk(other, "--answer", "text")[1]["other"]["pieces"]
+
+
+def test_a_question_may_be_written_to_a_model_without_ears(talk, lacking, tmp_path):
+    said, told = talk("--ask", "Hello?", "--parallel", by=lacking("small.pt"))
+    assert told["ask"]["input"] == {"text": "Hello?"} and told["ask"]["settings"]["voice"] == "parallel"
+    assert said.startswith(told["ask"]["text"]) and (tmp_path / "out" / "ask.wav").is_file()
+
+
+def test_the_codec_may_come_from_elsewhere_and_the_projects_own_form_holds_it(talk, model, lacking, question, tmp_path):
+    line = (question, "--system", "Be brief.")  # as long as the one above: what is compiled serves again
+    apart = talk(*line, "--codec", model, by=lacking("snac_24khz"), out="apart")[1]["question"]
+    jomni.save(jomni.load(model), tmp_path / "export", "orbax")
+    own = talk(*line, by=tmp_path / "export", out="own")[1]["question"]
+    assert apart["frames"] == own["frames"] and any(frame["codes"] for frame in own["frames"])
+    assert len({(tmp_path / out / "question.wav").read_bytes() for out in ("apart", "own")}) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "says"),
+    [
+        (["tokenizer.json"], [], ["lacking", "no tokenizer.json", "Put that of"]),
+        (["small.pt"], [], ["lacking", "no ears", "small.pt", "--ask"]),
+        (["snac_24khz"], [], ["lacking", "no codec", "--codec", "folder snac", "--answer text"]),
+        (["snac_24khz"], ["--codec", "lacking/small.pt"], ["small.pt", "holds no SNAC"]),
+        ([], ["--tail", 0, "--plot", "--text-temperature", 1], ["--text-temperature, --tail, --plot", "full duplex"]),
+        ([], ["--top-k", 5], ["--top-k", "--temperature"]),
+        ([], ["--answer", "text", "--parallel"], ["--answer text", "Leave"]),
+        ([], ["--system", " "], ["prompt is empty"]),
+    ],
+)
+def test_what_is_lacking_or_not_its_option_is_refused(files, options, says, refuses, lacking, question, tmp_path):
+    folder = lacking(*files)
+    options = [str(option).replace("lacking", str(folder)) for option in options]
+    refuses("talk", question, *options, "--model", folder, "--out", tmp_path / "out", says=says)
+
+
+def test_questions_that_cannot_be_asked_are_refused(refuses, model, question, tmp_path, tiny_moshi_folder):
+    by, out = ("--model", model), ("--out", tmp_path / "out")
+    long = tmp_path / "long.wav"
+    soundfile.write(long, np.zeros(8001, np.float32), 8000)
+    refuses("talk", question, long, *by, *out, says=[long, "1 s", "Cut the recording"])
+    refuses("talk", "--ask", " \n", *by, *out, says=["prompt is empty"])
+    refuses("talk", "--ask", "Hello", "--answer", "transcript", *by, *out, says=["Give a recording"])
+    refuses("talk", "--ask", "word " * 600, "--answer", "text", *by, *out, says=["context is"])
+    refuses("talk", question, "--ask", "Hello", *by, *out, says=["either recordings"])
+    refuses("talk", "--ask", "Hello", "--model", tiny_moshi_folder, *out, says=["--ask", "take turns"])
+    refuses("talk", question, "--parallel", "--top-k", 3, "--model", tiny_moshi_folder, *out, says=["--top-k, --par"])
+
+
+def test_its_codec_encodes_and_decodes(run, refuses, model, lacking, tmp_path):
+    wav, npz, back = (tmp_path / name for name in ("x.wav", "x.npz", "back.wav"))
+    soundfile.write(wav, speech(0.5, RATE), RATE)
+    assert run("encode", wav, npz, "--model", model)[0] == 0
+    frames = len(read_codes(npz).codes[0])
+    assert [len(level) for level in read_codes(npz).codes] == [frames, 2 * frames, 4 * frames]
+    assert run("decode", npz, back, "--model", model)[0] == 0
+    assert soundfile.info(back).frames == soundfile.info(wav).frames
+    refuses("encode", wav, tmp_path / "y.npz", "--model", lacking("snac_24khz"), says=["no codec"])
