@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,25 @@ Rng = np.random.Generator
 _PADDED = 8  # frames: answers are encoded at lengths of so many, each of which is compiled for once
 
 
-def draw_pairs(rng: Rng, count: int, unseen: bool = False) -> Iterator[tuple[str, str]]:
-    """Questions and answers of the synthetic world, on one side of its split."""
-    names = kinds.COMBINING if unseen else tuple(kinds.WEIGHTS)
+def draw_pairs(
+    rng: Rng, count: int, unseen: bool = False, names: Collection[str] = tuple(kinds.WEIGHTS)
+) -> Iterator[tuple[str, str]]:
+    """Questions and answers of the synthetic world, on one side of its split.
+
+    Args:
+      rng: what they are drawn with.
+      count: how many.
+      unseen: contents that are held out of training, and no others.
+      names: of the kinds that are drawn, as often among themselves as in the whole world.
+
+    Raises:
+      ValueError: a name is no kind, or none of them is divided, so that nothing of them is unseen.
+    """
+    if wrong := sorted(set(names) - set(kinds.WEIGHTS)):
+        raise ValueError(f"{', '.join(wrong)}: no such kind, only {', '.join(kinds.WEIGHTS)}")
+    names = [name for name in names if not unseen or name in kinds.COMBINING]
+    if not names:
+        raise ValueError(f"of these kinds nothing is held out of training, only of {', '.join(kinds.COMBINING)}")
     for _ in range(count):
         kind = kinds.draw_kind(rng)
         while kind not in names:
