@@ -144,7 +144,9 @@ def main() -> None:
     commands.add_parser("questions", help="kinds, how many questions, what is held out")
     tokenizer = commands.add_parser("tokenizer", help="a text tokenizer whose pieces are these words, users' included")
     tokenizer.add_argument("out", type=Path, help="the sentencepiece file to write")
-    said = commands.add_parser("sentences", help="what the agent may say, one a line, for a recogniser's language model")
+    said = commands.add_parser(
+        "sentences", help="what the agent may say, a line each, for the recogniser's language model"
+    )
     said.add_argument("out", type=Path, nargs="?", help="the text file to write (default: to print it)")
     _add_kinds(said)
     fact = commands.add_parser("facts", help="answers that follow from their own beginning, one a line, none held out")
