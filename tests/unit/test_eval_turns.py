@@ -55,7 +55,8 @@ def test_answers_are_counted_against_what_was_wanted():
 
 
 def test_questions_whose_answers_are_long_are_asked_together():
-    longer = [dataclasses.replace(turn, answer_codes=np.zeros((7, n), int)) for turn, n in zip(TURNS, (9, 2, 8, 1, 3), strict=True)]  # fmt: skip
+    frames = (9, 2, 8, 1, 3)
+    longer = [dataclasses.replace(t, answer_codes=np.zeros((7, n), int)) for t, n in zip(TURNS, frames, strict=True)]
     parrot = Parrot(T1_T2=[""])
     parrot.texts[Task.T1_T2], parrot.ask = [], lambda task, turns: parrot.asked.append(turns) or [NOTHING] * len(turns)
     answers = evaluate(parrot, longer, Plan(replies=0)).answers
@@ -92,8 +93,8 @@ def test_a_text_decoder_answers_in_writing_greedily():
     assert isinstance(talker, TextTalker) and set(talker.left_out) == set(Task) - {Task.T1_T2}
     both, one = talker.ask(Task.T1_T2, TURNS[:2]), talker.ask(Task.T1_T2, TURNS[1:2])
     assert both[1] == dataclasses.replace(one[0], pcm=both[1].pcm), "alone, and with another"
-    chat = Chat(made)
-    assert "".join(p[0] for p in chat.reply([TURNS[1].question], max_tokens=both[1].steps + 9, temperature=0)).startswith(both[1].text)  # fmt: skip
+    pieces = Chat(made).reply([TURNS[1].question], max_tokens=both[1].steps, temperature=0)
+    assert "".join(piece[0] for piece in pieces).startswith(both[1].text)
 
 
 def test_what_a_model_lacks_leaves_tasks_out():
