@@ -93,8 +93,8 @@ def test_a_text_decoder_answers_in_writing_greedily():
     assert isinstance(talker, TextTalker) and set(talker.left_out) == set(Task) - {Task.T1_T2}
     both, one = talker.ask(Task.T1_T2, TURNS[:2]), talker.ask(Task.T1_T2, TURNS[1:2])
     assert both[1] == dataclasses.replace(one[0], pcm=both[1].pcm), "alone, and with another"
-    pieces = Chat(made).reply([TURNS[1].question], max_tokens=both[1].steps, temperature=0)
-    assert "".join(piece[0] for piece in pieces).startswith(both[1].text)
+    pieces = Chat(made).reply([TURNS[1].question], max_tokens=talker._longest, temperature=0)
+    assert "".join(piece[0] for piece in pieces) == both[1].text and both[0].text != both[1].text
 
 
 def test_what_a_model_lacks_leaves_tasks_out():
