@@ -14,7 +14,7 @@ from jomni.data.omni import RowKind, Turn
 from jomni.data.omni_streams import FRAME, Task
 from jomni.errors import ConfigError
 from jomni.generate.chat import Chat
-from jomni.generate.omni_chat import OmniChat, OmniParts
+from jomni.generate.omni_chat import OmniChat, OmniParts, Question
 from jomni.generate.tokenizer import TextTokenizer
 from jomni.models.whisper import WhisperConfig
 from jomni.models.whisper.mel import HOP
@@ -85,10 +85,10 @@ class OmniTalker:
         chat, slots = self._chat(task.speaks), self.slots
         for slot in range(slots):
             chat.forget(slot)
-        asked = [turn.question_at(HEARD_RATE) if task.listens else turn.question for turn in turns]
-        kind = _ASKED[task.value[-2:]]
+        asked: list[Question | None] = [None] * slots
+        asked[: len(turns)] = [turn.question_at(HEARD_RATE) if task.listens else turn.question for turn in turns]
         takers = [_Taker() for _ in turns]
-        for piece in chat.reply([*asked, *[None] * (slots - len(asked))], kind, max_steps=self._longest):
+        for piece in chat.reply(asked, _ASKED[task.value[-2:]], max_steps=self._longest):
             for taker, text, pcm, done in zip(takers, piece.text, piece.pcm, piece.done, strict=False):
                 taker.push(text, pcm, done)
         return [taker.given(self._longest) for taker in takers]

@@ -54,4 +54,4 @@ def test_a_file_of_pairs_becomes_turns_that_can_be_read(tmp_path, monkeypatch, c
     assert [turn.answer for turn in found] == ["it is three."] * 2 and found[0].answer_codes.shape == (7, 3)
     first, second = (turn.question_at(16_000) for turn in found)
     assert len(first) != len(second), "another voice, or another manner"
-    np.testing.assert_array_equal(*said)
+    assert len(said) == 1, "the agent says it the same way each time, which is encoded once"

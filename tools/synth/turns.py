@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.progress import track
@@ -73,7 +75,7 @@ def write_spoken(pairs: Path, out: Path, codec: str, split: str, seed: int) -> N
         return agent_level(speak(text, AGENT, AGENT_MANNER).pcm), RATE
 
     def turns() -> Iterator[Turn]:
-        encode = _encoder(codec)
+        encode = _once(_encoder(codec))
         for pair in track(read_pairs(pairs), "speaking"):
             try:
                 yield from spoken_turns([pair], ask, tell, encode)
@@ -82,6 +84,19 @@ def write_spoken(pairs: Path, out: Path, codec: str, split: str, seed: int) -> N
 
     count = write_turns(out, turns())
     print(f"{out}: {count} turns" + (f"; {len(dropped)} left out, such as {dropped[0]}" if dropped else ""))
+
+
+def _once(encode: Encode) -> Encode:
+    """The codec, which encodes the same sound once: the agent says an answer the same way every time."""
+    known: dict[bytes, Any] = {}
+
+    def codes(pcm: np.ndarray, rate: int) -> Any:
+        key = hashlib.sha256(pcm.tobytes()).digest()
+        if key not in known:
+            known[key] = encode(pcm, rate)
+        return known[key]
+
+    return codes
 
 
 def _encoder(source: str) -> Encode:
