@@ -1,4 +1,4 @@
-"""`jomni eval codec` and `jomni eval talk`: measurements written into a report folder."""
+"""`jomni eval codec`, `jomni eval talk` and `jomni eval turns`: measurements written into a report folder."""
 
 from __future__ import annotations
 
@@ -105,6 +105,55 @@ def talk(options: Namespace) -> None:
         rows = write_report(part, result, plan, settings)
     say(goal_table(rows))
     say(f"{options.out}: report.md, report.json, turns.jsonl, plots, examples; {result.seconds / 60:.1f} minutes")
+
+
+def turns(options: Namespace) -> None:
+    """Runs `jomni eval turns`."""
+    import jomni
+    from jomni.data.omni import TurnSource, check_turns
+    from jomni.eval.replies import flite
+    from jomni.eval.report import report_folder
+    from jomni.eval.statistics import some
+    from jomni.eval.talkers import Asking, make_talker, unfit
+    from jomni.eval.turns import Plan, evaluate
+    from jomni.eval.turns_report import task_table, write_report
+
+    require("eval", "pocketsphinx", "jiwer")
+    sentences = _sentences(options.sentences)
+    with report_folder(options.out, force=options.force) as part:
+        opened = open_model(options.model)
+        if "tokenizer.json" not in opened.files:
+            raise ConfigError(
+                f"{options.model}: has no tokenizer.json, so it takes no text. Give a Mini-Omni or a text decoder with "
+                "its tokenizer; 'jomni eval talk' measures models that talk in full duplex."
+            )
+        voice = opened.snac if options.codec is None else open_model(options.codec, codec_only=True).snac
+        if options.codec is not None and voice is None:
+            raise ConfigError(f"--codec {options.codec}: is no SNAC. Give the codec that the model was trained with.")
+        report = check_turns(options.tests, unfit(opened.whisper, voice)).accepted(options.skip_bad)
+        source = TurnSource([report])
+        chosen_turns = [source[n] for n in some(range(len(source)), options.limit)]
+        with device(options.device) as chosen:
+            name, revision = split_revision(options.model)
+            dtype = options.dtype or ("float32" if chosen.platform == "cpu" else "bfloat16")
+            with working(f"loading {options.model}"):
+                checkpoint = jomni.load(name, revision=revision, dtype=dtype)
+                held = checkpoint if options.codec is None else load_codec(options.codec)
+            spoken = None if held.snac is None else (held.snac, held.params["snac"])
+            asking = Asking(min(options.slots, len(chosen_turns)), options.seed, options.voice)
+            plan = Plan(replies=options.replies, sentences=sentences, processes=options.processes)
+            synthesise, talker = flite(), make_talker(checkpoint, spoken, chosen_turns, asking)
+            with stages() as progress:
+                result = evaluate(talker, chosen_turns, plan, spoken, synthesise, progress)
+        settings = _settings(options, chosen) | {
+            "dtype": dtype, "codec": options.codec or ("the model's own" if spoken else "none"),
+            "turns": f"{len(chosen_turns)} of {len(source)}" + (f"; {report.summary()}" if report.problems else ""),
+            "answers": f"greedy, spoken answers {asking.voice}", "slots": asking.slots,
+            "reference of replies": "flite" if synthesise else "none (flite is not installed)",
+        }  # fmt: skip
+        write_report(part, result, settings)
+    say(task_table(result))
+    say(f"{options.out}: report.md, report.json, answers.jsonl, examples; {result.seconds / 60:.1f} minutes")
 
 
 def _settings(options: Namespace, chosen: Any) -> dict[str, Any]:

@@ -14,10 +14,11 @@ def add_eval(group: argparse._SubParsersAction[Parser], formatter: type[argparse
     """Adds `eval` to the commands; gives its own commands by their full names."""
     parser = group.add_parser(
         "eval", help="measure a codec, or a talking model", formatter_class=formatter, allow_abbrev=False,
-        description="Measures a codec, or a talking model on a test set. Needs: pip install 'jomni[eval]'",
+        description="Measures a codec, or a talking or turn-based model on a test set. Needs: "
+        "pip install 'jomni[eval]'",
     )  # fmt: skip
     inner = parser.add_subparsers(dest="what", metavar="WHAT", required=True, title="what", parser_class=Parser)
-    builders: dict[str, Callable[[Parser], None]] = {"codec": _codec, "talk": _talk}
+    builders: dict[str, Callable[[Parser], None]] = {"codec": _codec, "talk": _talk, "turns": _turns}
     commands = {}
     for name, build in builders.items():
         summary = (build.__doc__ or "").rstrip(".")
@@ -90,6 +91,40 @@ Example:
                         help="long conversations, which share the probes (default: 4)")  # fmt: skip
     parser.add_argument("--frames", metavar="N", type=whole(0), default=1000,
                         help="frames timed, in one conversation; 0: none (default: 1000)")  # fmt: skip
+    parser.add_argument("--dtype", metavar="T", choices=grammar.DTYPES,
+                        help="of the language model (default: float32 on a CPU, else bfloat16)")  # fmt: skip
+    _add_common(parser)
+
+
+def _turns(parser: Parser) -> None:
+    """Measure how a turn-based model answers."""
+    parser.description = """\
+Asks a Mini-Omni every question of a set of spoken turns, in writing and by voice, answered in text and aloud, and
+measures how many answers are right to the word, and what an independent recogniser hears in the spoken ones. A text
+decoder is asked in writing alone. Answers are greedy."""
+    parser.epilog = """\
+REPORT holds report.md, report.json, answers.jsonl (every answer) and examples. docs/evaluation.md defines the figures.
+
+Example:
+  jomni eval turns runs/omni_stage3/export turns.parquet --codec runs/omni_codec/export --out turns-report"""
+    parser.add_argument("model", metavar="MODEL", help=grammar._MODEL)
+    parser.add_argument("tests", metavar="TURNS", type=Path, help="a parquet file in VoiceAssistant-400K's schema")
+    _add_out(parser)
+    whole = grammar._whole
+    parser.add_argument("--codec", metavar="SNAC", help="the codec that it speaks with (default: what lies beside it)")
+    parser.add_argument("--limit", metavar="N", type=whole(1),
+                        help="take N of the turns, always the same ones (default: all)")  # fmt: skip
+    parser.add_argument("--slots", metavar="N", type=whole(1, 4096), default=16,
+                        help="questions at once (default: 16)")  # fmt: skip
+    parser.add_argument("--seed", metavar="N", type=whole(0), default=0,
+                        help="of the noise that the codec adds (default: 0)")  # fmt: skip
+    parser.add_argument("--voice", choices=("single", "parallel"), default="single",
+                        help="how spoken answers are made: text and audio together, or, as Mini-Omni's batch-parallel "
+                        "decoding, the text by a row of its own (default: single)")  # fmt: skip
+    parser.add_argument("--replies", metavar="N", type=whole(0), default=300,
+                        help="spoken replies of a kind that the recogniser hears; 0: none (default: 300)")  # fmt: skip
+    parser.add_argument("--skip-bad", action="store_true",
+                        help="leave rows out that cannot be used, counted (default: refuse the file)")  # fmt: skip
     parser.add_argument("--dtype", metavar="T", choices=grammar.DTYPES,
                         help="of the language model (default: float32 on a CPU, else bfloat16)")  # fmt: skip
     _add_common(parser)

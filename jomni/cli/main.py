@@ -26,6 +26,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 _HOMES = {
     "encode": "codes", "decode": "codes", "talk": "talk", "chat": "chat", "info": "info", "convert": "info",
     "train": "train", "tokenize": "tokenize", "rehearse": "rehearse", "eval codec": "eval", "eval talk": "eval",
+    "eval turns": "eval",
 }  # fmt: skip
 
 

@@ -102,7 +102,10 @@ def test_a_configuration_may_import_those_beside_it(tmp_path):
     assert str(tmp_path / "a") not in sys.path and "beside" not in sys.modules
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "configs").glob("*.py")), ids=lambda path: path.stem)
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_that_comes_with_jomni_is_read_from_anywhere(path, tmp_path, monkeypatch):
     path = path.resolve()
     monkeypatch.chdir(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +35,18 @@ def user_words() -> list[str]:
     return sorted(words | {w for said in (*world.WORDS, *world.BACKCHANNELS, *world.HALTS) for w in said.split()})
 
 
-def agent_sentences(seed: int = 0, combinations: int = 4000) -> list[str]:
+def agent_sentences(seed: int = 0, combinations: int = 4000, names: Collection[str] | None = None) -> list[str]:
     """What the agent may say, for a recogniser's language model: every answer that can be listed, on both sides of the
-    split, and some of the combinations of words."""
-    answers = {" ".join(plain(turn.answer)) for kind in kinds.FINITE for turn in kinds.FINITE[kind]()}
-    answers |= {f"your name is {name}" for name in world.NAMES}
+    split, and some of the combinations of words. Of the named kinds alone, without what follows another turn; None: of
+    all."""
+    chosen = kinds.KINDS if names is None else names
+    answers = {" ".join(plain(turn.answer)) for kind in kinds.FINITE if kind in chosen for turn in kinds.FINITE[kind]()}
+    if names is None:
+        answers |= {f"your name is {name}" for name in world.NAMES}
+    drawn = [kind for kind in ("repeat", "say") if kind in chosen]
     rng = np.random.default_rng(seed)
-    for i in range(combinations):
-        turn = kinds.draw(rng, ("repeat", "say")[i % 2], unseen=bool(rng.integers(2)))
+    for i in range(combinations if drawn else 0):
+        turn = kinds.draw(rng, drawn[i % len(drawn)], unseen=bool(rng.integers(2)))
         answers.add(" ".join(plain(turn.answer)))
     return sorted(answers)
 
@@ -92,12 +97,18 @@ def _times(text: str) -> tuple[str, float]:
     return kind, number
 
 
+def _add_kinds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kinds", nargs="+", choices=tuple(kinds.WEIGHTS), metavar="KIND",
+                        help=f"a narrower world, of these kinds alone: {', '.join(kinds.WEIGHTS)}")  # fmt: skip
+
+
 def _add_turns(commands: Any) -> None:
     """The commands that make Mini-Omni's data."""
     turn = commands.add_parser("turns", help="questions and answers in text, a tab between: for Mini-Omni")
     turn.add_argument("out", type=Path, help="the text file to write")
     turn.add_argument("--count", type=int, default=20_000)
     turn.add_argument("--unseen", action="store_true", help="contents that are held out of training, and no others")
+    _add_kinds(turn)
     chat = commands.add_parser("chat-tokenizer", help="the tokenizer of a small chat model, learnt from such a file")
     chat.add_argument("pairs", type=Path, help="the text file")
     chat.add_argument("out", type=Path, help="the folder to write")
@@ -111,6 +122,10 @@ def _add_turns(commands: Any) -> None:
         sub.add_argument("--seed", type=int, default=0)
 
 
+def _write(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
 def main() -> None:
     """Parses the command line and does it."""
     parser = argparse.ArgumentParser(prog="python -m tools.synth", description="Makes the synthetic corpus.")
@@ -118,7 +133,11 @@ def main() -> None:
     commands.add_parser("questions", help="kinds, how many questions, what is held out")
     tokenizer = commands.add_parser("tokenizer", help="a text tokenizer whose pieces are these words, users' included")
     tokenizer.add_argument("out", type=Path, help="the sentencepiece file to write")
-    commands.add_parser("sentences", help="what the agent may say, one a line, for a recogniser's language model")
+    said = commands.add_parser(
+        "sentences", help="what the agent may say, a line each, for the recogniser's language model"
+    )
+    said.add_argument("out", type=Path, nargs="?", help="the text file to write (default: to print it)")
+    _add_kinds(said)
     fact = commands.add_parser("facts", help="answers that follow from their own beginning, one a line, none held out")
     fact.add_argument("out", type=Path, help="the text file to write")
     _add_turns(commands)
@@ -156,7 +175,11 @@ def main() -> None:
         args.out.write_text("\n".join(facts()) + "\n")
         return None
     if args.command == "turns":
-        pairs = draw_pairs(np.random.default_rng(args.seed), args.count, args.unseen)
+        rng, names = np.random.default_rng(args.seed), args.kinds or tuple(kinds.WEIGHTS)
+        try:
+            pairs = list(draw_pairs(rng, args.count, args.unseen, names))
+        except ValueError as error:
+            parser.exit(2, f"--kinds {' '.join(names)}: {error}\n")
         args.out.write_text("".join(f"{question}\t{answer}\n" for question, answer in pairs))
         return None
     if args.command == "chat-tokenizer":
@@ -166,7 +189,8 @@ def main() -> None:
             (args.out / name).write_bytes(content)
         return None
     if args.command == "sentences":
-        return print("\n".join(agent_sentences()))
+        text = "\n".join(agent_sentences(names=args.kinds)) + "\n"
+        return print(text, end="") if args.out is None else _write(args.out, text)
     if not (flite.available() and espeak.available()):
         parser.exit(2, "The speech synthesisers are missing. On Debian or Ubuntu: apt install flite espeak-ng\n")
     if args.command == "spoken":

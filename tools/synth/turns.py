@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.progress import track
@@ -24,9 +26,25 @@ Rng = np.random.Generator
 _PADDED = 8  # frames: answers are encoded at lengths of so many, each of which is compiled for once
 
 
-def draw_pairs(rng: Rng, count: int, unseen: bool = False) -> Iterator[tuple[str, str]]:
-    """Questions and answers of the synthetic world, on one side of its split."""
-    names = kinds.COMBINING if unseen else tuple(kinds.WEIGHTS)
+def draw_pairs(
+    rng: Rng, count: int, unseen: bool = False, names: Collection[str] = tuple(kinds.WEIGHTS)
+) -> Iterator[tuple[str, str]]:
+    """Questions and answers of the synthetic world, on one side of its split.
+
+    Args:
+      rng: what they are drawn with.
+      count: how many.
+      unseen: contents that are held out of training, and no others.
+      names: of the kinds that are drawn, as often among themselves as in the whole world.
+
+    Raises:
+      ValueError: a name is no kind, or none of them is divided, so that nothing of them is unseen.
+    """
+    if wrong := sorted(set(names) - set(kinds.WEIGHTS)):
+        raise ValueError(f"{', '.join(wrong)}: no such kind, only {', '.join(kinds.WEIGHTS)}")
+    names = [name for name in names if not unseen or name in kinds.COMBINING]
+    if not names:
+        raise ValueError(f"of these kinds nothing is held out of training, only of {', '.join(kinds.COMBINING)}")
     for _ in range(count):
         kind = kinds.draw_kind(rng)
         while kind not in names:
@@ -57,7 +75,7 @@ def write_spoken(pairs: Path, out: Path, codec: str, split: str, seed: int) -> N
         return agent_level(speak(text, AGENT, AGENT_MANNER).pcm), RATE
 
     def turns() -> Iterator[Turn]:
-        encode = _encoder(codec)
+        encode = _once(_encoder(codec))
         for pair in track(read_pairs(pairs), "speaking"):
             try:
                 yield from spoken_turns([pair], ask, tell, encode)
@@ -66,6 +84,19 @@ def write_spoken(pairs: Path, out: Path, codec: str, split: str, seed: int) -> N
 
     count = write_turns(out, turns())
     print(f"{out}: {count} turns" + (f"; {len(dropped)} left out, such as {dropped[0]}" if dropped else ""))
+
+
+def _once(encode: Encode) -> Encode:
+    """The codec, which encodes the same sound once: the agent says an answer the same way every time."""
+    known: dict[bytes, Any] = {}
+
+    def codes(pcm: np.ndarray, rate: int) -> Any:
+        key = hashlib.sha256(pcm.tobytes()).digest()
+        if key not in known:
+            known[key] = encode(pcm, rate)
+        return known[key]
+
+    return codes
 
 
 def _encoder(source: str) -> Encode:

@@ -1,0 +1,221 @@
+"""The evaluation of a turn-based model on spoken turns: what is run, and the figures that come of it.
+
+Every question is asked by itself, in every way that the model takes: written or spoken, answered in text or aloud, or
+only written down (`Task`). All answers are greedy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from jomni.codec import snac
+from jomni.codec.snac import Snac
+from jomni.codec.snac_config import SnacConfig
+from jomni.data.omni import Turn
+from jomni.data.omni_streams import Task, tree_order
+from jomni.errors import ConfigError
+from jomni.eval import statistics
+from jomni.eval.recogniser import Recogniser, normalise, word_errors
+from jomni.eval.replies import Reply, ReplyErrors, Synthesise, measure
+from jomni.eval.statistics import NOTHING, Estimate
+from jomni.eval.talkers import Given, Talker
+from jomni.nn.centred import fold_weight_norm
+
+Progress = Callable[[str, float, float, str], Any]
+"""Called with what is being done, how much of it is, how much it will be, and the unit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is run."""
+
+    replies: int = 300  # spoken replies of each task that the recogniser hears; 0: none
+    sentences: Sequence[str] = ()  # for the recogniser's language model, beside the set's own answers
+    processes: int | None = None  # of the recogniser
+    examples: int = 4  # replies of each task that are kept
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a model gave to one question."""
+
+    turn: int  # number in the set
+    task: Task
+    question: str
+    expected: str  # the answer, or the question where it was to be written down
+    said: str  # the model's text
+    errors: int  # words, against what was expected
+    words: int  # of what was expected
+    steps: int  # of the answer
+    ended: bool  # it came to its own end, and was not cut off
+    first_text: int | None  # steps to the first text, from 1 on
+    first_sound: int | None  # steps to the first samples
+
+    @property
+    def exact(self) -> bool:
+        """Whether it is the same words, letter case and punctuation aside."""
+        return normalise(self.said) == normalise(self.expected)
+
+
+@dataclasses.dataclass
+class Result:
+    """What was found."""
+
+    answers: list[Answer]
+    left_out: dict[Task, str]  # tasks that the model does not do, and why
+    replies: dict[Task, ReplyErrors]
+    codec: Estimate  # WER on the codec's decoding of the set's own answer codes, the same turns
+    examples: list[tuple[Answer, Float[np.ndarray, "S"]]]
+    sample_rate: int  # Hz, of the replies; 0 without a codec
+    seconds: float  # that the evaluation took
+
+
+def evaluate(
+    talker: Talker,
+    turns: Sequence[Turn],
+    plan: Plan,
+    codec: tuple[SnacConfig, Any] | None = None,
+    synthesise: Synthesise | None = None,
+    progress: Progress = lambda *_: None,
+) -> Result:
+    """Runs an evaluation.
+
+    Args:
+      talker: the model.
+      turns: the set.
+      plan: what is run.
+      codec: configuration and parameters of the SNAC of the set's answer codes, None: they are not listened to.
+      synthesise: says a text as a reference; see `jomni.eval.replies.measure`.
+      progress: see `Progress`.
+
+    Raises:
+      ConfigError: there is nothing to ask.
+      PromptError, AudioError: a question is not what the model takes.
+      JomniError: the recogniser is not installed, or does not know a word.
+    """
+    if not turns:
+        raise ConfigError("the set has no turns, so there is nothing to ask")
+    started = time.perf_counter()
+    tasks = [task for task in Task if task not in talker.left_out]
+    recogniser = None
+    # Made first: a word that it does not know should be said before hours of work, not after.
+    if plan.replies and any(task.speaks for task in tasks):
+        recogniser = Recogniser([*plan.sentences, *(turn.answer for turn in turns)], processes=plan.processes)
+    chosen = statistics.some(range(len(turns)), plan.replies)
+    kept = statistics.some(chosen, plan.examples)
+    answers, examples, replies = list[Answer](), list[tuple[Answer, np.ndarray]](), dict[Task, ReplyErrors]()
+    for task in tasks:
+        spoken: list[Reply] = []
+        for number, given in _asked(talker, task, turns, talker.slots, progress):
+            answer = _judged(number, task, turns[number], given)
+            answers.append(answer)
+            if task.speaks and number in chosen:
+                spoken.append(Reply(given.text, given.pcm, None, task.value, answer.expected))
+                if number in kept:
+                    examples.append((answer, given.pcm))
+        if recogniser is not None and spoken:
+            what, size = f"hearing {task.value}", 3 * len(spoken)
+            replies[task] = measure(spoken, talker.sample_rate, recogniser, synthesise,
+                                    lambda n, what=what, size=size: progress(what, n, size, "recordings"))  # fmt: skip
+    heard = NOTHING
+    if recogniser is not None and codec is not None:
+        heard = codec_errors([turns[n] for n in chosen], *codec, recogniser, progress)
+    answers.sort(key=lambda answer: (tasks.index(answer.task), answer.turn))
+    seconds = time.perf_counter() - started
+    return Result(answers, dict(talker.left_out), replies, heard, examples, talker.sample_rate, seconds)
+
+
+def _asked(
+    talker: Talker, task: Task, turns: Sequence[Turn], slots: int, progress: Progress
+) -> Iterator[tuple[int, Given]]:
+    """Every turn's number and what was answered, in the order of how long the answers should be: those that are asked
+    together then end together."""
+    order = sorted(range(len(turns)), key=lambda n: (turns[n].answer_codes.shape[1], n))
+    progress(f"asking {task.value}", 0, len(turns), "questions")
+    for first in range(0, len(order), slots):
+        numbers = order[first : first + slots]
+        yield from zip(numbers, talker.ask(task, [turns[n] for n in numbers]), strict=True)
+        progress(f"asking {task.value}", first + len(numbers), len(turns), "questions")
+
+
+def _judged(number: int, task: Task, turn: Turn, given: Given) -> Answer:
+    expected = turn.question if task is Task.A1_T1 else turn.answer
+    found = word_errors(expected, given.text)
+    return Answer(
+        number, task, turn.question, expected, given.text, found.errors, found.words, given.steps, given.ended,
+        given.first_text, given.first_sound,
+    )  # fmt: skip
+
+
+def codec_errors(
+    turns: Sequence[Turn], config: SnacConfig, params: Any, recogniser: Recogniser, progress: Progress = lambda *_: None
+) -> Estimate:
+    """The recogniser's word error rate on what the codec makes of the set's own answer codes, against their texts.
+
+    It bounds what a model that says exactly these codes can reach. The noise that the codec adds is left out.
+    """
+    waves = decoded(turns, config, params)
+    what = "hearing the codec"
+    heard = recogniser.hear(waves, config.sampling_rate, lambda n: progress(what, n, len(waves), "recordings"))
+    found = [word_errors(turn.answer, said) for turn, said in zip(turns, heard, strict=True)]
+    return statistics.ratio([e.errors for e in found], [e.words for e in found])
+
+
+def decoded(turns: Sequence[Turn], config: SnacConfig, params: Any, slots: int = 16) -> list[Float[np.ndarray, "S"]]:
+    """The sound of the turns' answer codes, float32 at the codec's rate: the codec's whole decode without noise, made
+    frame by frame so that answers of all lengths are compiled for once."""
+    codec, folded = Snac(config), fold_weight_norm(params)
+    order, dtype = tree_order(config.tokens_per_frame), params["quantizer"]["quantizers_0"]["codebook"].dtype
+    found: list[np.ndarray] = []
+    for first in range(0, len(turns), slots):
+        part = [turn.answer_codes for turn in turns[first : first + slots]]
+        lengths = np.array([codes.shape[1] for codes in part] + [0] * (slots - len(part)))
+        state, pieces = codec.initial_decode_state(slots, dtype), list[np.ndarray]()
+        for frame in range(lengths.max()):
+            codes = np.zeros((slots, sum(config.tokens_per_frame)), np.int32)
+            for row, held in zip(codes, part, strict=False):
+                row[:] = held[:, min(frame, held.shape[1] - 1)]
+            books = tuple(jnp.asarray(codes[:, places]) for places in order)
+            state, pcm = snac.decode_step(codec, folded, state, books, None, jnp.asarray(frame < lengths))
+            pieces.append(np.array(pcm[:, 0], np.float32))
+        state, pcm = snac.decode_flush(codec, folded, state, None, jnp.asarray(lengths > 0))
+        last = np.array(pcm[:, 0], np.float32)
+        for slot in range(len(part)):
+            whole = np.concatenate([*(piece[slot] for piece in pieces[: lengths[slot]]), last[slot]])
+            found.append(whole[config.look_ahead :])
+    return found
+
+
+def exact(answers: Sequence[Answer], task: Task) -> Estimate:
+    """The share of a task's answers that are right to the word, with Wilson's interval."""
+    hits = [answer.exact for answer in answers if answer.task is task]
+    return statistics.share(sum(hits), len(hits))
+
+
+def relation(answers: Sequence[Answer], task: Task, base: Task) -> Estimate:
+    """Right answers of one task over those of another to the same turns; the bootstrap draws turns."""
+    first, second = ({a.turn: a.exact for a in answers if a.task is each} for each in (task, base))
+    both = sorted(first.keys() & second.keys())
+    return statistics.ratio([first[n] for n in both], [second[n] for n in both])
+
+
+def figures(answers: Sequence[Answer], task: Task) -> dict[str, Estimate]:
+    """What is told of a task: exact answers, word errors of the text, answers that ended, and steps."""
+    own = [answer for answer in answers if answer.task is task]
+    texts, sounds = ([n for answer in own if (n := getattr(answer, name)) is not None]
+                     for name in ("first_text", "first_sound"))  # fmt: skip
+    return {
+        "exact": exact(own, task),
+        "wer": statistics.ratio([answer.errors for answer in own], [answer.words for answer in own]),
+        "ended": statistics.share(sum(answer.ended for answer in own), len(own)),
+        "steps": statistics.median([answer.steps for answer in own]),
+        "first_text": statistics.median(texts),
+        "first_sound": statistics.median(sounds),
+    }

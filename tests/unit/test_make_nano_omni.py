@@ -1,0 +1,51 @@
+"""The recipe of nano-omni: its commands are ones that there are, and each begins from what another has made."""
+
+from pathlib import Path
+
+from jomni.cli.parser import parse
+from jomni.train.omni import ALIGN, OmniConfig
+from jomni.train.overrides import override, read_config
+from tools.make_nano_omni import KINDS, STAGES, recipe, report
+from tools.synth import kinds
+
+ROOT = Path(__file__).parents[2]
+
+
+def commands(work: Path, share: float = 1.0) -> list[tuple[str, ...]]:
+    return [command[2:] for stage in recipe(work, share).values() for command in stage.commands]
+
+
+def test_every_training_is_given_what_the_ones_before_it_have_made(tmp_path):
+    trained, made = {}, set()
+    for module, *words in commands(tmp_path):
+        if module == "tools.synth":
+            made |= {word for word in words if word.startswith(str(tmp_path))}
+        elif words[0] == "train":
+            config = override(read_config(ROOT / words[1]), words[2:])
+            trained[config.name] = config.task
+            made.add(f"{tmp_path}/{config.name}/export")
+            if isinstance(config.task, OmniConfig):
+                given = (*config.task.data.files, config.task.init_from, config.task.backbone, config.task.encoder)
+                assert made >= {path for path in given if path is not None}, config.name
+    assert set(trained) == {"omni_ears", "omni_codec", *STAGES} and set(KINDS) < set(kinds.FINITE)
+    one, text = trained["omni_stage1"], trained["omni_stage0"]
+    assert one.freeze == ALIGN and one.voice.audio_size == trained["omni_codec"].model.codebook_size
+    assert one.data.seconds == trained["omni_ears"].model.n_audio_ctx / 50
+    assert text.model.max_positions > max(one.data.lengths)
+
+
+def test_every_stage_is_measured_once(tmp_path):
+    measured = [parse(words) for _, *words in commands(tmp_path) if words[0] == "eval"]
+    assert [options.model for options in measured] == [f"{tmp_path}/{name}/export" for name in STAGES]
+    for name, options in zip(STAGES, measured, strict=True):
+        assert options.out == report(tmp_path, name).parent and options.codec == f"{tmp_path}/omni_codec/export"
+    report(tmp_path, STAGES[0]).parent.mkdir(parents=True)
+    report(tmp_path, STAGES[0]).write_text("{}")
+    assert len([words for _, *words in commands(tmp_path) if words[0] == "eval"]) == 3
+
+
+def test_a_small_share_has_little_sound_and_all_of_the_text(tmp_path):
+    drawn = [words for _, *words in commands(tmp_path, 0.001) if words[0] == "turns"]
+    assert {Path(words[1]).name: int(words[3]) for words in drawn} == {
+        "turns.tsv": 60_000, "turns_valid.tsv": 1000, "train.tsv": 64, "valid.tsv": 64, "test.tsv": 64,
+    }  # fmt: skip

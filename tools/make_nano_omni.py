@@ -1,0 +1,139 @@
+"""The recipe of nano-omni, from nothing: a text model, then ears and a voice for it, as "Any Model Can Talk" has them.
+
+python -m tools.make_nano_omni work                 the whole of it
+python -m tools.make_nano_omni work --share 0.001   a thousandth of the sound and the steps, to see every stage at work
+
+It goes on where it stopped: data and reports that are there are left as they are, so choose another folder for another
+share. At the end stands the table of what the method promises: the text model's ability before and after every stage,
+its accuracy by voice, and how well its spoken replies are understood.
+
+Needs flite and espeak-ng (apt install flite espeak-ng) and `pip install -e '.[train,eval]'`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tools.make_nano import Stage, jomni, run_all, synth, train
+
+KINDS = ("add", "subtract", "compare", "day", "month", "opposite", "colour", "number", "letter", "fact", "sound",
+         "greeting")  # fmt: skip
+"""Its world. Without words to repeat and long counts the voice has few words to learn."""
+
+STAGES = ("omni_stage0", "omni_stage1", "omni_stage2", "omni_stage3")
+COLUMNS = {"T1-T2": "by writing", "A1-T2": "by voice", "A1-A2": "by voice, spoken", "A1-T1": "heard rightly"}
+"""Tasks whose exact answers are shown, and what the table calls them."""
+
+
+def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
+    """The stages by name, in their order.
+
+    Args:
+      work: folder for data, runs and reports.
+      share: of the hours of sound and of the steps of training, 1 is the recipe. Texts are cheap, and always whole.
+    """
+    work = work.absolute()
+    codec, ears, *exports = (work / run / "export" for run in ("omni_codec", "omni_ears", *STAGES))
+    heard, own = work / "utterances", work / "agent"
+    pairs, tokenizer, sentences = work / "turns.tsv", work / "chat_tokenizer", work / "sentences.txt"
+    spoken = {name: work / f"{name}.parquet" for name in ("train", "valid", "test")}
+    parts = {"train": (24_000, 3, "train"), "valid": (400, 1, "heldout"), "test": (400, 2, "heldout")}
+    said = []
+    for name, (count, seed, voices) in parts.items():
+        text = work / f"{name}.tsv"
+        said += _once(text, _turns(text, max(64, round(count * share)), seed))
+        said += _once(spoken[name], synth(share, "spoken", text, spoken[name], "--snac", codec, "--seed", seed,
+                                          "--voices", voices))  # fmt: skip
+    files = "--task.data.files", spoken["train"], "--task.valid.files", spoken["valid"]
+    begin = {1: ("--task.backbone", exports[0], "--task.encoder", ears)} | {
+        n: ("--task.init_from", exports[n - 1]) for n in (2, 3)
+    }
+    stages = (
+        Stage("ears", "a speech encoder learns phones: every voice", (
+            synth(share, "utterances", heard, "--seed", 11, "--agent-share", 0.12, hours=24),
+            train(share, work, "omni_ears", 6_000, "--task.data.manifest", heard / "MANIFEST.jsonl"),
+        )),
+        Stage("voice", "a codec of the agent's voice alone", (
+            synth(share, "utterances", own, "--seed", 12, "--agent-share", 1, hours=4),
+            train(share, work, "omni_codec", 12_000, "--task.data.manifest", own / "MANIFEST.jsonl"),
+        )),
+        Stage("text", "stage 0: a text model learns the answers", (
+            *_once(pairs, _turns(pairs, 60_000, 0)), *_once(work / "turns_valid.tsv",
+                                                            _turns(work / "turns_valid.tsv", 1000, 1)),
+            synth(share, "chat-tokenizer", pairs, tokenizer),
+            synth(share, "sentences", sentences, "--kinds", *KINDS),
+            train(share, work, STAGES[0], 5_000, "--task.data.file", pairs, "--task.valid.file",
+                  work / "turns_valid.tsv", "--task.tokenizer", tokenizer),
+        )),
+        Stage("turns", "the same world spoken: voices of training, and voices held out", tuple(said)),
+        *(
+            Stage(f"stage {n}", about, (train(share, work, STAGES[n], steps, *begin[n], *files),))
+            for n, about, steps in ((1, "modality alignment", 6_000), (2, "adaptation", 6_000),
+                                    (3, "multimodal", 12_000))
+        ),
+        Stage("reports", "every stage's model on voices that were held out", tuple(
+            command for name, export in zip(STAGES, exports, strict=True)
+            for command in _once(report(work, name), jomni(
+                "eval", "turns", export, spoken["test"], "--codec", codec, "--sentences", sentences, "--skip-bad",
+                "--out", report(work, name).parent,
+            ))
+        )),
+    )  # fmt: skip
+    return {stage.name: stage for stage in stages}
+
+
+def report(work: Path, name: str) -> Path:
+    """The report.json of a run."""
+    return work.absolute() / "reports" / name / "report.json"
+
+
+def _turns(out: Path, count: int, seed: int) -> tuple[str, ...]:
+    return synth(1, "turns", out, "--count", count, "--seed", seed, "--kinds", *KINDS)
+
+
+def _once(made: Path, command: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The command, unless what it makes is there."""
+    return [] if made.exists() else [command]
+
+
+def show(work: Path, console: Console) -> None:
+    """Prints the table, and writes it to WORK/nano_omni.json."""
+    table = Table("after", *COLUMNS.values(), "WER of replies", "above the synthesiser's")
+    rows: dict[str, Any] = {}
+    for name in STAGES:
+        held = json.loads(report(work, name).read_text())
+        tasks, replies = held["tasks"], held["replies"].get("A1-A2") or {}
+        rows[name] = {task: tasks.get(task, {}).get("exact") for task in COLUMNS} | {
+            "wer": replies.get("model"), "above": replies.get("above"), "codec": held["codec"],
+        }  # fmt: skip
+        table.add_row(name, *(_share(rows[name][column]) for column in (*COLUMNS, "wer", "above")))
+    (work / "nano_omni.json").write_text(json.dumps(rows, indent=1) + "\n")
+    console.print(table)
+
+
+def _share(estimate: Mapping[str, float | None] | None) -> str:
+    if estimate is None or estimate["value"] is None:
+        return "-"
+    return f"{estimate['value']:.1%} ({estimate['low']:.1%} to {estimate['high']:.1%})"
+
+
+def main() -> None:
+    """Runs the stages one after another and prints the table."""
+    parser = argparse.ArgumentParser(prog="python -m tools.make_nano_omni", description="Makes nano-omni from nothing.")
+    parser.add_argument("work", type=Path, help="folder for data, runs and reports; what is there is gone on with")
+    parser.add_argument("--share", type=float, default=1.0, help="of the sound and the steps (default: 1)")
+    args = parser.parse_args()
+    (args.work / "reports").mkdir(parents=True, exist_ok=True)
+    run_all(recipe(args.work, args.share).values(), parser)
+    show(args.work, Console(width=160))
+
+
+if __name__ == "__main__":
+    main()
