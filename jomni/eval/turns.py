@@ -121,9 +121,8 @@ def evaluate(
                 if number in kept:
                     examples.append((answer, given.pcm))
         if recogniser is not None and spoken:
-            what, size = f"hearing {task.value}", 3 * len(spoken)
-            replies[task] = measure(spoken, talker.sample_rate, recogniser, synthesise,
-                                    lambda n, what=what, size=size: progress(what, n, size, "recordings"))  # fmt: skip
+            done = _counted(progress, f"hearing {task.value}", 3 * len(spoken))
+            replies[task] = measure(spoken, talker.sample_rate, recogniser, synthesise, done)
     heard = NOTHING
     if recogniser is not None and codec is not None:
         heard = codec_errors([turns[n] for n in chosen], *codec, recogniser, progress)
@@ -145,6 +144,10 @@ def _asked(
         progress(f"asking {task.value}", first + len(numbers), len(turns), "questions")
 
 
+def _counted(progress: Progress, what: str, size: int) -> Callable[[int], Any]:
+    return lambda number: progress(what, number, size, "recordings")
+
+
 def _judged(number: int, task: Task, turn: Turn, given: Given) -> Answer:
     expected = turn.question if task is Task.A1_T1 else turn.answer
     found = word_errors(expected, given.text)
@@ -162,8 +165,7 @@ def codec_errors(
     It bounds what a model that says exactly these codes can reach. The noise that the codec adds is left out.
     """
     waves = decoded(turns, config, params)
-    what = "hearing the codec"
-    heard = recogniser.hear(waves, config.sampling_rate, lambda n: progress(what, n, len(waves), "recordings"))
+    heard = recogniser.hear(waves, config.sampling_rate, _counted(progress, "hearing the codec", len(waves)))
     found = [word_errors(turn.answer, said) for turn, said in zip(turns, heard, strict=True)]
     return statistics.ratio([e.errors for e in found], [e.words for e in found])
 
