@@ -153,7 +153,8 @@ def turns(options: Namespace) -> None:
         }  # fmt: skip
         write_report(part, result, settings)
     say(task_table(result))
-    say(f"{options.out}: report.md, report.json, answers.jsonl, examples; {result.seconds / 60:.1f} minutes")
+    held = "report.md, report.json, answers.jsonl" + (", examples" if result.examples else "")
+    say(f"{options.out}: {held}; {result.seconds / 60:.1f} minutes")
 
 
 def _settings(options: Namespace, chosen: Any) -> dict[str, Any]:

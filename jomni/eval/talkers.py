@@ -113,8 +113,9 @@ class TextTalker:
 
     def __init__(self, chat: Chat, longest: int) -> None:
         self.sample_rate, self.slots = 0, len(chat.messages)
-        others = (task for task in Task if task is not Task.T1_T2)
-        self.left_out: dict[Task, str] = dict.fromkeys(others, "the model is a text decoder")
+        self.left_out: dict[Task, str] = {
+            task: "the model is a text decoder" for task in Task if task is not Task.T1_T2
+        }
         self._chat, self._longest = chat, longest
         self._begun = [list(held) for held in chat.messages]
 

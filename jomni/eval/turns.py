@@ -121,7 +121,7 @@ def evaluate(
                 if number in kept:
                     examples.append((answer, given.pcm))
         if recogniser is not None and spoken:
-            done = _counting(progress, f"hearing {task.value}", 3 * len(spoken))
+            done = _counted(progress, f"hearing {task.value}", 3 * len(spoken))
             replies[task] = measure(spoken, talker.sample_rate, recogniser, synthesise, done)
     heard = NOTHING
     if recogniser is not None and codec is not None:
@@ -144,7 +144,7 @@ def _asked(
         progress(f"asking {task.value}", first + len(numbers), len(turns), "questions")
 
 
-def _counting(progress: Progress, what: str, size: int) -> Callable[[int], Any]:
+def _counted(progress: Progress, what: str, size: int) -> Callable[[int], Any]:
     return lambda number: progress(what, number, size, "recordings")
 
 
@@ -165,7 +165,7 @@ def codec_errors(
     It bounds what a model that says exactly these codes can reach. The noise that the codec adds is left out.
     """
     waves = decoded(turns, config, params)
-    heard = recogniser.hear(waves, config.sampling_rate, _counting(progress, "hearing the codec", len(waves)))
+    heard = recogniser.hear(waves, config.sampling_rate, _counted(progress, "hearing the codec", len(waves)))
     found = [word_errors(turn.answer, said) for turn, said in zip(turns, heard, strict=True)]
     return statistics.ratio([e.errors for e in found], [e.words for e in found])
 
