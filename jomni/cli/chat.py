@@ -6,8 +6,8 @@ import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from jomni.cli.console import tell, working
-from jomni.cli.model import device, open_model, split_revision
+from jomni.cli.console import tell
+from jomni.cli.model import device, load_model, open_model
 from jomni.errors import ConfigError, PromptError
 
 if TYPE_CHECKING:
@@ -30,10 +30,7 @@ def chat(options: Namespace) -> None:
     import jomni
 
     with device(options.device) as chosen:
-        source, revision = split_revision(options.model)
-        dtype = options.dtype or ("float32" if chosen.platform == "cpu" else "bfloat16")
-        with working(f"loading {options.model}"):
-            checkpoint = jomni.load(source, revision=revision, dtype=dtype)
+        checkpoint, _ = load_model(options, chosen)
         talker = jomni.Chat(checkpoint, system=options.system, seed=options.seed, context=options.context)
         for option in talker.sampling.ignored:
             told = f"jomni chat: {options.model}: its generation_config.json has {option}, not applied"

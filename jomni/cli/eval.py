@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jomni.cli.console import say, stages, working
-from jomni.cli.model import codec_of, device, load_codec, open_model, split_revision, used_codebooks
+from jomni.cli.console import say, stages
+from jomni.cli.model import codec_of, device, load_codec, load_model, open_model, used_codebooks
 from jomni.errors import AudioError, ConfigError, JomniError
 from jomni.extras import require
 
@@ -75,10 +75,7 @@ def talk(options: Namespace) -> None:
         if not opened.lm.dep_q:
             raise ConfigError(f"{options.model}: has no depth transformer, so it does not speak. Give a talking model.")
         with device(options.device) as chosen:
-            source, revision = split_revision(options.model)
-            dtype = options.dtype or ("float32" if chosen.platform == "cpu" else "bfloat16")
-            with working(f"loading {options.model}"):
-                checkpoint = jomni.load(source, revision=revision, dtype=dtype)
+            checkpoint, dtype = load_model(options, chosen)
             duplex = jomni.Duplex.from_checkpoint(checkpoint)
             given = {"temperature": options.temperature, "text_temperature": options.text_temperature}
             plan = Plan(
@@ -109,7 +106,6 @@ def talk(options: Namespace) -> None:
 
 def turns(options: Namespace) -> None:
     """Runs `jomni eval turns`."""
-    import jomni
     from jomni.data.omni import TurnSource, check_turns
     from jomni.eval.replies import flite
     from jomni.eval.report import report_folder
@@ -134,15 +130,13 @@ def turns(options: Namespace) -> None:
         source = TurnSource([report])
         chosen_turns = [source[n] for n in some(range(len(source)), options.limit)]
         with device(options.device) as chosen:
-            name, revision = split_revision(options.model)
-            dtype = options.dtype or ("float32" if chosen.platform == "cpu" else "bfloat16")
-            with working(f"loading {options.model}"):
-                checkpoint = jomni.load(name, revision=revision, dtype=dtype)
-                held = checkpoint if options.codec is None else load_codec(options.codec)
+            checkpoint, dtype = load_model(options, chosen)
+            other = None if options.codec is None else load_codec(options.codec)
+            held = other or checkpoint
             spoken = None if held.snac is None else (held.snac, held.params["snac"])
             asking = Asking(min(options.slots, len(chosen_turns)), options.seed, options.voice)
             plan = Plan(replies=options.replies, sentences=sentences, processes=options.processes)
-            synthesise, talker = flite(), make_talker(checkpoint, spoken, chosen_turns, asking)
+            synthesise, talker = flite(), make_talker(checkpoint, other, chosen_turns, asking)
             with stages() as progress:
                 result = evaluate(talker, chosen_turns, plan, spoken, synthesise, progress)
         settings = _settings(options, chosen) | {
@@ -153,8 +147,8 @@ def turns(options: Namespace) -> None:
         }  # fmt: skip
         write_report(part, result, settings)
     say(task_table(result))
-    held = "report.md, report.json, answers.jsonl" + (", examples" if result.examples else "")
-    say(f"{options.out}: {held}; {result.seconds / 60:.1f} minutes")
+    files = "report.md, report.json, answers.jsonl" + (", examples" if result.examples else "")
+    say(f"{options.out}: {files}; {result.seconds / 60:.1f} minutes")
 
 
 def _settings(options: Namespace, chosen: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jomni.cli.console import working
 from jomni.errors import AudioError, ConfigError, JomniError
 
 if TYPE_CHECKING:
@@ -47,6 +48,16 @@ def load_codec(name: str) -> Checkpoint:
 
     source, revision = split_revision(name)
     return jomni.load(source, revision=revision, parts=CODECS)
+
+
+def load_model(options: Namespace, chosen: jax.Device) -> tuple[Checkpoint, str]:
+    """Loads the model of --model in the numbers of --dtype, by default those that suit the device; gives these too."""
+    import jomni
+
+    source, revision = split_revision(options.model)
+    dtype = options.dtype or ("float32" if chosen.platform == "cpu" else "bfloat16")
+    with working(f"loading {options.model}"):
+        return jomni.load(source, revision=revision, dtype=dtype), dtype
 
 
 def used_codebooks(opened: Opened) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 from jomni import audio
 from jomni.cli.console import say, say_recording, tell, working
 from jomni.cli.files import Place, output_files, unique_names, write_audio, writing
-from jomni.cli.model import device, load_codec, open_model, refuse_options, split_revision
+from jomni.cli.model import device, load_codec, load_model, open_model, refuse_options
 from jomni.errors import AudioError, ConfigError, PromptError
 from jomni.models.whisper.mel import HOP, SAMPLE_RATE
 
@@ -132,11 +132,8 @@ def _talk(options: Namespace, infos: Sequence[audio.AudioInfo], *, speaks: bool)
     sampling = TextSampling(options.temperature or 0.0, options.top_k or 0)
     max_tokens = options.max_tokens or MAX_TOKENS
     with device(options.device) as chosen:
-        source, revision = split_revision(options.model)
-        dtype = options.dtype or ("float32" if chosen.platform == "cpu" else "bfloat16")
-        with working(f"loading {options.model}"):
-            checkpoint = jomni.load(source, revision=revision, dtype=dtype)
-            codec = None if options.codec is None else load_codec(options.codec)
+        checkpoint, dtype = load_model(options, chosen)
+        codec = None if options.codec is None else load_codec(options.codec)
         parts = jomni.OmniParts.from_checkpoint(checkpoint, codec)
         chat = jomni.OmniChat(parts, slots, voice=voice, system=options.system, seed=options.seed, sampling=sampling)
         questions = [audio.read(info.path, SAMPLE_RATE) for info in infos] or [options.ask]

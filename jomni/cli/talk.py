@@ -14,7 +14,7 @@ from jomni import audio
 from jomni.cli import omni_talk
 from jomni.cli.console import meter, say, say_recording, working
 from jomni.cli.files import Place, output_files, unique_names, write_audio, writing
-from jomni.cli.model import codec_of, device, open_model, refuse_options, split_revision
+from jomni.cli.model import codec_of, device, load_model, open_model, refuse_options
 from jomni.cli.parser import MAX_TAIL
 from jomni.errors import ConfigError
 
@@ -66,10 +66,7 @@ def _talk(options: Namespace, plan: Plan, infos: Sequence[audio.AudioInfo], plac
     from jomni.generate.transcript import transcribe
 
     with device(options.device) as chosen:
-        source, revision = split_revision(options.model)
-        dtype = options.dtype or ("float32" if chosen.platform == "cpu" else "bfloat16")
-        with working(f"loading {options.model}"):
-            checkpoint = jomni.load(source, revision=revision, dtype=dtype)
+        checkpoint, dtype = load_model(options, chosen)
         duplex = jomni.Duplex.from_checkpoint(checkpoint, plan.guidance)
         params = duplex.prepare(checkpoint.params)
         codec, slots = duplex.mimi.config, len(infos)

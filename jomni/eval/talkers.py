@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -163,13 +163,13 @@ class _Taker:
 
 
 def make_talker(
-    checkpoint: Checkpoint, codec: tuple[SnacConfig, Any] | None, turns: Sequence[Turn], asking: Asking
+    checkpoint: Checkpoint, codec: Checkpoint | None, turns: Sequence[Turn], asking: Asking
 ) -> Talker:
     """The model of a checkpoint as it is asked: answers may be twice as long as the longest of the set.
 
     Args:
       checkpoint: a Mini-Omni, as a rule with its speech encoder, or a text decoder; with a tokenizer.
-      codec: configuration and parameters of the SNAC that it speaks with; None: it is mute.
+      codec: with the SNAC that it speaks with; None: its own, and it is mute if it has none.
       turns: the set.
       asking: how.
 
@@ -191,13 +191,12 @@ def make_talker(
         # A template may say more than the question: so much room is left to it as to the rest.
         context = min(checkpoint.decoder.max_positions, 2 * (asked + longest) + 256)
         return TextTalker(Chat(checkpoint, asking.slots, context=context), longest)
-    params, streams = checkpoint.params, checkpoint.omni.vocabulary.streams
-    ears = (checkpoint.whisper, params["whisper"]) if checkpoint.whisper is not None else None
+    parts = OmniParts.from_checkpoint(checkpoint, codec)
+    streams = checkpoint.omni.vocabulary.streams
     frames = max(turn.answer_codes.shape[1] for turn in turns)
     longest = 2 * max(told, frames) + streams + _SPARE
-    heard = 0 if ears is None else max(turn.samples_at(HEARD_RATE) // FRAME + 1 for turn in turns)
+    heard = 0 if parts.ears is None else max(turn.samples_at(HEARD_RATE) // FRAME + 1 for turn in turns)
     context = min(checkpoint.omni.decoder.max_positions, max(asked, heard) + 3 + longest)
-    parts = OmniParts(checkpoint.omni, params["omni"], tokenizer, ears, codec)
     return OmniTalker(parts, asking, longest, context)
 
 
