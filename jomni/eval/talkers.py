@@ -162,9 +162,7 @@ class _Taker:
         return Given("".join(self._texts), pcm, self._steps, ended, self._first_text, self._first_sound)
 
 
-def make_talker(
-    checkpoint: Checkpoint, codec: Checkpoint | None, turns: Sequence[Turn], asking: Asking
-) -> Talker:
+def make_talker(checkpoint: Checkpoint, codec: Checkpoint | None, turns: Sequence[Turn], asking: Asking) -> Talker:
     """The model of a checkpoint as it is asked: answers may be twice as long as the longest of the set.
 
     Args:
