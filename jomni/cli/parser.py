@@ -332,7 +332,9 @@ Example:
         help="seconds by which the text is ahead of the audio (default: 0)",
     )  # fmt: skip
     parser.add_argument(
-        "--keep-and-shift", action="store_true", help="queue a word's tokens behind those of words before it"
+        "--keep-and-shift",
+        action="store_true",
+        help="queue a word's tokens behind those of words before it (default: cut those off)",
     )
     parser.add_argument(
         "--batch", metavar="B", type=_whole(1), default=32, help="conversations spoken at once (default: 32)"
