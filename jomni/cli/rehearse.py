@@ -51,9 +51,10 @@ def rehearse(options: Namespace) -> None:
         digest = hashlib.sha256(f"{config} {generator.defaults} {alignment}".encode())
         for path, leaf in sorted(jax.tree_util.tree_flatten_with_path(params)[0], key=lambda pair: str(pair[0])):
             digest.update(f"{jax.tree_util.keystr(path)}\0".encode() + np.asarray(leaf).tobytes())
+        most = max((len(shard.frames) for shard in header.shards or ()), default=1)
         rehearser = Rehearser(
             lambda text, user, seed: speak(generator, params, text, user, seed), digest.hexdigest(),
-            Pieces(checkpoint.tokenizer), alignment, options.batch,
+            Pieces(checkpoint.tokenizer), alignment, min(options.batch, most),
         )  # fmt: skip
         try:
             with meter("rehearsing", header.hours * 3600) as progress:
