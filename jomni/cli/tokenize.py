@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,12 +49,8 @@ def tokenize(options: Namespace) -> None:
         done = plan.shards - len(plan.left)
         if done:
             say(f"{options.output}: {done} of {plan.shards} shards are there already")
-        try:
-            with meter("tokenizing", plan.seconds_left) as progress:
-                header = bulk.tokenize(plan, progress.done)
-        except KeyboardInterrupt:
-            print("jomni tokenize: interrupted; the same command goes on after the finished shards", file=sys.stderr)
-            raise SystemExit(INTERRUPTED) from None
+        with shard_by_shard("tokenize"), meter("tokenizing", plan.seconds_left) as progress:
+            header = bulk.tokenize(plan, progress.done)
     if plan.left:
         say(f"tokenized {progress}")
     say(
@@ -89,9 +87,9 @@ def codec_encoder(checkpoint: jomni.Checkpoint, codebooks: int, name: str) -> En
             found.append(codes)
         return np.concatenate([np.asarray(codes) for codes in found], 2)[:, :, : -(-pcm.shape[1] // config.frame_size)]
 
-    identity = codec_identity(config, checkpoint.params["mimi"])
+    made_by = codec_identity(config, checkpoint.params["mimi"])
     rates = (config.sample_rate, config.frame_rate)
-    return Encoder(encode, identity, name, *rates, codebooks, config.quantizer.bins)
+    return Encoder(encode, made_by, name, *rates, codebooks, config.quantizer.bins)
 
 
 def codec_identity(config: Any, params: Any) -> str:
@@ -101,13 +99,28 @@ def codec_identity(config: Any, params: Any) -> str:
       config: the codec's configuration.
       params: the codec's parameters.
     """
+    heard = {name: params[name] for name in _HEARING if name in params}
+    return identity(repr(config), heard, without="output_proj")  # the quantiser's way back
+
+
+def identity(settings: str, params: Any, without: str | None = None) -> str:
+    """SHA-256 of settings and parameters; without those whose path has this in it."""
     import jax
 
-    digest = hashlib.sha256(repr(config).encode())
-    heard = {name: params[name] for name in _HEARING if name in params}
-    for path, leaf in sorted(jax.tree_util.tree_flatten_with_path(heard)[0], key=lambda pair: str(pair[0])):
+    digest = hashlib.sha256(settings.encode())
+    for path, leaf in sorted(jax.tree_util.tree_flatten_with_path(params)[0], key=lambda pair: str(pair[0])):
         name = jax.tree_util.keystr(path)
-        if "output_proj" not in name:  # the quantiser's way back
+        if without is None or without not in name:
             digest.update(f"{name} {leaf.dtype} {leaf.shape}\0".encode())
             digest.update(np.asarray(leaf).tobytes())
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def shard_by_shard(command: str) -> Iterator[None]:
+    """Says what an interrupt leaves; raises `SystemExit`."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"jomni {command}: interrupted; the same command goes on after the finished shards", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None

@@ -49,6 +49,17 @@ class ReplyErrors:
     heard: list[tuple[str, str, str]]  # text, heard in the reply, heard in the reference
 
 
+HEARD = {
+    "model": "the reply",
+    "synthesiser": "the synthesiser's audio of the same text",
+    "above": "above it",
+    "noise": "noise of the same length and level",
+    "all_replies": "all replies, with or without the synthesiser's audio",
+    "expected": "all replies, against the right answer",
+}
+"""What tables call the error rates."""
+
+
 def measure(
     replies: Sequence[Reply],
     sample_rate: int,

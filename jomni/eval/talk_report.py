@@ -15,6 +15,7 @@ from jomni.eval import plots
 from jomni.eval.items import CELLS
 from jomni.eval.measure import TurnResult
 from jomni.eval.recogniser import normalise
+from jomni.eval.replies import HEARD
 from jomni.eval.report import Row, goal_table, number, percent, plain, table, write_json
 from jomni.eval.session import Outcome
 from jomni.eval.statistics import Estimate
@@ -138,15 +139,9 @@ def _markdown(
         found = result.replies
         parts += [
             "## Spoken replies", "", "Word error rates of the recogniser against the model's own text.", "",
-            table(["what it hears", "WER", "n"], [
-                ["the reply", percent(found.model), str(found.model.count)],
-                ["the synthesiser's audio of the same text", percent(found.synthesiser), str(found.synthesiser.count)],
-                ["above it", percent(found.above), str(found.above.count)],
-                ["noise of the same length and level", percent(found.noise), str(found.noise.count)],
-                ["all replies, with or without the synthesiser's audio", percent(found.all_replies),
-                 str(found.all_replies.count)],
-                ["all replies, against the right answer", percent(found.expected), str(found.expected.count)],
-            ]), "",
+            table(["what it hears", "WER", "n"],
+                  [[what, percent(getattr(found, name)), str(getattr(found, name).count)]
+                   for name, what in HEARD.items()]), "",
             table(["text", "heard in the reply", "heard in the synthesiser's"],
                   [[_short(text) for text in row] for row in found.heard if normalise(row[0]) != row[1]][:15]), "",
         ]  # fmt: skip

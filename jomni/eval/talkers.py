@@ -11,17 +11,15 @@ from jaxtyping import Float
 
 from jomni.codec.snac_config import SnacConfig
 from jomni.data.omni import RowKind, Turn
-from jomni.data.omni_streams import FRAME, Task
+from jomni.data.omni_streams import Task, speech_frames
 from jomni.errors import ConfigError
 from jomni.generate.chat import Chat
 from jomni.generate.omni_chat import OmniChat, OmniParts, Question
 from jomni.generate.tokenizer import TextTokenizer
 from jomni.models.whisper import WhisperConfig
-from jomni.models.whisper.mel import HOP
+from jomni.models.whisper.mel import HOP, SAMPLE_RATE
 from jomni.weights import Checkpoint
 
-HEARD_RATE = 16_000
-"""Hz, of the questions that a model hears."""
 _SPARE = 8  # steps
 _ASKED = {"T2": "text", "A2": "speech", "T1": "transcript"}
 """What `OmniChat.ask` calls that which comes out."""
@@ -86,7 +84,7 @@ class OmniTalker:
         for slot in range(slots):
             chat.forget(slot)
         asked: list[Question | None] = [None] * slots
-        asked[: len(turns)] = [turn.question_at(HEARD_RATE) if task.listens else turn.question for turn in turns]
+        asked[: len(turns)] = [turn.question_at(SAMPLE_RATE) if task.listens else turn.question for turn in turns]
         takers = [_Taker() for _ in turns]
         for piece in chat.reply(asked, _ASKED[task.value[-2:]], max_steps=self._longest):
             for taker, text, pcm, done in zip(takers, piece.text, piece.pcm, piece.done, strict=False):
@@ -193,7 +191,10 @@ def make_talker(checkpoint: Checkpoint, codec: Checkpoint | None, turns: Sequenc
     streams = checkpoint.omni.vocabulary.streams
     frames = max(turn.answer_codes.shape[1] for turn in turns)
     longest = 2 * max(told, frames) + streams + _SPARE
-    heard = 0 if parts.ears is None else max(turn.samples_at(HEARD_RATE) // FRAME + 1 for turn in turns)
+    heard = 0
+    if parts.ears is not None:
+        window = parts.ears[0].mel_frames * HOP
+        heard = max(speech_frames(turn.samples_at(SAMPLE_RATE), window) for turn in turns)
     context = min(checkpoint.omni.decoder.max_positions, max(asked, heard) + 3 + longest)
     return OmniTalker(parts, asking, longest, context)
 
@@ -202,8 +203,8 @@ def unfit(ears: WhisperConfig | None, codec: SnacConfig | None) -> Callable[[Tur
     """Why a turn that can be read cannot be asked, for `jomni.data.omni.check_turns`."""
 
     def faults(turn: Turn) -> Iterator[tuple[RowKind, str]]:
-        if ears is not None and (samples := turn.samples_at(HEARD_RATE)) > ears.mel_frames * HOP:
-            told = f"{samples / HEARD_RATE:.1f} s, longer than the {ears.mel_frames / 100:g} s that the model hears"
+        if ears is not None and (samples := turn.samples_at(SAMPLE_RATE)) > ears.mel_frames * HOP:
+            told = f"{samples / SAMPLE_RATE:.1f} s, longer than the {ears.mel_frames / 100:g} s that the model hears"
             yield RowKind.NOT_TAKEN, f"the question is {told}"
         if codec is not None and turn.answer_codes.max() >= codec.codebook_size:
             code = turn.answer_codes.max()

@@ -12,7 +12,7 @@ import soundfile
 
 from jomni.data.omni_streams import Task
 from jomni.eval.recogniser import normalise
-from jomni.eval.replies import ReplyErrors
+from jomni.eval.replies import HEARD, ReplyErrors
 from jomni.eval.report import number, percent, plain, table, write_json
 from jomni.eval.turns import Answer, Result, figures, relation
 
@@ -102,13 +102,7 @@ def _markdown(content: Mapping[str, Any], result: Result, examples: Sequence[tup
 
 
 def _reply_table(replies: Mapping[Task, ReplyErrors]) -> str:
-    lines = {
-        "the reply": "model", "the synthesiser's audio of the same text": "synthesiser", "above it": "above",
-        "noise of the same length and level": "noise",
-        "all replies, with or without the synthesiser's audio": "all_replies",
-        "all replies, against the right answer": "expected",
-    }  # fmt: skip
-    rows = [[what, *(percent(getattr(found, name)) for found in replies.values())] for what, name in lines.items()]
+    rows = [[what, *(percent(getattr(found, name)) for found in replies.values())] for name, what in HEARD.items()]
     counts = ["replies", *(str(found.expected.count) for found in replies.values())]
     return table(["what it hears", *(task.value for task in replies)], [*rows, counts])
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from jomni.errors import ConfigError, DataError
 from jomni.models.moshi.config import MoshiConfig
+
+if TYPE_CHECKING:
+    from jomni.data import Alignment
 
 
 class LMData(Protocol):
@@ -55,7 +58,7 @@ class ConversationData:
     workers: int = dataclasses.field(default=0, metadata={"harmless": True})  # processes that read; 0: a thread
 
     def dataset(self, model: MoshiConfig, tokenizer: bytes | None, batch: int, seed: int) -> Any:
-        from jomni.data import Alignment, lm_dataset, read_header
+        from jomni.data import lm_dataset, read_header
 
         if tokenizer is None:
             raise ConfigError("conversations hold words: give the model's 'tokenizer', a sentencepiece file")
@@ -66,7 +69,23 @@ class ConversationData:
                     f"{folder}: its codebooks have {header.bins} entries, the model's 'card' is {model.card}. "
                     "Tokenize with the model's own codec."
                 )
-        alignment = Alignment(
+        return lm_dataset(
+            self.folders, tokenizer=tokenizer, agent_codebooks=model.dep_q, user_codebooks=model.user_q,
+            frames=self.frames, batch=batch, seed=seed, alignment=self.alignment(model), from_start=self.from_start,
+            heard=self.heard, own_share=self.own_share, text=_lines(self.text),
+            text_share=self.text_share, workers=self.workers,
+        )  # fmt: skip
+
+    def alignment(self, model: MoshiConfig) -> Alignment:
+        """How the words become the model's text tokens.
+
+        Raises:
+          ConfigError: options that exclude each other.
+          DataError: a folder is none of codes.
+        """
+        from jomni.data import Alignment, read_header
+
+        return Alignment(
             read_header(self.folders[0]).frame_rate if self.folders else 12.5,
             text_padding=model.existing_text_padding_id,
             end_of_text_padding=model.existing_text_end_padding_id,
@@ -74,12 +93,6 @@ class ConversationData:
             audio_delay=self.audio_delay,
             lead=self.text_lead,
         )
-        return lm_dataset(
-            self.folders, tokenizer=tokenizer, agent_codebooks=model.dep_q, user_codebooks=model.user_q,
-            frames=self.frames, batch=batch, seed=seed, alignment=alignment, from_start=self.from_start,
-            heard=self.heard, own_share=self.own_share, text=_lines(self.text),
-            text_share=self.text_share, workers=self.workers,
-        )  # fmt: skip
 
 
 def _lines(path: str) -> list[str]:

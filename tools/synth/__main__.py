@@ -122,10 +122,6 @@ def _add_turns(commands: Any) -> None:
         sub.add_argument("--seed", type=int, default=0)
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text)
-
-
 def main() -> None:
     """Parses the command line and does it."""
     parser = argparse.ArgumentParser(prog="python -m tools.synth", description="Makes the synthetic corpus.")
@@ -190,7 +186,11 @@ def main() -> None:
         return None
     if args.command == "sentences":
         text = "\n".join(agent_sentences(names=args.kinds)) + "\n"
-        return print(text, end="") if args.out is None else _write(args.out, text)
+        if args.out is None:
+            print(text, end="")
+        else:
+            args.out.write_text(text)
+        return None
     if not (flite.available() and espeak.available()):
         parser.exit(2, "The speech synthesisers are missing. On Debian or Ubuntu: apt install flite espeak-ng\n")
     if args.command == "spoken":
