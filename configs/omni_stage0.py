@@ -1,7 +1,7 @@
 """nano-omni, stage 0: a tiny text model from nothing, on questions and answers of a part of the synthetic world.
 
 python -m tools.synth turns data/turns.tsv --count 60000 --kinds add subtract compare day month opposite colour number \
-    letter fact sound greeting
+    fact sound greeting
 python -m tools.synth turns data/turns_valid.tsv --count 1000 --seed 1 --kinds ...
 python -m tools.synth chat-tokenizer data/turns.tsv data/chat_tokenizer
 jomni train configs/omni_stage0.py
@@ -25,8 +25,8 @@ MODEL = DecoderConfig(
 def get_config() -> TrainConfig:
     """The run."""
     task = TextConfig(
-        data=TextData("data/turns.tsv", steps=32), valid=TextData("data/turns_valid.tsv", steps=32), model=MODEL,
+        data=TextData("data/turns.tsv", steps=24), valid=TextData("data/turns_valid.tsv", steps=24), model=MODEL,
         tokenizer="data/chat_tokenizer", batch=64,
-        optimizer=OptimizerConfig(lr=1.5e-3, warmup=200, weight_decay=0.05, final_lr=1e-4),
+        optimizer=OptimizerConfig(lr=2e-3, warmup=150, weight_decay=0.05, final_lr=1e-4),
     )  # fmt: skip
-    return TrainConfig(name="omni_stage0", task=task, steps=5000, log_every=50, valid_every=500)
+    return TrainConfig(name="omni_stage0", task=task, steps=2500, log_every=50, valid_every=250)

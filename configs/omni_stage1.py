@@ -17,19 +17,19 @@ from jomni.train.omni import ALIGN, OmniConfig, VoiceConfig
 from jomni.train.omni_data import OmniData
 from jomni.train.optimizer import OptimizerConfig
 
-SECONDS, LENGTHS = 5.0, (128, 192, 256, 320)
+SECONDS, LENGTHS = 4.0, (160, 192, 256)
 """What the ears hear at a time, and steps that hold it with an answer: few of them are padding. Questions of a voice
 that takes longer are left out."""
 
 
 def get_config() -> TrainConfig:
     """The run."""
-    shares, heard = TaskShares(a1_a2=0, a1_t2=0, a1_t1=2, t1_a2=1, t1_t2=0), TaskShares(0, 0, a1_t1=1, t1_a2=0, t1_t2=0)
+    shares, heard = TaskShares(a1_a2=0, a1_t2=0, a1_t1=1, t1_a2=1, t1_t2=0), TaskShares(0, 0, a1_t1=1, t1_a2=0, t1_t2=0)
     task = OmniConfig(
         data=OmniData(("data/turns.parquet",), shares, LENGTHS, SECONDS, skip_bad=True),
         valid=OmniData(("data/turns_valid.parquet",), heard, LENGTHS[-1:], SECONDS, skip_bad=True),
         backbone="runs/omni_stage0/export", encoder="runs/omni_ears/export", freeze=ALIGN, batch=16,
-        voice=VoiceConfig(text_special=8, audio_size=512, audio_special=8),
-        optimizer=OptimizerConfig(lr=1e-3, warmup=200, weight_decay=0.01, final_lr=1e-4),
+        voice=VoiceConfig(post_adapter_layers=2, text_special=8, audio_size=512, audio_special=8),
+        optimizer=OptimizerConfig(lr=1e-3, warmup=100, weight_decay=0.01, final_lr=1e-4),
     )  # fmt: skip
-    return TrainConfig(name="omni_stage1", task=task, steps=6000, log_every=50, valid_every=500)
+    return TrainConfig(name="omni_stage1", task=task, steps=1200, log_every=50, valid_every=200)

@@ -23,7 +23,7 @@ from rich.table import Table
 
 from tools.make_nano import Stage, jomni, run_all, synth, train
 
-KINDS = ("add", "subtract", "compare", "day", "month", "opposite", "colour", "number", "letter", "fact", "sound",
+KINDS = ("add", "subtract", "compare", "day", "month", "opposite", "colour", "number", "fact", "sound",
          "greeting")  # fmt: skip
 """Its world. Without words to repeat and long counts the voice has few words to learn."""
 
@@ -40,48 +40,52 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
       share: of the hours of sound and of the steps of training, 1 is the recipe. Texts are cheap, and always whole.
     """
     work = work.absolute()
-    codec, ears, *exports = (work / run / "export" for run in ("omni_codec", "omni_ears", *STAGES))
+    runs = ("omni_latent", "omni_codec", "omni_decoder", "omni_ears", *STAGES)
+    latent, codec, voice, ears, *exports = (work / run / "export" for run in runs)
     heard, own = work / "utterances", work / "agent"
     pairs, tokenizer, sentences = work / "turns.tsv", work / "chat_tokenizer", work / "sentences.txt"
     spoken = {name: work / f"{name}.parquet" for name in ("train", "valid", "test")}
-    parts = {"train": (24_000, 3, "train"), "valid": (400, 1, "heldout"), "test": (400, 2, "heldout")}
+    parts = {"train": (16_000, 3, "train"), "valid": (400, 1, "heldout"), "test": (400, 2, "heldout")}
     said = []
     for name, (count, seed, voices) in parts.items():
         text = work / f"{name}.tsv"
         said += _once(text, _turns(text, max(64, round(count * share)), seed))
         said += _once(spoken[name], synth(share, "spoken", text, spoken[name], "--snac", codec, "--seed", seed,
                                           "--voices", voices))  # fmt: skip
+    sound = "--task.data.manifest", own / "MANIFEST.jsonl"
     files = "--task.data.files", spoken["train"], "--task.valid.files", spoken["valid"]
-    begin = {1: ("--task.backbone", exports[0], "--task.encoder", ears)} | {
-        n: ("--task.init_from", exports[n - 1]) for n in (2, 3)
-    }
+    begin = {1: ("--task.backbone", exports[0], "--task.encoder", ears), 2: ("--task.init_from", exports[1]),
+             3: ("--task.init_from", exports[2], "--task.codec", voice)}  # fmt: skip
     stages = (
         Stage("ears", "a speech encoder learns phones: every voice", (
-            synth(share, "utterances", heard, "--seed", 11, "--agent-share", 0.12, hours=24),
-            train(share, work, "omni_ears", 6_000, "--task.data.manifest", heard / "MANIFEST.jsonl"),
+            synth(share, "utterances", heard, "--seed", 11, "--agent-share", 0.12, hours=12),
+            train(share, work, "omni_ears", 4_500, "--task.data.manifest", heard / "MANIFEST.jsonl"),
         )),
-        Stage("voice", "a codec of the agent's voice alone", (
-            synth(share, "utterances", own, "--seed", 12, "--agent-share", 1, hours=4),
-            train(share, work, "omni_codec", 12_000, "--task.data.manifest", own / "MANIFEST.jsonl"),
+        Stage("voice", "a codec of the agent's voice alone: its latents, then codes for them, then a better decoder", (
+            synth(share, "utterances", own, "--seed", 12, "--agent-share", 1, "--kinds", *KINDS, hours=1.5),
+            train(share, work, "omni_codec", 1600, "--name", "omni_latent", *sound, "--task.quantize", 0,
+                  "--task.optimizer.lr", 8e-4, "--task.ema", 0.99),
+            train(share, work, "omni_codec", 1700, *sound, "--task.init_from", latent, "--task.fit_codebooks", 100),
+            train(share, work, "omni_codec", 4000, "--name", "omni_decoder", *sound, "--task.init_from", codec,
+                  "--task.freeze", "encoder,quantizer"),
         )),
         Stage("text", "stage 0: a text model learns the answers", (
             *_once(pairs, _turns(pairs, 60_000, 0)), *_once(work / "turns_valid.tsv",
                                                             _turns(work / "turns_valid.tsv", 1000, 1)),
             synth(share, "chat-tokenizer", pairs, tokenizer),
             synth(share, "sentences", sentences, "--kinds", *KINDS),
-            train(share, work, STAGES[0], 5_000, "--task.data.file", pairs, "--task.valid.file",
+            train(share, work, STAGES[0], 2_500, "--task.data.file", pairs, "--task.valid.file",
                   work / "turns_valid.tsv", "--task.tokenizer", tokenizer),
         )),
         Stage("turns", "the same world spoken: voices of training, and voices held out", tuple(said)),
         *(
             Stage(f"stage {n}", about, (train(share, work, STAGES[n], steps, *begin[n], *files),))
-            for n, about, steps in ((1, "modality alignment", 6_000), (2, "adaptation", 6_000),
-                                    (3, "multimodal", 12_000))
+            for n, about, steps in ((1, "modality alignment", 1_200), (2, "adaptation", 800), (3, "multimodal", 2_400))
         ),
         Stage("reports", "every stage's model on voices that were held out", tuple(
             command for name, export in zip(STAGES, exports, strict=True)
             for command in _once(report(work, name), jomni(
-                "eval", "turns", export, spoken["test"], "--codec", codec, "--sentences", sentences, "--skip-bad",
+                "eval", "turns", export, spoken["test"], "--codec", voice, "--sentences", sentences, "--skip-bad",
                 "--out", report(work, name).parent,
             ))
         )),

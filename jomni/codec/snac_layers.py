@@ -7,6 +7,7 @@ V codebook entries, E codebook width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -32,7 +33,27 @@ class Snake(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "B T C"]) -> Float[Array, "B T C"]:
         alpha = self.param("alpha", nn.initializers.ones, (x.shape[-1],))
-        return x + jnp.square(jnp.sin(alpha * x)) / (alpha + 1e-9)
+        return x + squared_sine(alpha * x) / (alpha + 1e-9)
+
+
+def squared_sine(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """sin^2(x), to 1e-6 while |x| < 1000: half a turn is subtracted as often as it fits, a polynomial does the rest.
+
+    Two thirds of SNAC's time on a CPU was `jnp.sin`: XLA does not vectorise it there.
+    """
+    y = x.astype(jnp.float32)
+    turns = jnp.round(y * (1 / math.pi))
+    for part in _HALF_TURN:
+        y = y - turns * part
+    square = y * y
+    sine = jnp.zeros_like(y)
+    for n in range(13, 0, -2):  # Taylor's series: at a quarter of a turn the next term is 7e-10
+        sine = sine * square + (-1) ** (n // 2) / math.factorial(n)
+    return (square * sine * sine).astype(x.dtype)
+
+
+_HALF_TURN = (3.140625, 9.6702575683593750e-4, 6.2783295730096264e-7)
+"""pi as a sum of numbers with few bits, so that the first ones times a whole number are exact in float32."""
 
 
 class ResidualUnit(nn.Module):

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 import jomni
@@ -24,7 +27,7 @@ from jomni.codec.snac_config import SnacConfig
 from jomni.errors import ConfigError
 from jomni.nn.centred import Block
 from jomni.train.descent import DescentConfig, DescentState, DescentTask
-from jomni.train.freeze import Tree
+from jomni.train.freeze import Tree, check_patterns, frozen_paths
 from jomni.train.losses import SpectralConfig, spectral_distance
 from jomni.train.task import Batch, Metrics
 from jomni.weights import Checkpoint
@@ -39,6 +42,7 @@ class SnacData:
     frames: int = 16  # of each segment
     channels: str = "mono"  # mono, left, right or both
     gain_db: tuple[float, float] | None = None  # lowest and highest random gain
+    on_frames: bool = False  # segments begin at whole code frames only, for a voice that always does
     skip_bad: bool = False  # leave bad recordings out instead of refusing the manifest
     workers: int = dataclasses.field(default=0, metadata={"harmless": True})  # processes that read; 0: a thread
 
@@ -55,7 +59,7 @@ class SnacData:
         return audio_dataset(
             self.manifest, sample_rate=model.sampling_rate, frame_rate=model.frame_rate,
             segment_seconds=self.frames / model.frame_rate, batch=batch, seed=seed, channels=self.channels,  # type: ignore[arg-type]
-            gain_db=self.gain_db, skip_bad=self.skip_bad, workers=self.workers,
+            gain_db=self.gain_db, on_frames=self.on_frames, skip_bad=self.skip_bad, workers=self.workers,
         )  # fmt: skip
 
 
@@ -77,8 +81,23 @@ class SnacTrainConfig(DescentConfig):
     data: SnacData
     valid: SnacData | None = dataclasses.field(default=None, metadata={"harmless": True})  # never trained on
     init_from: str | None = None  # checkpoint to begin from; none: from nothing
+    fit_codebooks: int = (
+        0  # batches whose latents the codebooks of init_from begin anew from, by k-means; 0: as they are
+    )
+    quantize: float = 1.0  # share of the examples that are quantised; the others' latents pass as they are
+    freeze: tuple[str, ...] = ()  # parts that stay as they are: patterns that parameter paths begin with, "encoder"
     loss: SnacLossConfig = dataclasses.field(default_factory=SnacLossConfig)
     spectral: SpectralConfig = dataclasses.field(default_factory=SpectralConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_patterns(self.freeze)
+        if not 0 <= self.quantize <= 1:
+            raise ConfigError(f"'quantize' is a share, from 0 to 1, got {self.quantize}")
+        if self.fit_codebooks < 0 or (self.fit_codebooks and self.init_from is None):
+            raise ConfigError(
+                f"'fit_codebooks' = {self.fit_codebooks} wants 0 or more, and an 'init_from' to fit them to"
+            )
 
     def build(self, steps: int) -> SnacTask:
         """The task."""
@@ -93,33 +112,44 @@ class LearningSnac(Snac):
     """SNAC with the pass that it learns from. Parameters are the same."""
 
     def learn(
-        self, pcm: Float[Array, "B 1 T"], keys: Array
+        self, pcm: Float[Array, "B 1 T"], keys: Array, quantised: Float[Array, "B"]
     ) -> tuple[Float[Array, "B 1 T"], Float[Array, ""], Float[Array, ""], Float[Array, "K"]]:
         """Encodes, quantises and decodes.
 
         Args:
           pcm: whole frames.
           keys: of the decoder's noise, one for each example.
+          quantised: 1 where an example is quantised, 0 where its latent passes as it is, and draws no entry.
 
         Returns:
           The audio, the entries' mean squared distance to what they stand for, the same with the gradient for the
           encoder, and the perplexity of each codebook over these examples.
         """
         left = self.encoder(Block(pcm.swapaxes(1, 2)))[0].steps
-        total = jnp.zeros_like(left)
+        total, mask = jnp.zeros_like(left), quantised[:, None, None]
         to_entry, to_latent, perplexities = jnp.zeros(()), jnp.zeros(()), list[Array]()
         for quantizer in self.quantizer.quantizers:
             projected = quantizer.project(left)
             codes = jax.lax.stop_gradient(quantizer.nearest(projected))
             entry = quantizer.entries(codes)
-            given = quantizer.expand(projected + jax.lax.stop_gradient(entry - projected))  # the gradient goes through
-            to_entry += jnp.square(entry - jax.lax.stop_gradient(projected)).mean()
-            to_latent += jnp.square(jax.lax.stop_gradient(entry) - projected).mean()
+            given = quantizer.expand(
+                projected + mask * jax.lax.stop_gradient(entry - projected)
+            )  # gradients go through
+            to_entry += (mask * jnp.square(entry - jax.lax.stop_gradient(projected))).mean()
+            to_latent += (mask * jnp.square(jax.lax.stop_gradient(entry) - projected)).mean()
             perplexities.append(_perplexity(codes, quantizer.codebook.shape[0]))
             left, total = left - given, total + given
         audio = self.decode_latent(total, keys)[0]
         count = len(self.quantizer.quantizers)
         return audio, to_entry / count, to_latent / count, jnp.stack(perplexities)
+
+    def before(self, pcm: Float[Array, "B 1 T"], book: int) -> Float[Array, "B N E"]:
+        """What a codebook is to stand for: projected, what the codebooks ahead of it left over."""
+        left = self.encoder(Block(pcm.swapaxes(1, 2)))[0].steps
+        for quantizer in self.quantizer.quantizers[:book]:
+            left = left - quantizer.decode(quantizer.encode(left))
+        projected: Array = self.quantizer.quantizers[book].project(left)
+        return projected
 
 
 def _perplexity(codes: Array, entries: int) -> Float[Array, ""]:
@@ -161,7 +191,54 @@ class SnacTask(DescentTask):
         found = jomni.load(c.init_from, parts=("snac",))
         if found.snac != c.model:
             raise ConfigError(f"'init_from' {c.init_from}: its configuration is not that of 'model'")
-        return found.params["snac"]
+        params: Tree = found.params["snac"]
+        return self._fitted(params) if c.fit_codebooks else params
+
+    def _fitted(self, params: Tree) -> Tree:
+        """The parameters with codebooks of the directions that latents have: entries that nothing is near to would
+        never learn."""
+        from scipy.cluster.vq import kmeans2
+
+        batches = iter(self.dataset(0))  # always the same: a resumed run draws them again
+        pcm = [next(batches)["pcm"] for _ in range(self.config.fit_codebooks)]
+
+        @partial(jax.jit, static_argnums=2)
+        def before(params: Tree, pcm: Array, book: int) -> Any:
+            return self._snac.apply({"params": params}, pcm, book, method="before")
+
+        for book in range(self.config.model.num_codebooks):
+            found = np.concatenate([np.asarray(before(params, x, book)) for x in pcm]).reshape(
+                -1, self.config.model.codebook_dim
+            )
+            if len(found) < self.config.model.codebook_size:
+                raise ConfigError(
+                    f"'fit_codebooks' = {len(pcm)}: these batches have {len(found)} latents for the "
+                    f"{self.config.model.codebook_size} entries of codebook {book}. Give more."
+                )
+            length = np.linalg.norm(found, axis=1, keepdims=True)
+            entries, nearest = kmeans2(found / np.maximum(length, 1e-6), self.config.model.codebook_size, minit="++",
+                                       seed=book, missing="warn")  # fmt: skip
+            count = np.bincount(nearest, minlength=len(entries))
+            total = np.zeros_like(entries)
+            np.add.at(total, nearest, found)
+            entries = np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], entries * length.mean())
+            leaves = dict(flatten(params)) | {
+                f"quantizer/quantizers_{book}/codebook": jnp.asarray(entries, jnp.float32)
+            }
+            params = unflatten(leaves)
+        return params
+
+    def frozen(self, params: Tree) -> Collection[str]:
+        return frozen_paths(params, self.config.freeze)
+
+    def rows(self, batch: Batch, key: PRNGKeyArray | None) -> Any:
+        """ "pcm", and "quantised", 1 or 0 for each example."""
+        drawn = (
+            jnp.ones(len(batch["pcm"]))
+            if key is None
+            else jax.random.bernoulli(key, self.config.quantize, (len(batch["pcm"]),))
+        )
+        return {"pcm": batch["pcm"], "quantised": drawn.astype(jnp.float32)}
 
     def counts(self, batch: Batch) -> int:
         return len(batch["pcm"])
@@ -169,7 +246,7 @@ class SnacTask(DescentTask):
     def loss(self, params: Tree, batch: Batch, counts: int, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
         c, pcm = self.config, batch["pcm"]
         keys = jax.random.split(key, len(pcm))
-        found: Any = self._snac.apply({"params": params}, pcm, keys, method="learn")
+        found: Any = self._snac.apply({"params": params}, pcm, keys, batch["quantised"], method="learn")
         audio, to_entry, to_latent, perplexities = found
         spectral = spectral_distance(audio, pcm, c.spectral, c.model.sampling_rate)
         waveform = jnp.abs(audio - pcm).mean()

@@ -11,6 +11,7 @@ import pytest
 from jomni.codec import snac
 from jomni.codec.snac import Snac
 from jomni.codec.snac_config import SNAC_24KHZ, SNAC_44KHZ
+from jomni.codec.snac_layers import squared_sine
 from jomni.nn import reset
 from jomni.nn.centred import Block
 from jomni.nn.contract import verify_contract
@@ -181,3 +182,10 @@ def test_noise_depends_on_key_stage_and_position_alone():
 @pytest.mark.parametrize(("config", "samples"), [(SNAC_24KHZ, 4757), (SNAC_44KHZ, 14735)])
 def test_the_look_ahead_of_published_models(config, samples):
     assert config.look_ahead == samples
+
+
+def test_the_squared_sine_is_one_and_so_is_its_slope():
+    x = np.concatenate([np.linspace(-20, 20, 20_001), np.linspace(-1000, 1000, 20_001)]).astype(np.float32)
+    value, slope = jax.jit(jax.vmap(jax.value_and_grad(squared_sine)))(x)
+    np.testing.assert_allclose(value, np.sin(x.astype(np.float64)) ** 2, atol=1e-6)
+    np.testing.assert_allclose(slope, np.sin(2 * x.astype(np.float64)), atol=2e-6)

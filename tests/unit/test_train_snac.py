@@ -30,7 +30,7 @@ def test_the_pass_it_learns_from_is_the_codecs_own_with_a_gradient_to_every_part
     params, keys = random_params(Snac(TINY), pcm), jax.random.split(jax.random.key(1), 3)
 
     def learn(params):
-        audio, entry, latent, _ = LearningSnac(TINY).apply({"params": params}, pcm, keys, method="learn")
+        audio, entry, latent, _ = LearningSnac(TINY).apply({"params": params}, pcm, keys, jnp.ones(3), method="learn")
         return jnp.square(audio - pcm).mean() + entry + latent, audio
 
     (_, audio), gradient = jax.jit(jax.value_and_grad(learn, has_aux=True), compiler_options=PLAIN)(params)
@@ -41,16 +41,20 @@ def test_the_pass_it_learns_from_is_the_codecs_own_with_a_gradient_to_every_part
     assert not still
 
 
-def test_a_few_steps_bring_the_audio_nearer_and_make_a_codec(tmp_path):
-    time = np.arange(1600) / 1600
-    lines = []
+def manifest(folder):
+    """Four tones of a second."""
+    time, lines = np.arange(1600) / 1600, []
     for i in range(4):
         wave = 0.3 * np.sin(2 * np.pi * (60 + 40 * i) * time)
-        soundfile.write(tmp_path / f"{i}.wav", wave, 1600, subtype="PCM_16")
+        soundfile.write(folder / f"{i}.wav", wave, 1600, subtype="PCM_16")
         lines.append(json.dumps({"path": f"{i}.wav", "duration": 1.0}))
-    (tmp_path / "MANIFEST.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "MANIFEST.jsonl").write_text("\n".join(lines) + "\n")
+    return str(folder / "MANIFEST.jsonl")
+
+
+def test_a_few_steps_bring_the_audio_nearer_and_make_a_codec(tmp_path):
     config = SnacTrainConfig(
-        model=TINY, data=SnacData(str(tmp_path / "MANIFEST.jsonl"), frames=4), batch=2,
+        model=TINY, data=SnacData(manifest(tmp_path), frames=4), batch=2,
         spectral=SpectralConfig(sizes=(64,), mels=8), optimizer=OptimizerConfig(lr=1e-2, schedule="constant"),
     )  # fmt: skip
     task = config.build(20)
@@ -70,6 +74,66 @@ def test_it_begins_near_silence_where_the_decoders_last_tanh_has_a_gradient():
     pcm = 0.3 * jax.random.normal(jax.random.key(1), (2, 1, 128))
     run = jax.jit(lambda params: Snac(TINY).apply({"params": params}, pcm), compiler_options=PLAIN)
     assert 0.01 < float(jnp.abs(run(params)).mean()) < 0.6
+
+
+def test_an_example_that_is_not_quantised_passes_as_it_is_and_moves_no_entry():
+    pcm = 0.3 * jax.random.normal(jax.random.key(1), (2, 1, 128))
+    params, keys = random_params(Snac(TINY), pcm), jax.random.split(jax.random.key(2), 2)
+
+    def learn(books, quantised):
+        held = {**params, "quantizer": {**params["quantizer"], **books}}
+        audio, entry, _, _ = LearningSnac(TINY).apply({"params": held}, pcm, keys, quantised, method="learn")
+        return entry, audio
+
+    books = {name: params["quantizer"][name] for name in params["quantizer"]}
+    moved = jax.tree_util.tree_map_with_path(
+        lambda path, x: x + 1.0 if path[-1].key == "codebook" else x, books
+    )  # fmt: skip
+    run = jax.jit(jax.value_and_grad(learn, has_aux=True), compiler_options=PLAIN)
+    half = jnp.array([0.0, 1.0])
+    (entry, audio), gradient = run(books, half)
+    (_, other), _ = run(moved, half)
+    assert entry > 0 and np.abs(gradient["quantizers_0"]["codebook"]).max() > 0
+    np.testing.assert_array_equal(audio[0], other[0])
+    assert np.abs(audio[1] - other[1]).max() > 1e-3
+    (entry, _), gradient = run(books, jnp.zeros(2))
+    assert entry == 0 and not np.abs(gradient["quantizers_0"]["codebook"]).any()
+
+
+def test_codebooks_begin_where_latents_are(tmp_path):
+    params = random_params(Snac(TINY), jnp.zeros((1, 1, 128)))
+    made = jomni.Checkpoint("snac", None, None, {"snac": params}, model_type="snac", snac=TINY)
+    jomni.save(made, tmp_path / "begun")
+    config = SnacTrainConfig(model=TINY, data=SnacData(manifest(tmp_path), frames=4), batch=2,
+                             init_from=str(tmp_path / "begun"), fit_codebooks=20)  # fmt: skip
+    fitted = config.build(1).start()
+    pcm = jnp.concatenate([next(iter(config.build(1).dataset(1)))["pcm"] for _ in range(1)])
+    distance = {}
+    for name, held in (("before", params), ("after", fitted)):
+        _, entry, _, _ = LearningSnac(TINY).apply(
+            {"params": held}, pcm, jax.random.split(jax.random.key(1), len(pcm)), jnp.ones(len(pcm)), method="learn"
+        )
+        distance[name] = float(entry)
+    assert distance["after"] < 0.3 * distance["before"]
+    changed = [jax.tree_util.keystr(path) for path, same in jax.tree_util.tree_leaves_with_path(
+        jax.tree.map(lambda a, b: bool((a == b).all()), params, fitted)) if not same]  # fmt: skip
+    assert len(changed) == 3 and all("codebook" in path for path in changed)
+    with pytest.raises(ConfigError, match="Give more"):
+        SnacTrainConfig(model=TINY, data=SnacData(manifest(tmp_path), frames=4), batch=2,
+                        init_from=str(tmp_path / "begun"), fit_codebooks=1).build(1).start()  # fmt: skip
+    with pytest.raises(ConfigError, match="init_from"):
+        SnacTrainConfig(model=TINY, data=SnacData("none"), fit_codebooks=1)
+
+
+def test_what_is_frozen_stays_and_the_rest_learns():
+    task = SnacTrainConfig(model=TINY, data=SnacData("none"), freeze=("encoder", "quantizer")).build(1)
+    state = jax.jit(task.init, compiler_options=PLAIN)(jax.random.key(0))
+    assert set(state.params) == {"decoder"} and set(state.frozen) == {"encoder", "quantizer"}
+    pcm = 0.3 * jax.random.normal(jax.random.key(1), (2, 1, 128))
+    after, _ = jax.jit(task.update, compiler_options=PLAIN)(state, {"pcm": pcm}, jax.random.key(2))
+    assert after.params["decoder"]["model_0"]["bias"].any()
+    with pytest.raises(ConfigError, match="'encodr' matches no parameter"):
+        SnacTrainConfig(model=TINY, data=SnacData("none"), freeze=("encodr",)).build(1).frozen(state.frozen)
 
 
 def test_segments_are_whole_windows():

@@ -146,6 +146,7 @@ def main() -> None:
         if name == "utterances":
             sub.add_argument("--agent-share", type=float, default=0.45, help="of the agent's utterances among them: "
                              "the fewer, the more users a codec hears")  # fmt: skip
+            _add_kinds(sub)
         if name == "readings":
             sub.add_argument("--facts", action="store_true", help="read what follows from its own beginning, counts "
                              "above all, as text to learn too")  # fmt: skip
@@ -198,8 +199,9 @@ def main() -> None:
     if args.command == "samples":
         return write_samples(args.out)
     if args.command == "utterances":
+        narrower = {"names": args.kinds} if args.kinds else {}
         corpus.write_hours(utterances, args.out, args.hours, args.seed, args.workers, shard=5 * corpus.SHARD,
-                           agent_share=args.agent_share)  # fmt: skip
+                           agent_share=args.agent_share, **narrower)  # fmt: skip
     elif args.command == "readings":
         told = {"facts": True} if args.facts else {}
         corpus.write_hours(readings, args.out, args.hours, args.seed, args.workers, **told)

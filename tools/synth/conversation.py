@@ -18,7 +18,7 @@ from .agent import agent_says
 from .kinds import Turn
 from .speak import Speech, agent_level, plain, speak
 from .utterances import babble_pool
-from .voices import RATE, Manner, Voice, draw_manner, draw_voice
+from .voices import GRID, RATE, Manner, Voice, draw_manner, draw_voice
 
 Rng = np.random.Generator
 
@@ -27,8 +27,6 @@ GAP = (0.14, 0.22)
 REACTION = (0.35, 0.6)
 """Seconds from the user's first sound to the agent's last, when interrupted."""
 FADE = 0.02
-GRID = 0.08
-"""Seconds; answers begin at multiples of it, one of nano's frames, so that the same answer is the same codes."""
 LONG_ANSWER = 1.2
 """Seconds; shorter answers are neither interrupted nor accompanied."""
 _SILENCES, _SILENCE_SHARES = ((0.3, 1.5), (1.5, 3.5), (3.5, 6.0)), (0.75, 0.18, 0.07)

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 
@@ -321,9 +321,9 @@ def draw(rng: Rng, kind: str, unseen: bool = False) -> Turn:
             return turns[int(rng.integers(len(turns)))]
 
 
-def draw_kind(rng: Rng, more: Mapping[str, float] | None = None) -> str:
-    """A kind, as often as in training; those in `more` so many times as often."""
-    names = tuple(WEIGHTS)
+def draw_kind(rng: Rng, more: Mapping[str, float] | None = None, among: Collection[str] = ()) -> str:
+    """A kind, as often as in training; those in `more` so many times as often. `among`: these alone, where given."""
+    names = tuple(name for name in WEIGHTS if not among or name in among)
     weights = np.array([WEIGHTS[n] * (more or {}).get(n, 1.0) for n in names])
     return names[int(rng.choice(len(names), p=weights / weights.sum()))]
 

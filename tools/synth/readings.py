@@ -14,10 +14,9 @@ import numpy as np
 
 from . import kinds, room
 from .agent import agent_says
-from .conversation import GRID
 from .speak import agent_level
 from .utterances import words_in_a_row
-from .voices import RATE
+from .voices import GRID, RATE
 
 Rng = np.random.Generator
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -46,10 +47,7 @@ def draw_pairs(
     if not names:
         raise ValueError(f"of these kinds nothing is held out of training, only of {', '.join(kinds.COMBINING)}")
     for _ in range(count):
-        kind = kinds.draw_kind(rng)
-        while kind not in names:
-            kind = kinds.draw_kind(rng)
-        turn = kinds.draw(rng, kind, unseen)
+        turn = kinds.draw(rng, kinds.draw_kind(rng, among=names), unseen)
         yield " ".join(t for t in turn.question.split() if t != "|"), turn.answer
 
 
@@ -71,6 +69,7 @@ def write_spoken(pairs: Path, out: Path, codec: str, split: str, seed: int) -> N
         pcm = np.pad(pcm, [round(float(rng.uniform(0.02, 0.2)) * RATE) for _ in range(2)])
         return in_a_room(rng, pcm, babble), RATE
 
+    @functools.lru_cache(2048)  # answers recur, and unit selection is slow
     def tell(text: str) -> tuple[np.ndarray, int]:
         return agent_level(speak(text, AGENT, AGENT_MANNER).pcm), RATE
 

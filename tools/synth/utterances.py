@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import kinds, room, world
+from .agent import agent_says
 from .sentences import SENTENCES
 from .speak import Speech, agent_level, plain, speak
-from .voices import AGENT, AGENT_MANNER, RATE, Voice, draw_manner, draw_voice
+from .voices import AGENT, AGENT_MANNER, GRID, RATE, Voice, draw_manner, draw_voice
 
 Rng = np.random.Generator
 Item = dict[str, Any]
 
 
-def utterances(rng: Rng, count: int, agent_share: float = 0.45) -> Iterable[tuple[np.ndarray, Item]]:
+def utterances(
+    rng: Rng, count: int, agent_share: float = 0.45, names: Sequence[str] = ()
+) -> Iterable[tuple[np.ndarray, Item]]:
     """The codec's corpus: the agent's answers, and users saying questions, words and sentences; training side only.
 
     Args:
       rng: of the draws.
       count: of utterances.
       agent_share: of the agent's among them; 1 for a decoder that has to speak in the agent's voice alone.
+      names: of kinds: turns of a narrower world, of these kinds alone, and nothing else. Empty: the whole world.
     """
     babble = babble_pool()
     for _ in range(count):
@@ -32,10 +36,10 @@ def utterances(rng: Rng, count: int, agent_share: float = 0.45) -> Iterable[tupl
         else:
             voice = draw_voice(rng, "train", flite=0.36)
             manner = draw_manner(rng, voice)
-        text = codec_text(rng, agent=voice == AGENT)
-        speech = speak(text, voice, manner)
+        text = codec_text(rng, voice == AGENT, names)
+        speech = agent_says(text) if voice == AGENT else speak(text, voice, manner)
         if voice == AGENT:
-            pcm, lead = agent_level(speech.pcm), float(rng.uniform(0.02, 0.3))
+            pcm, lead = agent_level(speech.pcm), GRID * int(rng.integers(4))  # as in conversations
         else:
             pcm, lead = room.level(speech.pcm, float(rng.uniform(-30, -20))), float(rng.uniform(0.02, 0.4))
         tail = float(rng.uniform(0.05, 0.4))
@@ -66,11 +70,11 @@ def about_speech(speech: Speech, lead: float, length: float, text: str, voice: V
     return {"phones": phones, "words": shifted(speech.words), "text": " ".join(plain(text)), "voice": voice.id}
 
 
-def codec_text(rng: Rng, agent: bool) -> str:
+def codec_text(rng: Rng, agent: bool, names: Sequence[str] = ()) -> str:
     """What an utterance of the codec's corpus says: never a held-out content."""
     kind = rng.random()
-    if kind < (0.7 if agent else 0.5):
-        turn = kinds.draw(rng, kinds.draw_kind(rng))
+    if names or kind < (0.7 if agent else 0.5):
+        turn = kinds.draw(rng, kinds.draw_kind(rng, among=names))
         return turn.answer if agent else turn.question
     if kind < 0.8:
         return SENTENCES[int(rng.integers(len(SENTENCES)))] + "."

@@ -15,6 +15,8 @@ import numpy as np
 
 RATE = 16_000
 """Hz, of everything this package makes."""
+GRID = 0.08
+"""Seconds; answers begin at multiples of it, one of nano's frames, so that the same answer is the same codes."""
 
 ACCENTS = ("en-us", "en-us", "en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-029", "en-us-nyc", "en-gb-x-gbclan")
 """espeak-ng's, drawn from with these weights."""
