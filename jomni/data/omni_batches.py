@@ -139,17 +139,27 @@ class _Drawer:
 
     def faults(self, turn: Turn) -> Iterator[tuple[RowKind, str]]:
         """Why a turn that can be read cannot be learnt from."""
-        samples = 0
-        if any(task.listens for task in self.tasks):
-            samples = turn.samples_at(SAMPLE_RATE)
-            if samples > self.window:
-                told = f"{samples / SAMPLE_RATE:.1f} s, longer than the {self.window / SAMPLE_RATE:g} s that are heard"
-                yield RowKind.NOT_TAKEN, f"the question is {told}"
-        if any(task.speaks for task in self.tasks) and turn.answer_codes.max() >= self.audio_size:
-            yield RowKind.NOT_TAKEN, f"code {turn.answer_codes.max()} of a codebook with {self.audio_size} entries"
+        listens, speaks = (any(getattr(task, what) for task in self.tasks) for what in ("listens", "speaks"))
+        yield from misfits(turn, self.window if listens else None, self.audio_size if speaks else None)
+        samples = turn.samples_at(SAMPLE_RATE) if listens else 0
         steps, task = max((self.example(turn, task, samples).tokens.shape[1], task.value) for task in self.tasks)
         if steps > self.longest:
             yield RowKind.NOT_TAKEN, f"as {task} it takes {steps} steps, the longest length is {self.longest}"
+
+
+def misfits(turn: Turn, window: int | None, entries: int | None) -> Iterator[tuple[RowKind, str]]:
+    """Why a turn that can be read is not for this model, for `jomni.data.omni.check_turns`.
+
+    Args:
+      turn: the turn.
+      window: samples at 16 kHz that the model hears; None: nothing is heard.
+      entries: of a codebook that it speaks with; None: nothing is said.
+    """
+    if window is not None and (samples := turn.samples_at(SAMPLE_RATE)) > window:
+        told = f"{samples / SAMPLE_RATE:.1f} s, longer than the {window / SAMPLE_RATE:g} s that are heard"
+        yield RowKind.NOT_TAKEN, f"the question is {told}"
+    if entries is not None and (code := turn.answer_codes.max()) >= entries:
+        yield RowKind.NOT_TAKEN, f"code {code} of a codebook with {entries} entries"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from jaxtyping import Float
 
 from jomni.codec.snac_config import SnacConfig
 from jomni.data.omni import RowKind, Turn
+from jomni.data.omni_batches import misfits
 from jomni.data.omni_streams import Task, speech_frames
 from jomni.errors import ConfigError
 from jomni.generate.chat import Chat
@@ -201,13 +203,5 @@ def make_talker(checkpoint: Checkpoint, codec: Checkpoint | None, turns: Sequenc
 
 def unfit(ears: WhisperConfig | None, codec: SnacConfig | None) -> Callable[[Turn], Iterator[tuple[RowKind, str]]]:
     """Why a turn that can be read cannot be asked, for `jomni.data.omni.check_turns`."""
-
-    def faults(turn: Turn) -> Iterator[tuple[RowKind, str]]:
-        if ears is not None and (samples := turn.samples_at(SAMPLE_RATE)) > ears.mel_frames * HOP:
-            told = f"{samples / SAMPLE_RATE:.1f} s, longer than the {ears.mel_frames / 100:g} s that the model hears"
-            yield RowKind.NOT_TAKEN, f"the question is {told}"
-        if codec is not None and turn.answer_codes.max() >= codec.codebook_size:
-            code = turn.answer_codes.max()
-            yield RowKind.NOT_TAKEN, f"code {code} of a codebook with {codec.codebook_size} entries"
-
-    return faults
+    window = None if ears is None else ears.mel_frames * HOP
+    return functools.partial(misfits, window=window, entries=None if codec is None else codec.codebook_size)
