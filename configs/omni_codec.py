@@ -1,26 +1,27 @@
-"""nano-omni's voice: a small SNAC at 16 kHz from nothing, on the agent's voice, the only one it will speak with.
+"""nano-omni's voice: codebooks that begin as k-means of the latents, and a decoder that learns to speak from the codes.
 
-python -m tools.synth utterances data/agent --hours 4 --agent-share 1
-jomni train configs/omni_codec.py
+jomni train configs/omni_codec.py --task.init_from runs/omni_latent/export
 
-Frames of 80 ms with 1, 2 and 4 codes, as Mini-Omni's streams want them. Metric: spectral. Not yet measured.
+The codes stay what they are at the beginning: what is encoded with an early export need not be encoded again. Metric:
+spectral.
 """
 
-from jomni.codec.snac_config import SnacConfig
+import dataclasses
+
+from omni_latent import get_config as latent
+
 from jomni.train.config import TrainConfig
 from jomni.train.optimizer import OptimizerConfig
-from jomni.train.snac import SnacData, SnacTrainConfig
-
-MODEL = SnacConfig(
-    sampling_rate=16_000, encoder_dim=8, encoder_rates=(8, 5, 4, 2), decoder_dim=256, decoder_rates=(2, 4, 5, 8),
-    attn_window_size=None, codebook_size=512, vq_strides=(4, 2, 1),
-)  # fmt: skip
+from jomni.train.snac import SnacTrainConfig
 
 
 def get_config() -> TrainConfig:
     """The run."""
-    task = SnacTrainConfig(
-        model=MODEL, data=SnacData("data/agent/MANIFEST.jsonl", frames=20, on_frames=True), batch=4, ema=0.999,
-        optimizer=OptimizerConfig(lr=5e-4, b1=0.8, b2=0.99, weight_decay=1e-4, warmup=100, final_lr=2e-5),
+    run = latent()
+    assert isinstance(run.task, SnacTrainConfig)
+    task = dataclasses.replace(
+        run.task, init_from="runs/omni_latent/export", fit_codebooks=100, freeze=("encoder", "quantizer"), quantize=1.0,
+        ema=0.999,
+        optimizer=OptimizerConfig(lr=5e-4, b1=0.8, b2=0.99, weight_decay=1e-4, warmup=100, final_lr=1e-5),
     )  # fmt: skip
-    return TrainConfig(name="omni_codec", task=task, steps=12_000, log_every=50, export_every=1000)
+    return dataclasses.replace(run, name="omni_codec", task=task, steps=3_600, export_every=600)

@@ -5,7 +5,7 @@ jomni train configs/omni_stage2.py
 Metric: valid/text_accuracy (A1-T2, voices held out). Not yet measured.
 """
 
-from omni_stage1 import LENGTHS, SECONDS
+from omni_stage1 import LENGTH, SECONDS
 
 from jomni.data.omni_batches import TaskShares
 from jomni.train.config import TrainConfig
@@ -18,9 +18,9 @@ def get_config() -> TrainConfig:
     """The run."""
     shares, heard = TaskShares(a1_a2=0, a1_t2=3, a1_t1=0, t1_a2=0, t1_t2=1), TaskShares(0, 1, a1_t1=0, t1_a2=0, t1_t2=0)
     task = OmniConfig(
-        data=OmniData(("data/turns.parquet",), shares, LENGTHS, SECONDS, skip_bad=True),
-        valid=OmniData(("data/turns_valid.parquet",), heard, LENGTHS[-1:], SECONDS, skip_bad=True),
+        data=OmniData(("data/turns.parquet",), shares, (LENGTH,), SECONDS, skip_bad=True),
+        valid=OmniData(("data/turns_valid.parquet",), heard, (LENGTH,), SECONDS, skip_bad=True),
         init_from="runs/omni_stage1/export", freeze=ADAPT, batch=16,
-        optimizer=OptimizerConfig(lr=5e-4, warmup=200, weight_decay=0.01, final_lr=5e-5),
+        optimizer=OptimizerConfig(lr=1e-3, warmup=50, weight_decay=0.01, final_lr=1e-4),
     )  # fmt: skip
-    return TrainConfig(name="omni_stage2", task=task, steps=6000, log_every=50, valid_every=500)
+    return TrainConfig(name="omni_stage2", task=task, steps=600, log_every=50, valid_every=200)

@@ -27,7 +27,7 @@ KINDS = ("add", "subtract", "compare", "day", "month", "opposite", "colour", "nu
          "greeting")  # fmt: skip
 """Its world. Without words to repeat and long counts the voice has few words to learn."""
 
-STAGES = ("omni_stage0", "omni_stage1", "omni_stage2", "omni_stage3")
+STAGES = ("omni_stage0", "omni_stage1", "omni_stage2", "omni_stage2_voice", "omni_stage3")
 COLUMNS = {"T1-T2": "by writing", "A1-T2": "by voice", "A1-A2": "by voice, spoken", "A1-T1": "heard rightly"}
 """Tasks whose exact answers are shown, and what the table calls them."""
 
@@ -40,8 +40,8 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
       share: of the hours of sound and of the steps of training, 1 is the recipe. Texts are cheap, and always whole.
     """
     work = work.absolute()
-    runs = ("omni_latent", "omni_codec", "omni_decoder", "omni_ears", *STAGES)
-    latent, codec, voice, ears, *exports = (work / run / "export" for run in runs)
+    runs = ("omni_latent", "omni_codec", "omni_ears", *STAGES)
+    latent, codec, ears, *exports = (work / run / "export" for run in runs)
     heard, own = work / "utterances", work / "agent"
     pairs, tokenizer, sentences = work / "turns.tsv", work / "chat_tokenizer", work / "sentences.txt"
     spoken = {name: work / f"{name}.parquet" for name in ("train", "valid", "test")}
@@ -52,22 +52,20 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
         said += _once(text, _turns(text, max(64, round(count * share)), seed))
         said += _once(spoken[name], synth(share, "spoken", text, spoken[name], "--snac", codec, "--seed", seed,
                                           "--voices", voices))  # fmt: skip
-    sound = "--task.data.manifest", own / "MANIFEST.jsonl"
     files = "--task.data.files", spoken["train"], "--task.valid.files", spoken["valid"]
-    begin = {1: ("--task.backbone", exports[0], "--task.encoder", ears), 2: ("--task.init_from", exports[1]),
-             3: ("--task.init_from", exports[2], "--task.codec", voice)}  # fmt: skip
+    begin = {1: ("--task.backbone", exports[0], "--task.encoder", ears)} | {
+        n: ("--task.init_from", exports[n - 1]) for n in (2, 3, 4)
+    }
     stages = (
         Stage("ears", "a speech encoder learns phones: every voice", (
             synth(share, "utterances", heard, "--seed", 11, "--agent-share", 0.12, hours=12),
             train(share, work, "omni_ears", 4_500, "--task.data.manifest", heard / "MANIFEST.jsonl"),
         )),
-        Stage("voice", "a codec of the agent's voice alone: its latents, then codes for them, then a better decoder", (
+        Stage("voice", "a codec of the agent's voice alone: latents, then codes of them and a decoder", (
             synth(share, "utterances", own, "--seed", 12, "--agent-share", 1, "--kinds", *KINDS, hours=1.5),
-            train(share, work, "omni_codec", 1600, "--name", "omni_latent", *sound, "--task.quantize", 0,
-                  "--task.optimizer.lr", 8e-4, "--task.ema", 0.99),
-            train(share, work, "omni_codec", 1700, *sound, "--task.init_from", latent, "--task.fit_codebooks", 100),
-            train(share, work, "omni_codec", 4000, "--name", "omni_decoder", *sound, "--task.init_from", codec,
-                  "--task.freeze", "encoder,quantizer"),
+            train(share, work, "omni_latent", 1_000, "--task.data.manifest", own / "MANIFEST.jsonl"),
+            train(share, work, "omni_codec", 3_600, "--task.data.manifest", own / "MANIFEST.jsonl",
+                  "--task.init_from", latent, "--task.fit_codebooks", max(2, round(100 * share ** 0.5))),
         )),
         Stage("text", "stage 0: a text model learns the answers", (
             *_once(pairs, _turns(pairs, 60_000, 0)), *_once(work / "turns_valid.tsv",
@@ -79,13 +77,18 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
         )),
         Stage("turns", "the same world spoken: voices of training, and voices held out", tuple(said)),
         *(
-            Stage(f"stage {n}", about, (train(share, work, STAGES[n], steps, *begin[n], *files),))
-            for n, about, steps in ((1, "modality alignment", 1_200), (2, "adaptation", 800), (3, "multimodal", 2_400))
+            Stage(name, about, (train(share, work, STAGES[n], steps, *begin[n], *files, *more),))
+            for n, name, about, steps, more in (
+                (1, "stage 1", "alignment: adapters, to hear", 300, ()),
+                (2, "stage 2", "adaptation: the text model answers what it hears", 600, ()),
+                (3, "speaking", "alignment: what speaks, reading aloud", 800, ()),
+                (4, "stage 3", "multimodal: everything but the ears", 2_000, ("--task.codec", codec)),
+            )
         ),
         Stage("reports", "every stage's model on voices that were held out", tuple(
             command for name, export in zip(STAGES, exports, strict=True)
             for command in _once(report(work, name), jomni(
-                "eval", "turns", export, spoken["test"], "--codec", voice, "--sentences", sentences, "--skip-bad",
+                "eval", "turns", export, spoken["test"], "--codec", codec, "--sentences", sentences, "--skip-bad",
                 "--out", report(work, name).parent,
             ))
         )),

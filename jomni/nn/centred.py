@@ -27,7 +27,7 @@ from jomni.nn.conv import convolve, overlap_add
 from jomni.nn.streaming import precision
 
 Past = Any
-_init = nn.initializers.normal(1.0)  # a direction: its size does not matter
+_init = nn.initializers.normal(0.02)  # a direction: its size tells how fast Adam turns it; as the original has it
 
 
 @dataclasses.dataclass(frozen=True)
