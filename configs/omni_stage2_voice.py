@@ -8,6 +8,8 @@ from, and apart from hearing, as its examples are short.
 Metric: valid/audio_loss of answers to what was read (T1-A2). Not yet measured.
 """
 
+from omni_stage1 import SECONDS
+
 from jomni.data.omni_batches import TaskShares
 from jomni.train.config import TrainConfig
 from jomni.train.omni import ALIGN, OmniConfig
@@ -22,8 +24,8 @@ def get_config() -> TrainConfig:
     """The run."""
     read = TaskShares(a1_a2=0, a1_t2=0, a1_t1=0, t1_a2=1, t1_t2=0)
     task = OmniConfig(
-        data=OmniData(("data/turns.parquet",), read, (LENGTH,), skip_bad=True),
-        valid=OmniData(("data/turns_valid.parquet",), read, (LENGTH,), skip_bad=True),
+        data=OmniData(("data/turns.parquet",), read, (LENGTH,), SECONDS, skip_bad=True),
+        valid=OmniData(("data/turns_valid.parquet",), read, (LENGTH,), SECONDS, skip_bad=True),
         init_from="runs/omni_stage2/export", freeze=(*ALIGN, "whisper_adapter/"), batch=32,
         optimizer=OptimizerConfig(lr=1e-3, warmup=100, weight_decay=0.01, final_lr=1e-4),
     )  # fmt: skip

@@ -20,11 +20,12 @@ LENGTH = 192
 
 def get_config() -> TrainConfig:
     """The run."""
-    shares, heard = TaskShares(a1_a2=3, a1_t2=1, a1_t1=0.5, t1_a2=1, t1_t2=1), TaskShares(1, 0, 0, t1_a2=0, t1_t2=0)
+    shares = TaskShares(a1_a2=3, a1_t2=1, a1_t1=0.25, t1_a2=0.5, t1_t2=0.5)
+    heard = TaskShares(a1_a2=1, a1_t2=0, a1_t1=0, t1_a2=0, t1_t2=0)
     task = OmniConfig(
         data=OmniData(("data/turns.parquet",), shares, (LENGTH,), SECONDS, skip_bad=True),
         valid=OmniData(("data/turns_valid.parquet",), heard, (LENGTH,), SECONDS, skip_bad=True),
-        init_from="runs/omni_stage2_voice/export", codec="runs/omni_codec/export", freeze=ALL, batch=16, ema=0.998,
-        optimizer=OptimizerConfig(lr=5e-4, warmup=100, weight_decay=0.01, final_lr=5e-5),
+        init_from="runs/omni_stage2_voice/export", codec="runs/omni_codec/export", freeze=ALL, batch=16, ema=0.99,
+        optimizer=OptimizerConfig(lr=1e-3, warmup=100, weight_decay=0.01, final_lr=5e-5),
     )  # fmt: skip
     return TrainConfig(name="omni_stage3", task=task, steps=2000, log_every=50, valid_every=200)

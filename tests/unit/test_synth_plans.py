@@ -113,6 +113,14 @@ def test_no_held_out_content_in_the_codecs_texts() -> None:
         assert not held_out_text(" ".join(plain(codec_text(rng, agent=bool(rng.integers(2))))))
 
 
+def test_a_narrower_world_of_the_codecs_is_of_its_kinds_alone() -> None:
+    said = {codec_text(np.random.default_rng(i), True, ("day", "colour")) for i in range(60)}
+    answers = {turn.answer for name in ("day", "colour") for turn in kinds.FINITE[name]()}
+    assert said <= answers and len(said) > 10
+    whole = {codec_text(np.random.default_rng(i), True) for i in range(60)}
+    assert not whole <= answers
+
+
 def test_readings_say_every_word_of_the_agents_and_nothing_that_is_held_out() -> None:
     rng, missing = np.random.default_rng(4), set(agent_words())
     for _ in range(5000):

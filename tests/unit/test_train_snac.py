@@ -76,6 +76,15 @@ def test_it_begins_near_silence_where_the_decoders_last_tanh_has_a_gradient():
     assert 0.01 < float(jnp.abs(run(params)).mean()) < 0.6
 
 
+def test_directions_begin_as_small_as_the_originals_so_that_adam_turns_them():
+    params = jax.jit(SnacTrainConfig(model=TINY, data=SnacData("none")).build(1).fresh, compiler_options=PLAIN)(
+        jax.random.key(0)
+    )
+    found = np.concatenate([np.ravel(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+                            if path[-1].key == "direction"])  # fmt: skip
+    assert 0.018 < found.std() < 0.022
+
+
 def test_an_example_that_is_not_quantised_passes_as_it_is_and_moves_no_entry():
     pcm = 0.3 * jax.random.normal(jax.random.key(1), (2, 1, 128))
     params, keys = random_params(Snac(TINY), pcm), jax.random.split(jax.random.key(2), 2)
