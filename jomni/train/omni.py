@@ -58,6 +58,7 @@ class VoiceConfig:
 
     adapter: str = "llamamlp"  # from the speech encoder: "llamamlp" or "mlp"
     post_adapter_layers: int = 0  # layers between the backbone and a head of audio's own; 0: one head for all
+    merge: str = "mean"  # of the streams' embeddings: "mean", Mini-Omni's, or "sum", which leaves text as it was
     text_special: int = 64  # rows for special tokens of the text
     audio_size: int = 4096  # entries of a codebook
     audio_special: int = 64  # rows for special tokens of each audio stream
@@ -246,5 +247,5 @@ def _begun(config: OmniConfig) -> OmniModel:
     v = config.voice
     vocabulary = Vocabulary(opened.decoder.vocab_size, v.text_special, v.audio_size, v.audio_special)
     decoder = dataclasses.replace(opened.decoder, vocab_size=vocabulary.size)
-    made = MiniOmniConfig(decoder, vocabulary, v.adapter, encoder.n_audio_state, v.post_adapter_layers)
+    made = MiniOmniConfig(decoder, vocabulary, v.adapter, encoder.n_audio_state, v.post_adapter_layers, v.merge)
     return OmniModel(made, encoder, opened.files)

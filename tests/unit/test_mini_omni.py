@@ -21,6 +21,7 @@ CASES = {
     "post-adapter": dataclasses.replace(CONFIG, post_adapter_layers=2, adapter="mlp"),
     "gemma": dataclasses.replace(CONFIG, decoder=dataclasses.replace(text_cases.SLIDING, vocab_size=410)),
     "untied": dataclasses.replace(CONFIG, decoder=dataclasses.replace(CONFIG.decoder, tied=False)),
+    "sum": dataclasses.replace(CONFIG, merge="sum"),
 }
 PUBLISHED = dict(
     name="qwen2-0.5b", block_size=2048, n_layer=24, n_head=14, n_embd=896, n_query_groups=2, padded_vocab_size=181_120,
@@ -86,6 +87,31 @@ def test_surgery_keeps_the_text_decoder(name):
     np.testing.assert_allclose(after[..., :250], before[..., :250], atol=1e-5)
     rows = np.asarray(voiced["backbone"]["embed_tokens"]["weight"])
     assert len(np.unique(rows, axis=0)) == 410 and 0.5 < rows[250:].std() / rows[:250].std() < 2
+
+
+def test_text_with_silent_streams_is_answered_as_before_where_streams_are_summed():
+    config = CASES["sum"]
+    text, v = dataclasses.replace(config.decoder, vocab_size=260), config.vocabulary
+    tokens = jnp.asarray(np.random.default_rng(2).integers(0, 250, (2, 9)), jnp.int32)
+    logits = Decoder(text).apply({"params": text_cases.params(text)}, tokens, method="whole")
+    silent = jnp.full((2, 7, 9), v.pad_audio, jnp.int32)
+    streams = jnp.concatenate([silent, tokens[:, None]], 1)
+    after, _, _ = MiniOmni(config).apply({"params": made(config)}, streams)
+    np.testing.assert_allclose(after[..., :250], logits[..., :250], atol=1e-4)
+    mean, _, _ = MiniOmni(CONFIG).apply({"params": made(CONFIG)}, streams)
+    assert np.abs(mean[..., :250] - logits[..., :250]).max() > 0.1
+
+
+def test_speech_is_added_to_the_text_beside_it_where_streams_are_summed():
+    model, params = MiniOmni(CASES["sum"]), made(CASES["sum"])
+    tokens, features, lengths = inputs()
+    placed, heard = place_features(features, lengths, 9)
+    x = model.apply({"params": params}, tokens, placed, heard, method="embed")
+    other = model.apply({"params": params}, tokens.at[:, :7].set(0), placed, heard, method="embed")
+    np.testing.assert_array_equal(x[0, 1:5], other[0, 1:5])
+    assert (np.abs(x - other).max(-1) > 0)[0, 5:].all()
+    with pytest.raises(ConfigError, match="mean or sum"):
+        dataclasses.replace(CONFIG, merge="max")
 
 
 def test_surgery_refuses_another_decoder():

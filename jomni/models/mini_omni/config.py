@@ -67,6 +67,12 @@ class Vocabulary:
     split = property(lambda self: self.audio_size + 4)
 
 
+MERGES = ("mean", "sum")
+"""How the embeddings of audio streams and text become one. Under "sum" padding that is zero takes nothing from the
+text: a text decoder that was given a voice answers in text as it did. Under "mean", the original's, its embeddings are
+an eighth of what it has learnt with."""
+
+
 @dataclasses.dataclass(frozen=True)
 class MiniOmniConfig:
     """A text decoder with ears and a voice."""
@@ -76,8 +82,11 @@ class MiniOmniConfig:
     adapter: str = "llamamlp"  # one of ADAPTERS: a linear layer, or a gated one of the backbone's hidden_dim
     feature_dim: int = 768  # width of the speech encoder's output (Whisper small)
     post_adapter_layers: int = 0  # layers between the backbone and a head of audio's own; 0: one head for all
+    merge: str = "mean"  # of the streams' embeddings, one of MERGES: the original's, or one that leaves text as it was
 
     def __post_init__(self) -> None:
+        if self.merge not in MERGES:
+            raise ConfigError(f"embeddings cannot be merged by {self.merge!r}, only by {' or '.join(MERGES)}")
         if self.adapter not in ADAPTERS:
             raise ConfigError(f"speech adapter {self.adapter!r} is not supported, only {', '.join(ADAPTERS)}")
         for name, least in (("feature_dim", 1), ("post_adapter_layers", 0)):

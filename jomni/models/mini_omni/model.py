@@ -148,8 +148,8 @@ class MiniOmni(nn.Module):
         features: Float[Array, "B T W"] | None = None,
         heard: Bool[Array, "B T"] | None = None,
     ) -> Float[Array, "B T D"]:
-        """The mean of the streams' embeddings; where speech is heard it stands in for those of all audio streams."""
-        v = self.config.vocabulary
+        """The streams' embeddings as one; where speech is heard it stands in for those of all audio streams."""
+        v, mean = self.config.vocabulary, self.config.merge == "mean"
         first_rows = jnp.asarray([v.audio_row(i) for i in range(v.streams)], tokens.dtype)[:, None]
         if self.apart:
             audio = self.audio_tokens(tokens[:, :-1] + first_rows - v.padded_text_size)
@@ -161,8 +161,8 @@ class MiniOmni(nn.Module):
                 features = jnp.zeros((*text.shape[:2], self.config.feature_dim), text.dtype)
                 heard = jnp.zeros(text.shape[:2], bool)
             speech = self.whisper_adapter(features).astype(text.dtype)
-            audio = jnp.where(heard[..., None], v.streams * speech, audio)
-        x = (audio + text) / (v.streams + 1)
+            audio = jnp.where(heard[..., None], v.streams * speech if mean else speech, audio)
+        x = (audio + text) / (v.streams + 1) if mean else audio + text
         return x * jnp.asarray(self.config.decoder.embedding_scale, x.dtype)
 
     def initial_state(self, batch: int, capacity: int, dtype: Any = jnp.float32, block: int = 1) -> MiniOmniState:

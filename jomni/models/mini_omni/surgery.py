@@ -17,7 +17,8 @@ def give_voice(params: dict[str, Any], config: MiniOmniConfig, key: Array) -> di
     """Parameters of a `MiniOmni` whose backbone is the text decoder.
 
     The first text_size rows of embedding and head are the decoder's; all others are drawn around the mean of these, as
-    widely as they lie. Adapter and post-adapter are new. New parameters have the dtype of the embedding.
+    widely as they lie. Where streams are merged by "sum", the embeddings of padding are zero: text alone is then to the
+    backbone what it was. Adapter and post-adapter are new. New parameters have the dtype of the embedding.
 
     Args:
       params: of a `Decoder` whose configuration differs from config.decoder in vocab_size alone.
@@ -41,7 +42,12 @@ def give_voice(params: dict[str, Any], config: MiniOmniConfig, key: Array) -> di
             raise ConfigError(
                 f"'{name}' has {weight.shape[0]} rows, the vocabulary {config.vocabulary.text_size} of text"
             )
-        backbone[name] = {"weight": _extend(weight[: config.vocabulary.text_size], config.decoder.vocab_size, row_key)}
+        weight = _extend(weight[: config.vocabulary.text_size], config.decoder.vocab_size, row_key)
+        if name == "embed_tokens" and config.merge == "sum":
+            v = config.vocabulary
+            padding = [v.pad_text, *(v.audio_row(stream) + v.pad_audio for stream in range(v.streams))]
+            weight = weight.at[jnp.asarray(padding)].set(0)
+        backbone[name] = {"weight": weight}
     for path, leaf in jax.tree_util.tree_leaves_with_path(form["backbone"]):
         found: Any = backbone
         for part in path:
