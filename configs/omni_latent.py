@@ -26,4 +26,4 @@ def get_config() -> TrainConfig:
         model=MODEL, data=SnacData("data/agent/MANIFEST.jsonl", frames=20, on_frames=True), batch=4, quantize=0.0,
         ema=0.99, optimizer=OptimizerConfig(lr=5e-4, b1=0.8, b2=0.99, weight_decay=1e-4, warmup=100, final_lr=1e-4),
     )  # fmt: skip
-    return TrainConfig(name="omni_latent", task=task, steps=1_000, log_every=50)
+    return TrainConfig(name="omni_latent", task=task, steps=2_000, log_every=50)

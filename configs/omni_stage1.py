@@ -23,7 +23,11 @@ left out."""
 
 
 def get_config() -> TrainConfig:
-    """The run. A text model so small has never been asked to repeat what it reads: so it answers what it hears, too."""
+    """The run.
+
+    So small a text model was never asked to repeat what it reads: so it answers what it hears, too, and what it reads,
+    to learn how it is asked now.
+    """
     shares = TaskShares(a1_a2=0, a1_t2=1, a1_t1=1, t1_a2=0, t1_t2=0.5)
     heard = TaskShares(a1_a2=0, a1_t2=0, a1_t1=1, t1_a2=0, t1_t2=0)
     task = OmniConfig(
@@ -33,4 +37,4 @@ def get_config() -> TrainConfig:
         voice=VoiceConfig(post_adapter_layers=2, merge="sum", text_special=8, audio_size=512, audio_special=8),
         optimizer=OptimizerConfig(lr=1e-3, warmup=100, weight_decay=0.01, final_lr=1e-4),
     )  # fmt: skip
-    return TrainConfig(name="omni_stage1", task=task, steps=300, log_every=50, valid_every=150)
+    return TrainConfig(name="omni_stage1", task=task, steps=250, log_every=50, valid_every=125)

@@ -61,10 +61,10 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
             synth(share, "utterances", heard, "--seed", 11, "--agent-share", 0.12, hours=12),
             train(share, work, "omni_ears", 4_500, "--task.data.manifest", heard / "MANIFEST.jsonl"),
         )),
-        Stage("voice", "a codec of the agent's voice alone: latents, then codes of them and a decoder", (
+        Stage("voice", "a codec of the agent's voice alone: latents, then codes of them", (
             synth(share, "utterances", own, "--seed", 12, "--agent-share", 1, "--kinds", *KINDS, hours=1.5),
-            train(share, work, "omni_latent", 1_000, "--task.data.manifest", own / "MANIFEST.jsonl"),
-            train(share, work, "omni_codec", 3_600, "--task.data.manifest", own / "MANIFEST.jsonl",
+            train(share, work, "omni_latent", 2_000, "--task.data.manifest", own / "MANIFEST.jsonl"),
+            train(share, work, "omni_codec", 5_000, "--task.data.manifest", own / "MANIFEST.jsonl",
                   "--task.init_from", latent, "--task.fit_codebooks", max(2, round(100 * share ** 0.5))),
         )),
         Stage("text", "stage 0: a text model learns the answers", (
@@ -79,8 +79,8 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
         *(
             Stage(name, about, (train(share, work, STAGES[n], steps, *begin[n], *files, *more),))
             for n, name, about, steps, more in (
-                (1, "stage 1", "alignment: adapters, to hear", 300, ()),
-                (2, "stage 2", "adaptation: the text model answers what it hears", 600, ()),
+                (1, "stage 1", "alignment: adapters, to hear", 250, ()),
+                (2, "stage 2", "adaptation: the text model answers what it hears", 900, ()),
                 (3, "speaking", "alignment: what speaks, reading aloud", 800, ()),
                 (4, "stage 3", "multimodal: everything but the ears", 2_000, ("--task.codec", codec)),
             )
