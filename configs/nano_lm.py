@@ -28,13 +28,8 @@ def get_config() -> TrainConfig:
         task=LMConfig(
             model=MOSHI_NANO,
             data=ConversationData(
-                folders=("data/codes", "data/read_codes", "data/read_codes"),
-                frames=250,
-                heard=True,
-                keep_and_shift=True,
-                text_lead=2,
-                text="data/facts.txt",
-                text_share=0.17,
+                folders=("data/codes", "data/read_codes", "data/read_codes"), frames=250, heard=True,
+                keep_and_shift=True, text_lead=2, text="data/facts.txt", text_share=0.17,
             ),
             tokenizer="data/words.model",
             codec="runs/nano_voice/export",

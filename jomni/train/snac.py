@@ -81,9 +81,7 @@ class SnacTrainConfig(DescentConfig):
     data: SnacData
     valid: SnacData | None = dataclasses.field(default=None, metadata={"harmless": True})  # never trained on
     init_from: str | None = None  # checkpoint to begin from; none: from nothing
-    fit_codebooks: int = (
-        0  # batches whose latents the codebooks of init_from begin anew from, by k-means; 0: as they are
-    )
+    fit_codebooks: int = 0  # batches, the k-means of whose latents init_from's codebooks become; 0: as they are
     quantize: float = 1.0  # share of the examples that are quantised; the others' latents pass as they are
     freeze: tuple[str, ...] = ()  # parts that stay as they are: patterns that parameter paths begin with, "encoder"
     loss: SnacLossConfig = dataclasses.field(default_factory=SnacLossConfig)
@@ -102,6 +100,17 @@ class SnacTrainConfig(DescentConfig):
     def build(self, steps: int) -> SnacTask:
         """The task."""
         return SnacTask(self, steps)
+
+
+def _centres(latents: Float[np.ndarray, "N E"], entries: int, seed: int) -> Float[np.ndarray, "V E"]:
+    """The mean of each of so many groups of latents, alike in direction: by it, entries are chosen."""
+    from scipy.cluster.vq import kmeans2
+
+    length = np.linalg.norm(latents, axis=1, keepdims=True)
+    centres, nearest = kmeans2(latents / np.maximum(length, 1e-6), entries, minit="++", seed=seed, missing="warn")
+    count, total = np.bincount(nearest, minlength=entries)[:, None], np.zeros_like(centres)
+    np.add.at(total, nearest, latents)
+    return np.where(count > 0, total / np.maximum(count, 1), centres * length.mean())
 
 
 _LAST = re.compile(r"decoder/model_\d+/magnitude$")
@@ -132,9 +141,8 @@ class LearningSnac(Snac):
             projected = quantizer.project(left)
             codes = jax.lax.stop_gradient(quantizer.nearest(projected))
             entry = quantizer.entries(codes)
-            given = quantizer.expand(
-                projected + mask * jax.lax.stop_gradient(entry - projected)
-            )  # gradients go through
+            passed = projected + mask * jax.lax.stop_gradient(entry - projected)  # gradients go straight through
+            given = quantizer.expand(passed)
             to_entry += (mask * jnp.square(entry - jax.lax.stop_gradient(projected))).mean()
             to_latent += (mask * jnp.square(jax.lax.stop_gradient(entry) - projected)).mean()
             perplexities.append(_perplexity(codes, quantizer.codebook.shape[0]))
@@ -195,49 +203,33 @@ class SnacTask(DescentTask):
         return self._fitted(params) if c.fit_codebooks else params
 
     def _fitted(self, params: Tree) -> Tree:
-        """The parameters with codebooks of the directions that latents have: entries that nothing is near to would
-        never learn."""
-        from scipy.cluster.vq import kmeans2
-
-        batches = iter(self.dataset(0))  # always the same: a resumed run draws them again
-        pcm = [next(batches)["pcm"] for _ in range(self.config.fit_codebooks)]
+        """The parameters with codebooks of the latents that there are: entries that none is near to never learn."""
+        c, batches = self.config, iter(self.dataset(0))  # always the same: a resumed run draws them again
+        pcm = [next(batches)["pcm"] for _ in range(c.fit_codebooks)]
 
         @partial(jax.jit, static_argnums=2)
         def before(params: Tree, pcm: Array, book: int) -> Any:
             return self._snac.apply({"params": params}, pcm, book, method="before")
 
-        for book in range(self.config.model.num_codebooks):
-            found = np.concatenate([np.asarray(before(params, x, book)) for x in pcm]).reshape(
-                -1, self.config.model.codebook_dim
-            )
-            if len(found) < self.config.model.codebook_size:
+        for book in range(c.model.num_codebooks):
+            latents = np.concatenate([np.asarray(before(params, x, book)) for x in pcm])
+            latents = latents.reshape(-1, c.model.codebook_dim)
+            if len(latents) < c.model.codebook_size:
                 raise ConfigError(
-                    f"'fit_codebooks' = {len(pcm)}: these batches have {len(found)} latents for the "
-                    f"{self.config.model.codebook_size} entries of codebook {book}. Give more."
+                    f"'fit_codebooks' = {len(pcm)}: these batches have {len(latents)} latents for the "
+                    f"{c.model.codebook_size} entries of codebook {book}. Give more."
                 )
-            length = np.linalg.norm(found, axis=1, keepdims=True)
-            entries, nearest = kmeans2(found / np.maximum(length, 1e-6), self.config.model.codebook_size, minit="++",
-                                       seed=book, missing="warn")  # fmt: skip
-            count = np.bincount(nearest, minlength=len(entries))
-            total = np.zeros_like(entries)
-            np.add.at(total, nearest, found)
-            entries = np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], entries * length.mean())
-            leaves = dict(flatten(params)) | {
-                f"quantizer/quantizers_{book}/codebook": jnp.asarray(entries, jnp.float32)
-            }
-            params = unflatten(leaves)
+            codebook = jnp.asarray(_centres(latents, c.model.codebook_size, book), jnp.float32)
+            params = unflatten(dict(flatten(params)) | {f"quantizer/quantizers_{book}/codebook": codebook})
         return params
 
     def frozen(self, params: Tree) -> Collection[str]:
         return frozen_paths(params, self.config.freeze)
 
     def rows(self, batch: Batch, key: PRNGKeyArray | None) -> Any:
-        """ "pcm", and "quantised", 1 or 0 for each example."""
-        drawn = (
-            jnp.ones(len(batch["pcm"]))
-            if key is None
-            else jax.random.bernoulli(key, self.config.quantize, (len(batch["pcm"]),))
-        )
+        """The samples, and which examples are quantised: 1 or 0 for each, where nothing is drawn 1."""
+        count = len(batch["pcm"])
+        drawn = jnp.ones(count) if key is None else jax.random.bernoulli(key, self.config.quantize, (count,))
         return {"pcm": batch["pcm"], "quantised": drawn.astype(jnp.float32)}
 
     def counts(self, batch: Batch) -> int:
