@@ -170,7 +170,8 @@ def _omni_lines(c: MiniOmniConfig, opened: Opened) -> list[str]:
     kind = "linear" if c.adapter == "mlp" else "gated"
     lines = [
         *_decoder_lines(c.decoder, opened),
-        f"  streams: text of {v.padded_text_size} tokens, {v.streams} of audio with {v.padded_audio_size} each",
+        f"  streams: text of {v.padded_text_size} tokens, {v.streams} of audio with {v.padded_audio_size} each; "
+        f"embeddings merged by their {c.merge}",
         f"  hears {c.feature_dim} features through a {kind} adapter",
     ]
     layers = c.post_adapter_layers
