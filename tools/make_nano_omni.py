@@ -65,7 +65,7 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
             synth(share, "utterances", own, "--seed", 12, "--agent-share", 1, "--kinds", *KINDS, hours=1.5),
             train(share, work, "omni_latent", 2_000, "--task.data.manifest", own / "MANIFEST.jsonl"),
             train(share, work, "omni_codec", 5_000, "--task.data.manifest", own / "MANIFEST.jsonl",
-                  "--task.init_from", latent, "--task.fit_codebooks", max(2, round(100 * share ** 0.5))),
+                  "--task.init_from", latent, "--task.fit_codebooks", max(10, round(100 * share))),
         )),
         Stage("text", "stage 0: a text model learns the answers", (
             *_once(pairs, _turns(pairs, 60_000, 0)), *_once(work / "turns_valid.tsv",
