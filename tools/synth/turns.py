@@ -19,9 +19,10 @@ from jomni.data.omni_build import Encode, spoken_turns
 from jomni.data.text import read_pairs
 
 from . import kinds, room
+from .agent import agent_says
 from .speak import agent_level, speak
 from .utterances import babble_pool, in_a_room
-from .voices import AGENT, AGENT_MANNER, RATE, draw_manner, draw_voice
+from .voices import RATE, draw_manner, draw_voice
 
 Rng = np.random.Generator
 _PADDED = 8  # frames: answers are encoded at lengths of so many, each of which is compiled for once
@@ -71,7 +72,7 @@ def write_spoken(pairs: Path, out: Path, codec: str, split: str, seed: int) -> N
 
     @functools.lru_cache(2048)  # answers recur, and unit selection is slow
     def tell(text: str) -> tuple[np.ndarray, int]:
-        return agent_level(speak(text, AGENT, AGENT_MANNER).pcm), RATE
+        return agent_level(agent_says(text).pcm), RATE
 
     def turns() -> Iterator[Turn]:
         encode = _once(_encoder(codec))
