@@ -1,8 +1,8 @@
-"""nano-omni's voice: codebooks that begin as k-means of the latents, and learn on with encoder and decoder.
+"""nano-omni's voice: codebooks that begin as k-means of the latents, and follow them as moving averages.
 
 jomni train configs/omni_codec.py --task.init_from runs/omni_latent/export
 
-Slowly, and held to their codebooks (`commitment`): faster, the latents run away from them. Metric: spectral.
+Metric: spectral.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ def get_config() -> TrainConfig:
     run = latent()
     assert isinstance(run.task, SnacTrainConfig)
     task = dataclasses.replace(
-        run.task, init_from="runs/omni_latent/export", fit_codebooks=100, quantize=1.0, ema=0.999,
+        run.task, init_from="runs/omni_latent/export", fit_codebooks=100, codebook_decay=0.99, quantize=1.0, ema=0.999,
         loss=SnacLossConfig(commitment=1.0),
-        optimizer=OptimizerConfig(lr=1e-4, b1=0.8, b2=0.99, weight_decay=1e-4, warmup=100, final_lr=1e-5),
+        optimizer=OptimizerConfig(lr=5e-4, b1=0.8, b2=0.99, weight_decay=1e-4, warmup=100, final_lr=2e-5),
     )  # fmt: skip
     return dataclasses.replace(run, name="omni_codec", task=task, steps=5_000, export_every=1_000)

@@ -13,7 +13,7 @@ from jomni.train.optimizer import OptimizerConfig
 from jomni.train.snac import SnacData, SnacTrainConfig
 
 MODEL = SnacConfig(
-    sampling_rate=16_000, encoder_dim=8, encoder_rates=(8, 5, 4, 2), decoder_dim=256, decoder_rates=(2, 4, 5, 8),
+    sampling_rate=16_000, encoder_dim=8, encoder_rates=(8, 5, 2, 2, 2), decoder_dim=256, decoder_rates=(2, 2, 2, 5, 8),
     attn_window_size=None, codebook_size=512, vq_strides=(4, 2, 1),
 )  # fmt: skip
 """Frames of 80 ms with 1, 2 and 4 codes, as Mini-Omni's streams want them. Few layers run at the full rate: on a CPU it

@@ -143,7 +143,8 @@ class DescentTask(Task):
         params = optax.apply_updates(state.params, updates)
         ema = ema_update(state.ema, params, c.ema, state.step) if c.ema else None
         finite = all_finite(metrics["loss"], norm)
-        new = guard(finite, DescentState(state.step + 1, params, state.frozen, optimizer, ema), state)
+        moved = dataclasses.replace(state, step=state.step + 1, params=params, optimizer=optimizer, ema=ema)
+        new = guard(finite, moved, state)
         lr = self._schedule(state.step)
         return new, metrics | {"grad_norm": norm, "lr": lr, "skipped": 1.0 - finite.astype(jnp.float32)}
 

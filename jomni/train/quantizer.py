@@ -40,6 +40,17 @@ class CodebookUpdate(NamedTuple):
     candidates: Float[Array, "V E"]
 
 
+class CodebookAverage(NamedTuple):
+    """Moving averages of how often an entry is used and of the sum of what it stands for; their ratio is the entry."""
+
+    usage: Float[Array, "V"]
+    total: Float[Array, "V E"]
+
+    @property
+    def entries(self) -> Float[Array, "V E"]:
+        return self.total / jnp.maximum(self.usage, 1e-5)[:, None]
+
+
 class Quantized(NamedTuple):
     """What the quantiser made of a batch of latents."""
 
@@ -119,7 +130,7 @@ def _residual(
         code = nearest(jax.lax.stop_gradient(residual), centroids, half_norms)
         entry = jnp.take(centroids, code, axis=0, mode="clip")
         distance += jnp.square(residual - entry).mean()
-        updates.append(_assign(jax.lax.stop_gradient(residual), code, centroids.shape[0], jax.random.fold_in(key, k)))
+        updates.append(assign(jax.lax.stop_gradient(residual), code, centroids.shape[0], jax.random.fold_in(key, k)))
         residual = residual - entry
         total = total + jnp.where((k < used)[:, None, None], entry, 0)
         codes.append(code)
@@ -131,11 +142,37 @@ def _residual(
     return _Residual(output, projected, jnp.stack(codes, 1), distance, updates)
 
 
-def _assign(vectors: Float[Array, "B N E"], codes: Int[Array, "B N"], entries: int, key: Array) -> CodebookUpdate:
+def assign(vectors: Float[Array, "B N E"], codes: Int[Array, "B N"], entries: int, key: Array) -> CodebookUpdate:
+    """What a batch says about a codebook of so many entries; `key` draws the candidates."""
     flat = vectors.reshape(-1, vectors.shape[-1])
     one_hot = jax.nn.one_hot(codes.reshape(-1), entries, dtype=flat.dtype)
     candidates = jax.random.randint(key, (entries,), 0, flat.shape[0])
     return CodebookUpdate(one_hot.sum(0), one_hot.T @ flat, flat[candidates])
+
+
+def follow(
+    held: CodebookAverage, update: CodebookUpdate, decay: float, restart_below: float, started: bool | Array = True
+) -> tuple[CodebookAverage, Float[Array, ""]]:
+    """A codebook moved towards what was assigned to it, its unused entries put where a candidate is.
+
+    Args:
+      held: its averages so far.
+      update: from `assign`.
+      decay: of the averages.
+      restart_below: share of the mean usage below which an entry counts as unused.
+      started: False: all of its entries are put where candidates are.
+
+    Returns:
+      The new averages, and the perplexity of their usage.
+    """
+    usage = decay * held.usage + (1 - decay) * update.usage
+    total = decay * held.total + (1 - decay) * update.total
+    mean = usage.mean()
+    restart = (usage < restart_below * mean) | ~jnp.asarray(started)
+    usage = jnp.where(restart, mean, usage)
+    total = jnp.where(restart[:, None], update.candidates * mean, total)
+    share = usage / usage.sum()
+    return CodebookAverage(usage, total), jnp.exp(-(share * jnp.log(jnp.maximum(share, 1e-10))).sum())
 
 
 def update_codebooks(
@@ -156,17 +193,13 @@ def update_codebooks(
     for name, books in updates.items():
         for k, update in enumerate(books):
             book = params[name][f"layers_{k}"]
+            held = CodebookAverage(book["cluster_usage"], book["embedding_sum"])
             started = book["initialized"][0] > 0
-            usage = training.decay * book["cluster_usage"] + (1 - training.decay) * update.usage
-            total = training.decay * book["embedding_sum"] + (1 - training.decay) * update.total
-            mean = usage.mean()
-            restart = (usage < training.restart_below * mean) | ~started
-            usage = jnp.where(restart, mean, usage)
-            total = jnp.where(restart[:, None], update.candidates * mean, total)
+            held, perplexity = follow(held, update, training.decay, training.restart_below, started)
             new[name][f"layers_{k}"] = {
-                "embedding_sum": total, "cluster_usage": usage, "initialized": jnp.ones_like(book["initialized"]),
+                "embedding_sum": held.total, "cluster_usage": held.usage,
+                "initialized": jnp.ones_like(book["initialized"]),
             }  # fmt: skip
-            share = usage / usage.sum()
-            perplexities[name].append(jnp.exp(-(share * jnp.log(jnp.maximum(share, 1e-10))).sum()))
+            perplexities[name].append(perplexity)
     names = {"rvq_first": "perplexity_semantic", "rvq_rest": "perplexity_acoustic"}
     return new, {names[part]: jnp.stack(values).mean() for part, values in perplexities.items()}

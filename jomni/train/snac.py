@@ -1,8 +1,9 @@
-"""Training SNAC from nothing (arXiv:2410.14411): losses on the audio, and codebooks that learn by their gradient.
+"""Training SNAC from nothing (arXiv:2410.14411): losses on the audio, and codebooks in one of two ways.
 
 As in Improved RVQGAN (arXiv:2306.06546), whose quantiser SNAC's is: the entry nearest in direction is taken, gradients
-go straight through, the entry is drawn to what it stands for and the encoder to its entry. There is no discriminator:
-for one voice, such as that of a dialogue model, the spectral distance suffices to be understood.
+go straight through, the entry is drawn to what it stands for and the encoder to its entry. Or the codebooks are moving
+averages of what they stand for, as Mimi's (`codebook_decay`): they keep up with latents that learn fast. There is no
+discriminator: for one voice, such as that of a dialogue model, the spectral distance suffices to be understood.
 
 Axes: B example, T samples, L latent steps, N tokens of a codebook, C channels, E codebook width, K codebooks.
 """
@@ -11,10 +12,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,9 @@ from jomni.errors import ConfigError
 from jomni.nn.centred import Block
 from jomni.train.descent import DescentConfig, DescentState, DescentTask
 from jomni.train.freeze import Tree, check_patterns, frozen_paths
+from jomni.train.guard import guard
 from jomni.train.losses import SpectralConfig, spectral_distance
+from jomni.train.quantizer import CodebookAverage, CodebookUpdate, assign, follow
 from jomni.train.task import Batch, Metrics
 from jomni.weights import Checkpoint
 from jomni.weights.table import flatten, unflatten
@@ -83,6 +86,8 @@ class SnacTrainConfig(DescentConfig):
     init_from: str | None = None  # checkpoint to begin from; none: from nothing
     fit_codebooks: int = 0  # batches, the k-means of whose latents init_from's codebooks become; 0: as they are
     quantize: float = 1.0  # share of the examples that are quantised; the others' latents pass as they are
+    codebook_decay: float = 0.0  # of the moving averages that the codebooks are; 0: they learn by their gradient
+    restart_below: float = 0.1  # such a codebook's entries used less than this share of the mean go to a random latent
     freeze: tuple[str, ...] = ()  # parts that stay as they are: patterns that parameter paths begin with, "encoder"
     loss: SnacLossConfig = dataclasses.field(default_factory=SnacLossConfig)
     spectral: SpectralConfig = dataclasses.field(default_factory=SpectralConfig)
@@ -96,6 +101,11 @@ class SnacTrainConfig(DescentConfig):
             raise ConfigError(
                 f"'fit_codebooks' = {self.fit_codebooks} wants 0 or more, and an 'init_from' to fit them to"
             )
+
+        if not 0 <= self.codebook_decay < 1:
+            raise ConfigError(f"'codebook_decay' is 0 or more, and below 1, got {self.codebook_decay}")
+        if self.codebook_decay and self.microbatches > 1:
+            raise ConfigError("'codebook_decay' wants the whole batch at once: 'microbatches' = 1")
 
     def build(self, steps: int) -> SnacTask:
         """The task."""
@@ -113,31 +123,36 @@ def _centres(latents: Float[np.ndarray, "N E"], entries: int, seed: int) -> Floa
     return np.where(count > 0, total / np.maximum(count, 1), centres * length.mean())
 
 
+_UPDATES = "updates"  # among the metrics of a loss, what is no metric: what the codebooks follow
 _LAST = re.compile(r"decoder/model_\d+/magnitude$")
 _UNIT_END = re.compile(r"/block_\d+/block_3/magnitude$")  # of a residual unit
+
+
+class Learnt(NamedTuple):
+    """What a pass over a batch gives."""
+
+    audio: Float[Array, "B 1 T"]
+    to_entry: Float[Array, ""]  # the entries' mean squared distance to what they stand for
+    to_latent: Float[Array, ""]  # the same, with the gradient for the encoder
+    perplexities: Float[Array, "K"]  # of each codebook over these examples
+    updates: list[CodebookUpdate]  # for each codebook, where they are moving averages
 
 
 class LearningSnac(Snac):
     """SNAC with the pass that it learns from. Parameters are the same."""
 
-    def learn(
-        self, pcm: Float[Array, "B 1 T"], keys: Array, quantised: Float[Array, "B"]
-    ) -> tuple[Float[Array, "B 1 T"], Float[Array, ""], Float[Array, ""], Float[Array, "K"]]:
+    def learn(self, pcm: Float[Array, "B 1 T"], keys: Array, quantised: Float[Array, "B"]) -> Learnt:
         """Encodes, quantises and decodes.
 
         Args:
           pcm: whole frames.
           keys: of the decoder's noise, one for each example.
           quantised: 1 where an example is quantised, 0 where its latent passes as it is, and draws no entry.
-
-        Returns:
-          The audio, the entries' mean squared distance to what they stand for, the same with the gradient for the
-          encoder, and the perplexity of each codebook over these examples.
         """
         left = self.encoder(Block(pcm.swapaxes(1, 2)))[0].steps
         total, mask = jnp.zeros_like(left), quantised[:, None, None]
-        to_entry, to_latent, perplexities = jnp.zeros(()), jnp.zeros(()), list[Array]()
-        for quantizer in self.quantizer.quantizers:
+        to_entry, to_latent, perplexities, updates = jnp.zeros(()), jnp.zeros(()), list[Array](), list[CodebookUpdate]()
+        for k, quantizer in enumerate(self.quantizer.quantizers):
             projected = quantizer.project(left)
             codes = jax.lax.stop_gradient(quantizer.nearest(projected))
             entry = quantizer.entries(codes)
@@ -145,11 +160,13 @@ class LearningSnac(Snac):
             given = quantizer.expand(passed)
             to_entry += (mask * jnp.square(entry - jax.lax.stop_gradient(projected))).mean()
             to_latent += (mask * jnp.square(jax.lax.stop_gradient(entry) - projected)).mean()
-            perplexities.append(_perplexity(codes, quantizer.codebook.shape[0]))
+            entries = quantizer.codebook.shape[0]
+            perplexities.append(_perplexity(codes, entries))
+            updates.append(assign(jax.lax.stop_gradient(projected), codes, entries, jax.random.fold_in(keys[0], k)))
             left, total = left - given, total + given
         audio = self.decode_latent(total, keys)[0]
         count = len(self.quantizer.quantizers)
-        return audio, to_entry / count, to_latent / count, jnp.stack(perplexities)
+        return Learnt(audio, to_entry / count, to_latent / count, jnp.stack(perplexities), updates)
 
     def before(self, pcm: Float[Array, "B 1 T"], book: int) -> Float[Array, "B N E"]:
         """What a codebook is to stand for: projected, what the codebooks ahead of it left over."""
@@ -176,6 +193,18 @@ def quiet(params: Tree) -> Tree:
     return unflatten({path: factors.get(path, 1.0) * leaf for path, leaf in leaves.items()})
 
 
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["step", "params", "frozen", "optimizer", "ema", "books"],
+    meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True)
+class SnacState(DescentState):
+    """State of the training, and the averages that the codebooks are, by their parameters' paths."""
+
+    books: dict[str, CodebookAverage]
+
+
 class SnacTask(DescentTask):
     """SNAC in training."""
 
@@ -191,6 +220,39 @@ class SnacTask(DescentTask):
         c = self.config.model
         params: Any = self._snac.init(key, jnp.zeros((1, 1, c.frame_size * c.frame_multiple)))["params"]
         return quiet(params)
+
+    def _state(self, tree: Tree) -> SnacState:
+        state = super()._state(tree)
+        fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+        return SnacState(**fields, books=self._books(state))
+
+    def _books(self, state: DescentState) -> dict[str, CodebookAverage]:
+        """Averages whose entries are those that there are, each as if used as often as any other."""
+        leaves = dict(flatten(state.params)) if self.config.codebook_decay else {}
+        books = {path: leaf for path, leaf in leaves.items() if path.endswith("/codebook")}
+        return {path: CodebookAverage(jnp.ones(len(leaf)), jnp.copy(leaf)) for path, leaf in books.items()}
+
+    def with_parameters(self, state: DescentState, leaves: Mapping[str, Array]) -> DescentState:
+        begun = super().with_parameters(state, leaves)
+        assert isinstance(begun, SnacState)
+        return dataclasses.replace(begun, books=self._books(begun))
+
+    def update(self, state: DescentState, batch: Batch, key: PRNGKeyArray) -> tuple[DescentState, Metrics]:
+        """A step; codebooks that are averages then follow what was assigned to them."""
+        new, metrics = super().update(state, batch, key)
+        updates: Any = metrics.pop(_UPDATES)
+        assert isinstance(state, SnacState) and isinstance(new, SnacState)
+        books, c = dict[str, CodebookAverage](), self.config
+        for path, held in state.books.items():
+            k = int(path.split("/")[1].removeprefix("quantizers_"))
+            books[path], metrics[f"perplexity_{k}"] = follow(held, updates[k], c.codebook_decay, c.restart_below)
+        entries = {path: book.entries for path, book in books.items()}
+        params, ema = (None if t is None else unflatten(dict(flatten(t)) | entries) for t in (new.params, new.ema))
+        moved = dataclasses.replace(new, params=params, ema=ema, books=books)
+        return guard(metrics["skipped"] == 0, moved, new), metrics
+
+    def measure(self, state: DescentState, batch: Batch) -> Metrics:
+        return {name: value for name, value in super().measure(state, batch).items() if name != _UPDATES}
 
     def start(self) -> Tree | None:
         c = self.config
@@ -239,14 +301,14 @@ class SnacTask(DescentTask):
         c, pcm = self.config, batch["pcm"]
         keys = jax.random.split(key, len(pcm))
         found: Any = self._snac.apply({"params": params}, pcm, keys, batch["quantised"], method="learn")
-        audio, to_entry, to_latent, perplexities = found
-        spectral = spectral_distance(audio, pcm, c.spectral, c.model.sampling_rate)
-        waveform = jnp.abs(audio - pcm).mean()
+        spectral = spectral_distance(found.audio, pcm, c.spectral, c.model.sampling_rate)
+        waveform = jnp.abs(found.audio - pcm).mean()
         w, share = c.loss, len(pcm) / counts
-        whole = w.spectral * spectral + w.waveform * waveform + w.codebook * to_entry + w.commitment * to_latent
-        metrics = {"loss": whole, "spectral": spectral, "waveform": waveform, "codebook": to_entry}
-        metrics |= {f"perplexity_{k}": perplexities[k] for k in range(c.model.num_codebooks)}
-        return share * whole, {name: share * value for name, value in metrics.items()}
+        codebook = 0.0 if c.codebook_decay else w.codebook * found.to_entry
+        whole = w.spectral * spectral + w.waveform * waveform + codebook + w.commitment * found.to_latent
+        metrics: Any = {"loss": whole, "spectral": spectral, "waveform": waveform, "codebook": found.to_entry}
+        metrics |= {f"perplexity_{k}": found.perplexities[k] for k in range(c.model.num_codebooks)}
+        return share * whole, {name: share * value for name, value in metrics.items()} | {_UPDATES: found.updates}
 
     def dataset(self, seed: int) -> Any:
         return self.config.data.dataset(self.config.model, self.config.batch, seed)
