@@ -16,7 +16,9 @@ from jomni.errors import AudioError, ConfigError, JomniError
 from jomni.extras import require
 
 if TYPE_CHECKING:
+    from jomni.eval.coders import Coder
     from jomni.eval.items import Item
+    from jomni.weights.recognise import Opened
 
 
 def codec(options: Namespace) -> None:
@@ -31,26 +33,35 @@ def codec(options: Namespace) -> None:
     sentences = _sentences(options.sentences)
     with report_folder(options.out, force=options.force) as part:
         opened = open_model(options.model, codec_only=True)
-        config = codec_of(opened)
-        numbers = options.codebooks or [used_codebooks(opened)]
-        low, high = config.quantizer.n_q_semantic, config.quantizer.n_q
-        if not low <= min(numbers) <= max(numbers) <= high:
-            raise AudioError(f"--codebooks {numbers}: the codec of {options.model} has {low} to {high}.")
-        with stages() as progress:
+        with stages() as progress, device(options.device) as chosen:
+            coder = _coder(opened, options.model)
+            numbers = options.codebooks or [coder.fewest if opened.mimi is None else used_codebooks(opened)]
+            low, high = coder.fewest, len(coder.rates)
+            if not low <= min(numbers) <= max(numbers) <= high:
+                span = f"{low} to {high}" if low < high else f"{high}, to be decoded together"
+                raise AudioError(f"--codebooks {numbers}: the codec of {options.model} has {span}.")
             recordings = []
             for count, path in enumerate(paths, 1):
-                recordings.append(scorecard.read_recording(path, config.sample_rate))
+                recordings.append(scorecard.read_recording(path, coder.sample_rate))
                 progress("reading", count, len(paths), "recordings")
-            with device(options.device) as chosen:
-                card = scorecard.evaluate(
-                    config, load_codec(options.model).params["mimi"], recordings, numbers, sentences=sentences,
-                    batch=options.batch, processes=options.processes, progress=progress,
-                )  # fmt: skip
+            card = scorecard.evaluate(
+                coder, recordings, numbers, sentences=sentences, batch=options.batch, processes=options.processes,
+                progress=progress,
+            )  # fmt: skip
         settings = _settings(options, chosen)
-        write_report(part, card, recordings, settings, config.sample_rate)
+        write_report(part, card, recordings, settings, coder.sample_rate)
     say(score_table(card))
     say(book_table(card))
     say(f"{options.out}: report.md, report.json, files.json, codec.png, examples")
+
+
+def _coder(opened: Opened, model: str) -> Coder:
+    """The codec of a model, with its weights."""
+    from jomni.eval.coders import MimiCoder, SnacCoder
+
+    if opened.snac is not None:
+        return SnacCoder(opened.snac, load_codec(model).params["snac"], noise=True)
+    return MimiCoder(codec_of(opened), load_codec(model).params["mimi"])
 
 
 def talk(options: Namespace) -> None:

@@ -44,7 +44,7 @@ Example:
     _add_out(parser)
     parser.add_argument(
         "--codebooks", metavar="N", type=grammar._whole(1), nargs="+",
-        help="numbers of codebooks to decode from (default: as many as the model uses)",
+        help="numbers of codebooks to decode from (default: as many as the model uses; SNAC: all)",
     )  # fmt: skip
     parser.add_argument(
         "--limit", metavar="N", type=grammar._whole(1),

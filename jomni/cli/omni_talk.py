@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jomni.generate.omni_chat import OmniChat
     from jomni.weights.recognise import Opened
 
-OPTIONS = ("ask", "answer", "system", "codec", "top_k", "max_tokens", "parallel")
+OPTIONS = ("ask", "conversation", "answer", "system", "codec", "top_k", "max_tokens", "parallel")
 """Options of `jomni talk` that only models have which take turns."""
 LIVE_OPTIONS = ("text_temperature", "tail", "plot")
 """Those that only models of full duplex have."""
@@ -63,10 +63,11 @@ def talk(options: Namespace, opened: Opened, infos: Sequence[audio.AudioInfo]) -
             say_recording(info, SAMPLE_RATE)
         answers, settings = _talk(options, infos, speaks=codec is not None)
         told: list[str] = []
-        for slot, (name, asked, answer) in enumerate(zip(names, infos or [options.ask], answers, strict=True)):
-            mine = settings | {"slot": slot, "seed": options.seed + slot}
+        for n, (name, asked, answer) in enumerate(zip(names, infos or [options.ask], answers, strict=True)):
+            slot, turn = (0, n) if options.conversation else (n, 0)
+            mine = settings | {"slot": slot, "turn": turn, "seed": options.seed + slot}
             told += _write(files, name, asked, answer, codec, mine)
-            if len(names) > 1:
+            if settings["batch"] > 1:
                 told.append(answer.text or "(no text)")
     for line in told:
         say(line)
@@ -123,11 +124,12 @@ def checked(options: Namespace, opened: Opened, infos: Sequence[audio.AudioInfo]
 
 
 def _talk(options: Namespace, infos: Sequence[audio.AudioInfo], *, speaks: bool) -> tuple[list[Answer], dict[str, Any]]:
-    """Asks all questions at once; gives the answers, and what their files say of how they came about."""
+    """Asks all questions, at once or one after another; gives the answers, and what their files say of how they came
+    about."""
     import jomni
     from jomni.generate.text import TextSampling
 
-    slots, kind = max(1, len(infos)), options.answer or "speech"
+    slots, kind = 1 if options.conversation else max(1, len(infos)), options.answer or "speech"
     voice = ("parallel" if options.parallel else "single") if speaks else "none"
     sampling = TextSampling(options.temperature or 0.0, options.top_k or 0)
     max_tokens = options.max_tokens or MAX_TOKENS
@@ -137,9 +139,17 @@ def _talk(options: Namespace, infos: Sequence[audio.AudioInfo], *, speaks: bool)
         parts = jomni.OmniParts.from_checkpoint(checkpoint, codec)
         chat = jomni.OmniChat(parts, slots, voice=voice, system=options.system, seed=options.seed, sampling=sampling)
         questions = [audio.read(info.path, SAMPLE_RATE) for info in infos] or [options.ask]
-        with working("compiling"):
-            chat.ask(questions, kind, max_steps=max_tokens)
-        answers = _answers(chat, slots)
+        answers: list[Answer] = []
+        for first in range(0, len(questions), slots):
+            try:
+                with working("listening" if answers else "compiling"):
+                    chat.ask(questions[first : first + slots], kind, max_steps=max_tokens)
+            except PromptError as error:
+                if not answers:
+                    raise
+                before = "What was answered before it stands above, and was not written: give fewer recordings."
+                raise PromptError(f"{infos[first].path}: {error} {before}") from None
+            answers += _answers(chat, slots)
     settings = {
         "model": options.model, "model_type": checkpoint.model_type, "codec": options.codec, "dtype": dtype,
         "device": f"{chosen.platform}: {chosen.device_kind}", "batch": slots, "answer": kind, "voice": voice,

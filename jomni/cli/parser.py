@@ -171,6 +171,11 @@ Examples:
     turns = parser.add_argument_group("models that take turns (Mini-Omni)")
     turns.add_argument("--ask", metavar="TEXT", help="a question in writing, in place of recordings (default: none)")
     turns.add_argument(
+        "--conversation", action="store_true",
+        help="the recordings are the turns of one conversation, each asked when the one before is answered (default: a "
+        "conversation each)",
+    )  # fmt: skip
+    turns.add_argument(
         "--answer", metavar="KIND", choices=("speech", "text", "transcript"),
         help="speech, with its text; text alone; or the transcript of what was heard (default: speech)",
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """A codec's scorecard: what is lost between a recording and its decoded codes, for each number of codebooks.
 
-Axes: B recordings at once, K codebooks, N frames, T samples.
+Axes: T samples.
 """
 
 from __future__ import annotations
@@ -9,29 +9,21 @@ import concurrent.futures
 import dataclasses
 import itertools
 import json
-import math
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jomni import audio
-from jomni.codec.config import MimiConfig
-from jomni.codec.mimi import Mimi, decode_step, encode_step
-from jomni.codec.quantizer import fold_codebooks
 from jomni.errors import AudioError
 from jomni.eval import statistics
+from jomni.eval.coders import Coder, Codes, bitrate
 from jomni.eval.quality import METRICS, Quality, compare_one
 from jomni.eval.recogniser import Recogniser, WordErrors, word_errors
 from jomni.eval.statistics import NOTHING, Estimate
-
-BLOCK = 25
-"""Frames of one step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,8 +111,7 @@ def read_recording(path: Path, sample_rate: int) -> Recording:
 
 
 def evaluate(
-    config: MimiConfig,
-    params: Any,
+    coder: Coder,
     recordings: Sequence[Recording],
     codebooks: Sequence[int],
     *,
@@ -132,8 +123,7 @@ def evaluate(
     """Codes and decodes recordings, and compares.
 
     Args:
-      config: of the codec.
-      params: of the codec.
+      coder: the codec.
       recordings: at the codec's rate.
       codebooks: numbers of codebooks to decode from.
       sentences: more of what may be said, for the recogniser's language model.
@@ -146,57 +136,48 @@ def evaluate(
     """
     texts = [r.text for r in recordings if r.text is not None]
     recogniser = Recogniser([*texts, *sentences], processes=processes) if texts else None
-    params = jax.device_put(fold_codebooks(params))
-    mimi = Mimi(config, max(codebooks))
     total = len(recordings)
     # By length: those coded together should be about equally long.
     order = np.argsort([len(r.wave) for r in recordings], kind="stable")
     place = np.argsort(order)
-    codes: list[np.ndarray] = []
-    for first in range(0, total, batch):
-        codes += _encode(mimi, params, [recordings[n].wave for n in order[first : first + batch]], batch)
+    batches = [order[first : first + batch] for first in range(0, total, batch)]
+    codes: list[Codes] = []
+    for some in batches:
+        codes += coder.encode([recordings[n].wave for n in some], max(codebooks), batch)
         progress("encoding", len(codes), total, "recordings")
     codes = [codes[n] for n in place]
     decoded: dict[int, list[np.ndarray]] = {}
     for number in sorted(set(codebooks)):
         voices: list[np.ndarray] = []
-        for first in range(0, total, batch):
-            some = [(codes[n][:number], len(recordings[n].wave)) for n in order[first : first + batch]]
-            voices += _decode(Mimi(config, number), params, some, batch)
+        for some in batches:
+            waves = coder.decode([codes[n][:number] for n in some], batch)
+            voices += [wave[: len(recordings[n].wave)] for n, wave in zip(some, waves, strict=True)]
             progress(f"decoding {number} codebooks", len(voices), total, "recordings")
         decoded[number] = [voices[n] for n in place]
-    quality = _qualities(recordings, decoded, config.sample_rate, processes, progress)
-    heard = _heard(recogniser, recordings, decoded, config.sample_rate, progress)
-    scores = [_score(config, number, quality[number], heard.get(number), heard.get(0)) for number in decoded]
+    quality = _qualities(recordings, decoded, coder.sample_rate, processes, progress)
+    heard = _heard(recogniser, recordings, decoded, coder.sample_rate, progress)
+    scores = [_score(coder, number, quality[number], heard.get(number), heard.get(0)) for number in decoded]
     files = [
-        {"name": r.name, "seconds": len(r.wave) / config.sample_rate, "text": r.text, "voice": r.voice}
+        {"name": r.name, "seconds": len(r.wave) / coder.sample_rate, "text": r.text, "voice": r.voice}
         | {str(k): dataclasses.asdict(quality[k][n]) for k in decoded}
         for n, r in enumerate(recordings)
     ]
     by_voice = {
-        voice: _voice(config, max(decoded), voice, recordings, quality, heard)
+        voice: _voice(coder, max(decoded), voice, recordings, quality, heard)
         for voice in sorted({r.voice for r in recordings} - {""})
     }
-    seconds = sum(len(r.wave) for r in recordings) / config.sample_rate
-    return Scorecard(
-        scores, _rate(heard.get(0)), by_voice, usage(codes, config.quantizer.bins), seconds, total, files, decoded
-    )
+    seconds = sum(len(r.wave) for r in recordings) / coder.sample_rate
+    return Scorecard(scores, _rate(heard.get(0)), by_voice, usage(codes, coder.entries), seconds, total, files, decoded)
 
 
-def usage(codes: Sequence[np.ndarray], entries: int) -> list[Codebook]:
-    """How each codebook is used by codes [K, N]."""
-    joined = np.concatenate(codes, axis=1)
+def usage(codes: Sequence[Codes], entries: int) -> list[Codebook]:
+    """How each codebook is used."""
     found = []
-    for row in joined:
-        counts = np.bincount(row, minlength=entries)
+    for book in zip(*codes, strict=True):
+        counts = np.bincount(np.concatenate(book), minlength=entries)
         p = counts[counts > 0] / counts.sum()
         found.append(Codebook(int((counts > 0).sum()), entries, float(np.exp(-(p * np.log(p)).sum()))))
     return found
-
-
-def bitrate(config: MimiConfig, codebooks: int) -> float:
-    """bit/s of so many codebooks, each code taken as log2(entries) bits."""
-    return config.frame_rate * codebooks * math.log2(config.quantizer.bins)
 
 
 def _qualities(
@@ -245,19 +226,19 @@ def _rate(errors: Sequence[WordErrors] | None) -> Estimate:
 
 
 def _voice(
-    config: MimiConfig, number: int, voice: str, recordings: Sequence[Recording], quality: dict[int, list[Quality]],
+    coder: Coder, number: int, voice: str, recordings: Sequence[Recording], quality: dict[int, list[Quality]],
     heard: dict[int, list[WordErrors]],
 ) -> tuple[Estimate, Score]:  # fmt: skip
     """One voice's figures: the recogniser's rate on the recordings, and the score of a number of codebooks."""
     mine = [r.voice == voice for r in recordings]
     said = [one for one, r in zip(mine, recordings, strict=True) if r.text is not None]
     errors = {n: list(itertools.compress(found, said)) for n, found in heard.items()}
-    score = _score(config, number, list(itertools.compress(quality[number], mine)), errors.get(number), errors.get(0))
+    score = _score(coder, number, list(itertools.compress(quality[number], mine)), errors.get(number), errors.get(0))
     return _rate(errors.get(0)), score
 
 
 def _score(
-    config: MimiConfig, number: int, quality: Sequence[Quality], heard: Sequence[WordErrors] | None,
+    coder: Coder, number: int, quality: Sequence[Quality], heard: Sequence[WordErrors] | None,
     original: Sequence[WordErrors] | None,
 ) -> Score:  # fmt: skip
     means = {}
@@ -269,34 +250,4 @@ def _score(
         above = statistics.ratio_difference(
             [e.errors for e in heard], [e.words for e in heard], [e.errors for e in original]
         )
-    return Score(number, bitrate(config, number), means, _rate(heard), above)
-
-
-def _encode(mimi: Mimi, params: Any, waves: Sequence[np.ndarray], slots: int) -> list[np.ndarray]:
-    """Codes int32 [K, N] of each wave, block by block, so that one compiled step serves all lengths."""
-    size = mimi.config.frame_size
-    counts = [-(-len(wave) // size) for wave in waves]
-    blocks = -(-max(counts) // BLOCK)
-    pcm = np.zeros((slots, 1, blocks * BLOCK * size), np.float32)
-    for b, wave in enumerate(waves):
-        pcm[b, 0, : len(wave)] = wave
-    state, found = mimi.initial_encode_state(slots, frames=BLOCK), []
-    for first in range(0, pcm.shape[-1], BLOCK * size):
-        state, codes = encode_step(mimi, params, state, jnp.asarray(pcm[..., first : first + BLOCK * size]))
-        found.append(np.asarray(codes))
-    joined = np.concatenate(found, axis=-1)
-    return [joined[b, :, :count] for b, count in enumerate(counts)]
-
-
-def _decode(mimi: Mimi, params: Any, some: Sequence[tuple[np.ndarray, int]], slots: int) -> list[np.ndarray]:
-    """Audio float32 [T] of codes [K, N], each cut to the given number of samples."""
-    blocks = -(-max(codes.shape[1] for codes, _ in some) // BLOCK)
-    padded = np.zeros((slots, mimi.num_codebooks, blocks * BLOCK), np.int32)
-    for b, (codes, _) in enumerate(some):
-        padded[b, :, : codes.shape[1]] = codes
-    state, found = mimi.initial_decode_state(slots, frames=BLOCK), []
-    for first in range(0, padded.shape[-1], BLOCK):
-        state, pcm = decode_step(mimi, params, state, jnp.asarray(padded[..., first : first + BLOCK]))
-        found.append(np.asarray(pcm[:, 0], np.float32))
-    joined = np.concatenate(found, axis=-1)
-    return [joined[b, :length] for b, (_, length) in enumerate(some)]
+    return Score(number, bitrate(coder, number), means, _rate(heard), above)

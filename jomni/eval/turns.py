@@ -11,22 +11,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from jomni.codec import snac
-from jomni.codec.snac import Snac
 from jomni.codec.snac_config import SnacConfig
 from jomni.data.omni import Turn
 from jomni.data.omni_streams import Task, tree_order
 from jomni.errors import ConfigError
 from jomni.eval import statistics
+from jomni.eval.coders import SnacCoder
 from jomni.eval.recogniser import Recogniser, normalise, word_errors
 from jomni.eval.replies import Reply, ReplyErrors, Synthesise, measure
 from jomni.eval.statistics import NOTHING, Estimate
 from jomni.eval.talkers import Given, Talker
-from jomni.nn.centred import fold_weight_norm
 
 Progress = Callable[[str, float, float, str], Any]
 """Called with what is being done, how much of it is, how much it will be, and the unit."""
@@ -171,28 +168,10 @@ def codec_errors(
 
 
 def decoded(turns: Sequence[Turn], config: SnacConfig, params: Any, slots: int = 16) -> list[Float[np.ndarray, "S"]]:
-    """The sound of the turns' answer codes, float32 at the codec's rate: the codec's whole decode without noise, made
-    frame by frame so that answers of all lengths are compiled for once."""
-    codec, folded = Snac(config), fold_weight_norm(params)
-    order, dtype = tree_order(config.tokens_per_frame), params["quantizer"]["quantizers_0"]["codebook"].dtype
-    found: list[np.ndarray] = []
-    for first in range(0, len(turns), slots):
-        part = [turn.answer_codes for turn in turns[first : first + slots]]
-        lengths = np.array([codes.shape[1] for codes in part] + [0] * (slots - len(part)))
-        state, pieces = codec.initial_decode_state(slots, dtype), list[np.ndarray]()
-        for frame in range(lengths.max()):
-            codes = np.zeros((slots, sum(config.tokens_per_frame)), np.int32)
-            for row, held in zip(codes, part, strict=False):
-                row[:] = held[:, min(frame, held.shape[1] - 1)]
-            books = tuple(jnp.asarray(codes[:, places]) for places in order)
-            state, pcm = snac.decode_step(codec, folded, state, books, None, jnp.asarray(frame < lengths))
-            pieces.append(np.array(pcm[:, 0], np.float32))
-        state, pcm = snac.decode_flush(codec, folded, state, None, jnp.asarray(lengths > 0))
-        last = np.array(pcm[:, 0], np.float32)
-        for slot in range(len(part)):
-            whole = np.concatenate([*(piece[slot] for piece in pieces[: lengths[slot]]), last[slot]])
-            found.append(whole[config.look_ahead :])
-    return found
+    """The sound of the turns' answer codes, float32 at the codec's rate: its whole decode without noise."""
+    order = tree_order(config.tokens_per_frame)
+    codes = [tuple(turn.answer_codes[list(places)].T.reshape(-1) for places in order) for turn in turns]
+    return SnacCoder(config, params).decode(codes, slots)
 
 
 def exact(answers: Sequence[Answer], task: Task) -> Estimate:

@@ -104,6 +104,22 @@ def test_recordings_are_conversations_of_their_own_and_what_is_asked_for_is_answ
     assert alone["pieces"] == told["other"]["pieces"] != talk(other, "--answer", "text")[1]["other"]["pieces"]
 
 
+def test_recordings_are_the_turns_of_one_conversation_where_that_is_asked_for(talk, model, refuses, tmp_path):
+    paths = [tmp_path / f"turn{n}.wav" for n in range(3)]
+    for n, path in enumerate(paths):
+        soundfile.write(path, speech(0.2, 16_000, n), 16_000)
+    said, told = talk(*paths[:2], "--conversation", "--answer", "text")
+    chat = jomni.OmniChat(jomni.OmniParts.from_checkpoint(jomni.load(model)), voice="none")
+    for turn, path in enumerate(paths[:2]):
+        text = "".join(p.text[0] for p in chat.reply([audio.read(path, 16_000)], "text", max_steps=14))
+        assert told[path.stem]["text"] == text and f"{text}\n" in said
+        assert (told[path.stem]["settings"]["turn"], told[path.stem]["settings"]["seed"]) == (turn, 0)
+    apart = talk(paths[1], "--answer", "text", out="apart")[1]["turn1"]
+    assert apart["text"] != told["turn1"]["text"]  # which answered what had gone before, too
+    refuses("talk", *paths, "--conversation", "--answer", "text", "--model", model, "--out", tmp_path / "much",
+            "--max-tokens", 14, says=["turn2.wav", "What was answered before"])  # fmt: skip
+
+
 def test_a_question_may_be_written_to_a_model_without_ears(talk, lacking, tmp_path):
     said, told = talk("--ask", "Hello?", "--parallel", by=lacking("small.pt"))
     assert told["ask"]["input"] == {"text": "Hello?"} and told["ask"]["settings"]["voice"] == "parallel"

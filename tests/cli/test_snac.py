@@ -100,3 +100,16 @@ def test_a_conversion_takes_the_layout_of_the_family(run, refuses, tmp_path, mod
     assert code == 0 and "as snac" in out, err
     assert (tmp_path / "same" / "model.safetensors").read_bytes() != b""
     refuses("convert", model, tmp_path / "other", "--to", "hf", says=["'hf'", "only snac, orbax"])
+
+
+def test_eval_codec_measures_it(run, refuses, tmp_path, models):
+    soundfile.write(tmp_path / "x.wav", speech(1.0, 8000), 8000)
+    given = "eval", "codec", models / "plain", tmp_path / "x.wav", "--out", tmp_path / "report"
+    refuses(*given, "--codebooks", 2, says=["4, to be decoded together"])
+    code, printed, err = run(*given, "--processes", 1)
+    assert code == 0, err
+    held = json.loads((tmp_path / "report/report.json").read_text())
+    entries = held["codebooks"][0]["entries"]
+    assert [score["codebooks"] for score in held["scores"]] == [4] and len(held["codebooks"]) == 4
+    assert held["scores"][0]["bitrate"] == pytest.approx(400 / 3 * (1 + 2 + 2 + 4) * np.log2(entries), rel=1e-3)
+    assert (tmp_path / "report/examples/00-4.wav").is_file() and "kbit/s" in printed

@@ -3,18 +3,24 @@
 import json
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
 
 import jomni
+from jomni.codec.snac import Snac
 from jomni.errors import AudioError
 from jomni.eval import codec
+from jomni.eval.coders import MimiCoder, SnacCoder, bitrate
 from jomni.eval.quality import compare, mel_distance, si_snr
 from jomni.eval.report import Goal, plain, report_folder, table
 from jomni.eval.statistics import Estimate
 from jomni.extras import missing
+from tests.tiny import random_params
 from tests.unit.test_eval_recogniser import TEXTS, spoken
+from tests.unit.test_train_snac import TINY
 
 
 def test_si_snr_of_known_mixtures():
@@ -58,11 +64,10 @@ def test_what_is_not_defined_is_no_number():
 
 
 def test_codebook_use_and_bitrate(tiny_mimi):
-    even, odd = codec.usage([np.array([[0, 1, 2, 3], [5, 5, 5, 5]]), np.array([[0, 1, 2, 3], [5, 5, 5, 5]])], 8)
+    even, odd = codec.usage([(np.arange(4), np.array([5, 5]))] * 2, 8)
     assert (even.used, even.entries, even.perplexity) == (4, 8, pytest.approx(4))
     assert (odd.used, odd.perplexity) == (1, pytest.approx(1))
-    assert codec.bitrate(tiny_mimi.mimi, 8) == pytest.approx(12.5 * 8 * 5)
-    assert codec.bitrate(jomni.MIMI, 8) == pytest.approx(1100)
+    assert bitrate(MimiCoder(tiny_mimi.mimi, tiny_mimi.params["mimi"]), 8) == pytest.approx(12.5 * 8 * 5)
 
 
 def test_a_scorecard_decodes_what_the_codec_decodes(tiny_mimi):
@@ -74,7 +79,7 @@ def test_a_scorecard_decodes_what_the_codec_decodes(tiny_mimi):
         codec.Recording(f"r{n}", (0.1 * rng.standard_normal(length)).astype(np.float32), None)
         for n, length in enumerate(lengths)
     ]
-    card = codec.evaluate(config, params, recordings, [4, 2], batch=2, processes=1)
+    card = codec.evaluate(MimiCoder(config, params), recordings, [4, 2], batch=2, processes=1)
     assert [score.codebooks for score in card.scores] == [2, 4] and card.original.count == 0
     codes = jomni.encode(jomni.Mimi(config, 4), params, recordings[2].wave[None, None])
     whole = np.asarray(jomni.decode(jomni.Mimi(config, 2), params, codes[:, :2]))[0, 0, :5000]
@@ -85,13 +90,32 @@ def test_a_scorecard_decodes_what_the_codec_decodes(tiny_mimi):
     assert card.files[1]["name"] == "r1" and set(card.files[1]["2"]) == {"pesq", "stoi", "si_snr", "mel"}
 
 
+def test_snac_recordings_come_out_as_its_whole_encoding_and_decoding():
+    """Whatever the batch, and though each stream ends with its own recording."""
+    params = random_params(Snac(TINY), jnp.zeros((1, 1, 96)))
+    rng, lengths = np.random.default_rng(0), [320, 33, 95, 96]
+    recordings = [codec.Recording(f"r{n}", rng.normal(0, 0.3, length).astype(np.float32), None)
+                  for n, length in enumerate(lengths)]  # fmt: skip
+    coder = SnacCoder(TINY, params, noise=True)
+    codes = coder.encode([r.wave for r in recordings], coder.fewest, 3)
+    card = codec.evaluate(coder, recordings, [3], batch=3, processes=1)
+    for n, recording in enumerate(recordings):
+        whole = jomni.codec.snac.encode(Snac(TINY), params, recording.wave[None])
+        for found, expected in zip(codes[n], whole, strict=True):
+            np.testing.assert_array_equal(found, expected[0])
+        wave = jomni.codec.snac.decode(Snac(TINY), params, whole, jax.random.split(jax.random.key(0), 1))[0, 0]
+        np.testing.assert_allclose(card.decoded[3][n], wave[: lengths[n]], atol=1e-5)
+    assert len(card.books) == 3 and bitrate(coder, 3) == pytest.approx(50 * 7 * 4)
+    assert card.scores[0].bitrate == bitrate(coder, 3)
+
+
 def test_texts_are_heard_before_and_after(tiny_mimi):
     import soxr
 
     waves = [soxr.resample(wave, 16_000, 24_000).astype(np.float32) for wave in spoken()]
     recordings = [codec.Recording(t, wave, t) for t, wave in zip(TEXTS, waves, strict=True)]
     recordings.append(codec.Recording("no text", waves[0], None))
-    card = codec.evaluate(tiny_mimi.mimi, tiny_mimi.params["mimi"], recordings, [4], batch=2, processes=1)
+    card = codec.evaluate(MimiCoder(tiny_mimi.mimi, tiny_mimi.params["mimi"]), recordings, [4], batch=2, processes=1)
     assert card.original.value == 0 and card.original.count == 2
     assert card.scores[0].word_errors.value > 0.5 and card.scores[0].above == card.scores[0].word_errors
 
