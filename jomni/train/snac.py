@@ -124,6 +124,7 @@ def _centres(latents: Float[np.ndarray, "N E"], entries: int, seed: int) -> Floa
 
 
 _UPDATES = "updates"  # among the metrics of a loss, what is no metric: what the codebooks follow
+_BOOK = re.compile(r"quantizer/(quantizers_\d+)/codebook")
 _LAST = re.compile(r"decoder/model_\d+/magnitude$")
 _UNIT_END = re.compile(r"/block_\d+/block_3/magnitude$")  # of a residual unit
 
@@ -200,9 +201,9 @@ def quiet(params: Tree) -> Tree:
 )
 @dataclasses.dataclass(frozen=True)
 class SnacState(DescentState):
-    """State of the training, and the averages that the codebooks are, by their parameters' paths."""
+    """State of the training."""
 
-    books: dict[str, CodebookAverage]
+    books: dict[str, CodebookAverage]  # by the quantizer's name: those codebooks that are moving averages
 
 
 class SnacTask(DescentTask):
@@ -228,9 +229,13 @@ class SnacTask(DescentTask):
 
     def _books(self, state: DescentState) -> dict[str, CodebookAverage]:
         """Averages whose entries are those that there are, each as if used as often as any other."""
-        leaves = dict(flatten(state.params)) if self.config.codebook_decay else {}
-        books = {path: leaf for path, leaf in leaves.items() if path.endswith("/codebook")}
-        return {path: CodebookAverage(jnp.ones(len(leaf)), jnp.copy(leaf)) for path, leaf in books.items()}
+        if not self.config.codebook_decay:
+            return {}
+        found = dict[str, CodebookAverage]()
+        for path, leaf in flatten(state.params):
+            if match := _BOOK.fullmatch(path):
+                found[match[1]] = CodebookAverage(jnp.ones(len(leaf)), jnp.copy(leaf))
+        return found
 
     def with_parameters(self, state: DescentState, leaves: Mapping[str, Array]) -> DescentState:
         begun = super().with_parameters(state, leaves)
@@ -242,11 +247,11 @@ class SnacTask(DescentTask):
         new, metrics = super().update(state, batch, key)
         updates: Any = metrics.pop(_UPDATES)
         assert isinstance(state, SnacState) and isinstance(new, SnacState)
-        books, c = dict[str, CodebookAverage](), self.config
-        for path, held in state.books.items():
-            k = int(path.split("/")[1].removeprefix("quantizers_"))
-            books[path], metrics[f"perplexity_{k}"] = follow(held, updates[k], c.codebook_decay, c.restart_below)
-        entries = {path: book.entries for path, book in books.items()}
+        c, books, entries = self.config, dict(state.books), dict[str, Array]()
+        for k in range(c.model.num_codebooks):
+            if (name := f"quantizers_{k}") in books:
+                held, metrics[f"perplexity_{k}"] = follow(books[name], updates[k], c.codebook_decay, c.restart_below)
+                books[name], entries[f"quantizer/{name}/codebook"] = held, held.entries
         params, ema = (None if t is None else unflatten(dict(flatten(t)) | entries) for t in (new.params, new.ema))
         moved = dataclasses.replace(new, params=params, ema=ema, books=books)
         return guard(metrics["skipped"] == 0, moved, new), metrics
