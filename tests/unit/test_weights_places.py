@@ -17,7 +17,7 @@ import jomni
 from jomni.codec import MIMI
 from jomni.errors import ConfigError, OutputError, WeightsError
 from jomni.models.moshi import MOSHI_7B
-from jomni.weights.hub import HubRepository, open_files
+from jomni.weights.hub import BUNDLED, HubRepository, open_files
 from jomni.weights.recognise import open_checkpoint
 from jomni.weights.table import flatten
 from tests.unit.weights_cases import (
@@ -280,7 +280,8 @@ def test_a_file_that_the_hub_lacks_is_absent_and_only_needed_files_are_fetched(m
 def test_sources_are_told_apart(tmp_path):
     assert isinstance(open_files("owner/name")[0], HubRepository)
     assert open_files("hf://owner/name/a/b.safetensors")[1] == "a/b.safetensors"
-    assert open_files("nano")[0].name.endswith("assets/nano")
+    for name in BUNDLED:
+        assert open_files(name)[0].name.endswith(f"assets/{name}")
     with pytest.raises(WeightsError, match="comes with jomni"):
         open_files("nano", revision="main")
     for wrong in ("owner/model.safetensors", "a/b/c", "", "hf://owner", "one"):
