@@ -23,4 +23,4 @@ def get_config() -> TrainConfig:
         loss=SnacLossConfig(commitment=1.0),
         optimizer=OptimizerConfig(lr=5e-4, b1=0.8, b2=0.99, weight_decay=1e-4, warmup=100, final_lr=2e-5),
     )  # fmt: skip
-    return dataclasses.replace(run, name="omni_codec", task=task, steps=5_000, export_every=1_000)
+    return dataclasses.replace(run, name="omni_codec", task=task, steps=3_500, export_every=1_000)

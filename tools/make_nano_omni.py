@@ -40,8 +40,8 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
       share: of the hours of sound and of the steps of training, 1 is the recipe. Texts are cheap, and always whole.
     """
     work = work.absolute()
-    runs = ("omni_latent", "omni_codec", "omni_ears", *STAGES)
-    latent, codec, ears, *exports = (work / run / "export" for run in runs)
+    runs = ("omni_latent", "omni_codec", "omni_decoder", "omni_ears", *STAGES)
+    latent, codes, codec, ears, *exports = (work / run / "export" for run in runs)
     heard, own = work / "utterances", work / "agent"
     pairs, tokenizer, sentences = work / "turns.tsv", work / "chat_tokenizer", work / "sentences.txt"
     spoken = {name: work / f"{name}.parquet" for name in ("train", "valid", "test")}
@@ -61,11 +61,15 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
             synth(share, "utterances", heard, "--seed", 11, "--agent-share", 0.12, hours=12),
             train(share, work, "omni_ears", 4_500, "--task.data.manifest", heard / "MANIFEST.jsonl"),
         )),
-        Stage("voice", "a codec of the agent's voice alone: latents, then codes of them", (
+        Stage("voice", "a codec of the agent's voice alone: latents, then codes of them, then the decoder", (
             synth(share, "utterances", own, "--seed", 12, "--agent-share", 1, "--kinds", *KINDS, hours=1.5),
             train(share, work, "omni_latent", 2_000, "--task.data.manifest", own / "MANIFEST.jsonl"),
-            train(share, work, "omni_codec", 5_000, "--task.data.manifest", own / "MANIFEST.jsonl",
+            train(share, work, "omni_codec", 3_500, "--task.data.manifest", own / "MANIFEST.jsonl",
                   "--task.init_from", latent, "--task.fit_codebooks", max(10, round(100 * share))),
+            train(share, work, "omni_codec", 700, "--name", "omni_decoder",
+                  "--task.data.manifest", own / "MANIFEST.jsonl", "--task.init_from", codes,
+                  "--task.fit_codebooks", 0, "--task.codebook_decay", 0, "--task.freeze", "encoder,quantizer",
+                  "--task.ema", 0.99, "--task.optimizer.lr", 3e-4),
         )),
         Stage("text", "stage 0: a text model learns the answers", (
             *_once(pairs, _turns(pairs, 60_000, 0)), *_once(work / "turns_valid.tsv",

@@ -1,5 +1,6 @@
 """The recipe of nano-omni: its commands are ones that there are, and each begins from what another has made."""
 
+import itertools
 from pathlib import Path
 
 from jomni.cli.parser import parse
@@ -9,6 +10,8 @@ from tools.make_nano_omni import KINDS, STAGES, recipe, report
 from tools.synth import kinds
 
 ROOT = Path(__file__).parents[2]
+
+VOICE = ("omni_latent", "omni_codec", "omni_decoder")
 
 
 def commands(work: Path, share: float = 1.0) -> list[tuple[str, ...]]:
@@ -27,20 +30,22 @@ def test_every_training_is_given_what_the_ones_before_it_have_made(tmp_path):
             if isinstance(config.task, OmniConfig):
                 given = (*config.task.data.files, config.task.init_from, config.task.backbone, config.task.encoder)
                 assert made >= {path for path in given if path is not None}, config.name
-    assert set(trained) == {"omni_ears", "omni_latent", "omni_codec", *STAGES} and set(KINDS) < set(kinds.FINITE)
+    assert set(trained) == {"omni_ears", *VOICE, *STAGES} and set(KINDS) < set(kinds.FINITE)
     one, text = trained["omni_stage1"], trained["omni_stage0"]
     assert one.freeze == ALIGN and one.voice.audio_size == trained["omni_codec"].model.codebook_size
     assert one.data.seconds <= trained["omni_ears"].model.n_audio_ctx / 50
     assert text.model.max_positions > max(max(trained[name].data.lengths) for name in STAGES[1:])
-    codec = trained["omni_codec"]
-    assert codec.init_from == f"{tmp_path}/omni_latent/export" and trained["omni_latent"].model == codec.model
+    for before, after in itertools.pairwise(VOICE):
+        assert trained[after].init_from == f"{tmp_path}/{before}/export"
+        assert trained[after].model == trained[before].model
+    assert trained["omni_decoder"].freeze == ("encoder", "quantizer")  # the codes stay as they are
 
 
 def test_every_stage_is_measured_once(tmp_path):
     measured = [parse(words) for _, *words in commands(tmp_path) if words[0] == "eval"]
     assert [options.model for options in measured] == [f"{tmp_path}/{name}/export" for name in STAGES]
     for name, options in zip(STAGES, measured, strict=True):
-        assert options.out == report(tmp_path, name).parent and options.codec == f"{tmp_path}/omni_codec/export"
+        assert options.out == report(tmp_path, name).parent and options.codec == f"{tmp_path}/{VOICE[-1]}/export"
     report(tmp_path, STAGES[0]).parent.mkdir(parents=True)
     report(tmp_path, STAGES[0]).write_text("{}")
     assert len([words for _, *words in commands(tmp_path) if words[0] == "eval"]) == len(STAGES) - 1
