@@ -1,5 +1,6 @@
 """The model that comes with the package: it answers the README's question."""
 
+import itertools
 import json
 
 import numpy as np
@@ -14,7 +15,8 @@ def test_the_readmes_question_is_heard_answered_and_spoken(tmp_path, capsys):
     assert main(["talk", str(ASSETS / "samples/question.wav"), "--out", str(tmp_path)]) == 0
     assert "seven plus five is twelve" in capsys.readouterr().out
     told = json.loads((tmp_path / "question.json").read_text())
-    assert told["text"] == "seven plus five is twelve" and "seven plus" in told["heard"]
+    heard = " ".join(word for word, _ in itertools.groupby(told["heard"].split()))  # it may write a word twice
+    assert told["text"] == "seven plus five is twelve" and "what is seven plus" in heard
     voice, rate = soundfile.read(tmp_path / "question.wav")
     answer = voice[round(told["input"]["seconds"] * rate) :]
     assert rate == 16_000 and 0.03 < abs(answer).max() <= 1

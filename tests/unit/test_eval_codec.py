@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +69,7 @@ def test_codebook_use_and_bitrate(tiny_mimi):
     assert (even.used, even.entries, even.perplexity) == (4, 8, pytest.approx(4))
     assert (odd.used, odd.perplexity) == (1, pytest.approx(1))
     assert bitrate(MimiCoder(tiny_mimi.mimi, tiny_mimi.params["mimi"]), 8) == pytest.approx(12.5 * 8 * 5)
+    assert bitrate(SimpleNamespace(rates=(jomni.MIMI.frame_rate,) * 32, entries=2048), 8) == pytest.approx(1100)
 
 
 def test_a_scorecard_decodes_what_the_codec_decodes(tiny_mimi):
