@@ -171,8 +171,13 @@ def follow(
     restart = (usage < restart_below * mean) | ~jnp.asarray(started)
     usage = jnp.where(restart, mean, usage)
     total = jnp.where(restart[:, None], update.candidates * mean, total)
+    return CodebookAverage(usage, total), perplexity(usage)
+
+
+def perplexity(usage: Float[Array, "V"]) -> Float[Array, ""]:
+    """As many entries, all equally frequent, would have the entropy of this usage."""
     share = usage / usage.sum()
-    return CodebookAverage(usage, total), jnp.exp(-(share * jnp.log(jnp.maximum(share, 1e-10))).sum())
+    return jnp.exp(-(share * jnp.log(jnp.maximum(share, 1e-10))).sum())
 
 
 def update_codebooks(
@@ -195,11 +200,11 @@ def update_codebooks(
             book = params[name][f"layers_{k}"]
             held = CodebookAverage(book["cluster_usage"], book["embedding_sum"])
             started = book["initialized"][0] > 0
-            held, perplexity = follow(held, update, training.decay, training.restart_below, started)
+            held, found = follow(held, update, training.decay, training.restart_below, started)
             new[name][f"layers_{k}"] = {
                 "embedding_sum": held.total, "cluster_usage": held.usage,
                 "initialized": jnp.ones_like(book["initialized"]),
             }  # fmt: skip
-            perplexities[name].append(perplexity)
+            perplexities[name].append(found)
     names = {"rvq_first": "perplexity_semantic", "rvq_rest": "perplexity_acoustic"}
     return new, {names[part]: jnp.stack(values).mean() for part, values in perplexities.items()}

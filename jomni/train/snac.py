@@ -31,7 +31,7 @@ from jomni.train.descent import DescentConfig, DescentState, DescentTask
 from jomni.train.freeze import Tree, check_patterns, frozen_paths
 from jomni.train.guard import guard
 from jomni.train.losses import SpectralConfig, spectral_distance
-from jomni.train.quantizer import CodebookAverage, CodebookUpdate, assign, follow
+from jomni.train.quantizer import CodebookAverage, CodebookUpdate, assign, follow, perplexity
 from jomni.train.task import Batch, Metrics
 from jomni.weights import Checkpoint
 from jomni.weights.table import flatten, unflatten
@@ -162,8 +162,8 @@ class LearningSnac(Snac):
             to_entry += (mask * jnp.square(entry - jax.lax.stop_gradient(projected))).mean()
             to_latent += (mask * jnp.square(jax.lax.stop_gradient(entry) - projected)).mean()
             entries = quantizer.codebook.shape[0]
-            perplexities.append(_perplexity(codes, entries))
             updates.append(assign(jax.lax.stop_gradient(projected), codes, entries, jax.random.fold_in(keys[0], k)))
+            perplexities.append(perplexity(updates[-1].usage))
             left, total = left - given, total + given
         audio = self.decode_latent(total, keys)[0]
         count = len(self.quantizer.quantizers)
@@ -176,11 +176,6 @@ class LearningSnac(Snac):
             left = left - quantizer.decode(quantizer.encode(left))
         projected: Array = self.quantizer.quantizers[book].project(left)
         return projected
-
-
-def _perplexity(codes: Array, entries: int) -> Float[Array, ""]:
-    share = jnp.zeros(entries).at[codes.reshape(-1)].add(1.0) / codes.size
-    return jnp.exp(-(share * jnp.log(jnp.maximum(share, 1e-10))).sum())
 
 
 def quiet(params: Tree) -> Tree:
