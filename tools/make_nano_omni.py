@@ -1,6 +1,7 @@
 """The recipe of nano-omni, from nothing: a text model, then ears and a voice for it, as "Any Model Can Talk" has them.
 
 python -m tools.make_nano_omni work                 the whole of it
+python -m tools.make_nano_omni work --codec nano_snac   with the voice of the package: an hour and a half less
 python -m tools.make_nano_omni work --share 0.001   a thousandth of the sound and the steps, to see every stage at work
 
 It goes on where it stopped: data and reports that are there are left as they are, so choose another folder for another
@@ -32,16 +33,18 @@ COLUMNS = {"T1-T2": "by writing", "A1-T2": "by voice", "A1-A2": "by voice, spoke
 """Tasks whose exact answers are shown, and what the table calls them."""
 
 
-def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
+def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str, Stage]:
     """The stages by name, in their order.
 
     Args:
       work: folder for data, runs and reports.
       share: of the hours of sound and of the steps of training, 1 is the recipe. Texts are cheap, and always whole.
+      codec: a SNAC of the agent's voice, a folder or a bundled model; None trains one.
     """
     work = work.absolute()
     runs = ("omni_latent", "omni_codec", "omni_decoder", "omni_ears", *STAGES)
-    latent, codes, codec, ears, *exports = (work / run / "export" for run in runs)
+    latent, codes, decoder, ears, *exports = (work / run / "export" for run in runs)
+    voice = codec or decoder
     heard, own = work / "utterances", work / "agent"
     pairs, tokenizer, sentences = work / "turns.tsv", work / "chat_tokenizer", work / "sentences.txt"
     spoken = {name: work / f"{name}.parquet" for name in ("train", "valid", "test")}
@@ -50,7 +53,7 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
     for name, (count, seed, voices) in parts.items():
         text = work / f"{name}.tsv"
         said += _once(text, _turns(text, max(64, round(count * share)), seed))
-        said += _once(spoken[name], synth(share, "spoken", text, spoken[name], "--snac", codec, "--seed", seed,
+        said += _once(spoken[name], synth(share, "spoken", text, spoken[name], "--snac", voice, "--seed", seed,
                                           "--voices", voices))  # fmt: skip
     files = "--task.data.files", spoken["train"], "--task.valid.files", spoken["valid"]
     begin = {1: ("--task.backbone", exports[0], "--task.encoder", ears)} | {
@@ -59,7 +62,7 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
     stages = (
         Stage("ears", "a speech encoder learns phones: every voice", (
             synth(share, "utterances", heard, "--seed", 11, "--agent-share", 0.12, hours=12),
-            train(share, work, "omni_ears", 4_500, "--task.data.manifest", heard / "MANIFEST.jsonl"),
+            train(share, work, "omni_ears", 3_300, "--task.data.manifest", heard / "MANIFEST.jsonl"),
         )),
         Stage("voice", "a codec of the agent's voice alone: latents, then codes of them, then the decoder", (
             synth(share, "utterances", own, "--seed", 12, "--agent-share", 1, "--kinds", *KINDS, hours=1.5),
@@ -84,20 +87,20 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
             Stage(name, about, (train(share, work, STAGES[n], steps, *begin[n], *files, *more),))
             for n, name, about, steps, more in (
                 (1, "stage 1", "alignment: adapters, to hear", 250, ()),
-                (2, "stage 2", "adaptation: the text model answers what it hears", 900, ()),
+                (2, "stage 2", "adaptation: the text model answers what it hears", 2_000, ()),
                 (3, "speaking", "alignment: what speaks, reading aloud", 800, ()),
-                (4, "stage 3", "multimodal: everything but the ears", 2_000, ("--task.codec", codec)),
+                (4, "stage 3", "multimodal: everything but the ears", 2_000, ("--task.codec", voice)),
             )
         ),
         Stage("reports", "every stage's model on voices that were held out", tuple(
             command for name, export in zip(STAGES, exports, strict=True)
             for command in _once(report(work, name), jomni(
-                "eval", "turns", export, spoken["test"], "--codec", codec, "--sentences", sentences, "--skip-bad",
+                "eval", "turns", export, spoken["test"], "--codec", voice, "--sentences", sentences, "--skip-bad",
                 "--out", report(work, name).parent,
             ))
         )),
     )  # fmt: skip
-    return {stage.name: stage for stage in stages}
+    return {stage.name: stage for stage in stages if codec is None or stage.name != "voice"}
 
 
 def report(work: Path, name: str) -> Path:
@@ -140,9 +143,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.make_nano_omni", description="Makes nano-omni from nothing.")
     parser.add_argument("work", type=Path, help="folder for data, runs and reports; what is there is gone on with")
     parser.add_argument("--share", type=float, default=1.0, help="of the sound and the steps (default: 1)")
+    parser.add_argument("--codec", help="a SNAC of the agent's voice, such as nano_snac, instead of training one")
     args = parser.parse_args()
     (args.work / "reports").mkdir(parents=True, exist_ok=True)
-    run_all(recipe(args.work, args.share).values(), parser)
+    run_all(recipe(args.work, args.share, args.codec).values(), parser)
     show(args.work, Console(width=160))
 
 

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 import jomni
 from jomni.errors import ConfigError
+from jomni.generate.tokenizer import TextTokenizer
 from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_voice, place_features
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, log_mel
 from jomni.train.config import harmless
@@ -149,7 +150,9 @@ class OmniTask(DescentTask):
         assert c.backbone is not None
         decoder = jomni.load(c.backbone, parts=("decoder",)).params["decoder"]
         # A resumed run has to draw what stays frozen as the run did that it goes on with: so the key is a constant.
-        params = give_voice(decoder, self.model.config, jax.random.key(0))
+        tokenizer = TextTokenizer(self.model.files, f"'backbone' {c.backbone}")
+        likened = turn_marks(tokenizer, self.model.config.vocabulary)
+        params = give_voice(decoder, self.model.config, jax.random.key(0), likened)
         if c.encoder is not None:
             params["whisper"] = jomni.load(c.encoder, parts=("whisper",)).params["whisper"]
         return cut_rows(params, self.model.config.vocabulary)
@@ -225,6 +228,30 @@ def _open(config: OmniConfig) -> OmniModel:
         raise ConfigError(f"'codec' {config.codec}: holds no SNAC")
     check_neighbours(model.config, None, codec, f"'codec' {config.codec}")
     return dataclasses.replace(model, codec=config.codec)
+
+
+def turn_marks(tokenizer: TextTokenizer, vocabulary: Vocabulary) -> dict[int, list[int]]:
+    """What Mini-Omni's marks around a question and an answer are in the text model's own chat template.
+
+    Returns:
+      For the special tokens input_text, answer_text and end_of_text the template's tokens in their place, as far as
+      there are any. Empty where the model has no template.
+
+    Raises:
+      PromptError, WeightsError: the template is damaged, or refuses a question.
+    """
+    if tokenizer.template is None:
+        return {}
+    end, asked = tokenizer.token(tokenizer.special.get("eos_token", "")), "question"
+    before, _, after = tokenizer.render([{"role": "user", "content": asked}]).rpartition(asked)
+    asks, answers = (tokenizer.encode(part, special=False) for part in (before, after))
+    if end in asks:  # a system prompt, and its end
+        asks = asks[len(asks) - asks[::-1].index(end) :]
+    if end in answers:  # the question's end
+        answers = answers[answers.index(end) + 1 :]
+    v = vocabulary
+    marks = {v.input_text: asks, v.answer_text: answers, v.end_of_text: [] if end is None else [end]}
+    return {mark: like for mark, like in marks.items() if like}
 
 
 def _begun(config: OmniConfig) -> OmniModel:

@@ -89,6 +89,20 @@ def test_surgery_keeps_the_text_decoder(name):
     assert len(np.unique(rows, axis=0)) == 410 and 0.5 < rows[250:].std() / rows[:250].std() < 2
 
 
+@pytest.mark.parametrize("name", ["sum", "untied"])
+def test_special_tokens_begin_as_what_they_are_likened_to(name):
+    config = CASES[name]
+    v, text = config.vocabulary, text_cases.params(dataclasses.replace(config.decoder, vocab_size=260))
+    likened = give_voice(text, config, jax.random.key(0), {v.answer_text: [7, 9], v.end_of_text: [3]})["backbone"]
+    drawn = made(config)["backbone"]
+    for table in ("embed_tokens",) if config.decoder.tied else ("embed_tokens", "lm_head"):
+        after, before, own = (np.asarray(p[table]["weight"]) for p in (likened, drawn, text))
+        np.testing.assert_allclose(after[v.answer_text], (own[7] + own[9]) / 2, rtol=1e-6)
+        np.testing.assert_array_equal(after[v.end_of_text], own[3])
+        others = np.delete(np.arange(410), [v.answer_text, v.end_of_text])
+        np.testing.assert_array_equal(after[others], before[others])
+
+
 def test_text_with_silent_streams_is_answered_as_before_where_streams_are_summed():
     config = CASES["sum"]
     text, v = dataclasses.replace(config.decoder, vocab_size=260), config.vocabulary

@@ -15,10 +15,11 @@ from jomni.data.omni_build import spoken_turns
 from jomni.data.omni_streams import IGNORE, speech_frames, undelay
 from jomni.data.text import chat_tokenizer, read_pairs
 from jomni.errors import ConfigError, DataError
+from jomni.generate.tokenizer import TextTokenizer
 from jomni.models.mini_omni import Vocabulary
 from jomni.train.freeze import frozen_paths, join, split
 from jomni.train.lora import LoRAConfig
-from jomni.train.omni import ADAPT, ALIGN, ALL, OmniConfig, OmniModel, cut_rows, join_rows
+from jomni.train.omni import ADAPT, ALIGN, ALL, OmniConfig, OmniModel, cut_rows, join_rows, turn_marks
 from jomni.train.omni_data import OmniData
 from jomni.train.omni_loss import OmniLossConfig, omni_counts, omni_loss
 from jomni.weights import Checkpoint
@@ -213,6 +214,33 @@ def backbone(tmp_path_factory):
     made = {"decoder": params(DECODER)}
     jomni.save(Checkpoint("decoder", None, None, made, model_type="qwen2", decoder=DECODER, files=files), folder)
     return folder
+
+
+def test_marks_of_a_turn_are_found_in_the_chat_template():
+    files = chat_tokenizer((text for pair in PAIRS for text in pair), 280)
+    v, tokenizer = VOCABULARY, TextTokenizer(files, "here")
+    ask, answer, end = (tokenizer.token(text) for text in ("<|user|>", "<|assistant|>", "<|end|>"))
+    found = {v.input_text: [ask], v.answer_text: [answer], v.end_of_text: [end]}
+    assert None not in (ask, answer, end) and turn_marks(tokenizer, v) == found
+
+    of_several = "<|system|>grey<|end|><|user|>red{{ messages[0].content }}<|end|>red<|assistant|>"
+    files["chat_template.jinja"] = of_several.encode()
+    red = tokenizer.encode("red", special=False)
+    found |= {v.input_text: [ask, *red], v.answer_text: [*red, answer]}
+    assert turn_marks(TextTokenizer(files, "here"), v) == found
+    assert turn_marks(TextTokenizer({"tokenizer.json": files["tokenizer.json"]}, "here"), v) == {}
+
+
+def test_a_backbone_is_given_marks_that_mean_what_its_template_means(backbone, turns):
+    config = OmniConfig(
+        data=OmniData((str(turns),), lengths=(30,), seconds=0.2), backbone=str(backbone), encoder_model=ENCODER,
+        voice=VOICE,
+    )  # fmt: skip
+    task = config.build(1)
+    rows = task.start()["backbone"]["embed_tokens"]["weight"]
+    for name, token in (("<|end|>", "end_of_text"), ("<|user|>", "input_text"), ("<|assistant|>", "answer_text")):
+        known = rows["text"][TextTokenizer(task.model.files, "here").token(name)]
+        np.testing.assert_array_equal(rows["new"][getattr(VOCABULARY, token) - VOCABULARY.end_of_text], known)
 
 
 def test_low_rank_adapters_train_in_place_of_the_backbone_and_are_exported_added_in(backbone, turns, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -13,17 +15,23 @@ from jomni.models.mini_omni.config import MiniOmniConfig
 from jomni.models.mini_omni.model import MiniOmni
 
 
-def give_voice(params: dict[str, Any], config: MiniOmniConfig, key: Array) -> dict[str, Any]:
+def give_voice(
+    params: dict[str, Any], config: MiniOmniConfig, key: Array,
+    likened: Mapping[int, Sequence[int]] = MappingProxyType({}),
+) -> dict[str, Any]:  # fmt: skip
     """Parameters of a `MiniOmni` whose backbone is the text decoder.
 
     The first text_size rows of embedding and head are the decoder's; all others are drawn around the mean of these, as
-    widely as they lie. Where streams are merged by "sum", the embeddings of padding are zero: text alone is then to the
-    backbone what it was. Adapter and post-adapter are new. New parameters have the dtype of the embedding.
+    widely as they lie, or are likened to some of them. Where streams are merged by "sum", the embeddings of padding are
+    zero: text alone is then to the backbone what it was. Adapter and post-adapter are new. New parameters have the
+    dtype of the embedding.
 
     Args:
       params: of a `Decoder` whose configuration differs from config.decoder in vocab_size alone.
       config: the model to be.
       key: for what is drawn.
+      likened: special tokens of the text, each with the decoder's own tokens that mean what it is to mean: its rows
+        begin as the mean of theirs.
 
     Raises:
       ConfigError: the parameters are not those of such a decoder.
@@ -43,6 +51,8 @@ def give_voice(params: dict[str, Any], config: MiniOmniConfig, key: Array) -> di
                 f"'{name}' has {weight.shape[0]} rows, the vocabulary {config.vocabulary.text_size} of text"
             )
         weight = _extend(weight[: config.vocabulary.text_size], config.decoder.vocab_size, row_key)
+        for token, like in likened.items():
+            weight = weight.at[token].set(weight[jnp.asarray(like)].mean(0))
         if name == "embed_tokens" and config.merge == "sum":
             v = config.vocabulary
             padding = [v.pad_text, *(v.audio_row(stream) + v.pad_audio for stream in range(v.streams))]
