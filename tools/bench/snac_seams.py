@@ -4,7 +4,7 @@ All decode the same codes with the same noise at every sample. Prints how far ea
 as its largest difference over the RMS, and draws the waveforms around a seam and the differences over time.
 
     python -m tools.bench.snac_seams seams.png                          # needs the `peers` extra and the package snac
-    python -m tools.bench.snac_seams seams.png --model FOLDER --audio speech.wav --chunk 4
+    python -m tools.bench.snac_seams seams.png --model nano_snac --audio jomni/assets/samples/opposite.wav
 
 Without a model, snac_24khz at full size gets seeded random weights, whose audio means nothing but whose receptive field
 is that of the trained one; without audio, a synthetic sound is encoded.
@@ -86,17 +86,19 @@ def draw_figure(path: Path, rate: int, step: int, whole: np.ndarray, parts: dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("figure", type=Path)
-    parser.add_argument("--model", type=Path, help="a published folder, with pytorch_model.bin")
+    parser.add_argument("--model", help="a published folder, an export, or a bundled model")
     parser.add_argument("--audio", type=Path, help="a recording to encode")
     parser.add_argument("--chunk", type=int, default=4, help="frames a chunk (default: 4, as Mini-Omni's)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of audio (default: 2)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = options.model or Path(scratch)
+        given, folder = Path(scratch, "given"), Path(scratch, "float32")
         if options.model is None:
-            peer.write(folder, SNAC_24KHZ.to_published(), 0)
-        model, checkpoint = peer.load(folder), jomni.load(folder)
+            peer.write(given, SNAC_24KHZ.to_published(), 0)
+        checkpoint = jomni.load(options.model or given)
+        jomni.save(checkpoint, folder, dtype=jnp.float32)
+        model = peer.load(folder)
         config, params = checkpoint.snac, jomni.fold_weight_norm(checkpoint.params["snac"])
     assert config is not None
     rate, unit = config.sampling_rate, options.chunk * config.frame_size

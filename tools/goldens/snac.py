@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from snac import SNAC
 from snac.vq import VectorQuantize
 
@@ -37,8 +38,12 @@ def write(folder: Path, config: Mapping[str, Any], seed: int) -> None:
 
 
 def load(folder: Path) -> SNAC:
-    """The original, read by its own loader."""
-    return SNAC.from_pretrained(str(folder))
+    """The original, read by its own loader; an export, whose safetensors that does not read, by hand."""
+    if (folder / "pytorch_model.bin").exists():
+        return SNAC.from_pretrained(str(folder))
+    model = SNAC.from_config(str(folder / "config.json"))
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    return model.eval()
 
 
 @torch.no_grad()
