@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 import jomni
 from jomni.errors import ConfigError
 from jomni.generate.tokenizer import TextTokenizer
-from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_voice, place_features
+from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_voice, place_features, set_apart
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, log_mel
 from jomni.train.config import harmless
 from jomni.train.descent import DescentConfig, DescentState, DescentTask
@@ -124,14 +124,16 @@ class OmniTask(DescentTask):
         weights, rows = config.loss.stream_weights, self.model.config.vocabulary
         if len(weights) not in (0, rows.streams):
             raise ConfigError(f"loss.stream_weights has {len(weights)} weights, there are {rows.streams} audio streams")
-        lora = (config.lora.rank, config.lora.scaling) if config.lora else (0, 2.0)
-        self._omni = MiniOmni(self.model.config, lora, config.remat)
+        self._lora = (config.lora.rank, config.lora.scaling) if config.lora else (0, 2.0)
+        self._omni = MiniOmni(self.model.config, self._lora, config.remat, apart=True)
+        drawn = (config.data, config.valid) if config.valid else (config.data,)
+        self._speaks = any(task.speaks for data in drawn for task in data.shares.tasks())
         self._encoder = WhisperEncoder(self.model.encoder)
 
     def fresh(self, key: PRNGKeyArray) -> Tree:
         keys, vocabulary = jax.random.split(key), self.model.config.vocabulary
         tokens = jnp.zeros((1, vocabulary.streams + 1, 1), jnp.int32)
-        params: Tree = dict(self._omni.init(keys[0], tokens)["params"])
+        params: Tree = dict(MiniOmni(self.model.config, self._lora).init(keys[0], tokens)["params"])
         mel = jnp.zeros((1, self.model.encoder.n_mels, 2))
         return cut_rows(params | {"whisper": self._encoder.init(keys[1], mel)["params"]}, vocabulary)
 
@@ -164,10 +166,14 @@ class OmniTask(DescentTask):
         self, params: Tree, batch: Batch, counts: Float[Array, "A+1"], key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Metrics]:
         tokens = batch["tokens"]
-        features, heard = place_features(self.hear(params, batch["pcm"]), batch["frames"], tokens.shape[2])
-        whole = {name: part for name, part in join_rows(params).items() if name != "whisper"}
-        text, audio, _ = self._omni.apply({"params": whole}, tokens, features, heard)  # type: ignore[misc]
-        return omni_loss(self.config.loss, text, audio, batch["targets"], counts)
+        placed = place_features(self.hear(params, batch["pcm"]), batch["frames"], tokens.shape[2])
+        omni = {name: part for name, part in join_rows(params).items() if name != "whisper"}
+        omni = set_apart(omni, self.model.config)  # so that each head is a product with its own rows alone
+        if self._speaks:
+            text, audio, _ = self._omni.apply({"params": omni}, tokens, *placed)  # type: ignore[misc]
+        else:
+            text, audio = self._omni.apply({"params": omni}, tokens, *placed, method=_write), None
+        return omni_loss(self.config.loss, text, audio, batch["targets"], counts)  # type: ignore[arg-type]
 
     def hear(self, params: Tree, pcm: Float[Array, "B S"]) -> Float[Array, "B F W"]:
         """The speech encoder's features of questions at 16 kHz."""
@@ -228,6 +234,11 @@ def _open(config: OmniConfig) -> OmniModel:
         raise ConfigError(f"'codec' {config.codec}: holds no SNAC")
     check_neighbours(model.config, None, codec, f"'codec' {config.codec}")
     return dataclasses.replace(model, codec=config.codec)
+
+
+def _write(model: MiniOmni, *given: Array) -> Float[Array, "B T V"]:
+    """Logits of the text alone."""
+    return model.text_logits(model.listen(*given)[0])
 
 
 def turn_marks(tokenizer: TextTokenizer, vocabulary: Vocabulary) -> dict[int, list[int]]:

@@ -39,7 +39,7 @@ def omni_counts(targets: Int[Array, "B A+1 T"]) -> Float[Array, "A+1"]:
 def omni_loss(
     loss: OmniLossConfig,
     text: Float[Array, "B T V"],
-    audio: Float[Array, "B T A U"],
+    audio: Float[Array, "B T A U"] | None,
     targets: Int[Array, "B A+1 T"],
     counts: Float[Array, "A+1"],
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
@@ -49,24 +49,27 @@ def omni_loss(
 
     Args:
       loss: the weights.
-      text, audio: logits from `MiniOmni`.
+      text, audio: logits from `MiniOmni`; audio None where no task speaks.
       targets: from `omni_dataset`.
       counts: from `omni_counts` of the whole batch.
 
     Returns:
-      The loss, and "loss", "text_loss", "text_accuracy", and where there are audio targets at all (else 0)
-      "audio_loss", "audio_loss_i" and "audio_accuracy" (mean over the streams).
+      The loss, and "loss", "text_loss" and "text_accuracy"; unless audio is None "audio_loss", "audio_loss_i" and
+      "audio_accuracy" (mean over the streams), 0 where there are no audio targets.
     """
     spoken, written = targets[:, :-1], targets[:, -1]
-    there = spoken != IGNORE
-    each = jnp.where(there, cross_entropy(audio.swapaxes(1, 2), spoken), 0).sum((0, 2)) / counts[:-1]
-    right = ((audio.argmax(-1).swapaxes(1, 2) == spoken) & there).sum((0, 2)) / counts[:-1]
-    weights = jnp.asarray(loss.stream_weights or (1.0,) * spoken.shape[1])
-    audio_loss = jnp.vdot(weights, each) / weights.sum()
     there = written != IGNORE
     text_loss = jnp.where(there, cross_entropy(text, written), 0).sum() / counts[-1]
     accuracy = ((text.argmax(-1) == written) & there).sum() / counts[-1]
-    whole = loss.text_weight * text_loss + loss.audio_weight * audio_loss
-    metrics = {"loss": whole, "text_loss": text_loss, "text_accuracy": accuracy, "audio_loss": audio_loss}
-    streams = {f"audio_loss_{i}": each[i] for i in range(spoken.shape[1])}
-    return whole, metrics | streams | {"audio_accuracy": right.mean()}
+    whole = loss.text_weight * text_loss
+    metrics = {"text_loss": text_loss, "text_accuracy": accuracy}
+    if audio is not None:
+        there = spoken != IGNORE
+        each = jnp.where(there, cross_entropy(audio.swapaxes(1, 2), spoken), 0).sum((0, 2)) / counts[:-1]
+        right = ((audio.argmax(-1).swapaxes(1, 2) == spoken) & there).sum((0, 2)) / counts[:-1]
+        weights = jnp.asarray(loss.stream_weights or (1.0,) * spoken.shape[1])
+        audio_loss = jnp.vdot(weights, each) / weights.sum()
+        whole += loss.audio_weight * audio_loss
+        metrics |= {"audio_loss": audio_loss, "audio_accuracy": right.mean()}
+        metrics |= {f"audio_loss_{i}": each[i] for i in range(spoken.shape[1])}
+    return whole, metrics | {"loss": whole}

@@ -306,6 +306,29 @@ def test_each_stage_trains_its_parts_of_the_model_and_no_others(backbone, turns,
     assert len(text) > 10 and {path for path in still if path.startswith("whisper/")}
 
 
+def test_where_no_task_speaks_the_loss_is_the_same_and_no_audio_is_computed(backbone, turns):
+    silent = TaskShares(a1_a2=0, a1_t2=1, a1_t1=1, t1_a2=0, t1_t2=1)
+    losses, heads = [], []
+    for shares in (silent, TaskShares()):
+        data = OmniData((str(turns),), shares, lengths=(30,), seconds=0.2)
+        config = OmniConfig(data=data, backbone=str(backbone), encoder_model=ENCODER, voice=VOICE, freeze=ALIGN)
+        task = config.build(1)
+        if not losses:
+            state, batch = task.fresh(jax.random.key(0)), next(iter(task.dataset(0)))
+        counts = omni_counts(batch["targets"])
+        plain = {"xla_backend_optimization_level": 0}
+
+        def find(params, batch, task=task, counts=counts):
+            return task.loss(params, batch, counts, None)[1]
+
+        run = jax.jit(find, compiler_options=plain)
+        losses.append(run(state, batch))
+        heads.append(f"tensor<8x30x{7 * VOCABULARY.padded_audio_size}xf32>" in run.lower(state, batch).as_text())
+    assert heads == [False, True] and losses[1].keys() - losses[0].keys() >= {"audio_loss", "audio_accuracy"}
+    np.testing.assert_allclose(losses[0]["text_loss"], losses[1]["text_loss"], rtol=1e-5)
+    np.testing.assert_allclose(losses[0]["loss"], losses[1]["loss"], rtol=1e-5)
+
+
 def test_a_model_and_its_options_fit_together(backbone, turns):
     config = OmniConfig(
         data=OmniData((str(turns),), lengths=(30,), seconds=0.3), backbone=str(backbone), encoder_model=ENCODER,
