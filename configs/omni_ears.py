@@ -28,4 +28,4 @@ def get_config() -> TrainConfig:
         batch=16, ema=0.998,
         optimizer=OptimizerConfig(lr=1e-3, warmup=200, weight_decay=0.01, final_lr=5e-5),
     )  # fmt: skip
-    return TrainConfig(name="omni_ears", task=task, steps=6_000, log_every=50, export_every=1000)
+    return TrainConfig(name="omni_ears", task=task, steps=3_300, log_every=50, export_every=1000)

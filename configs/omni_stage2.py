@@ -23,4 +23,4 @@ def get_config() -> TrainConfig:
         init_from="runs/omni_stage1/export", freeze=ADAPT, batch=16,
         optimizer=OptimizerConfig(lr=1e-3, warmup=50, weight_decay=0.01, final_lr=1e-4),
     )  # fmt: skip
-    return TrainConfig(name="omni_stage2", task=task, steps=900, log_every=50, valid_every=200)
+    return TrainConfig(name="omni_stage2", task=task, steps=1500, log_every=50, valid_every=200)

@@ -48,7 +48,7 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
     heard, own = work / "utterances", work / "agent"
     pairs, tokenizer, sentences = work / "turns.tsv", work / "chat_tokenizer", work / "sentences.txt"
     spoken = {name: work / f"{name}.parquet" for name in ("train", "valid", "test")}
-    parts = {"train": (16_000, 3, "train"), "valid": (400, 1, "heldout"), "test": (400, 2, "heldout")}
+    parts = {"train": (32_000, 3, "train"), "valid": (400, 1, "heldout"), "test": (400, 2, "heldout")}
     said = []
     for name, (count, seed, voices) in parts.items():
         text = work / f"{name}.tsv"
@@ -87,16 +87,16 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
             Stage(name, about, (train(share, work, STAGES[n], steps, *begin[n], *files, *more),))
             for n, name, about, steps, more in (
                 (1, "stage 1", "alignment: adapters, to hear", 250, ()),
-                (2, "stage 2", "adaptation: the text model answers what it hears", 2_000, ()),
+                (2, "stage 2", "adaptation: the text model answers what it hears", 1_500, ()),
                 (3, "speaking", "alignment: what speaks, reading aloud", 800, ()),
-                (4, "stage 3", "multimodal: everything but the ears", 2_000, ("--task.codec", voice)),
+                (4, "stage 3", "multimodal: everything but the ears", 1_400, ("--task.codec", voice)),
             )
         ),
         Stage("reports", "every stage's model on voices that were held out", tuple(
-            command for name, export in zip(STAGES, exports, strict=True)
+            command for n, (name, export) in enumerate(zip(STAGES, exports, strict=True))
             for command in _once(report(work, name), jomni(
-                "eval", "turns", export, spoken["test"], "--codec", voice, "--sentences", sentences, "--skip-bad",
-                "--out", report(work, name).parent,
+                "eval", "turns", export, spoken["test"], "--sentences", sentences, "--skip-bad",
+                "--out", report(work, name).parent, *(("--codec", voice) if n > 2 else ()),  # else it does not speak
             ))
         )),
     )  # fmt: skip

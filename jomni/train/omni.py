@@ -127,7 +127,8 @@ class OmniTask(DescentTask):
         self._lora = (config.lora.rank, config.lora.scaling) if config.lora else (0, 2.0)
         self._omni = MiniOmni(self.model.config, self._lora, config.remat, apart=True)
         drawn = (config.data, config.valid) if config.valid else (config.data,)
-        self._speaks = any(task.speaks for data in drawn for task in data.shares.tasks())
+        tasks = {task for data in drawn for task in data.shares.tasks()}
+        self._listens, self._speaks = any(t.listens for t in tasks), any(t.speaks for t in tasks)
         self._encoder = WhisperEncoder(self.model.encoder)
 
     def fresh(self, key: PRNGKeyArray) -> Tree:
@@ -165,8 +166,9 @@ class OmniTask(DescentTask):
     def loss(
         self, params: Tree, batch: Batch, counts: Float[Array, "A+1"], key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Metrics]:
-        tokens = batch["tokens"]
-        placed = place_features(self.hear(params, batch["pcm"]), batch["frames"], tokens.shape[2])
+        tokens, placed = batch["tokens"], ()
+        if self._listens:
+            placed = place_features(self.hear(params, batch["pcm"]), batch["frames"], tokens.shape[2])
         omni = {name: part for name, part in join_rows(params).items() if name != "whisper"}
         omni = set_apart(omni, self.model.config)  # so that each head is a product with its own rows alone
         if self._speaks:

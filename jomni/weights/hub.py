@@ -20,7 +20,7 @@ from jomni.weights.source import INDEX_SUFFIX, shard_names
 ASSETS = Path(__file__).parents[1] / "assets"
 """What comes with the package."""
 
-BUNDLED = ("nano", "nano_snac")
+BUNDLED = ("nano", "nano_omni", "nano_snac")
 """Models among it: their names go before folders of the same name, which are to be had as ./nano."""
 
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
