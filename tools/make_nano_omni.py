@@ -44,7 +44,7 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
     work = work.absolute()
     runs = ("omni_latent", "omni_codec", "omni_decoder", "omni_ears", *STAGES)
     latent, codes, decoder, ears, *exports = (work / run / "export" for run in runs)
-    voice = codec or decoder
+    voice = decoder if codec is None else Path(codec).absolute() if Path(codec).is_dir() else codec
     heard, own = work / "utterances", work / "agent"
     pairs, tokenizer, sentences = work / "turns.tsv", work / "chat_tokenizer", work / "sentences.txt"
     spoken = {name: work / f"{name}.parquet" for name in ("train", "valid", "test")}

@@ -18,8 +18,8 @@ MAX_TAIL = 20.0
 """Longest time that `jomni talk` feeds silence after the input, seconds."""
 
 _MODEL = (
-    "the model: nano, nano_omni or nano_snac, which come with jomni, a folder, a weight file, or a Hugging Face repository id "
-    "such as kyutai/moshiko-pytorch-bf16, with @REVISION for one revision of it"
+    "the model: nano, nano_omni or nano_snac, which come with jomni, a folder, a weight file, or a Hugging Face "
+    "repository id such as kyutai/moshiko-pytorch-bf16, with @REVISION for one revision of it"
 )
 _FORCE = "overwrite outputs that exist (default: refuse)"
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 import jomni
 from jomni.errors import ConfigError
@@ -166,15 +166,15 @@ class OmniTask(DescentTask):
     def loss(
         self, params: Tree, batch: Batch, counts: Float[Array, "A+1"], key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Metrics]:
-        tokens, placed = batch["tokens"], ()
+        tokens, features, heard = batch["tokens"], None, None
         if self._listens:
-            placed = place_features(self.hear(params, batch["pcm"]), batch["frames"], tokens.shape[2])
+            features, heard = place_features(self.hear(params, batch["pcm"]), batch["frames"], tokens.shape[2])
         omni = {name: part for name, part in join_rows(params).items() if name != "whisper"}
         omni = set_apart(omni, self.model.config)  # so that each head is a product with its own rows alone
         if self._speaks:
-            text, audio, _ = self._omni.apply({"params": omni}, tokens, *placed)  # type: ignore[misc]
+            text, audio, _ = self._omni.apply({"params": omni}, tokens, features, heard)  # type: ignore[misc]
         else:
-            text, audio = self._omni.apply({"params": omni}, tokens, *placed, method=_write), None
+            text, audio = self._omni.apply({"params": omni}, tokens, features, heard, method=_write), None
         return omni_loss(self.config.loss, text, audio, batch["targets"], counts)  # type: ignore[arg-type]
 
     def hear(self, params: Tree, pcm: Float[Array, "B S"]) -> Float[Array, "B F W"]:
@@ -238,9 +238,14 @@ def _open(config: OmniConfig) -> OmniModel:
     return dataclasses.replace(model, codec=config.codec)
 
 
-def _write(model: MiniOmni, *given: Array) -> Float[Array, "B T V"]:
+def _write(
+    model: MiniOmni,
+    tokens: Int[Array, "B A+1 T"],
+    features: Float[Array, "B T W"] | None,
+    heard: Bool[Array, "B T"] | None,
+) -> Float[Array, "B T V"]:
     """Logits of the text alone."""
-    return model.text_logits(model.listen(*given)[0])
+    return model.text_logits(model.listen(tokens, features, heard)[0])
 
 
 def turn_marks(tokenizer: TextTokenizer, vocabulary: Vocabulary) -> dict[int, list[int]]:
