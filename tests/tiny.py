@@ -10,6 +10,9 @@ from jomni.codec import MIMI
 from tools import random_model
 from tools.random_model import LM
 
+plainly = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+"""`jax.jit` for what is so small, or runs so seldom, that to optimise it takes longer."""
+
 TINY_MIMI = dataclasses.replace(
     MIMI,
     sample_rate=24_000,

@@ -17,7 +17,7 @@ from jomni.train.discriminator import DiscriminatorConfig
 from jomni.train.losses import SpectralConfig, balance, distillation_loss, mel_filters, spectral_distance, stft
 from jomni.train.optimizer import OptimizerConfig
 from jomni.train.quantizer import QuantizerTraining, quantize, update_codebooks
-from tests.tiny import TINY_MIMI, random_params
+from tests.tiny import TINY_MIMI, plainly, random_params
 
 ALL = QuantizerTraining(quantize=1.0, all_codebooks=1.0)
 DISCRIMINATOR = DiscriminatorConfig(sizes=(64, 32), filters=4, dilations=(1, 2))
@@ -177,7 +177,7 @@ def batch(seed=0):
 
 
 def run(trained: CodecTask, steps: int):
-    state, update = jax.jit(trained.init)(jax.random.key(0)), jax.jit(trained.update)
+    state, update = plainly(trained.init)(jax.random.key(0)), plainly(trained.update)
     values = []
     for step in range(steps):
         state, metrics = update(state, batch(step), jax.random.key(step))
@@ -209,8 +209,8 @@ def test_adversarial_training_alone_moves_both_sides():
         weights=LossWeights(spectral=0.0),
         data=CodecDataConfig(batch=4, segment_seconds=0.1),
     )
-    state = jax.jit(trained.init)(jax.random.key(0))
-    new, metrics = jax.jit(trained.update)(state, {"pcm": batch()["pcm"]}, jax.random.key(0))
+    state = plainly(trained.init)(jax.random.key(0))
+    new, metrics = plainly(trained.update)(state, {"pcm": batch()["pcm"]}, jax.random.key(0))
     assert "spectral" not in metrics and {"adversarial", "feature", "discriminator"} <= set(metrics)
     for part in ("params", "discriminator"):
         moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), getattr(state, part), getattr(new, part))
@@ -220,7 +220,7 @@ def test_adversarial_training_alone_moves_both_sides():
 def test_frozen_parts_keep_every_bit_and_the_codes_stay():
     trained = task(freeze=("encoder", "downsample", "quantizer"))
     state, _ = run(trained, 3)
-    start = jax.jit(trained.init)(jax.random.key(0))
+    start = plainly(trained.init)(jax.random.key(0))
     for part in state.params:
         same = all(
             np.array_equal(a, b)
@@ -235,7 +235,7 @@ def test_without_losses_on_the_audio_the_encoder_learns_from_its_teacher_and_the
     trained = task(weights=silent, input_gain=5.0, freeze=("decoder", "upsample", "quantizer/rvq_rest"))
     state, values = run(trained, 60)
     assert values[-1]["loss"] == values[-1]["distillation"] < 0.2 * values[0]["distillation"]
-    start = jax.jit(trained.init)(jax.random.key(0))
+    start = plainly(trained.init)(jax.random.key(0))
     for part in ("decoder", "decoder_transformer", "upsample"):
         assert all(jax.tree.leaves(jax.tree.map(np.array_equal, start.params[part], state.params[part]))), part
     rest = start.params["quantizer"]["rvq_rest"], state.params["quantizer"]["rvq_rest"]
@@ -244,14 +244,14 @@ def test_without_losses_on_the_audio_the_encoder_learns_from_its_teacher_and_the
 
     def flops(each: CodecTask) -> float:
         shapes = jax.eval_shape(each.init, jax.random.key(0)), batch(), jax.random.key(0)
-        return jax.jit(each.update).lower(*shapes).compile().cost_analysis()["flops"]
+        return plainly(each.update).lower(*shapes).compile().cost_analysis()["flops"]
 
     assert flops(trained) < 0.6 * flops(task())
 
 
 def test_a_batch_that_is_not_finite_is_skipped_and_changes_nothing_but_counts_of_steps():
     trained = task(discriminator=DISCRIMINATOR)
-    state, update = jax.jit(trained.init)(jax.random.key(0)), jax.jit(trained.update)
+    state, update = plainly(trained.init)(jax.random.key(0)), plainly(trained.update)
     broken = {**batch(), "pcm": batch()["pcm"].at[1, 0, 5].set(jnp.nan)}
     new, metrics = update(state, broken, jax.random.key(0))
     assert metrics["skipped"] == 1 and new.step == 1
@@ -276,12 +276,12 @@ def test_export_is_a_codec_that_loads_and_a_run_can_start_from(tmp_path):
     codes = jomni.encode(Mimi(found.mimi, 8), found.params["mimi"], batch()["pcm"])
     assert codes.shape == (4, 8, 30)
     again = task(ema=0.0, init_from=str(tmp_path / "codec"))
-    warm = again.warm_start(jax.jit(again.init)(jax.random.key(1)))
+    warm = again.warm_start(plainly(again.init)(jax.random.key(1)))
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, warm.params, state.params)))
     other = dataclasses.replace(TINY_MIMI, transformer=dataclasses.replace(TINY_MIMI.transformer, num_layers=1))
     with pytest.raises(ConfigError, match="configuration is not the one"):
         again = task(model=other, init_from=str(tmp_path / "codec"))
-        again.warm_start(jax.jit(again.init)(jax.random.key(1)))
+        again.warm_start(plainly(again.init)(jax.random.key(1)))
 
 
 def test_options_that_contradict_each_other_are_refused():

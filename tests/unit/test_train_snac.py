@@ -1,7 +1,6 @@
 """SNAC's training: its pass is the codec's own with gradients, and a few steps bring the audio nearer."""
 
 import json
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +15,13 @@ from jomni.errors import ConfigError
 from jomni.train.losses import SpectralConfig
 from jomni.train.optimizer import OptimizerConfig
 from jomni.train.snac import LearningSnac, SnacData, SnacTrainConfig
-from tests.tiny import random_params
+from tests.tiny import plainly, random_params
 
 TINY = SnacConfig(
     sampling_rate=1600, encoder_dim=4, encoder_rates=(2, 4), decoder_dim=16, decoder_rates=(4, 2),
     attn_window_size=None, codebook_size=16, codebook_dim=4, vq_strides=(4, 2, 1),
 )  # fmt: skip
 """Frames of 32 samples."""
-PLAIN = {"xla_backend_optimization_level": 0}  # so small a model is not worth optimising
 
 
 def test_the_pass_it_learns_from_is_the_codecs_own_with_a_gradient_to_every_part():
@@ -34,7 +32,7 @@ def test_the_pass_it_learns_from_is_the_codecs_own_with_a_gradient_to_every_part
         found = LearningSnac(TINY).apply({"params": params}, pcm, keys, jnp.ones(3), method="learn")
         return jnp.square(found.audio - pcm).mean() + found.to_entry + found.to_latent, found.audio
 
-    (_, audio), gradient = jax.jit(jax.value_and_grad(learn, has_aux=True), compiler_options=PLAIN)(params)
+    (_, audio), gradient = plainly(jax.value_and_grad(learn, has_aux=True))(params)
     codes = jomni.codec.snac.encode(Snac(TINY), params, pcm)
     np.testing.assert_allclose(audio, jomni.codec.snac.decode(Snac(TINY), params, codes, keys), atol=1e-5)
     still = [jax.tree_util.keystr(path) for path, leaf in jax.tree_util.tree_leaves_with_path(gradient)
@@ -59,8 +57,8 @@ def test_a_few_steps_bring_the_audio_nearer_and_make_a_codec(tmp_path):
         spectral=SpectralConfig(sizes=(64,), mels=8), optimizer=OptimizerConfig(lr=1e-2, schedule="constant"),
     )  # fmt: skip
     task = config.build(20)
-    state, batches = jax.jit(task.init, compiler_options=PLAIN)(jax.random.key(0)), iter(task.dataset(0))
-    update, spectral = jax.jit(task.update, compiler_options=PLAIN), []
+    state, batches = plainly(task.init)(jax.random.key(0)), iter(task.dataset(0))
+    update, spectral = plainly(task.update), []
     for step in range(20):
         state, metrics = update(state, next(batches), jax.random.key(step))
         spectral.append(float(metrics["spectral"]))
@@ -76,8 +74,8 @@ def test_codebooks_that_are_averages_stand_for_what_is_assigned_to_them(tmp_path
     )  # fmt: skip
     task = config.build(20)
     batch = next(iter(task.dataset(0)))
-    state = jax.jit(task.init, compiler_options=PLAIN)(jax.random.key(0))
-    update = jax.jit(task.update, compiler_options=PLAIN)
+    state = plainly(task.init)(jax.random.key(0))
+    update = plainly(task.update)
     before = jax.jit(lambda held, pcm: LearningSnac(TINY).apply({"params": held}, pcm, 0, method="before"))
     latents = np.concatenate(before(state.params, batch["pcm"]))
     for step in range(30):  # the encoder stays as it is
@@ -95,16 +93,14 @@ def test_averages_want_the_whole_batch_at_once():
 
 def test_it_begins_near_silence_where_the_decoders_last_tanh_has_a_gradient():
     task = SnacTrainConfig(model=TINY, data=SnacData("none")).build(1)
-    params = jax.jit(task.fresh, compiler_options=PLAIN)(jax.random.key(0))
+    params = plainly(task.fresh)(jax.random.key(0))
     pcm = 0.3 * jax.random.normal(jax.random.key(1), (2, 1, 128))
-    run = jax.jit(lambda params: Snac(TINY).apply({"params": params}, pcm), compiler_options=PLAIN)
+    run = plainly(lambda params: Snac(TINY).apply({"params": params}, pcm))
     assert 0.01 < float(jnp.abs(run(params)).mean()) < 0.6
 
 
 def test_directions_begin_as_small_as_the_originals_so_that_adam_turns_them():
-    params = jax.jit(SnacTrainConfig(model=TINY, data=SnacData("none")).build(1).fresh, compiler_options=PLAIN)(
-        jax.random.key(0)
-    )
+    params = plainly(SnacTrainConfig(model=TINY, data=SnacData("none")).build(1).fresh)(jax.random.key(0))
     found = np.concatenate([np.ravel(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)
                             if path[-1].key == "direction"])  # fmt: skip
     assert 0.018 < found.std() < 0.022
@@ -123,7 +119,7 @@ def test_an_example_that_is_not_quantised_passes_as_it_is_and_moves_no_entry():
     moved = jax.tree_util.tree_map_with_path(
         lambda path, x: x + 1.0 if path[-1].key == "codebook" else x, books
     )  # fmt: skip
-    run = jax.jit(jax.value_and_grad(learn, has_aux=True), compiler_options=PLAIN)
+    run = plainly(jax.value_and_grad(learn, has_aux=True))
     half = jnp.array([0.0, 1.0])
     (entry, audio), gradient = run(books, half)
     (_, other), _ = run(moved, half)
@@ -144,7 +140,7 @@ def test_codebooks_begin_where_latents_are(tmp_path):
     pcm = next(iter(config.build(1).dataset(1)))["pcm"]
     keys = jax.random.split(jax.random.key(1), len(pcm))
 
-    @partial(jax.jit, compiler_options=PLAIN)
+    @plainly
     def learn(held):
         return LearningSnac(TINY).apply({"params": held}, pcm, keys, jnp.ones(len(pcm)), method="learn")
 
@@ -164,10 +160,10 @@ def test_codebooks_begin_where_latents_are(tmp_path):
 
 def test_what_is_frozen_stays_and_the_rest_learns():
     task = SnacTrainConfig(model=TINY, data=SnacData("none"), freeze=("encoder", "quantizer")).build(1)
-    state = jax.jit(task.init, compiler_options=PLAIN)(jax.random.key(0))
+    state = plainly(task.init)(jax.random.key(0))
     assert set(state.params) == {"decoder"} and set(state.frozen) == {"encoder", "quantizer"}
     pcm = 0.3 * jax.random.normal(jax.random.key(1), (2, 1, 128))
-    after, _ = jax.jit(task.update, compiler_options=PLAIN)(state, {"pcm": pcm}, jax.random.key(2))
+    after, _ = plainly(task.update)(state, {"pcm": pcm}, jax.random.key(2))
     assert after.params["decoder"]["model_0"]["bias"].any()
     with pytest.raises(ConfigError, match="'encodr' matches no parameter"):
         SnacTrainConfig(model=TINY, data=SnacData("none"), freeze=("encodr",)).build(1).frozen(state.frozen)
