@@ -4,6 +4,7 @@ import itertools
 import json
 
 import numpy as np
+import pytest
 import soundfile
 
 from jomni.cli.main import main
@@ -34,5 +35,18 @@ def test_nano_snac_codes_the_voice_that_it_was_trained_on(tmp_path):
     assert mel_distance(said, again, 16_000) < 0.2 * mel_distance(said, np.zeros_like(said), 16_000)
 
 
-def test_nano_is_small_enough_to_come_along():
-    assert sum(path.stat().st_size for path in (ASSETS / "nano").iterdir()) <= 24_000_000
+def test_nano_omni_hears_reads_answers_and_speaks(tmp_path, capsys):
+    question, talk = str(ASSETS / "samples/question.wav"), ["talk", "--model", "nano_omni", "--out", str(tmp_path)]
+    assert main([*talk, question]) == 0
+    assert "seven plus five is twelve" in capsys.readouterr().out
+    assert main([*talk, "--ask", "what is the opposite of hot"]) == 0
+    for name, answer in (("question", "seven plus five is twelve."), ("ask", "the opposite of hot is cold.")):
+        told = json.loads((tmp_path / f"{name}.json").read_text())
+        voice, rate = soundfile.read(tmp_path / f"{name}.wav")
+        assert told["text"] == answer and told["complete"] and rate == 16_000
+        assert 0.8 < len(voice) / rate < 3 and abs(voice).max() > 0.03
+
+
+@pytest.mark.parametrize(("name", "size"), [("nano", 24_000_000), ("nano_omni", 17_000_000), ("nano_snac", 1_400_000)])
+def test_models_are_small_enough_to_come_along(name, size):
+    assert 0 < sum(path.stat().st_size for path in (ASSETS / name).rglob("*") if path.is_file()) <= size
