@@ -28,4 +28,4 @@ def get_config() -> TrainConfig:
         init_from="runs/omni_stage2_voice/export", codec="runs/omni_codec/export", freeze=ALL, batch=16, ema=0.99,
         optimizer=OptimizerConfig(lr=1e-3, warmup=100, weight_decay=0.01, final_lr=5e-5),
     )  # fmt: skip
-    return TrainConfig(name="omni_stage3", task=task, steps=1400, log_every=50, valid_every=200)
+    return TrainConfig(name="omni_stage3", task=task, steps=1130, log_every=50, valid_every=200)

@@ -89,7 +89,7 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
                 (1, "stage 1", "alignment: adapters, to hear", 250, ()),
                 (2, "stage 2", "adaptation: the text model answers what it hears", 1_500, ()),
                 (3, "speaking", "alignment: what speaks, reading aloud", 800, ()),
-                (4, "stage 3", "multimodal: everything but the ears", 1_400, ("--task.codec", voice)),
+                (4, "stage 3", "multimodal: everything but the ears", 1_130, ("--task.codec", voice)),
             )
         ),
         Stage("reports", "every stage's model on voices that were held out", tuple(
