@@ -93,10 +93,10 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
             )
         ),
         Stage("reports", "every stage's model on voices that were held out", tuple(
-            command for n, (name, export) in enumerate(zip(STAGES, exports, strict=True))
+            command for name, export in zip(STAGES, exports, strict=True)
             for command in _once(report(work, name), jomni(
-                "eval", "turns", export, spoken["test"], "--sentences", sentences, "--skip-bad",
-                "--out", report(work, name).parent, *(("--codec", voice) if n > 2 else ()),  # else it does not speak
+                "eval", "turns", export, spoken["test"], "--codec", voice, "--sentences", sentences, "--skip-bad",
+                "--out", report(work, name).parent,
             ))
         )),
     )  # fmt: skip

@@ -152,9 +152,9 @@ class OmniTask(DescentTask):
             return cut_rows(held["omni"] | {"whisper": held["whisper"]}, self.model.config.vocabulary)
         assert c.backbone is not None
         decoder = jomni.load(c.backbone, parts=("decoder",)).params["decoder"]
-        # A resumed run has to draw what stays frozen as the run did that it goes on with: so the key is a constant.
         tokenizer = TextTokenizer(self.model.files, f"'backbone' {c.backbone}")
         likened = turn_marks(tokenizer, self.model.config.vocabulary)
+        # A resumed run has to draw what stays frozen as the run did that it goes on with: so the key is a constant.
         params = give_voice(decoder, self.model.config, jax.random.key(0), likened)
         if c.encoder is not None:
             params["whisper"] = jomni.load(c.encoder, parts=("whisper",)).params["whisper"]
@@ -171,11 +171,9 @@ class OmniTask(DescentTask):
             features, heard = place_features(self.hear(params, batch["pcm"]), batch["frames"], tokens.shape[2])
         omni = {name: part for name, part in join_rows(params).items() if name != "whisper"}
         omni = set_apart(omni, self.model.config)  # so that each head is a product with its own rows alone
-        if self._speaks:
-            text, audio, _ = self._omni.apply({"params": omni}, tokens, features, heard)  # type: ignore[misc]
-        else:
-            text, audio = self._omni.apply({"params": omni}, tokens, features, heard, method=_write), None
-        return omni_loss(self.config.loss, text, audio, batch["targets"], counts)  # type: ignore[arg-type]
+        logits: Any = self._omni.apply({"params": omni}, tokens, features, heard, self._speaks, method=_logits)
+        text, audio = logits
+        return omni_loss(self.config.loss, text, audio, batch["targets"], counts)
 
     def hear(self, params: Tree, pcm: Float[Array, "B S"]) -> Float[Array, "B F W"]:
         """The speech encoder's features of questions at 16 kHz."""
@@ -238,14 +236,16 @@ def _open(config: OmniConfig) -> OmniModel:
     return dataclasses.replace(model, codec=config.codec)
 
 
-def _write(
+def _logits(
     model: MiniOmni,
     tokens: Int[Array, "B A+1 T"],
     features: Float[Array, "B T W"] | None,
     heard: Bool[Array, "B T"] | None,
-) -> Float[Array, "B T V"]:
-    """Logits of the text alone."""
-    return model.text_logits(model.listen(tokens, features, heard)[0])
+    speaks: bool,
+) -> tuple[Float[Array, "B T V"], Float[Array, "B T A U"] | None]:
+    """Logits of the text and, where it speaks, of the audio."""
+    x, _ = model.listen(tokens, features, heard)
+    return model.text_logits(x), model.audio_logits(model.speak(x)[0]) if speaks else None
 
 
 def turn_marks(tokenizer: TextTokenizer, vocabulary: Vocabulary) -> dict[int, list[int]]:
