@@ -69,7 +69,7 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
             train(share, work, "omni_latent", 2_000, "--task.data.manifest", own / "MANIFEST.jsonl"),
             train(share, work, "omni_codec", 3_500, "--task.data.manifest", own / "MANIFEST.jsonl",
                   "--task.init_from", latent, "--task.fit_codebooks", max(10, round(100 * share))),
-            train(share, work, "omni_codec", 700, "--name", "omni_decoder",
+            train(share, work, "omni_codec", 2_700, "--name", "omni_decoder",
                   "--task.data.manifest", own / "MANIFEST.jsonl", "--task.init_from", codes,
                   "--task.fit_codebooks", 0, "--task.codebook_decay", 0, "--task.freeze", "encoder,quantizer",
                   "--task.ema", 0.99, "--task.optimizer.lr", 3e-4),
@@ -89,7 +89,7 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
                 (1, "stage 1", "alignment: adapters, to hear", 250, ()),
                 (2, "stage 2", "adaptation: the text model answers what it hears", 1_500, ()),
                 (3, "speaking", "alignment: what speaks, reading aloud", 800, ()),
-                (4, "stage 3", "multimodal: everything but the ears", 1_130, ("--task.codec", voice)),
+                (4, "stage 3", "multimodal: everything but the ears", 3_600, ("--task.codec", voice)),
             )
         ),
         Stage("reports", "every stage's model on voices that were held out", tuple(
