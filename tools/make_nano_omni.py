@@ -1,7 +1,7 @@
 """The recipe of nano-omni, from nothing: a text model, then ears and a voice for it, as "Any Model Can Talk" has them.
 
 python -m tools.make_nano_omni work                 the whole of it
-python -m tools.make_nano_omni work --codec nano_snac   with the voice of the package: an hour and a half less
+python -m tools.make_nano_omni work --codec nano_snac   with the voice of the package: nearly two hours less
 python -m tools.make_nano_omni work --share 0.001   a thousandth of the sound and the steps, to see every stage at work
 
 It goes on where it stopped: data and reports that are there are left as they are, so choose another folder for another
