@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-_FLOOR = 1e-5  # magnitudes below it count as silence in logarithms
+from jomni.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,11 @@ class SpectralConfig:
     sizes: tuple[int, ...] = (2048, 1024, 512, 256, 128)  # window lengths, samples; hop is a quarter of each
     mels: int | None = 64  # mel bands (fewer for short windows: a quarter of the size at most); None: plain STFT
     log_weight: float = 1.0  # weight of the distance of logarithms beside that of amplitudes
+    floor: float = 1e-5  # amplitudes below it count as silence in logarithms (white noise of deviation s has about s)
+
+    def __post_init__(self) -> None:
+        if not self.floor > 0:
+            raise ConfigError(f"'floor' is the least amplitude whose logarithm is taken, more than 0, got {self.floor}")
 
 
 def stft(x: Float[Array, "B T"], size: int, hop: int) -> Array:
@@ -79,7 +84,7 @@ def spectral_distance(
     total = jnp.zeros(())
     for size in config.sizes:
         a, b = (_amplitudes(y, size, config, sample_rate) for y in (x, target))
-        log = jnp.abs(jnp.log(jnp.maximum(a, _FLOOR)) - jnp.log(jnp.maximum(b, _FLOOR))).mean()
+        log = jnp.abs(jnp.log(jnp.maximum(a, config.floor)) - jnp.log(jnp.maximum(b, config.floor))).mean()
         total += jnp.abs(a - b).mean() + config.log_weight * log
     return total / len(config.sizes)
 

@@ -36,6 +36,21 @@ def test_a_narrower_world_asks_and_says_nothing_else():
             list(turns.draw_pairs(np.random.default_rng(0), 1, True, wrong))
 
 
+def test_sentences_to_be_read_are_two_answers_crossed_and_none_is_held_out():
+    names = ("add", "compare", "day")
+    pairs = list(turns.draw_readings(np.random.default_rng(0), 300, names))
+    assert pairs == list(turns.draw_readings(np.random.default_rng(0), 300, names))
+    assert all(question == f"read: {answer}" for question, answer in pairs)
+    said = [answer for _, answer in pairs]
+    assert len(set(said)) > 280 and max(len(answer.split()) for answer in said) == 8
+    assert all(answer.index(".") == len(answer) - 1 for answer in said), "the first one's end is no end here"
+    listed = [turn for kind in names for turn in kinds.FINITE[kind]()]
+    assert {word for answer in said for word in answer.split()} <= {
+        w for t in listed for w in (*t.answer.split(), t.answer.split()[-1][:-1])
+    }
+    assert not [t.answer for t in listed if t.unseen and any(t.answer in answer for answer in said)]
+
+
 @pytest.mark.skipif(not (flite.available() and espeak.available()), reason="needs flite and espeak-ng")
 def test_a_file_of_pairs_becomes_turns_that_can_be_read(tmp_path, monkeypatch, capsys):
     said = []

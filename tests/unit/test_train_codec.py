@@ -142,6 +142,18 @@ def test_spectral_distance_is_zero_for_equal_waveforms_and_grows_with_their_diff
     assert np.isfinite(silent).all()
 
 
+def test_what_is_below_the_floor_is_silence_to_the_spectral_distance():
+    rng = np.random.default_rng(0)
+    faint, fainter = (a * jnp.asarray(rng.standard_normal((1, 1, 3000)), jnp.float32) for a in (1e-3, 1e-4))
+    heard, deaf = (
+        float(spectral_distance(faint, fainter, SpectralConfig(sizes=(256,), floor=floor), 16_000))
+        for floor in (1e-5, 1e-2)
+    )
+    assert heard > 1.5 and 0 < deaf < 2e-3, "amplitudes are compared all the same"
+    with pytest.raises(ConfigError, match="'floor'"):
+        SpectralConfig(floor=0)
+
+
 @pytest.mark.parametrize("kind", ["cosine", "l1", "cross_entropy"])
 def test_distillation_leaves_out_frames_without_a_teacher(kind):
     rng = np.random.default_rng(0)

@@ -20,7 +20,7 @@ from .readings import readings
 from .samples import write_samples
 from .speak import plain
 from .testsets import all_sets
-from .turns import draw_pairs, write_spoken
+from .turns import draw_pairs, draw_readings, write_spoken
 from .utterances import agent_words, utterances
 from .voices import HELD_OUT, TRAIN
 
@@ -107,7 +107,9 @@ def _add_turns(commands: Any) -> None:
     turn = commands.add_parser("turns", help="questions and answers in text, a tab between: for Mini-Omni")
     turn.add_argument("out", type=Path, help="the text file to write")
     turn.add_argument("--count", type=int, default=20_000)
-    turn.add_argument("--unseen", action="store_true", help="contents that are held out of training, and no others")
+    what = turn.add_mutually_exclusive_group()
+    what.add_argument("--unseen", action="store_true", help="contents that are held out of training, and no others")
+    what.add_argument("--readings", action="store_true", help="sentences to be read aloud instead: answers crossed")
     _add_kinds(turn)
     chat = commands.add_parser("chat-tokenizer", help="the tokenizer of a small chat model, learnt from such a file")
     chat.add_argument("pairs", type=Path, help="the text file")
@@ -174,7 +176,10 @@ def main() -> None:
     if args.command == "turns":
         rng, names = np.random.default_rng(args.seed), args.kinds or tuple(kinds.WEIGHTS)
         try:
-            pairs = list(draw_pairs(rng, args.count, args.unseen, names))
+            if args.readings:
+                pairs = list(draw_readings(rng, args.count, names))
+            else:
+                pairs = list(draw_pairs(rng, args.count, args.unseen, names))
         except ValueError as error:
             parser.exit(2, f"--kinds {' '.join(names)}: {error}\n")
         args.out.write_text("".join(f"{question}\t{answer}\n" for question, answer in pairs))

@@ -25,6 +25,7 @@ from .utterances import babble_pool, in_a_room
 from .voices import RATE, draw_manner, draw_voice
 
 Rng = np.random.Generator
+_LONGEST = 8  # words of a sentence that is read
 _PADDED = 8  # frames: answers are encoded at lengths of so many, each of which is compiled for once
 
 
@@ -50,6 +51,28 @@ def draw_pairs(
     for _ in range(count):
         turn = kinds.draw(rng, kinds.draw_kind(rng, among=names), unseen)
         yield " ".join(t for t in turn.question.split() if t != "|"), turn.answer
+
+
+def draw_readings(rng: Rng, count: int, names: Collection[str] = tuple(kinds.WEIGHTS)) -> Iterator[tuple[str, str]]:
+    """Sentences to be read aloud: the beginning of one answer and the end of another, as often as not without sense.
+
+    There are so many of them that none can be learnt by heart, so a voice learns to say a word wherever it stands. What
+    is said is no answer that is held out of training.
+
+    Args:
+      rng: what they are drawn with.
+      count: how many.
+      names: of the kinds whose answers are crossed.
+    """
+    listed = [kind for kind in names if kind in kinds.FINITE]
+    held_out = {turns[0].answer for kind in listed for turns in kinds.listed(kind, unseen=True)}
+    while count:
+        (_, first), (_, second) = draw_pairs(rng, 2, names=names)
+        begin, end = first.rstrip(".").split(), second.split()
+        text = " ".join((*begin[: int(rng.integers(1, len(begin) + 1))], *end[int(rng.integers(len(end))) :]))
+        if len(text.split()) <= _LONGEST and not any(answer in text for answer in held_out):
+            count -= 1
+            yield f"read: {text}", text
 
 
 def write_spoken(pairs: Path, out: Path, codec: str, split: str, seed: int) -> None:
