@@ -118,6 +118,7 @@ def talk(options: Namespace) -> None:
 def turns(options: Namespace) -> None:
     """Runs `jomni eval turns`."""
     from jomni.data.omni import TurnSource, check_turns
+    from jomni.data.omni_streams import Task
     from jomni.eval.replies import flite
     from jomni.eval.report import report_folder
     from jomni.eval.statistics import some
@@ -146,7 +147,10 @@ def turns(options: Namespace) -> None:
             held = other or checkpoint
             spoken = None if held.snac is None else (held.snac, held.params["snac"])
             asking = Asking(min(options.slots, len(chosen_turns)), options.seed, options.voice)
-            plan = Plan(replies=options.replies, sentences=sentences, processes=options.processes)
+            plan = Plan(
+                replies=options.replies, sentences=sentences, processes=options.processes,
+                tasks=[task for task in Task if options.tasks is None or task.value in options.tasks],
+            )  # fmt: skip
             synthesise, talker = flite(), make_talker(checkpoint, other, chosen_turns, asking)
             with stages() as progress:
                 result = evaluate(talker, chosen_turns, plan, spoken, synthesise, progress)

@@ -96,6 +96,9 @@ Example:
     _add_common(parser)
 
 
+_TASKS = ("T1-T2", "A1-T2", "A1-A2", "T1-A2", "A1-T1")  # `jomni.data.omni_streams.Task`
+
+
 def _turns(parser: Parser) -> None:
     """Measure how a turn-based model answers."""
     parser.description = """\
@@ -111,6 +114,9 @@ Example:
     parser.add_argument("tests", metavar="TURNS", type=Path, help="a parquet file in VoiceAssistant-400K's schema")
     _add_out(parser)
     whole = grammar._whole
+    parser.add_argument("--tasks", metavar="TASK", nargs="+", choices=_TASKS, help="what is asked, of T1-T2 (read, "
+                        "answer in text), A1-T2 (hear, answer in text), A1-A2 and T1-A2 (answer aloud), A1-T1 (hear, "
+                        "write it down) (default: all that the model does)")  # fmt: skip
     parser.add_argument("--codec", metavar="SNAC", help="the codec that it speaks with (default: what lies beside it)")
     parser.add_argument("--limit", metavar="N", type=whole(1),
                         help="take N of the turns, always the same ones (default: all)")  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class Plan:
     sentences: Sequence[str] = ()  # for the recogniser's language model, beside the set's own answers
     processes: int | None = None  # of the recogniser
     examples: int = 4  # replies of each task that are kept
+    tasks: Collection[Task] = tuple(Task)  # that are asked, of those that the model does
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,14 +94,18 @@ def evaluate(
       progress: see `Progress`.
 
     Raises:
-      ConfigError: there is nothing to ask.
+      ConfigError: there is nothing to ask, or the model does nothing of what is to be asked.
       PromptError, AudioError: a question is not what the model takes.
       JomniError: the recogniser is not installed, or does not know a word.
     """
     if not turns:
         raise ConfigError("the set has no turns, so there is nothing to ask")
     started = time.perf_counter()
-    tasks = [task for task in Task if task not in talker.left_out]
+    left_out = {task: "it was not asked" for task in Task if task not in plan.tasks} | dict(talker.left_out)
+    tasks = [task for task in Task if task not in left_out]
+    if not tasks:
+        why = "; ".join(f"{task.value}: {left_out[task]}" for task in plan.tasks)
+        raise ConfigError(f"the model does none of the tasks that are to be asked ({why}). Ask others.")
     recogniser = None
     # Made first: a word that it does not know should be said before hours of work, not after.
     if plan.replies and any(task.speaks for task in tasks):
@@ -125,7 +130,7 @@ def evaluate(
         heard = codec_errors([turns[n] for n in chosen], *codec, recogniser, progress)
     answers.sort(key=lambda answer: (tasks.index(answer.task), answer.turn))
     seconds = time.perf_counter() - started
-    return Result(answers, dict(talker.left_out), replies, heard, examples, talker.sample_rate, seconds)
+    return Result(answers, left_out, replies, heard, examples, talker.sample_rate, seconds)
 
 
 def _asked(

@@ -8,6 +8,7 @@ import soundfile
 
 from jomni.cli.parser import parse
 from jomni.data.omni import Turn, write_turns
+from jomni.data.omni_streams import Task
 from tests import omni_case
 from tests.omni_train_case import PAIRS, codes, question
 
@@ -53,6 +54,16 @@ def test_turns_writes_a_report_and_prints_the_table(run, model, turns, tmp_path)
     assert code == 2 and "holds a report already" in err
 
 
+def test_some_tasks_alone_are_asked(run, model, turns, tmp_path):
+    code, _, err = run("eval", "turns", model, turns, "--out", tmp_path / "r", *QUICK, "--tasks", "A1-T1", "T1-T2")
+    assert code == 0, err
+    held = json.loads((tmp_path / "r/report.json").read_text())
+    assert list(held["tasks"]) == ["T1-T2", "A1-T1"] and held["left_out"]["A1-A2"] == "it was not asked"
+    assert not held["replies"] and "A1-A2: left out, it was not asked" in (tmp_path / "r/report.md").read_text()
+    code, _, err = run("eval", "turns", model, turns, "--out", tmp_path / "s", *QUICK, "--tasks", "A2-A1")
+    assert code == 2 and "invalid choice: 'A2-A1'" in err
+
+
 def test_bad_input_is_told(refuses, model, turns, tiny_moshi_folder, tmp_path, tmp_path_factory):
     def refused(model, turns, *more, says):
         refuses("eval", "turns", model, turns, "--out", tmp_path / "report", *QUICK, *more, says=[says])
@@ -83,8 +94,10 @@ def test_rows_that_do_not_fit_are_refused_or_counted(run, model, turns, tmp_path
 
 
 def test_the_grammar_of_eval_turns(run):
-    line = "eval turns m t.parquet --out r --codec c --limit 3 --voice parallel --skip-bad"
-    options = parse(line.split())
+    every = [task.value for task in Task]
+    line = "eval turns m t.parquet --out r --codec c --limit 3 --voice parallel --skip-bad --tasks"
+    options = parse([*line.split(), *every])
+    assert options.tasks == every
     assert (options.command, options.model, options.codec, options.limit) == ("eval turns", "m", "c", 3)
     assert (options.voice, options.skip_bad, options.slots, options.replies) == ("parallel", True, 16, 300)
     code, out, err = run("eval", "turns", "m", "--out", "r")

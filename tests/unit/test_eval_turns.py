@@ -54,6 +54,15 @@ def test_answers_are_counted_against_what_was_wanted():
     assert set(result.left_out) == {Task.A1_A2, Task.T1_A2} and not result.replies and not result.codec.count
 
 
+def test_only_the_tasks_that_are_wanted_are_asked():
+    parrot = Parrot(T1_T2=[turn.answer for turn in TURNS], A1_T2=[""] * 5)
+    result = evaluate(parrot, TURNS, Plan(replies=0, tasks=(Task.T1_T2, Task.A1_A2)))
+    assert {answer.task for answer in result.answers} == {Task.T1_T2} and len(parrot.asked) == 3
+    assert result.left_out[Task.A1_T2] == "it was not asked" and result.left_out[Task.A1_A2] == "it was not taught"
+    with pytest.raises(ConfigError, match="A1-A2: it was not taught"):
+        evaluate(parrot, TURNS, Plan(replies=0, tasks=(Task.A1_A2,)))
+
+
 def test_questions_whose_answers_are_long_are_asked_together():
     frames = (9, 2, 8, 1, 3)
     longer = [dataclasses.replace(t, answer_codes=np.zeros((7, n), int)) for t, n in zip(TURNS, frames, strict=True)]
