@@ -1,0 +1,63 @@
+"""The mean of models' parameters, as one model: of runs that went on from the same weights (arXiv:2203.05482).
+
+    python -m tools.average OUT MODEL MODEL ...
+
+All but the parameters is the first model's, tokenizer and dtypes included; so is the layout that is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import jomni
+from jomni.errors import ConfigError
+from jomni.weights.table import is_float
+
+_CONFIGURATION = ("family", "mimi", "lm", "snac", "whisper", "decoder", "omni")
+
+
+def average(models: Sequence[jomni.Checkpoint]) -> jomni.Checkpoint:
+    """The first model with the mean of all their parameters, taken in float32.
+
+    Raises:
+      ConfigError: the models are not of one configuration.
+    """
+    first, *others = models
+    for other in others:
+        for name in _CONFIGURATION:
+            if getattr(other, name) != getattr(first, name):
+                raise ConfigError(
+                    f"{other.source}: '{name}' is not as in {first.source}. Only models of one configuration have a "
+                    "mean, and it talks only if they went on from the same weights."
+                )
+
+    def mean(*leaves: Any) -> Any:
+        if not is_float(leaves[0].dtype):
+            return leaves[0]
+        return np.mean([np.asarray(leaf, np.float32) for leaf in leaves], 0).astype(leaves[0].dtype)
+
+    return dataclasses.replace(first, params=jax.tree.map(mean, *(model.params for model in models)))
+
+
+def main() -> None:
+    """Averages the models that are named."""
+    parser = argparse.ArgumentParser(prog="python -m tools.average", description="Writes the mean of models.")
+    parser.add_argument("out", type=Path, help="the folder to write")
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="models of one configuration")
+    args = parser.parse_args()
+    try:
+        jomni.save(average([jomni.load(model) for model in args.models]), args.out)
+    except jomni.JomniError as error:
+        parser.exit(2, f"{error}\n")
+    print(f"{args.out}: the mean of {len(args.models)} models")
+
+
+if __name__ == "__main__":
+    main()
