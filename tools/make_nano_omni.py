@@ -28,7 +28,10 @@ KINDS = ("add", "subtract", "compare", "day", "month", "opposite", "colour", "nu
          "greeting")  # fmt: skip
 """Its world. Without words to repeat and long counts the voice has few words to learn."""
 
-STAGES = ("omni_stage0", "omni_stage1", "omni_stage2", "omni_stage2_voice", "omni_stage3")
+STAGES = ("omni_stage0", "omni_stage1", "omni_stage2", "omni_stage2_voice", "omni_stage3", "omni_reading",
+          "omni_stage3_again")  # fmt: skip
+MUTE = STAGES[:3]
+"""Those that have not learnt to speak yet."""
 COLUMNS = {"T1-T2": "by writing", "A1-T2": "by voice", "A1-A2": "by voice, spoken", "A1-T1": "heard rightly"}
 """Tasks whose exact answers are shown, and what the table calls them."""
 
@@ -47,17 +50,25 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
     voice = decoder if codec is None else Path(codec).absolute() if Path(codec).is_dir() else codec
     heard, own = work / "utterances", work / "agent"
     pairs, tokenizer, sentences = work / "turns.tsv", work / "chat_tokenizer", work / "sentences.txt"
-    spoken = {name: work / f"{name}.parquet" for name in ("train", "valid", "test")}
-    parts = {"train": (32_000, 3, "train"), "valid": (400, 1, "heldout"), "test": (400, 2, "heldout")}
+    parts = {"train": (32_000, 3, "train"), "valid": (400, 1, "heldout"), "test": (400, 2, "heldout"),
+             "readings": (6_000, 21, "train")}  # fmt: skip
+    spoken = {name: work / f"{name}.parquet" for name in parts}
     said = []
     for name, (count, seed, voices) in parts.items():
-        text = work / f"{name}.tsv"
-        said += _once(text, _turns(text, max(64, round(count * share)), seed))
+        text, more = work / f"{name}.tsv", ("--readings",) if name == "readings" else ()
+        said += _once(text, _turns(text, max(64, round(count * share)), seed, *more))
         said += _once(spoken[name], synth(share, "spoken", text, spoken[name], "--snac", voice, "--seed", seed,
                                           "--voices", voices))  # fmt: skip
-    files = "--task.data.files", spoken["train"], "--task.valid.files", spoken["valid"]
+    valid = "--task.valid.files", spoken["valid"]
+    files = "--task.data.files", spoken["train"], *valid
+    # Named several times over, readings are half of what is read aloud, and a quarter of the turns after that.
+    many, some = (
+        ("--task.data.files", ",".join(map(str, [spoken["train"], *[spoken["readings"]] * times])), *valid)
+        for times in (5, 2)
+    )
+    shares = {"a1_a2": 2.5, "a1_t2": 0.5, "a1_t1": 0.5, "t1_a2": 1, "t1_t2": 0.5}
     begin = {1: ("--task.backbone", exports[0], "--task.encoder", ears)} | {
-        n: ("--task.init_from", exports[n - 1]) for n in (2, 3, 4)
+        n: ("--task.init_from", exports[n - 1]) for n in range(2, len(STAGES))
     }
     stages = (
         Stage("ears", "a speech encoder learns phones: every voice", (
@@ -92,11 +103,20 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
                 (4, "stage 3", "multimodal: everything but the ears", 3_600, ("--task.codec", voice)),
             )
         ),
+        Stage("reading", "sentences that nobody can know by heart, read aloud", (
+            train(share, work, "omni_stage2_voice", 1_100, "--name", STAGES[5], *begin[5], *many, "--task.codec", voice,
+                  "--task.freeze", "whisper/,whisper_adapter/", "--task.ema", 0.99, "--task.optimizer.lr", 8e-4),
+        )),
+        Stage("stage 3 again", "multimodal: everything but the ears", (
+            train(share, work, "omni_stage3", 1_000, "--name", STAGES[6], *begin[6], *some, "--task.codec", voice,
+                  "--task.optimizer.lr", 6e-4,
+                  *(word for task, share in shares.items() for word in (f"--task.data.shares.{task}", share))),
+        )),
         Stage("reports", "every stage's model on voices that were held out", tuple(
             command for name, export in zip(STAGES, exports, strict=True)
             for command in _once(report(work, name), jomni(
                 "eval", "turns", export, spoken["test"], "--codec", voice, "--sentences", sentences, "--skip-bad",
-                "--out", report(work, name).parent,
+                "--out", report(work, name).parent, *(("--tasks", "T1-T2", "A1-T2", "A1-T1") if name in MUTE else ()),
             ))
         )),
     )  # fmt: skip
@@ -108,8 +128,8 @@ def report(work: Path, name: str) -> Path:
     return work.absolute() / "reports" / name / "report.json"
 
 
-def _turns(out: Path, count: int, seed: int) -> tuple[str, ...]:
-    return synth(1, "turns", out, "--count", count, "--seed", seed, "--kinds", *KINDS)
+def _turns(out: Path, count: int, seed: int, *more: str) -> tuple[str, ...]:
+    return synth(1, "turns", out, "--count", count, "--seed", seed, *more, "--kinds", *KINDS)
 
 
 def _once(made: Path, command: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from jomni.cli.parser import parse
 from jomni.train.omni import ALIGN, OmniConfig
 from jomni.train.overrides import override, read_config
-from tools.make_nano_omni import KINDS, STAGES, recipe, report
+from tools.make_nano_omni import KINDS, MUTE, STAGES, recipe, report
 from tools.synth import kinds
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +46,7 @@ def test_every_stage_is_measured_once(tmp_path):
     assert [options.model for options in measured] == [f"{tmp_path}/{name}/export" for name in STAGES]
     for name, options in zip(STAGES, measured, strict=True):
         assert options.out == report(tmp_path, name).parent and options.codec == f"{tmp_path}/{VOICE[-1]}/export"
+        assert (options.tasks is None) == (name not in MUTE)
     report(tmp_path, STAGES[0]).parent.mkdir(parents=True)
     report(tmp_path, STAGES[0]).write_text("{}")
     assert len([words for _, *words in commands(tmp_path) if words[0] == "eval"]) == len(STAGES) - 1
@@ -55,4 +56,5 @@ def test_a_small_share_has_little_sound_and_all_of_the_text(tmp_path):
     drawn = [words for _, *words in commands(tmp_path, 0.001) if words[0] == "turns"]
     assert {Path(words[1]).name: int(words[3]) for words in drawn} == {
         "turns.tsv": 60_000, "turns_valid.tsv": 1000, "train.tsv": 64, "valid.tsv": 64, "test.tsv": 64,
+        "readings.tsv": 64,
     }  # fmt: skip
