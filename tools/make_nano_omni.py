@@ -45,8 +45,8 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
       codec: a SNAC of the agent's voice, a folder or a bundled model; None trains one.
     """
     work = work.absolute()
-    runs = ("omni_latent", "omni_codec", "omni_decoder", "omni_ears", *STAGES)
-    latent, codes, decoder, ears, *exports = (work / run / "export" for run in runs)
+    runs = ("omni_latent", "omni_codec", "omni_decoder", "omni_decoder_again", "omni_ears", *STAGES)
+    latent, codes, begun, decoder, ears, *exports = (work / run / "export" for run in runs)
     voice = decoder if codec is None else Path(codec).absolute() if Path(codec).is_dir() else codec
     heard, own = work / "utterances", work / "agent"
     pairs, tokenizer, sentences = work / "turns.tsv", work / "chat_tokenizer", work / "sentences.txt"
@@ -80,10 +80,14 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
             train(share, work, "omni_latent", 2_000, "--task.data.manifest", own / "MANIFEST.jsonl"),
             train(share, work, "omni_codec", 3_500, "--task.data.manifest", own / "MANIFEST.jsonl",
                   "--task.init_from", latent, "--task.fit_codebooks", max(10, round(100 * share))),
-            train(share, work, "omni_codec", 2_700, "--name", "omni_decoder",
-                  "--task.data.manifest", own / "MANIFEST.jsonl", "--task.init_from", codes,
-                  "--task.fit_codebooks", 0, "--task.codebook_decay", 0, "--task.freeze", "encoder,quantizer",
-                  "--task.ema", 0.99, "--task.optimizer.lr", 3e-4),
+            # What is fainter than -60 dB makes a third of the distance of spectra, and nobody hears it.
+            *(train(share, work, "omni_codec", steps, "--name", name, "--task.data.manifest", own / "MANIFEST.jsonl",
+                    "--task.init_from", start, "--task.fit_codebooks", 0, "--task.codebook_decay", 0,
+                    "--task.freeze", "encoder,quantizer", "--task.ema", 0.99, "--task.optimizer.lr", 6e-4, *more)
+              for name, start, steps, more in (
+                  ("omni_decoder", codes, 7_700, ()),
+                  ("omni_decoder_again", begun, 4_200, ("--task.spectral.floor", 1e-3)),
+              )),
         )),
         Stage("text", "stage 0: a text model learns the answers", (
             *_once(pairs, _turns(pairs, 60_000, 0)), *_once(work / "turns_valid.tsv",
