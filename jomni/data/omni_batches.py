@@ -17,7 +17,7 @@ import numpy as np
 import tokenizers
 
 from jomni.data.omni import RowKind, Turn, TurnSource, check_turns
-from jomni.data.omni_streams import IGNORE, Example, Numbers, Task, build_example, speech_frames
+from jomni.data.omni_streams import IGNORE, Example, Numbers, Task, build_example, slip, speech_frames
 from jomni.data.pipeline import Batch, endless
 from jomni.errors import ConfigError, DataError
 
@@ -60,6 +60,7 @@ def omni_dataset(
     seconds: float,
     batch: int,
     seed: int,
+    slips: float = 0.0,
     skip_bad: bool = False,
     workers: int = 0,
     prefetch: int = 8,
@@ -76,6 +77,8 @@ def omni_dataset(
       seconds: that the speech encoder hears; questions are completed with silence.
       batch: turns in each batch.
       seed: of order and tasks.
+      slips: share of the spoken answers in whose past a stretch is from elsewhere in it (`slip`), while what is to be
+        said stays right.
       skip_bad: leave rows out that cannot be used or are longer than all this, with a warning that lists and counts
         them, instead of refusing the file.
       workers: processes that prepare batches; 0: a thread of this process. Batches are the same.
@@ -91,12 +94,14 @@ def omni_dataset(
     """
     if not lengths or min(lengths) < 1 or not seconds > 0:
         raise ConfigError(f"lengths {tuple(lengths)} and seconds {seconds} must be positive, one length at least")
+    if not 0 <= slips <= 1:
+        raise ConfigError(f"'slips' is a share, from 0 to 1, got {slips}")
     try:
         text = tokenizers.Tokenizer.from_str(tokenizer.decode())
     except Exception as error:  # the library knows no other
         raise DataError(f"the backbone's tokenizer.json is damaged ({error}). Fetch it anew.") from None
     window = round(seconds * SAMPLE_RATE)
-    drawer = _Drawer(text, numbers, audio_size, shares.tasks(), max(lengths), window)
+    drawer = _Drawer(text, numbers, audio_size, shares.tasks(), max(lengths), window, slips)
     reports = [check_turns(path, drawer.faults).accepted(skip_bad) for path in _parquet(files)]
     for report in reports:
         if report.problems:
@@ -117,12 +122,16 @@ class _Drawer:
     tasks: Mapping[Task, float]
     longest: int
     window: int
+    slips: float
 
     def __call__(self, turn: Turn, rng: np.random.Generator) -> Batch:
         tasks = list(self.tasks)
         task = tasks[int(rng.choice(len(tasks), p=list(self.tasks.values())))]
         pcm = turn.question_at(SAMPLE_RATE) if task.listens else np.zeros(0, np.float32)
         example = self.example(turn, task, len(pcm))
+        if task.speaks and self.slips and rng.random() < self.slips:
+            slipped = dataclasses.replace(turn, answer_codes=slip(turn.answer_codes, rng))
+            example = example._replace(tokens=self.example(slipped, task, len(pcm)).tokens)
         return {
             "tokens": example.tokens, "targets": example.targets, "pcm": pcm,
             "frames": np.asarray(example.features, np.int32),

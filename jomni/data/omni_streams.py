@@ -114,6 +114,18 @@ def build_example(
     )
 
 
+def slip(codes: Int[np.ndarray, "A F"], rng: np.random.Generator) -> Int[np.ndarray, "A F"]:
+    """An answer's codes with a stretch of them from elsewhere in it: what is heard of a voice that lost its place."""
+    frames = codes.shape[1]
+    if frames < 2:
+        return codes
+    begin = int(rng.integers(frames))
+    stretch = slice(begin, int(rng.integers(begin, frames)) + 1)
+    slipped = codes.copy()
+    slipped[:, stretch] = np.roll(codes, int(rng.integers(1, frames)), 1)[:, stretch]
+    return slipped
+
+
 def undelay(audio: Int[np.ndarray, "A S"], end_of_audio: int) -> Int[np.ndarray, "A F"]:
     """The SNAC codes in an answer's audio streams: delays undone, up to the last stream's end.
 

@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import jomni
 from jomni.data.omni import Turn, TurnSource, interleave, read_turns, write_turns
 from jomni.data.omni_batches import TaskShares, omni_dataset
 from jomni.data.omni_build import spoken_turns
-from jomni.data.omni_streams import IGNORE, speech_frames, undelay
+from jomni.data.omni_streams import IGNORE, slip, speech_frames, undelay
 from jomni.data.text import chat_tokenizer, read_pairs
 from jomni.errors import ConfigError, DataError
 from jomni.generate.tokenizer import TextTokenizer
@@ -101,6 +103,33 @@ def test_what_is_heard_and_said_is_that_of_the_turn(turns):
         word = round(np.abs(np.fft.rfft(pcm[:2400])).argmax() / 2400 * 16_000 / 300) - 1
         answer = targets[:-1, 8 + 2 :]  # what follows the last step of the prompt, of 8 frames and 3
         np.testing.assert_array_equal(undelay(answer, VOCABULARY.end_of_audio), codes(word))
+
+
+def test_slips_change_the_past_of_spoken_answers_and_not_what_is_to_be_said(turns):
+    shares, batch = TaskShares(a1_a2=0, a1_t2=0, a1_t1=0, t1_a2=1, t1_t2=1), 12
+    right, some, all_of_it = (next(iter(batches(turns, shares=shares, batch=batch, slips=s))) for s in (0, 1e-9, 1))
+    assert same([right], [some])
+    np.testing.assert_array_equal(right["targets"], all_of_it["targets"])
+    other = right["tokens"] != all_of_it["tokens"]
+    spoken = (right["targets"][:, :-1] != IGNORE).any((1, 2))
+    assert not other[:, -1].any() and not other[~spoken].any() and 0 < spoken.sum() < batch
+    assert other[spoken].any((1, 2)).mean() > 0.5
+    # What is heard of the past is what is to be said a step before, where it did not slip.
+    heard, said = all_of_it["tokens"][:, :-1, 1:], right["targets"][:, :-1, :-1]
+    voiced = (said >= 0) & (said < VOCABULARY.audio_size)
+    assert (heard[voiced] < VOCABULARY.audio_size).all() and 0.2 < (heard == said)[voiced].mean() < 1
+    with pytest.raises(ConfigError, match="'slips'"):
+        batches(turns, slips=1.5)
+
+
+@given(frames=st.integers(1, 9), seed=st.integers(0, 1000))
+def test_a_slip_is_one_stretch_from_elsewhere_of_the_same_codes(frames, seed):
+    right = np.arange(7 * frames).reshape(7, frames)
+    slipped = slip(right, np.random.default_rng(seed))
+    moved = np.flatnonzero((slipped != right).any(0))
+    assert frames == 1 or (len(moved) > 0 and moved[-1] - moved[0] == len(moved) - 1)
+    from_where = slipped[0]
+    assert (slipped == right[:, from_where]).all() and len(set((from_where - np.arange(frames))[moved] % frames)) <= 1
 
 
 def test_turns_that_do_not_fit_are_told_and_left_out(turns, tmp_path):
