@@ -18,9 +18,8 @@ import numpy as np
 
 import jomni
 from jomni.errors import ConfigError
+from jomni.weights.parts import PARTS
 from jomni.weights.table import is_float
-
-_CONFIGURATION = ("family", "mimi", "lm", "snac", "whisper", "decoder", "omni")
 
 
 def average(models: Sequence[jomni.Checkpoint]) -> jomni.Checkpoint:
@@ -31,7 +30,7 @@ def average(models: Sequence[jomni.Checkpoint]) -> jomni.Checkpoint:
     """
     first, *others = models
     for other in others:
-        for name in _CONFIGURATION:
+        for name in ("family", *PARTS):
             if getattr(other, name) != getattr(first, name):
                 raise ConfigError(
                     f"{other.source}: '{name}' is not as in {first.source}. Only models of one configuration have a "

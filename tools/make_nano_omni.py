@@ -67,6 +67,7 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
         for times in (5, 2)
     )
     shares = {"a1_a2": 2.5, "a1_t2": 0.5, "a1_t1": 0.5, "t1_a2": 1, "t1_t2": 0.5}
+    spoken_by = "--task.codec", voice
     begin = {1: ("--task.backbone", exports[0], "--task.encoder", ears)} | {
         n: ("--task.init_from", exports[n - 1]) for n in range(2, len(STAGES))
     }
@@ -99,23 +100,20 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
         )),
         Stage("turns", "the same world spoken: voices of training, and voices held out", tuple(said)),
         *(
-            Stage(name, about, (train(share, work, STAGES[n], steps, *begin[n], *files, *more),))
-            for n, name, about, steps, more in (
-                (1, "stage 1", "alignment: adapters, to hear", 250, ()),
-                (2, "stage 2", "adaptation: the text model answers what it hears", 1_500, ()),
-                (3, "speaking", "alignment: what speaks, reading aloud", 800, ()),
-                (4, "stage 3", "multimodal: everything but the ears", 3_600, ("--task.codec", voice)),
+            Stage(name, about, (train(share, work, config, steps, "--name", STAGES[n], *begin[n], *data, *more),))
+            for n, name, about, config, steps, data, more in (
+                (1, "stage 1", "alignment: adapters, to hear", STAGES[1], 250, files, ()),
+                (2, "stage 2", "adaptation: the text model answers what it hears", STAGES[2], 1_500, files, ()),
+                (3, "speaking", "alignment: what speaks, reading aloud", STAGES[3], 800, files, ()),
+                (4, "stage 3", "multimodal: everything but the ears", STAGES[4], 3_600, files, spoken_by),
+                (5, "reading", "sentences that nobody can know by heart, read aloud", STAGES[3], 1_100, many,
+                 (*spoken_by, "--task.freeze", "whisper/,whisper_adapter/", "--task.ema", 0.99,
+                  "--task.optimizer.lr", 8e-4)),
+                (6, "stage 3 again", "multimodal: everything but the ears", STAGES[4], 1_000, some,
+                 (*spoken_by, "--task.optimizer.lr", 6e-4,
+                  *(word for task, often in shares.items() for word in (f"--task.data.shares.{task}", often)))),
             )
         ),
-        Stage("reading", "sentences that nobody can know by heart, read aloud", (
-            train(share, work, "omni_stage2_voice", 1_100, "--name", STAGES[5], *begin[5], *many, "--task.codec", voice,
-                  "--task.freeze", "whisper/,whisper_adapter/", "--task.ema", 0.99, "--task.optimizer.lr", 8e-4),
-        )),
-        Stage("stage 3 again", "multimodal: everything but the ears", (
-            train(share, work, "omni_stage3", 1_000, "--name", STAGES[6], *begin[6], *some, "--task.codec", voice,
-                  "--task.optimizer.lr", 6e-4,
-                  *(word for task, share in shares.items() for word in (f"--task.data.shares.{task}", share))),
-        )),
         Stage("reports", "every stage's model on voices that were held out", tuple(
             command for name, export in zip(STAGES, exports, strict=True)
             for command in _once(report(work, name), jomni(

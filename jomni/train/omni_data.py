@@ -20,9 +20,7 @@ class OmniData:
     shares: TaskShares = TaskShares()  # noqa: RUF009  (frozen): how often each task is drawn
     lengths: tuple[int, ...] = (512,)  # steps that a batch is completed to: the least that holds its longest example
     seconds: float = 30.0  # of a question that the speech encoder hears, completed with silence
-    slips: float = (
-        0.0  # share of spoken answers in whose past a stretch is out of place: so one learns to go on rightly
-    )
+    slips: float = 0.0  # share of spoken answers in whose past a stretch is from elsewhere in them, so wrong
     skip_bad: bool = False  # leave out rows that cannot be used, instead of refusing the file
     workers: int = dataclasses.field(default=0, metadata={"harmless": True})  # processes that read; 0: a thread
 

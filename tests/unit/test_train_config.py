@@ -12,6 +12,8 @@ from jomni.train.lora import LoRAConfig
 from jomni.train.overrides import fields, keep_config, override, read_config
 from tests import train_case
 
+CONFIGS = Path(__file__).parents[2] / "configs"
+
 
 @pytest.fixture
 def config():
@@ -69,6 +71,12 @@ def test_every_field_has_a_type_and_most_a_comment(config):
     assert listed["steps"][2] == "updates in all"
     bare = [name for name, (_, _, comment) in listed.items() if not comment and not name.startswith("task.model.")]
     assert bare == ["task.optimizer.eps"]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_the_help_of_every_configuration_says_what_its_fields_are(path):
+    bare = [name for name, _, _, comment, _ in fields(read_config(path)) if not comment]
+    assert not [name for name in bare if not name.startswith("task.model.") and not name.endswith("optimizer.eps")]
 
 
 def test_a_run_goes_on_only_with_its_own_configuration(config, tmp_path):
