@@ -12,6 +12,7 @@ import pytest
 
 from jomni.errors import AudioError, ConfigError
 from jomni.models.whisper import WHISPER, WhisperConfig, WhisperEncoder, embed_audio, log_mel, windows
+from jomni.models.whisper import encoder as encoder_file
 from jomni.models.whisper.mel import _log_mel as compiled
 from jomni.models.whisper.mel import mel_filters
 from jomni.weights.trees import whisper_tree
@@ -176,6 +177,27 @@ def test_rows_of_a_batch_are_encoded_as_if_alone(tiny):
     assert together.shape == (3, TINY.n_audio_ctx, TINY.n_audio_state) and together.std() > 0.5
     for row, alone in zip(together, mel, strict=True):
         np.testing.assert_allclose(row, embed_audio(*tiny, alone[None])[0], atol=1e-5)
+
+
+def test_long_windows_attended_a_head_at_a_time_are_encoded_as_if_at_once(monkeypatch):
+    long = WhisperEncoder(dataclasses.replace(TINY, n_audio_ctx=encoder_file._LONG))
+    mel = noise(2, TINY.n_mels, long.config.mel_frames, scale=1)
+    params = random_params(long, mel[:1], seed=1)
+
+    def encoded():
+        def loss(params):
+            y = long.apply({"params": params}, mel)
+            return jnp.sum(y**3), y
+
+        (_, y), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        return y, grads, "platform_index" in str(jax.make_jaxpr(loss)(params))
+
+    ours, grads, by_head = encoded()
+    monkeypatch.setattr(encoder_file, "_LONG", encoder_file._LONG + 1)
+    at_once, others, also_by_head = encoded()
+    assert by_head and not also_by_head
+    np.testing.assert_allclose(ours, at_once, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * np.abs(b).max()), grads, others)
 
 
 @pytest.mark.parametrize("frames", [1, 5, 10])

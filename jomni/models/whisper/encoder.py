@@ -23,6 +23,8 @@ from jomni.nn.norm import LayerNorm
 from jomni.nn.streaming import precision
 
 _init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=2)
+_LONG = 512
+"""Frames from which on a head's scores fill a CPU's cache by themselves."""
 
 
 class WhisperEncoder(nn.Module):
@@ -83,7 +85,7 @@ class Attention(nn.Module):
         queries = heads(Linear(self.dim, True, name="query")(x))
         keys = heads(Linear(self.dim, name="key")(x))
         values = heads(Linear(self.dim, True, name="value")(x))
-        y = attend(queries, keys, values, None)
+        y = _attend(queries, keys, values)
         return Linear(self.dim, True, name="out")(y.swapaxes(1, 2).reshape(x.shape))
 
 
@@ -132,6 +134,21 @@ def check_mel(config: WhisperConfig, mel: Float[Array, "B M N"]) -> None:
 @functools.partial(jax.jit, static_argnums=0)
 def _embed(encoder: WhisperEncoder, params: Any, mel: Array) -> Array:
     return encoder.apply({"params": params}, mel)  # type: ignore[return-value]
+
+
+def _attend(queries: Array, keys: Array, values: Array) -> Float[Array, "B H T K"]:
+    """Every frame sees every other. On a CPU a head after the other: all heads' scores (108 MB) leave every cache."""
+
+    def whole(queries: Array, keys: Array, values: Array) -> Array:
+        return attend(queries, keys, values, None)
+
+    def by_head(*heads: Array) -> Array:
+        each = [x.reshape(-1, 1, 1, *x.shape[2:]) for x in heads]
+        return lax.map(lambda head: whole(*head), each).reshape(queries.shape)
+
+    if queries.shape[2] < _LONG:
+        return whole(queries, keys, values)
+    return lax.platform_dependent(queries, keys, values, cpu=by_head, default=whole)
 
 
 def _gelu(x: Array) -> Array:
