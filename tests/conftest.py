@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
+import jax
 import pytest
 
 import jomni
 from tools.random_model import random_checkpoint
+
+
+def pytest_configure(config):
+    """What one test has compiled no other compiles: workers, and the commands that tests start, share it."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder = tempfile.mkdtemp(prefix="jomni-xla-")
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    # For this process: jax, imported above, has read the environment already.
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def pytest_collection_modifyitems(items):
