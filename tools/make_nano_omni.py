@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from tools.make_nano import Stage, jomni, run_all, synth, train
 KINDS = ("add", "subtract", "compare", "day", "month", "opposite", "colour", "number", "fact", "sound",
          "greeting")  # fmt: skip
 """Its world. Without words to repeat and long counts the voice has few words to learn."""
+SUMS = "add", "subtract", "compare"
+"""Of these there are most answers, so each of them is seldom met."""
 
 STAGES = ("omni_stage0", "omni_stage1", "omni_stage2", "omni_stage2_voice", "omni_stage3", "omni_reading",
           "omni_stage3_again")  # fmt: skip
@@ -50,23 +52,24 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
     voice = decoder if codec is None else Path(codec).absolute() if Path(codec).is_dir() else codec
     heard, own = work / "utterances", work / "agent"
     pairs, tokenizer, sentences = work / "turns.tsv", work / "chat_tokenizer", work / "sentences.txt"
-    parts = {"train": (32_000, 3, "train"), "valid": (400, 1, "heldout"), "test": (400, 2, "heldout"),
-             "readings": (6_000, 21, "train")}  # fmt: skip
+    parts = {"train": (32_000, 3, "train", KINDS), "valid": (400, 1, "heldout", KINDS),
+             "test": (400, 2, "heldout", KINDS), "readings": (6_000, 21, "train", KINDS),
+             "sums": (12_000, 31, "train", SUMS)}  # fmt: skip
     spoken = {name: work / f"{name}.parquet" for name in parts}
     said = []
-    for name, (count, seed, voices) in parts.items():
+    for name, (count, seed, voices, kinds) in parts.items():
         text, more = work / f"{name}.tsv", ("--readings",) if name == "readings" else ()
-        said += _once(text, _turns(text, max(64, round(count * share)), seed, *more))
+        said += _once(text, _turns(text, max(64, round(count * share)), seed, *more, kinds=kinds))
         said += _once(spoken[name], synth(share, "spoken", text, spoken[name], "--snac", voice, "--seed", seed,
                                           "--voices", voices))  # fmt: skip
     valid = "--task.valid.files", spoken["valid"]
     files = "--task.data.files", spoken["train"], *valid
-    # Named several times over, readings are half of what is read aloud, and a quarter of the turns after that.
-    many, some = (
-        ("--task.data.files", ",".join(map(str, [spoken["train"], *[spoken["readings"]] * times])), *valid)
-        for times in (5, 2)
+    # Named several times over, readings are half of what is read aloud, and sums three fifths of what comes after that.
+    aloud, again = (
+        ("--task.data.files", ",".join(str(spoken[name]) for name in ("train", *more)), *valid)
+        for more in (["readings"] * 5, ["readings", "sums", "sums"])
     )
-    shares = {"a1_a2": 2.5, "a1_t2": 0.5, "a1_t1": 0.5, "t1_a2": 1, "t1_t2": 0.5}
+    shares = {"a1_a2": 2.5, "a1_t2": 0.75, "a1_t1": 0.25, "t1_a2": 1, "t1_t2": 0.5}
     spoken_by = "--task.codec", voice
     begin = {1: ("--task.backbone", exports[0], "--task.encoder", ears)} | {
         n: ("--task.init_from", exports[n - 1]) for n in range(2, len(STAGES))
@@ -106,11 +109,11 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
                 (2, "stage 2", "adaptation: the text model answers what it hears", STAGES[2], 1_500, files, ()),
                 (3, "speaking", "alignment: what speaks, reading aloud", STAGES[3], 800, files, ()),
                 (4, "stage 3", "multimodal: everything but the ears", STAGES[4], 3_600, files, spoken_by),
-                (5, "reading", "sentences that nobody can know by heart, read aloud", STAGES[3], 1_100, many,
-                 (*spoken_by, "--task.freeze", "whisper/,whisper_adapter/", "--task.ema", 0.99,
-                  "--task.optimizer.lr", 8e-4)),
-                (6, "stage 3 again", "multimodal: everything but the ears", STAGES[4], 1_000, some,
-                 (*spoken_by, "--task.optimizer.lr", 6e-4,
+                (5, "reading", "sentences that nobody can know by heart, read aloud after slips", STAGES[3], 1_900,
+                 aloud, (*spoken_by, "--task.freeze", "whisper/,whisper_adapter/", "--task.ema", 0.99,
+                         "--task.optimizer.lr", 8e-4, "--task.data.slips", 0.6)),
+                (6, "stage 3 again", "what it meets seldom, and after slips", STAGES[4], 3_300, again,
+                 (*spoken_by, "--task.optimizer.lr", 8e-4, "--task.data.slips", 0.4,
                   *(word for task, often in shares.items() for word in (f"--task.data.shares.{task}", often)))),
             )
         ),
@@ -130,8 +133,8 @@ def report(work: Path, name: str) -> Path:
     return work.absolute() / "reports" / name / "report.json"
 
 
-def _turns(out: Path, count: int, seed: int, *more: str) -> tuple[str, ...]:
-    return synth(1, "turns", out, "--count", count, "--seed", seed, *more, "--kinds", *KINDS)
+def _turns(out: Path, count: int, seed: int, *more: str, kinds: Sequence[str] = KINDS) -> tuple[str, ...]:
+    return synth(1, "turns", out, "--count", count, "--seed", seed, *more, "--kinds", *kinds)
 
 
 def _once(made: Path, command: tuple[str, ...]) -> list[tuple[str, ...]]:

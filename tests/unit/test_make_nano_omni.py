@@ -57,5 +57,5 @@ def test_a_small_share_has_little_sound_and_all_of_the_text(tmp_path):
     drawn = [words for _, *words in commands(tmp_path, 0.001) if words[0] == "turns"]
     assert {Path(words[1]).name: int(words[3]) for words in drawn} == {
         "turns.tsv": 60_000, "turns_valid.tsv": 1000, "train.tsv": 64, "valid.tsv": 64, "test.tsv": 64,
-        "readings.tsv": 64,
+        "readings.tsv": 64, "sums.tsv": 64,
     }  # fmt: skip
