@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -17,13 +18,15 @@ from tools.random_model import random_checkpoint
 
 def pytest_configure(config):
     """What one test has compiled no other compiles: workers, and the commands that tests start, share it."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder = tempfile.mkdtemp(prefix="jomni-xla-")
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
-    # For this process: jax, imported above, has read the environment already.
-    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # this is a worker, or somebody keeps a cache of their own
+        return
+    folder = tempfile.mkdtemp(prefix="jomni-xla-")
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    for name, value in {
+        "jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0.1,
+    }.items():  # fmt: skip
+        os.environ[name.upper()] = str(value)
+        jax.config.update(name, value)  # of this process: jax, imported above, has read the environment already
 
 
 def pytest_collection_modifyitems(items):
@@ -32,6 +35,15 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if missing and item.get_closest_marker("peers"):
             item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}"))
+
+
+@pytest.fixture(scope="module")
+def compiled_quickly() -> Iterator[None]:
+    """For models so small that they are not worth optimising."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

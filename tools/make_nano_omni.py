@@ -24,11 +24,10 @@ from rich.table import Table
 
 from tools.make_nano import Stage, jomni, run_all, synth, train
 
-KINDS = ("add", "subtract", "compare", "day", "month", "opposite", "colour", "number", "fact", "sound",
-         "greeting")  # fmt: skip
-"""Its world. Without words to repeat and long counts the voice has few words to learn."""
 SUMS = "add", "subtract", "compare"
 """Of these there are most answers, so each of them is seldom met."""
+KINDS = (*SUMS, "day", "month", "opposite", "colour", "number", "fact", "sound", "greeting")
+"""Its world. Without words to repeat and long counts the voice has few words to learn."""
 
 STAGES = ("omni_stage0", "omni_stage1", "omni_stage2", "omni_stage2_voice", "omni_stage3", "omni_reading",
           "omni_stage3_again")  # fmt: skip

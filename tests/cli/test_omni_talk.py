@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shutil
 
-import jax
 import numpy as np
 import pytest
 import soundfile
@@ -15,16 +14,8 @@ from jomni.cli.files import read_codes
 from tests import omni_case
 from tests.cli.conftest import speech
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 RATE = 1600  # of its voice, Hz
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_quickly():
-    """So small a model is not worth optimising."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")

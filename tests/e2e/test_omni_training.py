@@ -2,10 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
@@ -18,6 +16,7 @@ from jomni.weights.table import flatten
 from tests.omni_train_case import DECODER, PAIRS, omni_config, text_config, write_world
 
 pytest.importorskip("pyarrow")
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
 ROWS = DECODER.vocab_size
 EMBEDDING = "backbone/embed_tokens/weight"
 
@@ -46,15 +45,6 @@ def moved(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> set[st
     """Paths whose bytes differ."""
     assert before.keys() == after.keys()
     return {path for path in before if before[path].tobytes() != after[path].tobytes()}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hasty() -> Iterator[None]:
-    """So small a model is not worth optimising."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")
