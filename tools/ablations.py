@@ -40,8 +40,7 @@ class Variant:
 
 VARIANTS = (
     Variant("whole", "nothing"),
-    Variant("wordless", "inner monologue",
-            ("--task.monologue", "false", "--task.loss.text_weight", "0", "--task.data.text_share", "0")),
+    Variant("wordless", "inner monologue", ("--task.monologue", "false", "--task.data.text_share", "0")),
     Variant("depthless", "depth transformer (a code follows from the frame and the code before it)",
             ("--task.model.depformer_num_layers", "0")),
     Variant("untaught", "semantic distillation", codec=True),

@@ -62,6 +62,11 @@ class LMConfig(DescentConfig):
             raise ConfigError(f"'depth_share' is above 0, and 1 at most, got {self.depth_share}")
         if not self.depth_moving > 0:
             raise ConfigError(f"'depth_moving' is a factor above 0, got {self.depth_moving}")
+        if not self.monologue and not self.loss.text_weight:
+            raise ConfigError(
+                "without a 'monologue' the text has to learn that it only pads: give 'loss.text_weight' above 0. The "
+                "model is fed its own text, and would hear tokens drawn from a head that has learnt nothing"
+            )
         if self.lora is None and self.export != "whole":
             raise ConfigError(f"'export' = {self.export!r} is for LoRA; without it there is only 'whole'")
         if self.lora is not None and self.init_from is None:

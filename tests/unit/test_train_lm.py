@@ -310,6 +310,7 @@ def test_data_of_another_model_is_refused():
         ({"init_from": "x"}, "not both"),
         ({"lora": LoRAConfig()}, "give 'init_from'"),
         ({"export": "fused"}, "is for LoRA"),
+        ({"monologue": False, "loss": LMLossConfig(text_weight=0)}, "has to learn that it only pads"),
         ({"batch": 8, "microbatches": 3}, "does not divide"),
     ],
 )
