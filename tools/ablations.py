@@ -55,7 +55,7 @@ def stages(work: Path, share: float) -> list[Stage]:
     work = work.absolute()
     conversations, tests, facts, words = (work / n for n in ("conversations", "tests", "facts.txt", "words.model"))
     manifest = conversations / "MANIFEST.jsonl"
-    codecs = {False: work / "nano_voice/export", True: work / "untaught_codec/export"}
+    codecs = {False: work / "nano_voice/export", True: work / "untaught_voice/export"}
     found = [
         Stage("data", "utterances, conversations, test sets", (
             synth(share, "utterances", work / "utterances", "--seed", 11, "--agent-share", 0.3, hours=12),
@@ -71,6 +71,8 @@ def stages(work: Path, share: float) -> list[Stage]:
         Stage("untaught codec", "without semantic distillation", (
             train(share, work, "nano_codec", 6_000, "--name", "untaught_codec",
                   "--task.data.manifest", work / "utterances/MANIFEST.jsonl", *UNTAUGHT),
+            train(share, work, "nano_voice", 6_000, "--name", "untaught_voice", "--task.data.manifest", manifest,
+                  "--task.init_from", work / "untaught_codec/export"),
         )),
     ]  # fmt: skip
     for codec, model in codecs.items():
