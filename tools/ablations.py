@@ -56,6 +56,16 @@ def stages(work: Path, share: float) -> list[Stage]:
     conversations, tests, facts, words = (work / n for n in ("conversations", "tests", "facts.txt", "words.model"))
     manifest = conversations / "MANIFEST.jsonl"
     codecs = {False: work / "nano_voice/export", True: work / "untaught_voice/export"}
+
+    def codec(name: str, *options: str) -> tuple[tuple[str, ...], ...]:
+        """Its ears and, as long again, its voice."""
+        return (
+            train(share, work, "nano_codec", 6_000, "--name", f"{name}_codec",
+                  "--task.data.manifest", work / "utterances/MANIFEST.jsonl", *options),
+            train(share, work, "nano_voice", 6_000, "--name", f"{name}_voice",
+                  "--task.data.manifest", manifest, "--task.init_from", work / f"{name}_codec/export"),
+        )  # fmt: skip
+
     found = [
         Stage("data", "utterances, conversations, test sets", (
             synth(share, "utterances", work / "utterances", "--seed", 11, "--agent-share", 0.3, hours=12),
@@ -63,20 +73,11 @@ def stages(work: Path, share: float) -> list[Stage]:
             synth(share, "tokenizer", words), synth(share, "facts", facts),
             synth(share, "tests", tests, "--scale", max(0.02, 0.25 * share)),
         )),
-        Stage("codec", "as nano's", (
-            train(share, work, "nano_codec", 6_000, "--task.data.manifest", work / "utterances/MANIFEST.jsonl"),
-            train(share, work, "nano_voice", 6_000, "--task.data.manifest", manifest,
-                  "--task.init_from", work / "nano_codec/export"),
-        )),
-        Stage("untaught codec", "without semantic distillation", (
-            train(share, work, "nano_codec", 6_000, "--name", "untaught_codec",
-                  "--task.data.manifest", work / "utterances/MANIFEST.jsonl", *UNTAUGHT),
-            train(share, work, "nano_voice", 6_000, "--name", "untaught_voice", "--task.data.manifest", manifest,
-                  "--task.init_from", work / "untaught_codec/export"),
-        )),
+        Stage("codec", "as nano's", codec("nano")),
+        Stage("untaught codec", "without semantic distillation", codec("untaught", *UNTAUGHT)),
     ]  # fmt: skip
-    for codec, model in codecs.items():
-        out = work / ("untaught.codes" if codec else "codes")
+    for untaught, model in codecs.items():
+        out = work / ("untaught.codes" if untaught else "codes")
         found.append(Stage(f"codes of {model.parent.name}", "conversations as codes",
                            (jomni("tokenize", manifest, out, "--model", model),)))  # fmt: skip
     for variant in VARIANTS:
