@@ -82,30 +82,35 @@ def stages(work: Path, share: float) -> list[Stage]:
                            (jomni("tokenize", manifest, out, "--model", model),)))  # fmt: skip
     for variant in VARIANTS:
         codes = work / ("untaught.codes" if variant.codec else "codes")
-        found.append(Stage(variant.name, f"without {variant.about}", (
-            train(share, work, "nano_lm", 2_000, "--name", variant.name, "--task.data.folders", codes,
-                  "--task.data.text", facts, "--task.tokenizer", words, "--task.codec", codecs[variant.codec],
-                  *variant.options),
-            jomni("eval", "talk", tests, "--model", work / variant.name / "export", "--seeds", 1, "--minutes", 0,
-                  "--frames", 0, "--out", work / f"{variant.name}.report", "--force"),
-        )))  # fmt: skip
+        report = work / f"{variant.name}.report"
+        training = train(share, work, "nano_lm", 2_000, "--name", variant.name, "--task.data.folders", codes,
+                         "--task.data.text", facts, "--task.tokenizer", words, "--task.codec", codecs[variant.codec],
+                         *variant.options)  # fmt: skip
+        measuring = jomni("eval", "talk", tests, "--model", work / variant.name / "export", "--seeds", 1,
+                          "--minutes", 0, "--frames", 0, "--out", report)  # fmt: skip
+        # A report is there whole or not at all, and is not made twice.
+        commands = () if report.exists() else (training, measuring)
+        found.append(Stage(variant.name, f"without {variant.about}", commands))
     return found
 
 
 def show(work: Path, console: Console) -> None:
     """Prints the table, and writes it to WORK/ablations.json."""
-    table = Table("without", "answers, text", "spoken replies, WER against the answer", "latency", "stops")
+    table = Table("without", "user's words named, in training", "answers, text",
+                  "spoken replies, WER against the answer", "latency", "stops")  # fmt: skip
     rows = {}
     for variant in VARIANTS:
         report = json.loads((work / f"{variant.name}.report" / "report.json").read_text())
         cells = [report["cells"][c] for c in ("seen", "unseen_contents", "unseen_voices", "unseen_both")]
         right = sum(c["value"] * c["count"] for c in cells) / sum(c["count"] for c in cells)
         expected, behaviour = report["replies"]["expected"], report["behaviour"]
-        rows[variant.about] = {"answers": right, "replies": expected, "latency": behaviour["latency"],
+        metrics = (work / variant.name / "metrics.jsonl").read_text().splitlines()
+        heard = json.loads(metrics[-1])["heard_accuracy"]
+        rows[variant.about] = {"heard": heard, "answers": right, "replies": expected, "latency": behaviour["latency"],
                                "stops": behaviour["stops"]}  # fmt: skip
         latency = f"{(behaviour['latency']['value'] or float('nan')) * 1e3:.0f} ms"
         text = "no text" if variant.name == "wordless" else f"{right:.0%}"
-        table.add_row(variant.about, text, _share(expected), latency, _share(behaviour["stops"]))
+        table.add_row(variant.about, f"{heard:.0%}", text, _share(expected), latency, _share(behaviour["stops"]))
     (work / "ablations.json").write_text(json.dumps(rows, indent=1) + "\n")
     console.print(table)
 

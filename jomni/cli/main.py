@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import importlib
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(
             f"{name}: error: the memory does not suffice ({str(error).strip().partition(chr(10))[0] or 'no more'}). "
-            "Use --dtype bfloat16, fewer recordings at once, or another --device.",
+            + _sparing(options),
             file=sys.stderr,
         )
         return MISTAKE
@@ -90,6 +91,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _out_of_memory(error: Exception) -> bool:
     # jax.errors.JaxRuntimeError, by its text: importing jax for that would cost seconds.
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _sparing(options: argparse.Namespace) -> str:
+    """What takes less memory."""
+    if options.command == "train":
+        return (
+            "Let --task.batch (of a codec: --task.data.batch) be smaller; --task.microbatches, --task.remat and "
+            "--task.dtype bfloat16 save memory where the configuration has them (--help lists its fields)."
+        )
+    return f"Use {'--dtype bfloat16, ' if 'dtype' in options else ''}less at once, or another --device."
 
 
 def _quieten() -> None:

@@ -40,10 +40,11 @@ def tokenize(options: Namespace) -> None:
         with working(f"loading {options.model}"):
             checkpoint = load_codec(options.model)
         encoder = codec_encoder(checkpoint, codebooks, options.model)
-        plan = bulk.plan_tokenization(
-            options.manifest, options.output, encoder, shard_size=options.shard_size, batch=options.batch,
-            bucket=BLOCK, skip_bad=options.skip_bad,
-        )  # fmt: skip
+        with working(f"reading {options.manifest}"):
+            plan = bulk.plan_tokenization(
+                options.manifest, options.output, encoder, shard_size=options.shard_size, batch=options.batch,
+                bucket=BLOCK, skip_bad=options.skip_bad,
+            )  # fmt: skip
         if plan.report.problems:
             say(f"{options.manifest}: {plan.report.summary()}\n{plan.report.listing()}")
         done = plan.shards - len(plan.left)

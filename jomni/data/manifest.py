@@ -6,8 +6,8 @@ x.wav lies x.json with what is known about the recording, its times in seconds:
     {"alignments": [["word", [start, end], "SPEAKER_MAIN"], ...]}      a conversation: left the agent, right the user
     {"phones": [["aa", start, end], ...], "words": [...], ...}         an utterance
 
-Nothing is resampled, mixed or repaired: a file that is not what it should be is a problem, and all problems are found
-before the first is told.
+Every recording is read once, to its end. Nothing is resampled, mixed or repaired: a file that is not what it should be
+is a problem, and all problems are found before the first is told.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,6 @@ class Needs:
     sample_rate: int | None = None  # Hz; None: any
     channels: int | None = None  # None: any
     sidecar: tuple[str, ...] = ()  # lists that the json must hold: "alignments", "phones", "words"
-    whole: bool = False  # read every sample (cut short? NaN?), not the headers alone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,10 +142,10 @@ def check_manifest(path: str | os.PathLike[str], needs: Needs = Needs()) -> Repo
             '{"path": "data/x.wav", "duration": 12.3}.'
         ) from error
     items, problems, bad = [], [], 0
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        item, found = _check_line(path, number, line, needs)
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    with ThreadPoolExecutor() as pool:  # reading and decoding leave the interpreter's lock alone
+        checked = list(pool.map(lambda pair: _check_line(path, pair[0], pair[1], needs), numbered))
+    for item, found in checked:
         problems += found
         bad += bool(found)
         if item is not None and not found:
@@ -181,7 +181,7 @@ def _check_audio(name: str, path: Path, needs: Needs) -> tuple[Item | None, list
         return None, [Problem(name, Kind.MISSING_AUDIO, f"there is no file {path}")]
     try:
         info = soundfile.info(os.fspath(path))
-        frames = audio.inspect(path).num_samples if needs.whole else info.frames
+        frames = audio.inspect(path).num_samples
     except (soundfile.LibsndfileError, OSError, AudioError) as error:
         return None, [Problem(name, Kind.UNREADABLE_AUDIO, str(error).removeprefix(f"{path}: "))]
     if frames == 0:

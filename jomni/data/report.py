@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Generic, NamedTuple, Self, TypeVar
 
@@ -22,6 +23,12 @@ class Problem(NamedTuple):
     where: str  # which part, or which line or row
     kind: enum.Enum  # its value says it in words
     detail: str
+
+
+def listed(lines: Sequence[str], shown: int = SHOWN) -> str:
+    """Lines of a list, at most `shown`, and how many more there are."""
+    more = [f"... and {len(lines) - shown} more"] if len(lines) > shown else []
+    return "\n".join(f"  {line}" for line in [*lines[:shown], *more])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,9 +56,7 @@ class Findings(Generic[Part]):
 
     def listing(self, shown: int = SHOWN) -> str:
         """The problems part by part, a line each, at most `shown`, and how many more there are."""
-        lines = [f"  {p.where}: {p.kind.value}: {p.detail}" for p in self.problems[:shown]]
-        more = len(self.problems) - shown
-        return "\n".join([*lines, f"  ... and {more} more"] if more > 0 else lines)
+        return listed([f"{p.where}: {p.kind.value}: {p.detail}" for p in self.problems], shown)
 
     def accepted(self, skip_bad: bool) -> Self:
         """The findings, if they are acceptable.

@@ -79,7 +79,8 @@ def audio_dataset(
       on_frames: let segments begin at whole code frames of their recording only, for a voice that always does.
       skip_silence: probability of trying another place when a segment is silent (up to `TRIES` times).
       in_memory: hold all samples in memory (as 16 bits where the files are); None: if they take at most `SMALL` bytes.
-      skip_bad: leave bad recordings out, with a warning that lists and counts them, instead of refusing the manifest.
+      skip_bad: leave bad recordings out, with a warning that lists and counts them, instead of refusing the manifest;
+        features that are missing, and phones that are not among `phones`, are refused all the same.
       workers: processes that prepare batches; 0: a thread of this process. Batches are the same.
       prefetch: batches kept ready.
 

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jomni.data.manifest import Item, times
+from jomni.data.report import listed
 from jomni.errors import DataError
 
 SILENCE = "pau"
@@ -70,14 +71,14 @@ class PhoneTeacher:
             raise DataError(f"the phones must be different names, {SILENCE!r} first, but they are {phones}.")
         number = {name: index for index, name in enumerate(phones)} | dict.fromkeys(SILENT, 0)
         spans = []
-        for item in items:
-            entries = times(item.read_sidecar(), "phones")
-            unknown = sorted({name for name, _, _ in entries} - set(number))
-            if unknown:
-                raise DataError(
-                    f"{item.sidecar}: the phones {', '.join(unknown)} are not among those given. "
-                    "Give the inventory of all the data, or none."
-                )
+        said = [times(item.read_sidecar(), "phones") for item in items]
+        unknown = [(i, sorted({name for name, _, _ in e} - set(number))) for i, e in zip(items, said, strict=True)]
+        if problems := [f"{item.sidecar}: {', '.join(names)}" for item, names in unknown if names]:
+            raise DataError(
+                f"phones that are not among those given are in {len(problems)} recordings:\n{listed(problems)}\n"
+                "Give the inventory of all the data, or none."
+            )
+        for entries in said:
             starts, ends = (np.array([entry[i] for entry in entries], np.float64) for i in (1, 2))
             spans.append((starts, ends, np.array([number[entry[0]] for entry in entries], np.int64)))
         return cls(phones, tuple(spans), lookahead)
@@ -136,10 +137,9 @@ class FeatureTeacher:
                                      f"{item.seconds * rate:.0f}")  # fmt: skip
                 size = held.shape[1]
             except (OSError, ValueError) as error:
-                problems.append(f"  {path}: {error}")
+                problems.append(f"{path}: {error}")
         if problems:
-            listing = "\n".join([*problems[:20], *([f"  ... and {len(problems) - 20} more"] if problems[20:] else [])])
-            raise DataError(f"the teacher's features of {len(problems)} recordings cannot be used:\n{listing}")
+            raise DataError(f"the teacher's features of {len(problems)} recordings cannot be used:\n{listed(problems)}")
         return cls(tuple(paths), rate, lookahead, size)
 
     def __call__(self, item: int, start: float, frames: int, frame_rate: float) -> Float[np.ndarray, "N F"]:

@@ -146,7 +146,7 @@ def load_items(folder: str | Path) -> list[Item]:
     for place in sets:
         prefix = "" if place == folder else f"{place.name}/"
         cell = "" if place == folder else _SETS.get(place.name, place.name)
-        for number, line in enumerate((place / "MANIFEST.jsonl").read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(_text_of(place / "MANIFEST.jsonl").splitlines(), 1):
             if not line.strip():
                 continue
             try:
@@ -161,6 +161,13 @@ def load_items(folder: str | Path) -> list[Item]:
     if not items:
         raise ItemError(f"{folder}: its manifest lists no items. Make the test set again.")
     return items
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ItemError(f"{path.name} cannot be read as text in UTF-8 ({error})") from None
 
 
 def load_item(path: Path, name: str, cell: str = "") -> Item:
@@ -181,7 +188,7 @@ def load_item(path: Path, name: str, cell: str = "") -> Item:
         raise AudioError(f"{path}: must be stereo (agent left, user right), but has {info.channels} channels")
     seconds = info.frames / info.samplerate
     try:
-        held = _json(beside.read_text(encoding="utf-8"))
+        held = _json(_text_of(beside))
         rows = held.get("turns")
         if not isinstance(rows, list) or not rows:
             raise ItemError("has no 'turns'")

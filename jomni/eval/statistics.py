@@ -42,8 +42,14 @@ def some(things: Sequence[T], count: int | None) -> list[T]:
     return [things[n] for n in sorted(np.random.default_rng(0).permutation(len(things))[:count])]
 
 
-def share(hits: int, count: int) -> Estimate:
+def share(hits: int, count: int, distinct: int | None = None) -> Estimate:
     """A share with Wilson's score interval (Wilson 1927), which keeps its promise near 0 and 1 and for small counts.
+
+    Args:
+      hits: of what was counted,
+      count: and how much that was.
+      distinct: how many different things were counted, some of them again and again (with other seeds, say): the
+        interval is that of so many, as if counting again had told nothing new. None: all.
 
     Raises:
       ValueError: `hits` is not in 0 ... `count`.
@@ -52,9 +58,9 @@ def share(hits: int, count: int) -> Estimate:
         raise ValueError(f"{hits} hits of {count}")
     if count == 0:
         return NOTHING
-    p, z2 = hits / count, Z95 * Z95
-    middle = (p + z2 / (2 * count)) / (1 + z2 / count)
-    half = Z95 / (1 + z2 / count) * math.sqrt(p * (1 - p) / count + z2 / (4 * count * count))
+    p, z2, n = hits / count, Z95 * Z95, count if distinct is None else distinct
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     # At the ends the bound is exact; rounding must not move it past the share itself.
     return Estimate(p, 0.0 if hits == 0 else middle - half, 1.0 if hits == count else middle + half, count)
 

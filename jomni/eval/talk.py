@@ -271,38 +271,39 @@ def goal_rows(result: Result, plan: Plan) -> list[Row]:
 
 
 def accuracy(turns: Iterable[TurnResult], **where: str) -> Estimate:
-    """The share of right answers among the turns with the given fields, with Wilson's interval.
+    """The share of right answers among the turns with the given fields."""
+    return _among((t for t in turns if all(getattr(t, k) == v for k, v in where.items())), lambda turn: turn.correct)
 
-    Turns of one item with several seeds are counted as one question each time; the interval is a little narrower than
-    it would be for as many different questions.
+
+def _among(turns: Iterable[TurnResult], what: Callable[[TurnResult], bool | None]) -> Estimate:
+    """The share of the turns of which something is so, where it can be said (None: it cannot).
+
+    Wilson's interval of as many questions as there are different ones: seeds do not narrow it.
     """
-    judged = [t for t in turns if t.correct is not None and all(getattr(t, k) == v for k, v in where.items())]
-    return statistics.share(sum(bool(t.correct) for t in judged), len(judged))
+    known = [(turn, bool(value)) for turn in turns if (value := what(turn)) is not None]
+    distinct = len({(turn.item, turn.number) for turn, _ in known})
+    return statistics.share(sum(value for _, value in known), len(known), distinct)
 
 
 def behaviours(turns: Sequence[TurnResult]) -> dict[str, Estimate]:
     """The duplex figures over all turns. Shares are with Wilson's, latencies with bootstrap intervals."""
-
-    def among(values: Iterable[bool | None]) -> Estimate:
-        known = [bool(value) for value in values if value is not None]
-        return statistics.share(sum(known), len(known))
-
     asked = [turn for turn in turns if not turn.interrupted and not turn.interruption_missed]
     latencies = [turn.latency for turn in asked if turn.latency is not None]
-    stops = [turn.stop for turn in turns if turn.interrupted]
+    interrupted = [turn for turn in turns if turn.interrupted]
     return {
-        "take_over": among(turn.takes_over for turn in asked),
-        "take_over_fdb": among(turn.takes_turn for turn in asked),
+        "take_over": _among(asked, lambda turn: turn.takes_over),
+        "take_over_fdb": _among(asked, lambda turn: turn.takes_turn),
         "latency": statistics.median(latencies),
         "latency_p90": statistics.bootstrap(latencies, lambda x: np.quantile(x, 0.9, axis=1)),
-        "speaks_over": among(turn.speaks_over for turn in turns),
-        "waits": among(turn.waits for turn in turns),
-        "pause_take_over_fdb": among(turn.pause_takes_turn for turn in turns),
-        "stops": among(stop is not None and stop <= STOP_SECONDS for stop in stops),
-        "stop_time": statistics.median([stop for stop in stops if stop is not None]),
-        "interruptions_missed": among(
-            turn.interruption_missed for turn in turns if turn.interrupted or turn.interruption_missed
+        "speaks_over": _among(turns, lambda turn: turn.speaks_over),
+        "waits": _among(turns, lambda turn: turn.waits),
+        "pause_take_over_fdb": _among(turns, lambda turn: turn.pause_takes_turn),
+        "stops": _among(interrupted, lambda turn: turn.stop is not None and turn.stop <= STOP_SECONDS),
+        "stop_time": statistics.median([turn.stop for turn in interrupted if turn.stop is not None]),
+        "interruptions_missed": _among(
+            (turn for turn in turns if turn.interrupted or turn.interruption_missed),
+            lambda turn: turn.interruption_missed,
         ),
-        "continues": among(turn.continued for turn in turns),
-        "endless": among(turn.endless for turn in turns),
+        "continues": _among(turns, lambda turn: turn.continued),
+        "endless": _among(turns, lambda turn: turn.endless),
     }

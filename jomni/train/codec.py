@@ -26,6 +26,7 @@ from jomni.codec.config import MimiConfig
 from jomni.codec.mimi import Mimi
 from jomni.errors import ConfigError
 from jomni.nn.linear import contract_last
+from jomni.train.config import harmless
 from jomni.train.discriminator import DiscriminatorConfig, MultiScaleDiscriminator
 from jomni.train.freeze import check_patterns, frozen_paths
 from jomni.train.guard import all_finite, guard
@@ -65,7 +66,7 @@ class CodecDataConfig:
     gain_db: tuple[float, float] | None = None  # lowest and highest random gain
     on_frames: bool = False  # segments begin at whole code frames only, for a voice that always does
     skip_bad: bool = False  # leave bad recordings out instead of refusing the manifest
-    workers: int = dataclasses.field(default=0, metadata={"harmless": True})  # processes that read; 0: a thread
+    workers: int = harmless(0)  # processes that read; 0: a thread
 
     @property
     def teacher_features(self) -> int:
@@ -115,7 +116,7 @@ class CodecTaskConfig:
 
     model: MimiConfig
     data: CodecDataConfig
-    valid: CodecDataConfig | None = dataclasses.field(default=None, metadata={"harmless": True})  # never trained on
+    valid: CodecDataConfig | None = harmless(None)  # never trained on
     init_from: str = ""  # folder or weight file to start from; "": from nothing
     input_gain: float = 1.0  # factor on the encoder's first layer at the start, and one over it on the decoder's last:
     # what brings speech to unit size, where the activations bend it; near zero they are a line, and learn slowly

@@ -17,6 +17,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jomni.errors import ConfigError
+from jomni.train.config import harmless
 from jomni.train.freeze import Tree, cast, join, split
 from jomni.train.guard import all_finite, guard
 from jomni.train.optimizer import OptimizerConfig, accumulate, ema_update, make_optimizer, make_schedule
@@ -29,10 +30,10 @@ class DescentConfig:
     """How such a task goes about it."""
 
     batch: int = 8  # examples a step
-    microbatches: int = 1  # parts that a batch is worked through in, for memory's sake; the result is the same
+    microbatches: int = harmless(1)  # parts that a batch is worked through in, for memory's sake; the same result
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; what trains is kept in float32
-    remat: bool = False  # compute the layers again in the backward pass, to save memory
+    remat: bool = harmless(False)  # compute the layers again in the backward pass, to save memory
     ema: float = 0.0  # decay of a running average of the weights, which is what is exported; 0: none
 
     def __post_init__(self) -> None:

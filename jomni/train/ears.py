@@ -22,6 +22,7 @@ from jomni.errors import ConfigError
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, log_mel
 from jomni.models.whisper.mel import HOP, SAMPLE_RATE
 from jomni.nn.linear import Linear
+from jomni.train.config import harmless
 from jomni.train.descent import DescentConfig, DescentState, DescentTask
 from jomni.train.freeze import Tree
 from jomni.train.losses import distillation_loss
@@ -40,7 +41,7 @@ class EarsData:
     seconds: float = 4.0  # of each segment; what is shorter stands somewhere in it, silence around it
     gain_db: tuple[float, float] | None = None  # lowest and highest random gain
     skip_bad: bool = False  # leave bad recordings out instead of refusing the manifest
-    workers: int = dataclasses.field(default=0, metadata={"harmless": True})  # processes that read; 0: a thread
+    workers: int = harmless(0)  # processes that read; 0: a thread
 
     def dataset(self, batch: int, seed: int) -> Any:
         """Endless batches of "pcm", float32 [B, 1, S], and "teacher", float32 [B, T / 2, 2 P].
@@ -63,7 +64,7 @@ class EarsConfig(DescentConfig):
 
     model: WhisperConfig  # of its decoder nothing is built
     data: EarsData
-    valid: EarsData | None = dataclasses.field(default=None, metadata={"harmless": True})  # never trained on
+    valid: EarsData | None = harmless(None)  # never trained on
 
     def __post_init__(self) -> None:
         super().__post_init__()

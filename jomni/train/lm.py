@@ -19,6 +19,7 @@ import jomni
 from jomni.errors import ConfigError
 from jomni.models.moshi import MoshiLM
 from jomni.models.moshi.config import MoshiConfig
+from jomni.train.config import harmless
 from jomni.train.descent import DescentConfig, DescentState, DescentTask
 from jomni.train.freeze import Tree, join
 from jomni.train.lm_data import LMData, check_batch
@@ -35,7 +36,7 @@ class LMConfig(DescentConfig):
     """A language model and how it is trained. Give `model`, to begin from nothing, or `init_from`."""
 
     data: LMData  # where batches come from
-    valid: LMData | None = dataclasses.field(default=None, metadata={"harmless": True})  # likewise, never trained on
+    valid: LMData | None = harmless(None)  # likewise, never trained on
     model: MoshiConfig | None = None  # the model, from nothing
     init_from: str | None = None  # the checkpoint to begin from: a folder or a hub id
     lora: LoRAConfig | None = None  # train low-rank adapters alone; none: everything
@@ -45,11 +46,11 @@ class LMConfig(DescentConfig):
     monologue: bool = True  # whether there is text; False: it only pads, and the agent speaks without thinking in words
     user_noise: float = 0.0  # share of the user's frames whose codes are heard as random ones
     agent_noise: float = 0.0  # share of the agent's own past frames that are heard as others of the conversation
-    codec: str | None = None  # checkpoint whose codec is exported with the model; none: that of init_from
+    codec: str | None = harmless(None)  # checkpoint whose codec is exported with the model; none: that of init_from
     tokenizer: str | None = None  # sentencepiece file exported with the model; none: that of init_from
-    temperature: float | None = None  # of the voice, which the export recommends; none: that of init_from, if any
-    text_temperature: float | None = None  # of the text, likewise
-    export: Literal["whole", "adapters", "fused"] = "whole"  # with LoRA: all, the adapters, or all with them added in
+    temperature: float | None = harmless(None)  # of the voice, which the export recommends; none: that of init_from
+    text_temperature: float | None = harmless(None)  # of the text, likewise
+    export: Literal["whole", "adapters", "fused"] = harmless("whole")  # with LoRA: all, adapters, all with them added
 
     def __post_init__(self) -> None:
         if (self.model is None) == (self.init_from is None):

@@ -62,7 +62,7 @@ def train(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -
     # Mesh and task.
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     task = config.task.build(config.steps)
-    folder = _run_folder(config)
+    folder = _run_folder(config, say)
 
     # Data. The iterator is set back below where the run is resumed.
     iterator = iter(task.dataset(config.seed))
@@ -125,14 +125,15 @@ def train(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -
                 values = validate(state)
                 writer.write(step, values)
                 say(f"step {step}, on data not trained on: {_listed(values)}")
-            if step % config.checkpoint_every == 0 or step == config.steps or caught:
+            stopping = bool(caught)  # asked once: a signal that comes later is for the next step
+            if step % config.checkpoint_every == 0 or step == config.steps or stopping:
                 if due:
                     log(due)
                     due = None
                 checkpointer.save(step, state, json.loads(position))
             if config.export_every and step % config.export_every == 0:
                 task.export(state, folder / EXPORT)
-            if caught and step < config.steps:
+            if stopping and step < config.steps:
                 checkpointer.wait()
                 raise Stopped(step, caught[0])
         checkpointer.wait()
@@ -141,11 +142,12 @@ def train(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -
     return folder / EXPORT
 
 
-def _run_folder(config: TrainConfig) -> Path:
+def _run_folder(config: TrainConfig, say: Callable[[str], None]) -> Path:
     folder = Path(config.out).expanduser() / config.name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        keep_config(config, folder)
+        for change in keep_config(config, folder):
+            say(f"from here on {change}")
     except OSError as error:
         raise OutputError(
             f"{folder}: cannot be written ({error.strerror}). Choose another folder with --out."

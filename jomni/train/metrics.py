@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jomni.errors import JomniError
+from jomni.errors import JomniError, OutputError
 
 
 class MetricsWriter:
@@ -20,27 +21,44 @@ class MetricsWriter:
 
     def __init__(self, folder: Path, step: int, tensorboard: bool = True) -> None:
         self._path = folder / "metrics.jsonl"
-        _truncate(self._path, step)
-        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115  (closed by `close`)
         self._board: Any = None
-        if tensorboard:
-            from tensorboardX import SummaryWriter
+        with self._writing():
+            _truncate(self._path, step)
+            self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115  (closed by `close`)
+            if tensorboard:
+                from tensorboardX import SummaryWriter
 
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+                self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line: {"step": step, ...}. Numbers that are not finite are written as null."""
+        """One line: {"step": step, ...}. Numbers that are not finite are written as null.
+
+        Raises:
+          OutputError: the disk takes no more.
+        """
         line = {"step": step} | {k: v if math.isfinite(v) else None for k, v in values.items()}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-        if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+        with self._writing():
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+            if self._board is not None:
+                for name, value in values.items():
+                    self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
+        with self._writing():
+            self._file.close()
+            if self._board is not None:
+                self._board.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"{self._path}: cannot be written ({error.strerror or error}). Free some space and run the same "
+                "command again: it resumes."
+            ) from None
 
 
 def _truncate(path: Path, step: int) -> None:
@@ -82,8 +100,8 @@ class Window:
             if self._skips >= max_skips:
                 raise JomniError(
                     f"{self._skips} steps in a row up to step {step} had a loss or gradient that is not finite and "
-                    "changed nothing. Lower the learning rate or the clipping norm, or look at the data; then start "
-                    "again: the last checkpoint is from before."
+                    "changed nothing. Look at the data, or lower 'optimizer.lr' or 'optimizer.clip' and give the same "
+                    "command: it goes on from the last checkpoint, which is from before."
                 )
         good = [m for m in steps if not m.get("skipped")]
         names = steps[0] if steps else {}

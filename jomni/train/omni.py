@@ -70,7 +70,7 @@ class OmniConfig(DescentConfig):
     """A Mini-Omni and how it is trained. Give `backbone`, to begin from a text decoder, or `init_from`, an export."""
 
     data: OmniData  # where batches come from
-    valid: OmniData | None = dataclasses.field(default=None, metadata={"harmless": True})  # likewise, never trained on
+    valid: OmniData | None = harmless(None)  # likewise, never trained on
     backbone: str | None = None  # checkpoint of the text decoder that is given ears and a voice
     voice: VoiceConfig = dataclasses.field(default_factory=VoiceConfig)  # what it is given
     init_from: str | None = None  # export of an earlier stage

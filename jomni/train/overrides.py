@@ -105,15 +105,18 @@ def to_dict(config: Any) -> Any:
     return config if isinstance(config, bool | int | float | str | None) else str(config)
 
 
-def keep_config(config: TrainConfig, folder: Path) -> None:
-    """Writes config.json to the run's folder, or checks that the run there was one of this configuration.
+def keep_config(config: TrainConfig, folder: Path) -> list[str]:
+    """Writes config.json to the run's folder; where something has been learnt there, it has to fit.
+
+    Returns:
+      What the optimiser does otherwise from now on, for people.
 
     Raises:
       ConfigError: it differs in more than fields that do not change what has been learnt.
     """
     path = folder / "config.json"
-    new = to_dict(config)
-    if path.is_file():
+    new, told = to_dict(config), []
+    if path.is_file() and any(name.isdigit() for name in _names(folder / "checkpoints")):
         try:
             old = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -130,9 +133,15 @@ def keep_config(config: TrainConfig, folder: Path) -> None:
                 f"{folder}: holds a run of another configuration:{lines}\n"
                 "Choose another --name, give the former values, or remove the folder."
             )
+        told = [f"{k} is {after[k]!r}, not {before[k]!r}" for k in changed if "optimizer." in k and k in before]
     scratch = path.with_suffix(".tmp")
     scratch.write_text(json.dumps(new, indent=2) + "\n", encoding="utf-8")
     os.replace(scratch, path)
+    return told
+
+
+def _names(folder: Path) -> list[str]:
+    return os.listdir(folder) if folder.is_dir() else []
 
 
 def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

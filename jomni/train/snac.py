@@ -27,6 +27,7 @@ from jomni.codec.snac import Snac
 from jomni.codec.snac_config import SnacConfig
 from jomni.errors import ConfigError
 from jomni.nn.centred import Block
+from jomni.train.config import harmless
 from jomni.train.descent import DescentConfig, DescentState, DescentTask
 from jomni.train.freeze import Tree, check_patterns, frozen_paths
 from jomni.train.guard import guard
@@ -47,7 +48,7 @@ class SnacData:
     gain_db: tuple[float, float] | None = None  # lowest and highest random gain
     on_frames: bool = False  # segments begin at whole code frames only, for a voice that always does
     skip_bad: bool = False  # leave bad recordings out instead of refusing the manifest
-    workers: int = dataclasses.field(default=0, metadata={"harmless": True})  # processes that read; 0: a thread
+    workers: int = harmless(0)  # processes that read; 0: a thread
 
     def dataset(self, model: SnacConfig, batch: int, seed: int) -> Any:
         """Endless batches of "pcm", float32 [B, 1, T].
@@ -82,7 +83,7 @@ class SnacTrainConfig(DescentConfig):
 
     model: SnacConfig
     data: SnacData
-    valid: SnacData | None = dataclasses.field(default=None, metadata={"harmless": True})  # never trained on
+    valid: SnacData | None = harmless(None)  # never trained on
     init_from: str | None = None  # checkpoint to begin from; none: from nothing
     fit_codebooks: int = 0  # batches, the k-means of whose latents init_from's codebooks become; 0: as they are
     quantize: float = 1.0  # share of the examples that are quantised; the others' latents pass as they are
@@ -97,6 +98,11 @@ class SnacTrainConfig(DescentConfig):
         check_patterns(self.freeze)
         if not 0 <= self.quantize <= 1:
             raise ConfigError(f"'quantize' is a share, from 0 to 1, got {self.quantize}")
+        if self.codebook_decay and 0 < self.quantize < 1:
+            raise ConfigError(
+                f"codebooks that are moving averages ('codebook_decay' {self.codebook_decay:g}) are of latents that "
+                f"are all quantised: give 'quantize' 1, not {self.quantize:g}"
+            )
         if self.fit_codebooks < 0 or (self.fit_codebooks and self.init_from is None):
             raise ConfigError(
                 f"'fit_codebooks' = {self.fit_codebooks} wants 0 or more, and an 'init_from' to fit them to"

@@ -18,6 +18,7 @@ import jomni
 from jomni.data.text import ASSISTANT, END, USER, read_pairs
 from jomni.errors import ConfigError, DataError
 from jomni.models.decoder import Decoder, DecoderConfig
+from jomni.train.config import harmless
 from jomni.train.descent import DescentConfig, DescentState, DescentTask
 from jomni.train.freeze import Tree
 from jomni.train.lm_loss import cross_entropy
@@ -35,7 +36,7 @@ class TextData:
 
     file: str  # one pair a line, a tab between the two
     steps: int = 64  # tokens that rows are completed to
-    workers: int = dataclasses.field(default=0, metadata={"harmless": True})  # processes that read; 0: a thread
+    workers: int = harmless(0)  # processes that read; 0: a thread
 
     def dataset(self, tokenizer: bytes, batch: int, seed: int) -> Any:
         """Endless batches of "tokens" and "targets", int32 [B, T]; targets are the answer's tokens and its end.
@@ -84,7 +85,7 @@ class TextConfig(DescentConfig):
     """A text decoder and how it is trained."""
 
     data: TextData  # where batches come from
-    valid: TextData | None = dataclasses.field(default=None, metadata={"harmless": True})  # likewise, never trained on
+    valid: TextData | None = harmless(None)  # likewise, never trained on
     model: DecoderConfig
     tokenizer: str  # folder of its tokenizer's files, such as `chat_tokenizer` gives; exported with the model
     family: Literal["qwen2", "qwen3", "llama"] = "qwen2"  # of Hugging Face, as which it is exported

@@ -14,7 +14,6 @@ from jomni.cli.files import read_codes
 from tests import omni_case
 from tests.cli.conftest import speech
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
 RATE = 1600  # of its voice, Hz
 
 

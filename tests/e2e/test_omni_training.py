@@ -16,7 +16,7 @@ from jomni.weights.table import flatten
 from tests.omni_train_case import DECODER, PAIRS, omni_config, text_config, write_world
 
 pytest.importorskip("pyarrow")
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
+pytestmark = pytest.mark.compiled_quickly
 ROWS = DECODER.vocab_size
 EMBEDDING = "backbone/embed_tokens/weight"
 

@@ -135,13 +135,23 @@ def test_only_what_is_needed_is_asked_for(folder):
         read_manifest(folder / "none.jsonl")
 
 
-def test_samples_are_read_where_that_is_asked_for(folder):
+def test_recordings_are_read_to_their_end(folder):
     wav = folder / "data/y.wav"
     soundfile.write(wav, np.full((RATE, 2), np.nan), RATE, subtype="FLOAT")
-    assert not check_manifest(folder / "all.jsonl", NEEDS).problems
-    (problem,) = check_manifest(folder / "all.jsonl", Needs(RATE, 2, whole=True)).problems
+    (problem,) = check_manifest(folder / "all.jsonl", NEEDS).problems
     assert problem.kind is Kind.UNREADABLE_AUDIO and "is nan" in problem.detail
-    assert not check_manifest(folder / "all.jsonl", NEEDS).items[1].exact_int16
+    wav.unlink()
+    soundfile.write(wav, np.random.default_rng(0).uniform(-1, 1, (RATE, 2)), RATE, format="FLAC")
+    assert not check_manifest(folder / "all.jsonl", NEEDS).problems
+    wav.write_bytes(wav.read_bytes()[:-5000])  # its header still promises all
+    (problem,) = check_manifest(folder / "all.jsonl", NEEDS).problems
+    assert problem.kind is Kind.UNREADABLE_AUDIO and "cut short" in problem.detail
+    assert len(read_manifest(folder / "all.jsonl", NEEDS, skip_bad=True).items) == 2
+
+
+def test_samples_that_16_bits_do_not_hold_are_known(folder):
+    soundfile.write(folder / "data/y.wav", np.zeros((RATE, 2)), RATE, subtype="FLOAT")
+    assert [item.exact_int16 for item in check_manifest(folder / "all.jsonl", NEEDS).items] == [True, False, True]
 
 
 def test_phones_and_words_have_their_times_beside_their_names(folder):

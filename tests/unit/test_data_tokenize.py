@@ -156,7 +156,7 @@ def test_bad_items_refuse_the_manifest_or_are_skipped(manifest, tmp_path):
     assert header.conversations == 5
 
 
-def test_a_recording_that_is_shorter_than_its_header_says_is_refused(manifest, tmp_path):
+def test_a_recording_that_was_cut_short_since_it_was_checked_is_refused(manifest, tmp_path):
     plan = plan_tokenization(manifest, tmp_path / "out", encoder(), **OPTIONS)
     wav = manifest.parent / "data/5.wav"
     wav.write_bytes(wav.read_bytes()[:-400])
@@ -164,7 +164,16 @@ def test_a_recording_that_is_shorter_than_its_header_says_is_refused(manifest, t
         tokenize.tokenize(plan)
     soundfile.write(wav, np.full((4800, 2), np.nan), RATE, subtype="FLOAT")
     with pytest.raises(DataError, match="NaN"):
-        run(manifest, tmp_path / "out")
+        tokenize.tokenize(plan)
+
+
+def test_a_recording_that_breaks_off_is_skipped_and_counted(manifest, tmp_path):
+    wav = manifest.parent / "data/5.wav"
+    soundfile.write(wav, np.full((4800, 2), np.nan), RATE, subtype="FLOAT")
+    with pytest.raises(DataError, match=r"1 of 6 items cannot be used: 1 x unreadable recording"):
+        plan_tokenization(manifest, tmp_path / "out", encoder(), **OPTIONS)
+    plan = plan_tokenization(manifest, tmp_path / "out", encoder(), **OPTIONS, skip_bad=True)
+    assert plan.report.bad == 1 and tokenize.tokenize(plan).conversations == 5
 
 
 def test_codes_outside_the_codebooks_are_refused(manifest, tmp_path):

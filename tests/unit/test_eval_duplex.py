@@ -103,6 +103,8 @@ def test_wilson_interval_against_published_values():
     # Newcombe 1998, table I: 81 of 263, and 0 of 20.
     found = statistics.share(81, 263)
     assert (found.value, found.low, found.high) == pytest.approx((0.3080, 0.2553, 0.3662), abs=5e-5)
+    again = statistics.share(243, 789, distinct=263)  # the same, three times over
+    assert again.count == 789 and (again.low, again.high) == pytest.approx((found.low, found.high))
     found = statistics.share(0, 20)
     assert (found.value, found.low, found.high) == pytest.approx((0, 0, 0.1611), abs=5e-5)
     assert statistics.share(20, 20).low == pytest.approx(1 - 0.1611, abs=5e-5) and statistics.share(20, 20).high == 1

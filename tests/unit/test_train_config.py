@@ -79,16 +79,38 @@ def test_the_help_of_every_configuration_says_what_its_fields_are(path):
     assert not [name for name in bare if not name.startswith("task.model.") and not name.endswith("optimizer.eps")]
 
 
+def learnt(folder):
+    """A folder in which there is a checkpoint."""
+    (folder / "checkpoints/4").mkdir(parents=True)
+    return folder
+
+
 def test_a_run_goes_on_only_with_its_own_configuration(config, tmp_path):
-    keep_config(config, tmp_path)
-    keep_config(dataclasses.replace(config, steps=99, log_every=1), tmp_path)
+    keep_config(config, learnt(tmp_path))
+    assert keep_config(dataclasses.replace(config, steps=99, log_every=1), tmp_path) == []
     assert json.loads((tmp_path / "config.json").read_text())["steps"] == 99
-    with pytest.raises(ConfigError, match=r"task\.optimizer\.lr: 0\.01 there, 1\.0 now"):
-        keep_config(override(config, ["--task.optimizer.lr", "1.0"]), tmp_path)
+    with pytest.raises(ConfigError, match=r"task\.batch: 8 there, 16 now"):
+        keep_config(override(config, ["--task.batch", "16"]), tmp_path)
+    keep_config(override(config, ["--task.codec", "nano", "--task.temperature", "0.5"]), tmp_path)  # exported alone
+
+
+def test_what_the_optimiser_does_from_now_on_may_change_and_is_told(config, tmp_path):
+    keep_config(config, learnt(tmp_path))
+    told = keep_config(override(config, ["--task.optimizer.lr", "1.0"]), tmp_path)
+    assert told == ["task.optimizer.lr is 1.0, not 0.01"]
+    with pytest.raises(ConfigError, match=r"task\.optimizer\.b1: 0\.9 there, 0\.5 now"):
+        keep_config(override(config, ["--task.optimizer.b1", "0.5"]), tmp_path)
+
+
+def test_where_nothing_was_learnt_a_mistake_may_be_corrected(config, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    keep_config(override(config, ["--task.batch", "7"]), tmp_path)
+    assert keep_config(config, tmp_path) == []
+    assert json.loads((tmp_path / "config.json").read_text())["task"]["batch"] == 8
 
 
 def test_a_run_of_before_a_field_was_added_goes_on_with_its_default_alone(config, tmp_path):
-    keep_config(config, tmp_path)
+    keep_config(config, learnt(tmp_path))
     written = json.loads((tmp_path / "config.json").read_text())
     del written["task"]["depth_share"], written["task"]["optimizer"]["eps"]
     (tmp_path / "config.json").write_text(json.dumps(written))

@@ -2,8 +2,8 @@
 
 `contents-C_voices-V`, C and V each `seen` or `unseen`: single questions, and some in two turns. `pauses`: 0.8 s inside
 the question. `interruptions`, `backchannels`: what the user says next is a file of its own, x.next.wav, to be put on
-the user's channel `next.after` seconds after the agent's first sound, whenever that really is. `long`: one
-conversation of 32 minutes.
+the user's channel `next.after` seconds after the agent's first sound, whenever that really is. Long conversations are
+put together of the single questions by who evaluates.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from .voices import Manner, Voice, draw_manner, draw_voice
 Rng = np.random.Generator
 LEAD, TAIL, GAP = 1.5, 8.0, 0.22
 """Seconds of silence before a question and after it, and until the reference answer."""
-LONG_MINUTES, LONG_EVERY = 32, 8.7
 _BETWEEN = 1.2
 
 
@@ -125,17 +124,6 @@ def during_answers(rng: Rng, count: int, backchannel: bool) -> Iterator[tuple[np
         yield pcm, item
 
 
-def long(rng: Rng, count: int) -> Iterator[tuple[np.ndarray, Item]]:
-    """One conversation of 32 minutes with one user: single questions at even distances."""
-    for _ in range(count):
-        stage = _stage(rng, False)
-        while stage.now < LONG_MINUTES * 60 - LONG_EVERY:
-            begin = stage.now
-            _ask(stage, draw_turn(rng, unseen=False))
-            stage.now = max(begin + LONG_EVERY, stage.now + 0.5)
-        yield stage.finished(rng, LONG_MINUTES * 60.0, None)
-
-
 def all_sets(scale: float = 1.0) -> dict[str, tuple[Maker, int, dict[str, Any]]]:
     """Name -> (maker, items, options); a scale below 1 makes fewer, to try it out."""
     sets: dict[str, tuple[Maker, int, dict[str, Any]]] = {}
@@ -147,5 +135,4 @@ def all_sets(scale: float = 1.0) -> dict[str, tuple[Maker, int, dict[str, Any]]]
     sets["pauses"] = pauses, max(round(220 * scale), 1), {"seconds": 0.8}
     sets["interruptions"] = during_answers, max(round(220 * scale), 1), {"backchannel": False}
     sets["backchannels"] = during_answers, max(round(120 * scale), 1), {"backchannel": True}
-    sets["long"] = long, 1, {}
     return sets
