@@ -170,10 +170,10 @@ def test_a_recording_that_was_cut_short_since_it_was_checked_is_refused(manifest
 def test_a_recording_that_breaks_off_is_skipped_and_counted(manifest, tmp_path):
     wav = manifest.parent / "data/5.wav"
     soundfile.write(wav, np.full((4800, 2), np.nan), RATE, subtype="FLOAT")
-    with pytest.raises(DataError, match=r"1 of 6 items cannot be used: 1 x unreadable recording"):
+    with pytest.raises(DataError, match=r"1 of 7 items cannot be used: 1 x unreadable recording"):
         plan_tokenization(manifest, tmp_path / "out", encoder(), **OPTIONS)
     plan = plan_tokenization(manifest, tmp_path / "out", encoder(), **OPTIONS, skip_bad=True)
-    assert plan.report.bad == 1 and tokenize.tokenize(plan).conversations == 5
+    assert plan.report.bad == 1 and tokenize.tokenize(plan).conversations == 6
 
 
 def test_codes_outside_the_codebooks_are_refused(manifest, tmp_path):
