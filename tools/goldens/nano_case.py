@@ -1,0 +1,33 @@
+"""The conversation that the bundled model is compared in, and what is kept of it (no torch needed)."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from jomni import audio
+from jomni.weights.hub import ASSETS
+
+NANO = ASSETS / "nano"
+GOLDEN = Path(__file__).parents[2] / "tests" / "parity" / "data" / "nano.npz"
+
+
+def question(frame_size: int, sample_rate: int) -> np.ndarray:
+    """What the user says: one of the bundled recordings, and 40 frames of silence. Float32 [1, 1, T]."""
+    wave = audio.read(ASSETS / "samples/conversation.wav", sample_rate)
+    return np.pad(wave, (0, -len(wave) % frame_size + 40 * frame_size))[None, None]
+
+
+def loudness(voice: np.ndarray, frame_size: int) -> np.ndarray:
+    """RMS of each frame, [1, 1, T] -> float32 [N]."""
+    return np.sqrt(np.square(voice.reshape(-1, frame_size)).mean(1)).astype(np.float32)
+
+
+def digest() -> str:
+    """SHA-256 of the names and the content of the model's files."""
+    found = hashlib.sha256()
+    for path in sorted(NANO.iterdir()):
+        found.update(path.name.encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
