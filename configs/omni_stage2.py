@@ -2,7 +2,7 @@
 
 jomni train configs/omni_stage2.py
 
-Metric: valid/text_accuracy (A1-T2, voices held out): 0.97.
+Hardware: one CPU core, 30 min. Metric: valid/text_accuracy (A1-T2, voices held out): 0.97.
 """
 
 from omni_stage1 import LENGTH, SECONDS

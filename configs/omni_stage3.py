@@ -3,8 +3,8 @@
 jomni train configs/omni_stage3.py
 jomni talk --model runs/omni_stage3/export QUESTION.wav
 
-Metric: valid/text_accuracy and valid/audio_loss (A1-A2, voices held out): 0.99 and 0.20, after two runs
-of 1,130 and 2,500 steps (docs/training.md).
+Hardware: one CPU core, 118 min. Metric: valid/text_accuracy and valid/audio_loss (A1-A2, voices held out): 0.99 and
+0.20, after two runs of 1,130 and 2,500 steps (docs/training.md).
 """
 
 from omni_stage1 import SECONDS

@@ -59,9 +59,10 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(unbroken, tmp_p
         held = _checkpoints(tmp_path / "small")
         while process.poll() is None and _checkpoints(tmp_path / "small") <= held:
             time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.4))
+        time.sleep(rng.uniform(0, 0.1))
         process.kill()
         process.communicate()
+        assert process.returncode == -signal.SIGKILL and _checkpoints(tmp_path / "small") < 40, "it was over already"
     said = finish(start(tmp_path))
     assert "resuming" in said
     for name in ("model.safetensors", "config.json"):
@@ -83,7 +84,8 @@ def test_validation_says_how_it_goes_and_changes_nothing(unbroken, tmp_path):
 
 
 def test_sigterm_finishes_the_step_saves_and_says_so(unbroken, tmp_path):
-    process = start(tmp_path, "--steps", "100000", "--checkpoint_every", "100000")
+    # Exporting all the while, so that the signal comes between any two of the things that a step ends with.
+    process = start(tmp_path, "--steps", "100000", "--checkpoint_every", "100000", "--export_every", "1")
     while process.poll() is None and not (tmp_path / "small/metrics.jsonl").exists():
         time.sleep(0.01)
     time.sleep(2)
