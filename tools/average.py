@@ -50,9 +50,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.average", description="Writes the mean of models.")
     parser.add_argument("out", type=Path, help="the folder to write")
     parser.add_argument("models", nargs="+", metavar="MODEL", help="models of one configuration")
+    parser.add_argument("--force", action="store_true", help="replace a model that is there (default: refuse)")
     args = parser.parse_args()
     try:
-        jomni.save(average([jomni.load(model) for model in args.models]), args.out)
+        jomni.save(average([jomni.load(model) for model in args.models]), args.out, overwrite=args.force)
     except jomni.JomniError as error:
         parser.exit(2, f"{error}\n")
     print(f"{args.out}: the mean of {len(args.models)} models")

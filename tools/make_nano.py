@@ -46,6 +46,11 @@ def jomni(*words: object) -> tuple[str, ...]:
     return sys.executable, "-m", "jomni", *map(str, words)
 
 
+def rehearse(codes: object, out: object, model: Path) -> tuple[str, ...]:
+    """The agent's part of some codes as a model says it, words two ahead."""
+    return jomni("rehearse", codes, out, "--model", model, "--text-lead", 2, "--keep-and-shift")
+
+
 def train(share: float, work: Path, config: str, steps: int, *words: object) -> tuple[str, ...]:
     """A training, for a share of so many steps."""
     return jomni("train", f"configs/{config}.py", "--out", work, "--steps", max(2, round(steps * share)), *words)
@@ -59,13 +64,14 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
       share: of the hours of data and of the steps of training, 1 is the recipe.
     """
     work = work.absolute()
-    runs = ("nano_codec", "nano_voice", "nano_decoder", "nano_lm", "nano_rehearsed")
-    codec, voice, decoder, lm, talker = (work / run / "export" for run in runs)
+    runs = ("nano_codec", "nano_voice", "nano_decoder", "nano_lm", "nano_rehearsed", "nano_again")
+    codec, voice, decoder, lm, talker, again = (work / run / "export" for run in runs)
     words, facts = work / "words.model", work / "facts.txt"
     corpora = tuple(work / name for name in ("conversations", "counting", "readings", "facts_read"))
     manifests = conversations, *_ = [corpus / "MANIFEST.jsonl" for corpus in corpora]
     codes = [work / f"{corpus.name}.codes" for corpus in corpora]
     rehearsed = [work / f"{corpus.name}.rehearsed" for corpus in corpora]
+    fresh = [work / name for name in ("conversations_again", "counting_again", "facts_again")]
     data = "--task.data.text", facts, "--task.tokenizer", words, "--task.codec", decoder
     stages = (
         Stage("codec", "the codec hears: every voice, each frame's phones in its semantic codebooks", (
@@ -95,13 +101,25 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
                   "--task.data.folders", ",".join(map(str, (codes[0], codes[2], codes[2]))), *data),
         )),
         Stage("rehearsal", "it hears itself, and learns when to stop", (
-            *(jomni("rehearse", codes[n], rehearsed[n], "--model", lm, "--text-lead", 2, "--keep-and-shift")
-              for n in (0, 1, 3)),
+            *(rehearse(codes[n], rehearsed[n], lm) for n in (0, 1, 3)),
             train(share, work, "nano_rehearsed", 3_700, "--task.init_from", lm, "--task.data.folders",
                   ",".join(map(str, (rehearsed[0], rehearsed[1], rehearsed[3], rehearsed[3], codes[2]))), *data),
         )),
+        Stage("again", "the same with what it has not met, and the mean of before and after", (
+            synth(share, "conversations", fresh[0], "--seed", 2, hours=6),
+            synth(share, "conversations", fresh[1], "--seed", 3, "--more", "count=16", hours=4),
+            synth(share, "readings", fresh[2], "--seed", 2, "--facts", hours=4),
+            *(jomni("tokenize", corpus / "MANIFEST.jsonl", f"{corpus}.codes", "--model", voice) for corpus in fresh),
+            *(rehearse(f"{corpus}.codes", f"{corpus}.rehearsed", talker) for corpus in fresh),
+            train(share, work, "nano_rehearsed", 1_400, "--name", "nano_again", "--task.init_from", talker,
+                  "--task.optimizer.lr", 6e-4, "--task.data.folders",
+                  ",".join([*(f"{corpus}.rehearsed" for corpus in fresh), str(codes[2])]), *data),
+            (sys.executable, "-m", "tools.average", str(work / "nano_mean"), str(talker), str(again),
+             "--force"),
+        )),
         Stage("model", "the weights as they come with the package, in half precision", (
-            jomni("convert", talker, work / "nano", "--dtype", "bfloat16", "--codec-dtype", "bfloat16", "--force"),
+            jomni("convert", work / "nano_mean", work / "nano", "--dtype", "bfloat16", "--codec-dtype", "bfloat16",
+                  "--force"),
         )),
     )  # fmt: skip
     return {stage.name: stage for stage in stages}
