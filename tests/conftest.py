@@ -15,9 +15,6 @@ import pytest
 import jomni
 from tools.random_model import random_checkpoint
 
-QUICK = ("unit", "contract", "cli")
-"""Folders of tests that are compiled with few optimisations; others are where marked `compiled_quickly`."""
-
 
 def pytest_configure(config):
     """What one test has compiled no other compiles: workers, and the commands that tests start, share it."""
@@ -42,11 +39,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="module", autouse=True)
 def optimisations(request) -> Iterator[None]:
-    """Leaves most of XLA's optimisations out where models are so small that compiling is most of the work.
-
-    What is compared with the originals, and what goes from end to end, is compiled as users have it.
-    """
-    quick = request.path.parent.name in QUICK or request.node.get_closest_marker("compiled_quickly") is not None
+    """Leaves most of XLA's optimisations out in modules marked `compiled_quickly`: their models are so small that
+    compiling is most of the work."""
+    quick = request.node.get_closest_marker("compiled_quickly") is not None
     before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", before or quick)
     yield

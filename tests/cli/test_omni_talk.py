@@ -14,6 +14,8 @@ from jomni.cli.files import read_codes
 from tests import omni_case
 from tests.cli.conftest import speech
 
+pytestmark = pytest.mark.compiled_quickly
+
 RATE = 1600  # of its voice, Hz
 
 

@@ -19,6 +19,8 @@ from tests.text_cases import PLAIN, SLIDING, checkpoint
 from tests.unit.weights_cases import assert_same, read_all
 from tools.goldens.decoder import CASES, PUBLISHED
 
+pytestmark = pytest.mark.compiled_quickly
+
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_configuration_is_written_so_that_it_reads_as_it_was(case):

@@ -18,6 +18,8 @@ from jomni.models.mini_omni import MiniOmni, set_apart
 from tests.unit import test_mini_omni
 from tests.unit.test_mini_omni import CASES, CONFIG, VOCABULARY, made
 
+pytestmark = pytest.mark.compiled_quickly
+
 V = VOCABULARY
 PARAMS = {name: made(config) for name, config in CASES.items()}
 TEXT = [5, 7, 11, 13, 200]

@@ -19,6 +19,8 @@ from jomni.train.optimizer import OptimizerConfig
 from jomni.train.quantizer import QuantizerTraining, quantize, update_codebooks
 from tests.tiny import TINY_MIMI, plainly, random_params
 
+pytestmark = pytest.mark.compiled_quickly
+
 ALL = QuantizerTraining(quantize=1.0, all_codebooks=1.0)
 DISCRIMINATOR = DiscriminatorConfig(sizes=(64, 32), filters=4, dilations=(1, 2))
 

@@ -24,6 +24,8 @@ from jomni.train.optimizer import OptimizerConfig
 from tests.tiny import TINY_MOSHI, random_params
 from tests.train_case import SMALL
 
+pytestmark = pytest.mark.compiled_quickly
+
 CONFIG = dataclasses.replace(TINY_MOSHI, depformer_num_layers=1, num_layers=1)
 LOSS = LMLossConfig(text_padding_weight=0.5, first_codebook_weight_multiplier=100.0)
 

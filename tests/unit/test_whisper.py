@@ -19,6 +19,8 @@ from jomni.weights.trees import whisper_tree
 from jomni.weights.whisper import decoder_tree, whisper_table
 from tests.tiny import random_params
 
+pytestmark = pytest.mark.compiled_quickly
+
 LAYOUTS = json.loads((Path(__file__).parents[1] / "goldens" / "whisper_layouts.json").read_text())
 TINY = WhisperConfig(
     n_mels=4, n_audio_ctx=12, n_audio_state=8, n_audio_head=2, n_audio_layer=2, n_vocab=9, n_text_ctx=5, n_text_state=8,
