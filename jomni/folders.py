@@ -1,8 +1,9 @@
-"""Output folders that appear whole or not at all."""
+"""Output folders that appear whole or not at all, and outputs of runs that go on where they stopped."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -54,3 +55,19 @@ def new_folder(folder: str | os.PathLike[str], check: Callable[[Path, Sequence[s
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def resumable(path: Path) -> Iterator[None]:
+    """Says for people what a disk that fails means for a run that goes on where it stopped.
+
+    Raises:
+      OutputError: nothing more could be written to `path`.
+    """
+    try:
+        yield
+    except OSError as error:
+        cure = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "See to it"
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}). {cure} and run the same command again: it resumes."
+        ) from error

@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tools.make_nano import Stage, jomni, run_all, synth, train
+from tools.make_nano import Stage, jomni, once, run_all, synth, train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +88,7 @@ def stages(work: Path, share: float) -> list[Stage]:
                          *variant.options)  # fmt: skip
         measuring = jomni("eval", "talk", tests, "--model", work / variant.name / "export", "--seeds", 1,
                           "--minutes", 0, "--frames", 0, "--out", report)  # fmt: skip
-        # A report is there whole or not at all, and is not made twice.
-        commands = () if report.exists() else (training, measuring)
-        found.append(Stage(variant.name, f"without {variant.about}", commands))
+        found.append(Stage(variant.name, f"without {variant.about}", once(report, training, measuring)))
     return found
 
 

@@ -56,6 +56,11 @@ def train(share: float, work: Path, config: str, steps: int, *words: object) -> 
     return jomni("train", f"configs/{config}.py", "--out", work, "--steps", max(2, round(steps * share)), *words)
 
 
+def once(made: Path, *commands: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """The commands, unless what they make is there."""
+    return () if made.exists() else commands
+
+
 def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
     """The stages by name, in their order.
 
@@ -114,8 +119,7 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
             train(share, work, "nano_rehearsed", 1_400, "--name", "nano_again", "--task.init_from", talker,
                   "--task.optimizer.lr", 6e-4, "--task.data.folders",
                   ",".join([*(f"{corpus}.rehearsed" for corpus in fresh), str(codes[2])]), *data),
-            (sys.executable, "-m", "tools.average", str(work / "nano_mean"), str(talker), str(again),
-             "--force"),
+            (sys.executable, "-m", "tools.average", str(work / "nano_mean"), str(talker), str(again), "--force"),
         )),
         Stage("model", "the weights as they come with the package, in half precision", (
             jomni("convert", work / "nano_mean", work / "nano", "--dtype", "bfloat16", "--codec-dtype", "bfloat16",

@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tools.make_nano import Stage, jomni, run_all, synth, train
+from tools.make_nano import Stage, jomni, once, run_all, synth, train
 
 SUMS = "add", "subtract", "compare"
 """Of these there are most answers, so each of them is seldom met."""
@@ -58,8 +58,8 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
     said = []
     for name, (count, seed, voices, kinds) in parts.items():
         text, more = work / f"{name}.tsv", ("--readings",) if name == "readings" else ()
-        said += _once(text, _turns(text, max(64, round(count * share)), seed, *more, kinds=kinds))
-        said += _once(spoken[name], synth(share, "spoken", text, spoken[name], "--snac", voice, "--seed", seed,
+        said += once(text, _turns(text, max(64, round(count * share)), seed, *more, kinds=kinds))
+        said += once(spoken[name], synth(share, "spoken", text, spoken[name], "--snac", voice, "--seed", seed,
                                           "--voices", voices))  # fmt: skip
     valid = "--task.valid.files", spoken["valid"]
     files = "--task.data.files", spoken["train"], *valid
@@ -93,7 +93,7 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
               )),
         )),
         Stage("text", "stage 0: a text model learns the answers", (
-            *_once(pairs, _turns(pairs, 60_000, 0)), *_once(work / "turns_valid.tsv",
+            *once(pairs, _turns(pairs, 60_000, 0)), *once(work / "turns_valid.tsv",
                                                             _turns(work / "turns_valid.tsv", 1000, 1)),
             synth(share, "chat-tokenizer", pairs, tokenizer),
             synth(share, "sentences", sentences, "--kinds", *KINDS),
@@ -118,7 +118,7 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
         ),
         Stage("reports", "every stage's model on voices that were held out", tuple(
             command for name, export in zip(STAGES, exports, strict=True)
-            for command in _once(report(work, name), jomni(
+            for command in once(report(work, name), jomni(
                 "eval", "turns", export, spoken["test"], "--codec", voice, "--sentences", sentences, "--skip-bad",
                 "--out", report(work, name).parent, *(("--tasks", "T1-T2", "A1-T2", "A1-T1") if name in MUTE else ()),
             ))
@@ -134,11 +134,6 @@ def report(work: Path, name: str) -> Path:
 
 def _turns(out: Path, count: int, seed: int, *more: str, kinds: Sequence[str] = KINDS) -> tuple[str, ...]:
     return synth(1, "turns", out, "--count", count, "--seed", seed, *more, "--kinds", *kinds)
-
-
-def _once(made: Path, command: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """The command, unless what it makes is there."""
-    return [] if made.exists() else [command]
 
 
 def show(work: Path, console: Console) -> None:

@@ -184,8 +184,6 @@ def _check_audio(name: str, path: Path, needs: Needs) -> tuple[Item | None, list
         frames = audio.inspect(path).num_samples
     except (soundfile.LibsndfileError, OSError, AudioError) as error:
         return None, [Problem(name, Kind.UNREADABLE_AUDIO, str(error).removeprefix(f"{path}: "))]
-    if frames == 0:
-        return None, [Problem(name, Kind.UNREADABLE_AUDIO, "it holds no samples")]
     exact = info.subtype in ("PCM_16", "PCM_S8", "PCM_U8")
     item = Item(name, path, info.samplerate, info.channels, frames, exact)
     problems = []

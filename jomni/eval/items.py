@@ -167,7 +167,7 @@ def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ItemError(f"{path.name} cannot be read as text in UTF-8 ({error})") from None
+        raise ItemError(f"{path}: cannot be read as text in UTF-8 ({error})") from None
 
 
 def load_item(path: Path, name: str, cell: str = "") -> Item:
@@ -186,9 +186,9 @@ def load_item(path: Path, name: str, cell: str = "") -> Item:
         raise AudioError(f"{path}: not an audio file ({error})") from error
     if info.channels != 2:
         raise AudioError(f"{path}: must be stereo (agent left, user right), but has {info.channels} channels")
-    seconds = info.frames / info.samplerate
+    seconds, text = info.frames / info.samplerate, _text_of(beside)
     try:
-        held = _json(_text_of(beside))
+        held = _json(text)
         rows = held.get("turns")
         if not isinstance(rows, list) or not rows:
             raise ItemError("has no 'turns'")

@@ -6,11 +6,8 @@ and at most one temporary folder, which is swept away when the run is resumed.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from jomni.errors import OutputError, WeightsError
+from jomni.folders import resumable
 
 
 class Checkpointer:
@@ -26,7 +24,7 @@ class Checkpointer:
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder.absolute()
-        with self._failing("made"):
+        with resumable(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True, create=True
@@ -50,7 +48,7 @@ class Checkpointer:
             return
         # A copy of its own: the next update is given the state's buffers while they are still being written.
         copy = jax.tree.map(jnp.copy, _moving(state))
-        with self._failing("written"):
+        with resumable(self.folder):
             self._check_space(step, copy)
             self._manager.save(
                 step, args=ocp.args.Composite(state=ocp.args.StandardSave(copy), data=ocp.args.JsonSave({"data": data}))
@@ -80,11 +78,11 @@ class Checkpointer:
 
     def wait(self) -> None:
         """Until what has been begun is on the disk."""
-        with self._failing("written"):
+        with resumable(self.folder):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        with self._failing("written"):
+        with resumable(self.folder):
             self._manager.close()
 
     def _check_space(self, step: int, state: Any) -> None:
@@ -95,17 +93,6 @@ class Checkpointer:
                 f"{self.folder}: no room for the checkpoint of step {step}, which needs {need / 2**20:.0f} MiB of the "
                 f"{free / 2**20:.0f} MiB free. Free some space and run the same command again: it resumes."
             )
-
-    @contextlib.contextmanager
-    def _failing(self, done: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            cure = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "See to it"
-            raise OutputError(
-                f"{self.folder}: could not be {done} ({error.strerror or error}). "
-                f"{cure} and run the same command again: it resumes."
-            ) from error
 
 
 def _moving(state: Any) -> Any:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jomni.errors import JomniError, OutputError
+from jomni.errors import JomniError
+from jomni.folders import resumable
 
 
 class MetricsWriter:
@@ -22,7 +22,7 @@ class MetricsWriter:
     def __init__(self, folder: Path, step: int, tensorboard: bool = True) -> None:
         self._path = folder / "metrics.jsonl"
         self._board: Any = None
-        with self._writing():
+        with resumable(self._path):
             _truncate(self._path, step)
             self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115  (closed by `close`)
             if tensorboard:
@@ -37,7 +37,7 @@ class MetricsWriter:
           OutputError: the disk takes no more.
         """
         line = {"step": step} | {k: v if math.isfinite(v) else None for k, v in values.items()}
-        with self._writing():
+        with resumable(self._path):
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
             if self._board is not None:
@@ -45,20 +45,10 @@ class MetricsWriter:
                     self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        with self._writing():
+        with resumable(self._path):
             self._file.close()
             if self._board is not None:
                 self._board.close()
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OutputError(
-                f"{self._path}: cannot be written ({error.strerror or error}). Free some space and run the same "
-                "command again: it resumes."
-            ) from None
 
 
 def _truncate(path: Path, step: int) -> None:

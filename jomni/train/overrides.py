@@ -116,7 +116,7 @@ def keep_config(config: TrainConfig, folder: Path) -> list[str]:
     """
     path = folder / "config.json"
     new, told = to_dict(config), []
-    if path.is_file() and any(name.isdigit() for name in _names(folder / "checkpoints")):
+    if path.is_file() and any(c.name.isdigit() for c in (folder / "checkpoints").glob("*")):
         try:
             old = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -138,10 +138,6 @@ def keep_config(config: TrainConfig, folder: Path) -> list[str]:
     scratch.write_text(json.dumps(new, indent=2) + "\n", encoding="utf-8")
     os.replace(scratch, path)
     return told
-
-
-def _names(folder: Path) -> list[str]:
-    return os.listdir(folder) if folder.is_dir() else []
 
 
 def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -114,3 +114,13 @@ def test_a_faulty_folder_is_refused(tmp_path, break_it, says):
     break_it(folder)
     with pytest.raises(ItemError, match=says):
         load_items(folder)
+
+
+@pytest.mark.parametrize("name", ["MANIFEST.jsonl", "a.json"])
+def test_what_is_no_utf8_is_named(tmp_path, name):
+    write_item(tmp_path, "a", [turn(0.6, 1.6, (1.84, 2.8))], 4.0)
+    (path,) = tmp_path.rglob(name)
+    path.write_bytes(path.read_bytes().replace(b'"', b'"\xe9', 1))
+    with pytest.raises(ItemError, match=rf"{name}: cannot be read as text in UTF-8") as error:
+        load_items(tmp_path)
+    assert str(error.value).count(str(path)) == 1
