@@ -97,6 +97,17 @@ def _times(text: str) -> tuple[str, float]:
     return kind, number
 
 
+def _share(text: str) -> float:
+    """From 0 to 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+    return share
+
+
 def _add_kinds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kinds", nargs="+", choices=tuple(kinds.WEIGHTS), metavar="KIND",
                         help=f"a narrower world, of these kinds alone: {', '.join(kinds.WEIGHTS)}")  # fmt: skip
@@ -157,6 +168,8 @@ def main() -> None:
                              help="valid: trained contents and voices, other conversations")  # fmt: skip
             sub.add_argument("--more", type=_times, nargs="+", default=[], metavar="KIND=TIMES",
                              help="ask these kinds so many times as often")  # fmt: skip
+            sub.add_argument("--far", type=_share, default=0.0, metavar="SHARE", help="of the counts, so many go "
+                             "beyond what tests ask: to forty, one to ten apart (default: 0)")  # fmt: skip
     samples = commands.add_parser("samples", help="a few recordings of a user, those that come with the package")
     samples.add_argument("out", type=Path, help="the folder to write")
     tests = commands.add_parser("tests")
@@ -212,8 +225,9 @@ def main() -> None:
         corpus.write_hours(readings, args.out, args.hours, args.seed, args.workers, **told)
     elif args.command == "conversations":
         seed = args.seed if args.split == "train" else 1_000_000 + args.seed
-        more = {"more": dict(args.more)} if args.more else {}
-        corpus.write_hours(conversations, args.out, args.hours, seed, args.workers, **more)
+        asked = {"more": dict(args.more)} if args.more else {}
+        asked |= {"far": args.far} if args.far else {}
+        corpus.write_hours(conversations, args.out, args.hours, seed, args.workers, **asked)
     else:
         corpus.write_sets(all_sets(args.scale), args.out, args.seed, args.workers)
         (args.out / "sentences.txt").write_text("\n".join(agent_sentences()) + "\n")

@@ -82,7 +82,8 @@ def pause_marks(question: str) -> int:
     return question.split().count("|")
 
 
-def plan(rng: Rng, voice_split: str = "train", unseen: bool = False, more: Mapping[str, float] | None = None) -> Plan:
+def plan(rng: Rng, voice_split: str = "train", unseen: bool = False, more: Mapping[str, float] | None = None,
+         far: float = 0.0) -> Plan:  # fmt: skip
     """Draws a conversation.
 
     Args:
@@ -90,6 +91,7 @@ def plan(rng: Rng, voice_split: str = "train", unseen: bool = False, more: Mappi
       voice_split: `train` or `heldout`.
       unseen: whether contents are held out ones (kinds that combine only) instead of trained ones.
       more: kinds that are asked so many times as often, where contents are trained ones.
+      far: share of the counts, there, that go beyond what tests ask.
     """
     voice = draw_voice(rng, voice_split)
     length = float(rng.uniform(20, 56))
@@ -120,6 +122,8 @@ def plan(rng: Rng, voice_split: str = "train", unseen: bool = False, more: Mappi
                 turn = None
         if turn is None:
             kind = kinds.COMBINING[int(rng.integers(len(kinds.COMBINING)))] if unseen else kinds.draw_kind(rng, more)
+            if kind == "count" and far and not unseen and rng.random() < far:
+                kind = "far count"
             turn = kinds.draw(rng, kind, unseen)
         marks = pause_marks(turn.question)
         pause = None
@@ -343,9 +347,9 @@ def perform(rng: Rng, planned: Plan, babble: np.ndarray | None) -> tuple[np.ndar
 
 
 def conversations(
-    rng: Rng, count: int, more: Mapping[str, float] | None = None
+    rng: Rng, count: int, more: Mapping[str, float] | None = None, far: float = 0.0
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Training conversations: (int16 [n, 2], json); `more` as for `plan`."""
+    """Training conversations: (int16 [n, 2], json); `more` and `far` as for `plan`."""
     babble = babble_pool()
     for _ in range(count):
-        yield perform(rng, plan(rng, more=more), babble)
+        yield perform(rng, plan(rng, more=more, far=far), babble)

@@ -171,26 +171,29 @@ def _count() -> Iterator[Turn]:
                 yield from count_turns(a, b)
 
 
-TOLD = range(1, 11)
-"""The same where nobody asks: of the ranges among `facts`."""
+FAR = range(1, 11)
+"""The same of the counts that no test asks for, up to forty: a rule is found where there are too many to be learnt."""
+
+
+def _far_counts() -> Iterator[Turn]:
+    for a, b in itertools.product(range(len(NUMBERS)), repeat=2):
+        if abs(a - b) in FAR:
+            yield from count_turns(a, b)
 
 
 def facts() -> list[str]:
     """Answers that follow from their own beginning: all that are trained on and can be listed, and more.
 
-    What a repetition says depends on the question, so it is not among them. Sums and counts go on to 40, and counts are
-    shorter and longer, beyond what is asked: from more of the table the rule is found sooner, which those that are held
-    out need.
+    What a repetition says depends on the question, so it is not among them. Sums go on to 40, and counts go far, beyond
+    what is asked: from more of the table the rule is found sooner, which those that are held out need.
     """
-    kept = [kind for kind in FINITE if kind not in ("greeting", "small talk")]
+    kept = [kind for kind in (*FINITE, "far count") if kind not in ("greeting", "small talk")]
     turns = [turn for kind in kept for wordings in listed(kind, unseen=False) for turn in wordings]
     largest = len(NUMBERS) - 1
     for a, b in itertools.product(range(largest + 1), repeat=2):
         if max(a, b) > 20:
             turns += sum_turns(a, b) if a + b <= largest else ()
             turns += difference_turns(a, b) if a >= b else ()
-        if abs(a - b) in TOLD and (max(a, b) > 20 or abs(a - b) not in RANGES):
-            turns += count_turns(a, b)
     return sorted({turn.answer for turn in turns})
 
 
@@ -300,9 +303,9 @@ COMBINING = ("add", "subtract", "count", "compare", "repeat", "say")
 
 @functools.cache
 def listed(kind: str, unseen: bool) -> tuple[tuple[Turn, ...], ...]:
-    """A kind's questions on one side of the split, those of one content together."""
+    """A kind's questions on one side of the split, those of one content together; `far count`: counts that go far."""
     contents: dict[str, list[Turn]] = {}
-    for turn in FINITE[kind]():
+    for turn in _far_counts() if kind == "far count" else FINITE[kind]():
         if turn.unseen == unseen:
             contents.setdefault(turn.content, []).append(turn)
     return tuple(tuple(turns) for turns in contents.values())
@@ -310,7 +313,7 @@ def listed(kind: str, unseen: bool) -> tuple[tuple[Turn, ...], ...]:
 
 def draw(rng: Rng, kind: str, unseen: bool = False) -> Turn:
     """A question of a kind, on one side of the split."""
-    if kind in FINITE:
+    if kind in (*FINITE, "far count"):
         contents = listed(kind, unseen)
         turns = contents[int(rng.integers(len(contents)))]
         return turns[int(rng.integers(len(turns)))]
