@@ -14,7 +14,10 @@ from jomni.codec.quantizer import SplitQuantizer
 from jomni.errors import ConfigError
 from jomni.train.codec import CodecDataConfig, CodecTask, CodecTaskConfig, LossWeights
 from jomni.train.discriminator import DiscriminatorConfig
-from jomni.train.losses import SpectralConfig, balance, distillation_loss, mel_filters, spectral_distance, stft
+from jomni.train.losses import (
+    SpectralConfig, balance, distillation_loss, feature_matching, hinge_discriminator, hinge_generator, mel_filters,
+    spectral_distance, stft,
+)  # fmt: skip
 from jomni.train.optimizer import OptimizerConfig
 from jomni.train.quantizer import QuantizerTraining, quantize, update_codebooks
 from tests.tiny import TINY_MIMI, plainly, random_params
@@ -71,6 +74,15 @@ def test_examples_that_are_not_quantised_pass_through_the_projections(quantizer)
     parts = [params[name] for name in ("rvq_first", "rvq_rest")]
     expected = sum(latent @ p["input_proj"]["weight"].T @ p["output_proj"]["weight"].T for p in parts)
     np.testing.assert_allclose(trained.latent, expected, atol=1e-4)
+
+
+def test_half_of_the_examples_are_quantised_unless_told_otherwise(quantizer):
+    _, params, latent = quantizer
+    latent = jnp.tile(latent[:1], (400, 1, 1))
+    passed = quantize(TINY_MIMI.quantizer, QuantizerTraining(quantize=0.0), params, latent, jax.random.key(0)).latent
+    made = quantize(TINY_MIMI.quantizer, QuantizerTraining(), params, latent, jax.random.key(0)).latent
+    unquantised = np.isclose(made, passed, atol=1e-5).all((1, 2))  # example by example, not all of a batch or none
+    assert 0.4 < unquantised.mean() < 0.6
 
 
 def test_gradients_pass_the_quantiser_straight_through_and_leave_the_codebooks_alone(quantizer):
@@ -217,6 +229,32 @@ def test_without_a_teacher_the_state_can_be_saved_and_trained():
     assert values[-1]["distillation"] == values[-1]["skipped"] == 0
 
 
+def test_the_adversarial_losses_are_hinges_and_relative_distances_of_features():
+    real, fake = [jnp.array([2.0, 0.5]), jnp.array([-1.0])], [jnp.array([-3.0, 0.0]), jnp.array([0.5])]
+    assert hinge_discriminator(real, fake) == ((0 + 0.5) / 2 + (0 + 1) / 2 + 2 + 1.5) / 2
+    assert hinge_generator(fake) == (1.5 - 0.5) / 2
+    features = [[jnp.array([2.0, -4.0])], [jnp.array([1.0])]], [[jnp.array([3.0, -1.0])], [jnp.array([3.0])]]
+    np.testing.assert_allclose(feature_matching(*features), (2 / 3 + 2) / 2, rtol=1e-6)
+    to_real, to_fake = jax.grad(feature_matching, (0, 1))(*features)
+    assert not any(np.any(x) for x in jax.tree.leaves(to_real))
+    np.testing.assert_allclose(to_fake[0][0], [1 / 12, 1 / 12], rtol=1e-6)
+    np.testing.assert_allclose(to_fake[1][0], [0.5])
+
+
+def test_the_discriminator_learns_to_tell_and_the_codec_to_be_taken_for_real():
+    adversarial = {
+        "discriminator": DISCRIMINATOR, "weights": LossWeights(spectral=0.0),
+        "data": CodecDataConfig(batch=4, segment_seconds=0.1),
+        "discriminator_optimizer": OptimizerConfig(lr=3e-3, b1=0.5, b2=0.9, weight_decay=0.0),
+    }  # fmt: skip
+    _, told = run(task(**adversarial, freeze=("encoder", "downsample", "quantizer", "decoder")), 20)
+    _, fooled = run(task(**adversarial), 20)
+    assert told[0]["discriminator"] > 1.9 and told[-1]["discriminator"] < 1.3, "2 is to know nothing"
+    for name in ("adversarial", "feature"):
+        with_codec, alone = (np.mean([v[name] for v in values[-5:]]) for values in (fooled, told))
+        assert with_codec < 0.5 * alone, name
+
+
 def test_adversarial_training_alone_moves_both_sides():
     trained = task(
         discriminator=DISCRIMINATOR,
@@ -303,6 +341,6 @@ def test_options_that_contradict_each_other_are_refused():
         task(weights=LossWeights(spectral=0.0), data=CodecDataConfig(batch=4, segment_seconds=0.1))
     with pytest.raises(ConfigError, match="teacher"):
         task(data=CodecDataConfig(teacher="phones"))
-    trained = task(freeze=("",))
+    trained = task(freeze=("encoder", "downsample", "quantizer", "decoder"))
     with pytest.raises(ConfigError, match="nothing to train"):
         jax.eval_shape(trained.init, jax.random.key(0))

@@ -225,6 +225,25 @@ def test_a_noisy_past_is_read_by_the_temporal_transformer_alone():
     np.testing.assert_array_equal(other.audio[1][:, 0], clean.audio[1][:, 0])
 
 
+def test_layers_computed_again_give_the_same_step_and_half_precision_nearly_the_same():
+    values = {}
+    for name, options in {"plain": {}, "remat": {"remat": True}, "half": {"dtype": "bfloat16"}}.items():
+        task = LMConfig(data=SyntheticData(frames=14), model=SMALL, batch=4, **options).build(10)
+        state, step = jax.jit(task.init)(jax.random.key(0)), jax.jit(task.update)
+        batches, losses = iter(task.dataset(0)), []
+        for i in range(3):
+            state, metrics = step(state, jax.tree.map(jnp.asarray, next(batches)), jax.random.key(i))
+            losses.append(float(metrics["loss"]))
+        values[name] = losses
+        assert {str(leaf.dtype) for leaf in jax.tree.leaves(state.params)} == {"float32"}
+        if name != "half":
+            text = str(jax.make_jaxpr(task.update)(state, jax.tree.map(jnp.asarray, next(batches)), jax.random.key(0)))
+            assert ("checkpoint" in text or "remat" in text) == (name == "remat")
+    np.testing.assert_allclose(values["remat"], values["plain"], rtol=1e-5)
+    np.testing.assert_allclose(values["half"], values["plain"], rtol=0.02)
+    assert values["half"] != values["plain"]
+
+
 def test_without_a_monologue_the_text_only_pads():
     update = {}
     for monologue in (True, False):
