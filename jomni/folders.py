@@ -1,4 +1,4 @@
-"""Output folders that appear whole or not at all, and outputs of runs that go on where they stopped."""
+"""Output folders that appear whole or not at all, and outputs of runs that go on where they stopped, one at a time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,15 @@ from pathlib import Path
 
 from jomni.errors import OutputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCK = ".lock"
+"""The file in a folder that whoever writes to it holds a lock on. One that was left behind by a kill is locked no more
+and means nothing."""
+
 
 @contextlib.contextmanager
 def new_folder(folder: str | os.PathLike[str], check: Callable[[Path, Sequence[str]], None]) -> Iterator[Path]:
@@ -22,7 +31,8 @@ def new_folder(folder: str | os.PathLike[str], check: Callable[[Path, Sequence[s
       check: raises `OutputError` if a folder that holds these names must not be replaced; not called for an empty one.
 
     Raises:
-      OutputError: `folder` is something else, must not be replaced, or cannot be written.
+      OutputError: `folder` is something else, must not be replaced, or cannot be written. Other errors of the block
+        reach the caller as they are, those of other files too.
     """
     named = Path(folder).expanduser()
     target = Path(os.path.realpath(named))
@@ -49,12 +59,76 @@ def new_folder(folder: str | os.PathLike[str], check: Callable[[Path, Sequence[s
                 os.rename(scratch / "old", target)
             raise
     except OSError as error:
+        if not _concerns(scratch, error):
+            raise
         raise OutputError(
             f"{named}: could not be written ({error.strerror or error}); nothing was changed. "
             "Check the free space and the permissions."
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _concerns(folder: Path, error: OSError) -> bool:
+    """Whether it is an error of a file within the folder, or, where none is named, of the space that there is."""
+    names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)]
+    if not names:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return any(Path(os.fsdecode(name)).is_relative_to(folder) for name in names)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, other: str = "folder") -> Iterator[None]:
+    """Keeps other processes from writing to a folder as long as the block lasts; the system frees it on any death.
+
+    Where there are no such locks (Windows, some network file systems) nothing is kept.
+
+    Args:
+      folder: that there is.
+      other: what else may be named instead, for people.
+
+    Raises:
+      OutputError: another process has it.
+      OSError: the folder cannot be written to.
+    """
+    path = folder / LOCK
+    try:
+        held = _lock(path)
+    except BlockingIOError:
+        raise OutputError(
+            f"{folder}: another jomni is at work in this folder. Wait until it is done, or name another {other}."
+        ) from None
+    try:
+        yield
+    finally:
+        if held is not None:
+            with contextlib.suppress(OSError):  # the folder may be gone
+                path.unlink()
+            os.close(held)
+
+
+def _lock(path: Path) -> int | None:
+    """A descriptor of the file, made where it is missing and locked; None: the system knows no such locks.
+
+    Raises:
+      BlockingIOError: another process has locked it.
+    """
+    if fcntl is None:
+        return None
+    while True:
+        held = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(held)
+            if isinstance(error, BlockingIOError):
+                raise
+            path.unlink(missing_ok=True)
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(held), os.stat(path)):
+                return held
+        os.close(held)  # the file of another, who has removed it between our two calls
 
 
 @contextlib.contextmanager

@@ -18,6 +18,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from jomni.eval.items import CELLS
+from jomni.eval.measure import TurnResult
+from jomni.eval.talk import accuracy
 from tools.make_nano import Stage, jomni, once, run_all, synth, train
 
 
@@ -99,18 +102,23 @@ def show(work: Path, console: Console) -> None:
     rows = {}
     for variant in VARIANTS:
         report = json.loads((work / f"{variant.name}.report" / "report.json").read_text())
-        cells = [report["cells"][c] for c in ("seen", "unseen_contents", "unseen_voices", "unseen_both")]
-        right = sum(c["value"] * c["count"] for c in cells) / sum(c["count"] for c in cells)
+        right = accuracy(_turns(work / f"{variant.name}.report" / "turns.jsonl")).as_dict()
         expected, behaviour = report["replies"]["expected"], report["behaviour"]
         metrics = (work / variant.name / "metrics.jsonl").read_text().splitlines()
         heard = json.loads(metrics[-1])["heard_accuracy"]
         rows[variant.about] = {"heard": heard, "answers": right, "replies": expected, "latency": behaviour["latency"],
                                "stops": behaviour["stops"]}  # fmt: skip
         latency = f"{(behaviour['latency']['value'] or float('nan')) * 1e3:.0f} ms"
-        text = "no text" if variant.name == "wordless" else f"{right:.0%}"
+        text = "no text" if variant.name == "wordless" else _share(right)
         table.add_row(variant.about, f"{heard:.0%}", text, _share(expected), latency, _share(behaviour["stops"]))
     (work / "ablations.json").write_text(json.dumps(rows, indent=1) + "\n")
     console.print(table)
+
+
+def _turns(path: Path) -> list[TurnResult]:
+    """The single questions among a report's turns."""
+    turns = [TurnResult(**json.loads(line)) for line in path.read_text().splitlines()]
+    return [turn for turn in turns if turn.cell in CELLS]
 
 
 def _share(estimate: dict[str, float | None]) -> str:

@@ -130,8 +130,12 @@ class TurnSource:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_files": {}}
 
-    def __repr__(self) -> str:
-        return f"turns({len(self)})"
+    @property
+    def fingerprint(self) -> str:
+        """Of the files, wherever they lie, and of their rows that are used (see `jomni.data.pipeline`)."""
+        from jomni.data.pipeline import file_mark, fingerprint  # needs Grain, which reading turns does not
+
+        return fingerprint([file_mark(path) for path in self._paths], self._places)
 
 
 def read_turns(path: str | os.PathLike[str], *, skip_bad: bool = False) -> RowReport:

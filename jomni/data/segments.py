@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from jomni.data.manifest import Item, Needs, read_manifest
-from jomni.data.pipeline import Batch, endless
+from jomni.data.pipeline import Batch, endless, fingerprint
 from jomni.data.teachers import Teacher, make_teacher
 from jomni.errors import ConfigError
 
@@ -110,7 +110,7 @@ def audio_dataset(
     items = report.items
     size = frames * int(frame)
     return endless(
-        _places(items, _PICKED[channels], size),
+        _Places(items, _PICKED[channels], size),
         _Cutter(
             store=_store(items, in_memory),
             size=size,
@@ -128,6 +128,23 @@ def audio_dataset(
         workers=workers,
         prefetch=prefetch,
     )
+
+
+class _Places:
+    """`_places` as a data source of Grain."""
+
+    def __init__(self, items: Sequence[Item], channels: Sequence[int], size: int) -> None:
+        self._places = _places(items, channels, size)
+        # Not `item.name`: a manifest may name whole paths, and data may be moved.
+        self.fingerprint = fingerprint(
+            [(item.path.name, item.num_samples, item.path.stat().st_size) for item in items], channels
+        )
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self._places[index]
 
 
 def _places(items: Sequence[Item], channels: Sequence[int], size: int) -> np.ndarray:

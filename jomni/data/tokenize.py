@@ -30,6 +30,10 @@ from jomni.data.codes import (
 )
 from jomni.data.manifest import Item, Needs, Report, read_manifest
 from jomni.errors import DataError, OutputError
+from jomni.folders import LOCK, locked
+
+_PART = ".part"
+"""Ending of a file that is being written; its name begins with a dot. Those of a killed run mean nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +104,7 @@ def plan_tokenization(
 
     Raises:
       DataError: items that cannot be used; `out` holds codes of another codec, manifest or shard size.
-      OutputError: `out` cannot be written, or holds something else.
+      OutputError: `out` cannot be written, holds something else, or another process is writing to it.
     """
     if encoder.bins > 1 << 16:
         raise DataError(f"{encoder.name}: codebooks of {encoder.bins} entries do not fit the 16 bits of the records.")
@@ -128,7 +132,7 @@ def tokenize(plan: Plan, progress: Callable[[float], None] = lambda seconds: Non
 
     Raises:
       DataError: a recording can no longer be read as it was.
-      OutputError: the disk took no more.
+      OutputError: the disk took no more, or another process is writing to the folder.
     """
     with finishing(plan.out):
         for shard in plan.left:
@@ -147,29 +151,31 @@ def prepare_folder(out: Path, header: Header) -> None:
 
     Raises:
       DataError: it holds codes of another header.
-      OutputError: it cannot be written, or holds something else.
+      OutputError: it cannot be written, holds something else, or another process is writing to it.
     """
     try:
         held = sorted(os.listdir(out)) if out.exists() else []
-        if HEADER in held:
-            _refuse_others(out, read_header(out, complete=False), header)
-        elif held:
-            raise OutputError(f"{out}: holds {held[0]} and no codes. Choose another folder.")
+        others = [name for name in held if name != LOCK and not _is_part(name)]
+        if others and HEADER not in held:
+            raise OutputError(f"{out}: holds {others[0]} and no codes. Choose another folder.")
         out.mkdir(parents=True, exist_ok=True)
-        for name in held:
-            if name.endswith(".part"):  # of a run that was killed
+        with locked(out):
+            if (out / HEADER).exists():
+                _refuse_others(out, read_header(out, complete=False), header)
+            else:
+                write_header(out, header)
+            for name in filter(_is_part, os.listdir(out)):  # of a run that was killed: nobody else is writing
                 (out / name).unlink()
-        if HEADER not in held:
-            write_header(out, header)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror or error}). Choose another folder.") from error
 
 
 @contextlib.contextmanager
 def finishing(out: Path) -> Iterator[None]:
-    """Says for people what a full disk means for a folder of shards; raises `OutputError`."""
+    """Keeps a folder of shards from others, and says for people what a full disk means for it; raises `OutputError`."""
     try:
-        yield
+        with locked(out):
+            yield
     except OSError as error:
         raise OutputError(
             f"{out}: cannot be written ({error.strerror or error}). Free some space and run it again: it goes on "
@@ -224,7 +230,7 @@ def write_shard(path: Path, conversations: Sequence[Conversation]) -> None:
     """Writes one shard, whole or not at all."""
     from array_record.python import array_record_module
 
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}{_PART}")
     try:
         writer = array_record_module.ArrayRecordWriter(os.fspath(part), "group_size:1")  # any record, at once
         for conversation in conversations:
@@ -235,6 +241,10 @@ def write_shard(path: Path, conversations: Sequence[Conversation]) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _is_part(name: str) -> bool:
+    return name.startswith(".") and name.endswith(_PART)
 
 
 def _refuse_others(out: Path, held: Header, wanted: Header) -> None:

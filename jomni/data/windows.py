@@ -16,7 +16,7 @@ from jaxtyping import Int
 
 from jomni.data.alignment import UNSAID, UTTERANCE_GAP, Alignment, Pieces, Word, align, between, lead_words
 from jomni.data.codes import Conversation, Header, decode_record, read_header
-from jomni.data.pipeline import Batch, endless
+from jomni.data.pipeline import Batch, endless, file_mark, fingerprint
 from jomni.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -106,7 +106,8 @@ def lm_dataset(
         Pieces(tokenizer), agent_codebooks, user_codebooks, frames, alignment, from_start, heard, own_share,
         tuple(text), text_share,
     )  # fmt: skip
-    return endless(_Places(paths, headers, frames), cutter, batch=batch, seed=seed, workers=workers, prefetch=prefetch)
+    places = _Places(paths, headers, frames, tuple(text) if text_share else ())
+    return endless(places, cutter, batch=batch, seed=seed, workers=workers, prefetch=prefetch)
 
 
 _SLOWEST, _PAUSE = 0.5, (UTTERANCE_GAP + 0.05, 1.5)
@@ -119,7 +120,9 @@ pace between this and speech, or a rule would be learnt as distances that hold a
 class _Places:
     """An epoch's conversations, each as often as windows fit into it. A data source of Grain."""
 
-    def __init__(self, paths: Sequence[Path], headers: Sequence[Header], frames: int) -> None:
+    def __init__(
+        self, paths: Sequence[Path], headers: Sequence[Header], frames: int, text: tuple[str, ...] = ()
+    ) -> None:
         import grain
 
         shards = [(path / shard.name, shard) for path, header in zip(paths, headers, strict=True)
@@ -127,6 +130,9 @@ class _Places:
         held = [count for _, shard in shards for count in shard.frames]
         self._places = np.repeat(np.arange(len(held)), [max(1, round(count / frames)) for count in held])
         self._records = grain.sources.ArrayRecordDataSource([os.fspath(path) for path, _ in shards])
+        # Of the headers what tells contents apart, and not what the codec was called, which may be a path.
+        made = [(h.codec, h.manifest, h.own, [(s.name, s.frames) for s in h.shards or ()]) for h in headers]
+        self.fingerprint = fingerprint(made, [file_mark(path) for path, _ in shards], text)
         if len(self._records) != len(held):
             raise DataError(
                 f"{', '.join(map(str, paths))}: hold {len(self._records)} conversations, their headers say "
@@ -138,9 +144,6 @@ class _Places:
 
     def __getitem__(self, index: int) -> Conversation:
         return decode_record(self._records[int(self._places[index])])
-
-    def __repr__(self) -> str:  # Grain compares it when an iterator's state is restored
-        return f"conversations({len(self._places)})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,7 +216,9 @@ class _Cutter:
         count, frame = min(self.frames, conversation.frames - start), 1 / self.alignment.frame_rate
         others = (w for w in conversation.words if w.speaker not in (self.alignment.main_speaker, UNSAID))
         after = sorted((word._replace(start=word.end + frame, end=word.end + 2 * frame) for word in others), key=_start)
-        rules = dataclasses.replace(self.alignment, keep_main_only=False, bos_eos=False, keep_and_shift=True)
+        rules = dataclasses.replace(
+            self.alignment, keep_main_only=False, bos_eos=False, keep_and_shift=True, audio_delay=0.0
+        )
         found = np.full(self.frames, ABSENT, np.int32)
         found[:count] = align(between(after, start * frame, count * frame), count, self.pieces, rules)
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -42,27 +42,41 @@ def some(things: Sequence[T], count: int | None) -> list[T]:
     return [things[n] for n in sorted(np.random.default_rng(0).permutation(len(things))[:count])]
 
 
-def share(hits: int, count: int, distinct: int | None = None) -> Estimate:
+def share(hits: Sequence[bool], groups: Sequence[Hashable] | None = None) -> Estimate:
     """A share with Wilson's score interval (Wilson 1927), which keeps its promise near 0 and 1 and for small counts.
 
     Args:
-      hits: of what was counted,
-      count: and how much that was.
-      distinct: how many different things were counted, some of them again and again (with other seeds, say): the
-        interval is that of so many, as if counting again had told nothing new. None: all.
+      hits: of each thing that was counted, whether it is one.
+      groups: what each belongs to. Those of a group may be alike (one question with other seeds, say), so the interval
+        is that of as many things as would vary as the groups do; where all hit or none, of as many as there are groups.
+        None: each stands for itself.
 
     Raises:
-      ValueError: `hits` is not in 0 ... `count`.
+      ValueError: `groups` is not as long as `hits`.
     """
-    if not 0 <= hits <= count:
-        raise ValueError(f"{hits} hits of {count}")
+    count = len(hits)
+    if groups is not None and len(groups) != count:
+        raise ValueError(f"{len(groups)} groups of {count} things")
     if count == 0:
         return NOTHING
-    p, z2, n = hits / count, Z95 * Z95, count if distinct is None else distinct
+    p, z2 = sum(map(bool, hits)) / count, Z95 * Z95
+    n = float(count) if groups is None else _effective(np.asarray(hits, bool), groups)
     middle = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     # At the ends the bound is exact; rounding must not move it past the share itself.
-    return Estimate(p, 0.0 if hits == 0 else middle - half, 1.0 if hits == count else middle + half, count)
+    return Estimate(p, 0.0 if p == 0 else middle - half, 1.0 if p == 1 else middle + half, count)
+
+
+def _effective(hits: np.ndarray, groups: Sequence[Hashable]) -> float:
+    """How many independent things would have the variance that the share has when whole groups are drawn."""
+    numbers = {group: n for n, group in enumerate(dict.fromkeys(groups))}
+    p, found = hits.mean(), np.zeros(len(numbers))
+    np.add.at(found, [numbers[group] for group in groups], hits - p)
+    k = len(numbers)
+    if k == 1 or p in (0, 1):
+        return float(k)
+    variance = k / (k - 1) * np.square(found).sum() / len(hits) ** 2
+    return float(np.clip(p * (1 - p) / max(variance, 1e-12), 1, len(hits)))
 
 
 def bootstrap(
@@ -97,7 +111,25 @@ def mean(values: Sequence[float] | np.ndarray) -> Estimate:
 
 def median(values: Sequence[float] | np.ndarray) -> Estimate:
     """The median with a bootstrap interval."""
-    return bootstrap(values, lambda x: np.median(x, axis=1))
+    return quantile(values, 0.5)
+
+
+def quantile(values: Sequence[float] | np.ndarray, q: float, groups: Sequence[Hashable] | None = None) -> Estimate:
+    """A quantile with a bootstrap interval.
+
+    Args:
+      values: of the things measured.
+      q: which, 0 to 1.
+      groups: what each belongs to: whole groups are drawn. None: each stands for itself.
+    """
+    held: dict[Hashable, list[float]] = {}
+    for n, value in enumerate(values):
+        held.setdefault(n if groups is None else groups[n], []).append(float(value))
+    rows = np.full((len(held), max(map(len, held.values()), default=0)), np.nan)
+    for row, some in zip(rows, held.values(), strict=True):
+        row[: len(some)] = some
+    found = bootstrap(rows, lambda x: np.nanquantile(x.reshape(len(x), -1), q, axis=1))
+    return dataclasses.replace(found, count=len(values))
 
 
 def ratio(errors: Sequence[float], sizes: Sequence[float]) -> Estimate:

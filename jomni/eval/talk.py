@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -263,7 +263,7 @@ def goal_rows(result: Result, plan: Plan) -> list[Row]:
     found |= {name: behaviour[name] for name in ("speaks_over", "latency", "waits", "stops")}
     found["reply"] = result.replies.above if result.replies else NOTHING
     frames = np.array(result.frames)
-    found["frame"] = statistics.bootstrap(frames, lambda x: np.quantile(x, 0.99, axis=1)) if len(frames) else NOTHING
+    found["frame"] = statistics.quantile(frames, 0.99)
     gain = [float(bool(later.correct)) - float(bool(first.correct)) for first, later in result.long]
     found["long"] = statistics.mean(gain)
     notes = {"long": f"minute {plan.minutes:g}"} if result.long else {}
@@ -271,35 +271,46 @@ def goal_rows(result: Result, plan: Plan) -> list[Row]:
 
 
 def accuracy(turns: Iterable[TurnResult], **where: str) -> Estimate:
-    """The share of right answers among the turns with the given fields."""
-    return _among((t for t in turns if all(getattr(t, k) == v for k, v in where.items())), lambda turn: turn.correct)
+    """The share of right answers among the turns with the given fields.
 
-
-def _among(turns: Iterable[TurnResult], what: Callable[[TurnResult], bool | None]) -> Estimate:
-    """The share of the turns of which something is so, where it can be said (None: it cannot).
-
-    Wilson's interval of as many questions as there are different ones: seeds do not narrow it.
+    The interval is over answers: a model that cannot say one cannot say it to the next voice either.
     """
-    known = [(turn, bool(value)) for turn in turns if (value := what(turn)) is not None]
-    distinct = len({(turn.item, turn.number) for turn, _ in known})
-    return statistics.share(sum(value for _, value in known), len(known), distinct)
+    asked = (turn for turn in turns if all(getattr(turn, k) == v for k, v in where.items()))
+    return _among(asked, lambda turn: turn.correct, lambda turn: turn.expected)
+
+
+def _question(turn: TurnResult) -> Hashable:
+    """Which of the test's questions it is, whatever the seed."""
+    return turn.item, turn.number
+
+
+def _among(turns: Iterable[TurnResult], what: Callable[[TurnResult], bool | None],
+           group: Callable[[TurnResult], Hashable] = _question) -> Estimate:  # fmt: skip
+    """The share of the turns of which something is so, where it can be said (None: it cannot)."""
+    known = [(value, group(turn)) for turn in turns if (value := what(turn)) is not None]
+    return statistics.share([value for value, _ in known], [group for _, group in known])
+
+
+def _quantile(turns: Iterable[TurnResult], what: Callable[[TurnResult], float | None], q: float = 0.5) -> Estimate:
+    """A quantile of what the turns have, where they have it."""
+    known = [(value, _question(turn)) for turn in turns if (value := what(turn)) is not None]
+    return statistics.quantile([value for value, _ in known], q, [group for _, group in known])
 
 
 def behaviours(turns: Sequence[TurnResult]) -> dict[str, Estimate]:
     """The duplex figures over all turns. Shares are with Wilson's, latencies with bootstrap intervals."""
     asked = [turn for turn in turns if not turn.interrupted and not turn.interruption_missed]
-    latencies = [turn.latency for turn in asked if turn.latency is not None]
     interrupted = [turn for turn in turns if turn.interrupted]
     return {
         "take_over": _among(asked, lambda turn: turn.takes_over),
         "take_over_fdb": _among(asked, lambda turn: turn.takes_turn),
-        "latency": statistics.median(latencies),
-        "latency_p90": statistics.bootstrap(latencies, lambda x: np.quantile(x, 0.9, axis=1)),
+        "latency": _quantile(asked, lambda turn: turn.latency),
+        "latency_p90": _quantile(asked, lambda turn: turn.latency, 0.9),
         "speaks_over": _among(turns, lambda turn: turn.speaks_over),
         "waits": _among(turns, lambda turn: turn.waits),
         "pause_take_over_fdb": _among(turns, lambda turn: turn.pause_takes_turn),
         "stops": _among(interrupted, lambda turn: turn.stop is not None and turn.stop <= STOP_SECONDS),
-        "stop_time": statistics.median([turn.stop for turn in interrupted if turn.stop is not None]),
+        "stop_time": _quantile(interrupted, lambda turn: turn.stop),
         "interruptions_missed": _among(
             (turn for turn in turns if turn.interrupted or turn.interruption_missed),
             lambda turn: turn.interruption_missed,

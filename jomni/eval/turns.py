@@ -182,7 +182,7 @@ def decoded(turns: Sequence[Turn], config: SnacConfig, params: Any, slots: int =
 def exact(answers: Sequence[Answer], task: Task) -> Estimate:
     """The share of a task's answers that are right to the word, with Wilson's interval."""
     hits = [answer.exact for answer in answers if answer.task is task]
-    return statistics.share(sum(hits), len(hits))
+    return statistics.share(hits)
 
 
 def relation(answers: Sequence[Answer], task: Task, base: Task) -> Estimate:
@@ -200,7 +200,7 @@ def figures(answers: Sequence[Answer], task: Task) -> dict[str, Estimate]:
     return {
         "exact": exact(own, task),
         "wer": statistics.ratio([answer.errors for answer in own], [answer.words for answer in own]),
-        "ended": statistics.share(sum(answer.ended for answer in own), len(own)),
+        "ended": statistics.share([answer.ended for answer in own]),
         "steps": statistics.median([answer.steps for answer in own]),
         "first_text": statistics.median(texts),
         "first_sound": statistics.median(sounds),

@@ -290,10 +290,10 @@ class CodecTask(Task):
         params = unflatten(trained | fixed)
         perplexity: Metrics = {}
         updates = {
-            name: update for name, update in quantized.updates.items()
-            if f"quantizer/{name}/layers_0/embedding_sum" not in fixed
+            name: {k: book for k, book in books.items() if f"quantizer/{name}/layers_{k}/embedding_sum" not in fixed}
+            for name, books in quantized.updates.items()
         }  # fmt: skip
-        if updates:
+        if any(updates.values()):
             params["quantizer"], perplexity = update_codebooks(c.quantizer, params["quantizer"], updates)
         new = dataclasses.replace(
             state, step=state.step + 1, params=params, head=head, optimizer=optimizer, norms=norms

@@ -51,8 +51,10 @@ class TrainConfig:
         for name in ("steps", "log_every", "checkpoint_every", "keep", "valid_batches", "max_skips", "prefetch"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"'{name}' must be at least 1, got {getattr(self, name)}")
-        for name in ("seed", "export_every", "valid_every"):
+        for name in ("export_every", "valid_every"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"'{name}' must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.seed < 2**32:  # what is beyond, JAX would wrap around to a seed within
+            raise ConfigError(f"'seed' must be at least 0 and below 2**32 = {2**32}, got {self.seed}")
         if not self.name or "/" in self.name:
             raise ConfigError(f"'name' must be a folder's name without '/', got {self.name!r}")

@@ -19,6 +19,7 @@ import jomni
 from jomni.errors import ConfigError
 from jomni.models.moshi import MoshiLM
 from jomni.models.moshi.config import MoshiConfig
+from jomni.models.moshi.embedding import ZERO
 from jomni.train.config import harmless
 from jomni.train.descent import DescentConfig, DescentState, DescentTask
 from jomni.train.freeze import Tree, join
@@ -174,7 +175,10 @@ class LMTask(DescentTask):
 
     def _codes(self, batch: Batch) -> Int[Array, "B K T"]:
         codes = batch["codes"]
-        return codes if self.config.monologue else codes.at[:, 0].set(self.model.existing_text_padding_id)
+        if self.config.monologue:
+            return codes
+        text = codes[:, 0]
+        return codes.at[:, 0].set(jnp.where(text == ZERO, text, self.model.existing_text_padding_id))
 
     def dataset(self, seed: int) -> Any:
         return self._batches(self.config.data, seed)

@@ -83,6 +83,15 @@ def cross_entropy(logits: Float[Array, "... V"], target: Int[Array, "..."]) -> F
     return jax.nn.logsumexp(logits, -1) - jnp.where(hit, logits, 0).sum(-1)
 
 
+def of_any(metric: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Array, "..."]:
+    """A metric, NaN where the batch has nothing of what it counts: no step's 0 is to be mistaken for a result."""
+    return jnp.where(count > _NOTHING, metric, jnp.nan)
+
+
+_NOTHING = 1e-6
+"""In place of a count of zero, which divides."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Counts:
     """Sums of weights and numbers of tokens over the whole batch, what the shares of microbatches are divided by."""
@@ -118,7 +127,7 @@ def counts(
     words = mask[:, 0] & ~is_padding(config, delayed[:, 0])
     sums = text, audio, heard_weight, words, heard_words
     numbers = *(x.sum() for x in sums), at_frames(mask[:, 1:], frames).sum((0, 2))
-    return Counts(*(jnp.maximum(n.astype(jnp.float32), 1e-6) for n in numbers))
+    return Counts(*(jnp.maximum(n.astype(jnp.float32), _NOTHING) for n in numbers))
 
 
 def lm_loss(
@@ -145,14 +154,17 @@ def lm_loss(
 
     Returns:
       The loss, and "loss", "text_loss", "word_accuracy" (of text tokens that do not pad), "audio_loss",
-      "audio_loss_k" (plain mean of codebook k), "heard_loss" and "heard_accuracy" (of the user's words).
+      "audio_loss_k" (plain mean of codebook k), "heard_loss" and "heard_accuracy" (of the user's words); NaN what the
+      whole batch has nothing of.
     """
     mask = token_masks(config, delayed, read)
     text_weight, audio_weight = token_weights(config, loss, delayed, frames, read)
     text = jnp.vdot(text_weight, cross_entropy(logits.text, delayed[:, 0])) / total.text
     words = mask[:, 0] & ~is_padding(config, delayed[:, 0])
     right = (logits.text.argmax(-1) == delayed[:, 0]) & words
-    metrics = {"text_loss": text, "word_accuracy": right.sum() / total.words}
+    metrics = {
+        "text_loss": of_any(text, total.text), "word_accuracy": of_any(right.sum() / total.words, total.words)
+    }  # fmt: skip
     whole = loss.text_weight * text
     if logits.audio is not None:
         codes = at_frames(delayed[:, 1 : config.dep_q + 1], frames)
@@ -160,11 +172,14 @@ def lm_loss(
         audio = jnp.vdot(audio_weight, each) / total.audio
         whole = whole + audio
         by_codebook = (each * at_frames(mask[:, 1:], frames).swapaxes(1, 2)).sum((0, 1)) / total.codebooks
-        metrics |= {"audio_loss": audio} | {f"audio_loss_{k}": by_codebook[k] for k in range(config.dep_q)}
+        by_codebook = of_any(by_codebook, total.codebooks)
+        metrics |= {"audio_loss": of_any(audio, total.audio)}
+        metrics |= {f"audio_loss_{k}": by_codebook[k] for k in range(config.dep_q)}
     if heard is not None:
         weight, words = heard_weights(config, loss, heard)
         said = jnp.vdot(weight, cross_entropy(logits.heads[0], heard)) / total.heard
         whole = whole + loss.heard_weight * said
         right = (logits.heads[0].argmax(-1) == heard) & words
-        metrics |= {"heard_loss": said, "heard_accuracy": right.sum() / total.heard_words}
+        metrics |= {"heard_loss": of_any(said, total.heard)}
+        metrics |= {"heard_accuracy": of_any(right.sum() / total.heard_words, total.heard_words)}
     return whole, {"loss": whole} | metrics

@@ -9,19 +9,20 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import jax
-import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jomni.errors import ConfigError, OutputError
+from jomni.folders import locked
 from jomni.train.checkpoint import Checkpointer
 from jomni.train.config import TrainConfig
-from jomni.train.metrics import MetricsWriter, Window
+from jomni.train.descent import fingerprint
+from jomni.train.metrics import MetricsWriter, Window, means
 from jomni.train.overrides import keep_config
 from jomni.train.progress import Progress
 from jomni.train.sharding import batch_sharding, make_mesh, shardings
@@ -30,6 +31,9 @@ from jomni.train.task import Batch, Task, parameter_count
 EXPORT = "export"
 """Folder of a run that holds the weights, in Kyutai's layout."""
 _IN_FLIGHT = 2  # updates given to the device and not waited for: enough that it never idles
+
+_From = TypeVar("_From")
+_Got = TypeVar("_Got")
 
 
 class Stopped(Exception):
@@ -44,7 +48,8 @@ def train(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -
     """Trains, or resumes where the run's folder left off, up to `config.steps`.
 
     The folder `out/name` then holds config.json, metrics.jsonl, tensorboard/, checkpoints/ and export/ (the weights).
-    On SIGTERM or SIGINT the step is finished, a checkpoint written and `Stopped` raised.
+    On SIGTERM or SIGINT the step is finished, a checkpoint written and `Stopped` raised; where no batch can be had any
+    more for it, the last finished step counts.
 
     Args:
       config: the run.
@@ -55,15 +60,19 @@ def train(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -
 
     Raises:
       ConfigError: options that contradict each other, the data, the devices, or the run that the folder holds.
-      OutputError: the folder cannot be written.
+      DataError: the data cannot be used, or is not what the run that is resumed was trained on.
+      OutputError: the folder cannot be written, or another process is training in it.
       JomniError: too many steps in a row were not finite.
       Stopped: by a signal.
     """
-    # Mesh and task.
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     task = config.task.build(config.steps)
-    folder = _run_folder(config, say)
+    with _run_folder(config, say) as folder:
+        return _train(config, mesh, task, folder, say)
 
+
+def _train(config: TrainConfig, mesh: Mesh, task: Task, folder: Path, say: Callable[[str], None]) -> Path:
+    """The run in its folder, as `train` says."""
     # Data. The iterator is set back below where the run is resumed.
     iterator = iter(task.dataset(config.seed))
 
@@ -76,9 +85,16 @@ def train(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -
     first = checkpointer.latest or 0
     if not first or getattr(state, "frozen", None) is not None:
         state = task.warm_start(state)
+    stays = getattr(state, "frozen", None)
+    frozen = "" if stays is None else fingerprint(stays)
     if first:
-        state, position = checkpointer.restore(state)
-        iterator.set_state(position)
+        state, began_at = checkpointer.restore(state)
+        if began_at.pop("frozen", frozen) != frozen:
+            raise ConfigError(
+                f"{folder}: the weights that stay as they are were others when this run began. Restore the ones that "
+                "'init_from', 'backbone' or 'encoder' names, or start a run under another --name."
+            )
+        iterator.set_state(began_at)
         say(f"resuming {folder} at step {first}")
     say(f"{parameter_count(shapes):,} numbers in the state, on {mesh.size} x {mesh.devices.flat[0].device_kind}")
 
@@ -100,15 +116,33 @@ def train(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -
     writer = MetricsWriter(folder, first, config.tensorboard)
     progress = Progress(config.name, first, config.steps, task.unit, task.units_per_step)
     due: int | None = None  # log line whose metrics are not fetched yet
+    position: str  # of the iterator, after the batch of the last finished step
 
     def log(step: int) -> None:
         values = window.fetch(step, config.max_skips)
         values["steps_per_s"] = progress.log(step, values)
         writer.write(step, values)
 
-    with contextlib.closing(writer), contextlib.closing(checkpointer), progress, _signals() as caught:
+    def save(step: int) -> None:
+        nonlocal due
+        if due:
+            log(due)
+            due = None
+        checkpointer.save(step, state, json.loads(position) | {"frozen": frozen})
+
+    def stop(step: int) -> NoReturn:
+        if step > first:
+            save(step)
+        checkpointer.wait()
+        raise Stopped(step, caught[0])
+
+    closing = contextlib.closing
+    with closing(iterator), closing(writer), closing(checkpointer), progress, _signals() as caught:
         for step in range(first + 1, config.steps + 1):
-            batch, position = next(batches)
+            fetched = _fetch(next, batches, caught)
+            if fetched is None:  # no more can be done than has been
+                stop(step - 1)
+            batch, position = fetched
             with jax.transfer_guard("disallow"):
                 state, metrics = update(state, batch, key)
             in_flight.append(metrics["loss"])
@@ -122,37 +156,39 @@ def train(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -
             if step % config.log_every == 0 or step == config.steps:
                 due = step
             if validate and (step % config.valid_every == 0 or step == config.steps):
-                values = validate(state)
-                writer.write(step, values)
-                say(f"step {step}, on data not trained on: {_listed(values)}")
+                values = _fetch(validate, state, caught)
+                if values is not None:
+                    writer.write(step, values)
+                    say(f"step {step}, on data not trained on: {_listed(values)}")
             stopping = bool(caught)  # asked once: a signal that comes later is for the next step
             if step % config.checkpoint_every == 0 or step == config.steps or stopping:
-                if due:
-                    log(due)
-                    due = None
-                checkpointer.save(step, state, json.loads(position))
+                save(step)
             if config.export_every and step % config.export_every == 0:
                 task.export(state, folder / EXPORT)
             if stopping and step < config.steps:
-                checkpointer.wait()
-                raise Stopped(step, caught[0])
+                stop(step)
         checkpointer.wait()
         task.export(state, folder / EXPORT)
     say(f"{folder / EXPORT}: the weights after {max(first, config.steps)} steps")
     return folder / EXPORT
 
 
-def _run_folder(config: TrainConfig, say: Callable[[str], None]) -> Path:
+@contextlib.contextmanager
+def _run_folder(config: TrainConfig, say: Callable[[str], None]) -> Iterator[Path]:
+    """The run's folder with its configuration in it, kept from other runs as long as the block lasts."""
     folder = Path(config.out).expanduser() / config.name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for change in keep_config(config, folder):
-            say(f"from here on {change}")
-    except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot be written ({error.strerror}). Choose another folder with --out."
-        ) from None
-    return folder
+    with contextlib.ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0:  # the hosts of one run share its folder
+                held.enter_context(locked(folder, "run with --name"))
+            for change in keep_config(config, folder):
+                say(f"from here on {change}")
+        except OSError as error:
+            raise OutputError(
+                f"{folder}: cannot be written ({error.strerror}). Choose another folder with --out."
+            ) from None
+        yield folder
 
 
 def _feed(iterator: Any, mesh: Mesh, ahead: int) -> Iterator[tuple[Batch, str]]:
@@ -163,6 +199,16 @@ def _feed(iterator: Any, mesh: Mesh, ahead: int) -> Iterator[tuple[Batch, str]]:
             batch = next(iterator)
             queue.append((_place(batch, mesh), json.dumps(iterator.get_state())))
         yield queue.popleft()
+
+
+def _fetch(get: Callable[[_From], _Got], of: _From, caught: Sequence[int]) -> _Got | None:
+    """`get(of)`, which needs batches; None where it fails after a signal, which may have ended what makes them too."""
+    try:
+        return get(of)
+    except Exception:
+        if not caught:
+            raise
+        return None
 
 
 def _place(batch: Batch, mesh: Mesh) -> Batch:
@@ -180,9 +226,10 @@ def _validation(config: TrainConfig, task: Task, mesh: Mesh) -> Callable[[Any], 
     measure = jax.jit(task.measure)
 
     def validate(state: Any) -> dict[str, float]:
-        batches = itertools.islice(dataset, config.valid_batches)
-        found = jax.device_get([measure(state, _place(batch, mesh)) for batch in batches])
-        return {f"valid/{name}": float(np.mean([metrics[name] for metrics in found])) for name in found[0]}
+        with contextlib.closing(iter(dataset)) as batches:
+            first = itertools.islice(batches, config.valid_batches)
+            found = jax.device_get([measure(state, _place(batch, mesh)) for batch in first])
+        return {f"valid/{name}": value for name, value in means(found).items()}
 
     return validate
 

@@ -29,6 +29,11 @@ class SpectralConfig:
     floor: float = 1e-5  # amplitudes below it count as silence in logarithms (white noise of deviation s has about s)
 
     def __post_init__(self) -> None:
+        if not self.sizes or any(size < 4 or size % 4 for size in self.sizes):
+            raise ConfigError(
+                f"'sizes' are window lengths in samples, at least one, each a positive multiple of 4, for windows "
+                f"begin every quarter of their length; got {self.sizes}"
+            )
         if not self.floor > 0:
             raise ConfigError(f"'floor' is the least amplitude whose logarithm is taken, more than 0, got {self.floor}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ class Window:
         self._steps.append(metrics)
 
     def fetch(self, step: int, max_skips: int) -> dict[str, float]:
-        """Means over the steps added since the last time; steps that were skipped count in "skipped" alone.
+        """`means` of the steps added since the last time; steps that were skipped count in "skipped" alone.
 
         Raises:
           JomniError: `max_skips` steps in a row have been skipped.
@@ -94,8 +94,16 @@ class Window:
                     "command: it goes on from the last checkpoint, which is from before."
                 )
         good = [m for m in steps if not m.get("skipped")]
-        names = steps[0] if steps else {}
-        means = {k: float(np.mean([m[k] for m in good])) if good else math.nan for k in names}
-        if "skipped" in means:
-            means["skipped"] = sum(m["skipped"] for m in steps)
-        return means
+        found = means(good) if good else dict.fromkeys(steps[0] if steps else (), math.nan)
+        if "skipped" in found:
+            found["skipped"] = sum(m["skipped"] for m in steps)
+        return found
+
+
+def means(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each metric over some batches, of those that had anything of what it counts (NaN: none had)."""
+    found = {}
+    for name in each[0]:
+        known = [float(metrics[name]) for metrics in each if not math.isnan(metrics[name])]
+        found[name] = float(np.mean(known)) if known else math.nan
+    return found

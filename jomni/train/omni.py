@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 import jomni
@@ -26,7 +27,7 @@ from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_vo
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, log_mel
 from jomni.train.config import harmless
 from jomni.train.descent import DescentConfig, DescentState, DescentTask
-from jomni.train.freeze import Tree, check_patterns, frozen_paths
+from jomni.train.freeze import Tree, check_patterns, frozen_paths, join
 from jomni.train.lora import LoRAConfig, fuse
 from jomni.train.omni_data import OmniData
 from jomni.train.omni_loss import OmniLossConfig, omni_counts, omni_loss
@@ -97,7 +98,11 @@ class OmniConfig(DescentConfig):
             )
 
     def build(self, steps: int) -> OmniTask:
-        """The task; reads configurations and tokenizer of the checkpoints, not their weights."""
+        """The task; reads configurations and tokenizer of the checkpoints, not their weights.
+
+        Raises:
+          ConfigError, WeightsError: these are missing, damaged, or do not fit together.
+        """
         return OmniTask(self, steps)
 
 
@@ -121,6 +126,8 @@ class OmniTask(DescentTask):
         self.config = config
         self.units_per_step = float(config.batch)
         self.model = _open(config)
+        where = f"'backbone' {config.backbone}" if config.init_from is None else f"'init_from' {config.init_from}"
+        self._tokenizer = TextTokenizer(self.model.files, where)  # which refuses damaged files
         weights, rows = config.loss.stream_weights, self.model.config.vocabulary
         if len(weights) not in (0, rows.streams):
             raise ConfigError(f"loss.stream_weights has {len(weights)} weights, there are {rows.streams} audio streams")
@@ -145,17 +152,19 @@ class OmniTask(DescentTask):
         backbone = (f"backbone/{path}" for path, _ in flatten(params["backbone"]))
         return stays | {path for path in backbone if not _BEYOND_LORA.match(path)}
 
-    def start(self) -> Tree:
+    def warm_start(self, state: DescentState) -> DescentState:
+        return self.begun(state, self.beginning(_drawn_key(join(state.params, state.frozen))))
+
+    def beginning(self, key: PRNGKeyArray) -> Tree:
+        """The parameters of the export, or of the text decoder with ears and a voice that are drawn with the key."""
         c = self.config
         if c.init_from is not None:
             held = jomni.load(c.init_from, parts=("omni", "whisper")).params
             return cut_rows(held["omni"] | {"whisper": held["whisper"]}, self.model.config.vocabulary)
         assert c.backbone is not None
         decoder = jomni.load(c.backbone, parts=("decoder",)).params["decoder"]
-        tokenizer = TextTokenizer(self.model.files, f"'backbone' {c.backbone}")
-        likened = turn_marks(tokenizer, self.model.config.vocabulary)
-        # A resumed run has to draw what stays frozen as the run did that it goes on with: so the key is a constant.
-        params = give_voice(decoder, self.model.config, jax.random.key(0), likened)
+        likened = turn_marks(self._tokenizer, self.model.config.vocabulary)
+        params = give_voice(decoder, self.model.config, key, likened)
         if c.encoder is not None:
             params["whisper"] = jomni.load(c.encoder, parts=("whisper",)).params["whisper"]
         return cut_rows(params, self.model.config.vocabulary)
@@ -222,6 +231,16 @@ def join_rows(params: Mapping[str, Any]) -> Tree:
         if f"{path}/text" in leaves:
             leaves[path] = jnp.concatenate([leaves.pop(f"{path}/text"), leaves.pop(f"{path}/new")])
     return unflatten(leaves)
+
+
+def _drawn_key(fresh: Tree) -> PRNGKeyArray:
+    """A key that follows from the run's seed, by what `fresh` drew with it.
+
+    A resumed run has to draw what stays frozen as it did when it began, if need be on other devices: so the key is made
+    of signs, which no rounding changes.
+    """
+    drawn = fresh["backbone"]["embed_tokens"]["weight"]["new"][:32, 0]
+    return jax.random.key(int.from_bytes(np.packbits(np.asarray(drawn) > 0).tobytes(), "big"))
 
 
 def _open(config: OmniConfig) -> OmniModel:

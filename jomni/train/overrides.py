@@ -7,8 +7,10 @@ import dataclasses
 import difflib
 import inspect
 import io
+import itertools
 import json
 import os
+import re
 import runpy
 import sys
 import tokenize
@@ -20,6 +22,10 @@ from typing import Any
 
 from jomni.errors import ConfigError
 from jomni.train.config import TrainConfig
+
+_QUOTED = re.compile(r"""((?:^|[(\[,])\s*)(["'])((?:\\.|(?!\2)[^\\])*)\2(?=\s*(?:[)\],]|$))""", re.DOTALL)
+"""An item of a list in quotes; elsewhere a quote is a character like others, as in "it's.parquet"."""
+_CLOSED_BY = {"(": ")", "[": "]", "{": "}"}
 
 
 def read_config(path: Path) -> TrainConfig:
@@ -65,7 +71,10 @@ def override(config: Any, arguments: Sequence[str]) -> Any:
 
     Args:
       config: a dataclass of dataclasses.
-      arguments: "--a.b", "value" or "--a.b=value", as on a command line; "none" stands for None.
+      arguments: "--a.b", "value" or "--a.b=value", as on a command line; "none" stands for None. Items of a list have
+        commas between, and may have brackets around all of them: "1,2,3" or "[1, 2, 3]". A comma within brackets is
+        an item's own, as in "x{1,2}y"; an item that would be taken apart nevertheless is put in quotes: '["a,b", "c"]',
+        in which a backslash stands before a quote or another backslash.
 
     Raises:
       ConfigError: a field that does not exist (with names near it), or a value that is not of its type.
@@ -84,15 +93,29 @@ def override(config: Any, arguments: Sequence[str]) -> Any:
     return _replace(config, tree, "", [name for name, *_ in fields(config)])
 
 
-def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, str, Any, str, bool]]:
-    """Every field: (dotted name, type, value, comment, whether it may change when a run is resumed)."""
-    comments = _comments(type(config))
+def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str, bool]]:
+    """Every field: (dotted name, type, value as `override` reads it, comment, whether a resumed run may change it)."""
+    comments, hints = _comments(type(config)), typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value, name = getattr(config, field.name), prefix + field.name
         if _is_group(value):
             yield from fields(value, name + ".")
         else:
-            yield name, str(field.type), value, comments.get(field.name, ""), bool(field.metadata.get("harmless"))
+            said = shown(value, hints[field.name])
+            yield name, str(field.type), said, comments.get(field.name, ""), bool(field.metadata.get("harmless"))
+
+
+def shown(value: Any, hint: Any) -> str:
+    """A value as `override` reads it, a list in its simplest form that is read as the same."""
+    if not isinstance(value, tuple):
+        return "none" if value is None else str(value)
+    plain = ",".join(map(str, value))
+    quoted = ", ".join('"' + re.sub(r'(["\\])', r"\\\1", str(item)) + '"' for item in value)
+    for text in (plain, f"[{plain}]", f"[{quoted}]"):
+        with contextlib.suppress(ConfigError):
+            if _parse(text, hint, "") == value:
+                return text
+    return plain  # of what no command line can give
 
 
 def to_dict(config: Any) -> Any:
@@ -203,7 +226,7 @@ def _convert(text: str, hint: Any) -> Any:
         return hint(text)
     if typing.get_origin(hint) is tuple:
         kinds = typing.get_args(hint)
-        parts = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
+        parts = _items(text)
         if len(kinds) == 2 and kinds[1] is Ellipsis:
             kinds = (kinds[0],) * len(parts)
         if len(parts) != len(kinds):
@@ -216,10 +239,43 @@ def _convert(text: str, hint: Any) -> Any:
     raise ValueError
 
 
+def _items(text: str) -> list[str]:
+    """The items of a list, as `override` describes it; nothing between two commas is none."""
+    text = text.strip()
+    # The same text with something else wherever no bracket or comma has a meaning: in quotes, or after a backslash.
+    bare = _QUOTED.sub(lambda found: found[1] + "_" * (found.end() - found.end(1)), text)
+    bare = re.sub(r"\\[()\[\]{}\\]", "__", bare)
+    pairs = _pairs_of_brackets(bare)
+    if bare[:1] in ("(", "[") and pairs.get(0) == len(text) - 1:
+        text, bare = text[1:-1], bare[1:-1]
+        pairs = _pairs_of_brackets(bare)
+    inside = {at for start, end in pairs.items() for at in range(start, end)}
+    commas = [at for at, char in enumerate(bare) if char == "," and at not in inside]
+    parts = (text[start + 1 : end].strip() for start, end in itertools.pairwise([-1, *commas, len(text)]))
+    return [_unquoted(part) for part in parts if part]
+
+
+def _unquoted(part: str) -> str:
+    found = _QUOTED.fullmatch(part)
+    return re.sub(r"""\\(["'\\])""", r"\1", found[3]) if found and not found[1] else part
+
+
+def _pairs_of_brackets(text: str) -> dict[int, int]:
+    """Where each bracket is closed that is. A bracket without another is a character like others."""
+    pairs, opened = dict[int, int](), list[int]()
+    for at, char in enumerate(text):
+        if char in _CLOSED_BY:
+            opened.append(at)
+        elif fitting := [index for index in opened if _CLOSED_BY[text[index]] == char]:
+            pairs[fitting[-1]] = at
+            del opened[opened.index(fitting[-1]) :]
+    return pairs
+
+
 def _arms(hint: Any) -> tuple[Any, ...]:
-    """The types of a union, text last because everything is one."""
+    """The types of a union, lists and text last because everything can be one."""
     arms = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    return tuple(sorted(arms, key=lambda arm: arm is str))
+    return tuple(sorted(arms, key=lambda arm: (arm is str, typing.get_origin(arm) is tuple)))
 
 
 def _type_name(hint: Any) -> str:

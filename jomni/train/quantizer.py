@@ -8,6 +8,7 @@ codebooks.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -58,7 +59,7 @@ class Quantized(NamedTuple):
     semantic: Float[Array, "B N D"]  # the semantic codebooks' part of it, always quantised
     codes: Int[Array, "B K N"]  # of the codebooks that ran
     commitment: Float[Array, ""]  # mean squared distance to the entries, over all examples and codebooks
-    updates: dict[str, list[CodebookUpdate]]  # per residual quantiser, per codebook
+    updates: dict[str, dict[int, CodebookUpdate]]  # per residual quantiser, per codebook
 
 
 def quantize(
@@ -95,12 +96,12 @@ def quantize(
     for_decoder = jnp.where(quantized[:, None, None], semantic, plain)
     if not acoustic:
         commitment = first.distance / config.n_q_semantic
-        return Quantized(for_decoder, semantic, first.codes, commitment, {"rvq_first": first.updates})
+        return Quantized(for_decoder, semantic, first.codes, commitment, {"rvq_first": dict(enumerate(first.updates))})
     second = _residual(params["rvq_rest"], rest, latent, used, quantized, candidates[1])
     commitment = (first.distance + second.distance) / config.n_q
     return Quantized(
         for_decoder + second.output, semantic, jnp.concatenate([first.codes, second.codes], 1), commitment,
-        {"rvq_first": first.updates, "rvq_rest": second.updates},
+        {"rvq_first": dict(enumerate(first.updates)), "rvq_rest": dict(enumerate(second.updates))},
     )  # fmt: skip
 
 
@@ -181,22 +182,23 @@ def perplexity(usage: Float[Array, "V"]) -> Float[Array, ""]:
 
 
 def update_codebooks(
-    training: QuantizerTraining, params: Params, updates: dict[str, list[CodebookUpdate]]
+    training: QuantizerTraining, params: Params, updates: Mapping[str, Mapping[int, CodebookUpdate]]
 ) -> tuple[Params, dict[str, Array]]:
-    """Moves every codebook towards what was assigned to it, and restarts the entries that nothing uses.
+    """Moves codebooks towards what was assigned to them, and restarts the entries that nothing uses.
 
     Args:
       training: decay and threshold.
       params: of the `SplitQuantizer`.
-      updates: from `quantize`.
+      updates: from `quantize`, of the codebooks that are to move, by their numbers.
 
     Returns:
-      The new parameters, and the mean perplexity of the moving usage, of the semantic and the acoustic codebooks.
+      The new parameters, and the mean perplexity of the moving usage, of the semantic and the acoustic codebooks that
+      move.
     """
     new = {name: dict(part) for name, part in params.items()}
     perplexities: dict[str, list[Array]] = {name: [] for name in updates}
     for name, books in updates.items():
-        for k, update in enumerate(books):
+        for k, update in books.items():
             book = params[name][f"layers_{k}"]
             held = CodebookAverage(book["cluster_usage"], book["embedding_sum"])
             started = book["initialized"][0] > 0
@@ -207,4 +209,4 @@ def update_codebooks(
             }  # fmt: skip
             perplexities[name].append(found)
     names = {"rvq_first": "perplexity_semantic", "rvq_rest": "perplexity_acoustic"}
-    return new, {names[part]: jnp.stack(values).mean() for part, values in perplexities.items()}
+    return new, {names[part]: jnp.stack(values).mean() for part, values in perplexities.items() if values}

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 import jomni
 from jomni.data.text import ASSISTANT, END, USER, read_pairs
 from jomni.errors import ConfigError, DataError
+from jomni.generate.tokenizer import TextTokenizer
 from jomni.models.decoder import Decoder, DecoderConfig
 from jomni.train.config import harmless
 from jomni.train.descent import DescentConfig, DescentState, DescentTask
@@ -91,7 +92,11 @@ class TextConfig(DescentConfig):
     family: Literal["qwen2", "qwen3", "llama"] = "qwen2"  # of Hugging Face, as which it is exported
 
     def build(self, steps: int) -> TextTask:
-        """The task; reads the tokenizer."""
+        """The task; reads the tokenizer.
+
+        Raises:
+          ConfigError, WeightsError: it is missing, damaged, or not one for this model.
+        """
         return TextTask(self, steps)
 
 
@@ -147,6 +152,7 @@ def _files(folder: Path, model: DecoderConfig) -> dict[str, bytes]:
     files = read_text_files(folder)
     if "tokenizer.json" not in files:
         raise ConfigError(f"'tokenizer' {folder}: holds no tokenizer.json. Name a folder that does.")
+    TextTokenizer(files, f"'tokenizer' {folder}")  # which refuses damaged files
     text = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode())
     if None in _special(text):
         told = ", ".join((USER, ASSISTANT, END))

@@ -17,12 +17,33 @@ def test_help_of_a_configuration_lists_its_fields(capsys):
     assert "--task.model.delays tuple[int, ...] = 0,0,1,0,1" in said
 
 
+def test_lists_that_help_shows_are_read_back(tmp_path, capsys):
+    """The freeze patterns of a configuration, whose commas and brackets are of both lists and regular expressions."""
+    (tmp_path / "config.py").write_text(
+        "from configs.omni_stage1 import get_config as stage\n"
+        "import dataclasses\n"
+        "def get_config():\n"
+        "    config = stage()\n"
+        "    freeze = ('(whisper|adapter)/', 'backbone/layers_[0-3]', 'x{1,2}y', '(a),b', 'it\\'s')\n"
+        "    return dataclasses.replace(config, task=dataclasses.replace(config.task, freeze=freeze))\n"
+    )
+    listed = []
+    for _ in range(2):
+        given = ["--task.freeze", listed[0]] if listed else []
+        assert main(["train", str(tmp_path / "config.py"), *given, "--help"]) == OK
+        line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("--task.freeze "))
+        listed.append(line.partition(" = ")[2])
+    assert listed[0] == listed[1]
+    assert listed[0] == """["(whisper|adapter)/", "backbone/layers_[0-3]", "x{1,2}y", "(a),b", "it's"]"""
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["nothing.py"], "there is no such configuration file"),
         ([CASE, "--task.optimizer.lrr", "1"], "Did you mean --task.optimizer.lr"),
         ([CASE, "--steps", "many"], "'many' is not a whole number"),
+        ([CASE, "--seed", "99999999999999999999"], "'seed' must be at least 0 and below 2**32"),
         ([CASE, "--mesh.fsdp", "64"], "does not fit 1 device"),
         ([CASE, "--task.data.frames", "3"], "must be at least 13"),
         ([CASE, "--task.tokenizer", "/nowhere.model"], "there is no such file"),

@@ -19,6 +19,7 @@ from jomni.data.alignment import Word
 from jomni.data.codes import Conversation, decode_record, encode_record, read_header
 from jomni.data.tokenize import bucketed, plan_tokenization, read_shard
 from jomni.errors import DataError, OutputError
+from jomni.folders import LOCK
 from tests.unit.data_cases import FRAME, RATE, READ, conversations, encoder, hear
 
 OPTIONS = {"shard_size": 3, "batch": 4, "bucket": 20}
@@ -110,6 +111,45 @@ def test_a_run_killed_by_the_system_at_any_moment_goes_on(manifest, tmp_path):
         reached.append(len(list((tmp_path / "out").glob("*.array_record"))))
     assert reached[0] == 0 and reached == sorted(reached)
     (tmp_path / "out" / ".codes-00001-of-00003.array_record.part").write_bytes(b"half")
+    run(manifest, tmp_path / "out")
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def test_a_second_run_is_refused_while_the_first_is_at_work_which_notices_nothing(manifest, tmp_path):
+    run(manifest, tmp_path / "whole")
+    refused = []
+
+    def disturbed(pcm):
+        with pytest.raises(OutputError, match=rf"{tmp_path}/out: another jomni is at work"):
+            run(manifest, tmp_path / "out")
+        refused.append(True)
+        return hear(pcm)
+
+    run(manifest, tmp_path / "out", encoder(encode=disturbed))
+    assert len(refused) == 5 and content(tmp_path / "out") == content(tmp_path / "whole")
+
+
+def test_what_is_being_written_is_nobody_elses_to_sweep_away(manifest, tmp_path):
+    run(manifest, tmp_path / "out")
+    held = list(read_shard(tmp_path / "out/codes-00000-of-00003.array_record"))
+
+    def disturbed():
+        yield held[0]
+        with pytest.raises(OutputError, match="another jomni"):
+            run(manifest, tmp_path / "out")
+        yield from held[1:]
+
+    before = content(tmp_path / "out")
+    with tokenize.finishing(tmp_path / "out"):
+        tokenize.write_shard(tmp_path / "out/codes-00000-of-00003.array_record", disturbed())
+    assert content(tmp_path / "out") == before
+
+
+def test_a_folder_in_which_a_run_was_killed_before_its_header_was_written_is_gone_on_with(manifest, tmp_path):
+    run(manifest, tmp_path / "whole")
+    (tmp_path / "out").mkdir()
+    for name in (LOCK, ".codes.json.part"):
+        (tmp_path / "out" / name).write_bytes(b"half")
     run(manifest, tmp_path / "out")
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 

@@ -101,16 +101,40 @@ def test_going_on_through_a_backchannel():
 
 def test_wilson_interval_against_published_values():
     # Newcombe 1998, table I: 81 of 263, and 0 of 20.
-    found = statistics.share(81, 263)
+    hits = [True] * 81 + [False] * 182
+    found = statistics.share(hits)
     assert (found.value, found.low, found.high) == pytest.approx((0.3080, 0.2553, 0.3662), abs=5e-5)
-    again = statistics.share(243, 789, distinct=263)  # the same, three times over
-    assert again.count == 789 and (again.low, again.high) == pytest.approx((found.low, found.high))
-    found = statistics.share(0, 20)
-    assert (found.value, found.low, found.high) == pytest.approx((0, 0, 0.1611), abs=5e-5)
-    assert statistics.share(20, 20).low == pytest.approx(1 - 0.1611, abs=5e-5) and statistics.share(20, 20).high == 1
-    assert math.isnan(statistics.share(0, 0).value)
-    with pytest.raises(ValueError):
-        statistics.share(3, 2)
+    none, all_ = statistics.share([False] * 20), statistics.share([True] * 20)
+    assert (none.value, none.low, none.high) == pytest.approx((0, 0, 0.1611), abs=5e-5)
+    assert all_.low == pytest.approx(1 - 0.1611, abs=5e-5) and all_.high == 1
+    assert math.isnan(statistics.share([]).value)
+    with pytest.raises(ValueError, match="2 groups of 3 things"):
+        statistics.share([True] * 3, ["a", "b"])
+
+
+def test_a_shares_interval_is_as_wide_as_what_is_alike_makes_it():
+    rng = np.random.default_rng(0)
+    hits = list(rng.random(300) < 0.3)
+    alone = statistics.share(hits)
+    apart = statistics.share(hits, range(300))
+    again = statistics.share(hits * 3, [*range(300)] * 3)  # the same, three times over
+    assert again.count == 900
+    for other in (apart, again):
+        assert (other.low, other.high) == pytest.approx((alone.low, alone.high), abs=5e-4)
+    luck = statistics.share(list(rng.random(900) < 0.3), [*range(300)] * 3)  # groups that have nothing in common
+    assert luck.high - luck.low == pytest.approx((alone.high - alone.low) / 3**0.5, rel=0.15)
+    certain = statistics.share([True] * 60, [*range(20)] * 3)
+    assert certain.low == pytest.approx(1 - 0.1611, abs=5e-5)
+
+
+def test_a_quantiles_interval_is_not_narrowed_by_seeds():
+    values = list(np.random.default_rng(0).exponential(1.0, 60))
+    once, groups = statistics.quantile(values, 0.5), [*range(60)] * 3
+    again, naive = statistics.quantile(values * 3, 0.5, groups), statistics.median(values * 3)
+    assert once.value == again.value == naive.value == pytest.approx(np.median(values)) and again.count == 180
+    assert again.high - again.low == pytest.approx(once.high - once.low, rel=0.25)
+    assert naive.high - naive.low < 0.75 * (once.high - once.low)
+    assert statistics.quantile([], 0.9) == statistics.NOTHING
 
 
 def test_bootstrap_is_repeatable_and_covers():

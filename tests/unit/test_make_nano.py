@@ -1,25 +1,28 @@
 """The recipe of nano: its commands are ones that there are, and each begins from what another has made."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 
 from jomni.cli.parser import parse
 from jomni.train.overrides import override, read_config
+from tools import ablations
 from tools.make_nano import recipe
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_command_is_given_what_the_ones_before_it_have_made(tmp_path):
+def walked(stages, work):
+    """The configurations of the trainings by name, and what is made: each command is asked what it needs."""
     trained, made = {}, set()
 
     def given(*paths):
         assert made >= {str(path) for path in paths}, sorted({str(path) for path in paths} - made)
 
-    for command in itertools.chain.from_iterable(stage.commands for stage in recipe(tmp_path).values()):
+    for command in itertools.chain.from_iterable(stage.commands for stage in stages):
         _, _, module, *words = command
         if module == "tools.synth":
-            made |= {word for word in words if word.startswith(str(tmp_path))}
+            made |= {word for word in words if word.startswith(str(work))}
         elif module == "tools.average":
             given(*words[1:-1])
             made.add(words[0])
@@ -31,7 +34,7 @@ def test_every_command_is_given_what_the_ones_before_it_have_made(tmp_path):
             else:
                 given(Path(task.data.manifest).parent)
             given(*[task.init_from] if task.init_from else [])
-            made.add(f"{tmp_path}/{config.name}/export")
+            made.add(f"{work}/{config.name}/export")
         else:
             options = parse(words)
             match options.command:
@@ -44,11 +47,33 @@ def test_every_command_is_given_what_the_ones_before_it_have_made(tmp_path):
                 case "convert":
                     given(options.source)
                     made.add(str(options.target))
+                case "eval talk":
+                    given(options.model, options.tests)
+                    made.add(str(options.out))
+                case other:
+                    raise AssertionError(other)
+    return trained, made
+
+
+def test_every_command_of_the_recipe_is_given_what_the_ones_before_it_have_made(tmp_path):
+    trained, made = walked(recipe(tmp_path).values(), tmp_path)
     assert f"{tmp_path}/nano" in made
     assert set(trained) == {"nano_codec", "nano_voice", "nano_decoder", "nano_lm", "nano_rehearsed", "nano_again"}
     assert trained["nano_decoder"].freeze == ("encoder", "downsample", "quantizer"), "the codes stay as they are"
     assert trained["nano_voice"].freeze[:2] == ("encoder", "downsample"), "what it hears does not change"
     assert trained["nano_codec"].model == trained["nano_voice"].model == trained["nano_decoder"].model
+
+
+def test_ablations_differ_in_what_they_lack_and_in_nothing_else(tmp_path):
+    trained, made = walked(ablations.stages(tmp_path, 1.0), tmp_path)
+    assert made >= {f"{tmp_path}/{variant.name}.report" for variant in ablations.VARIANTS}
+    whole, wordless, depthless, untaught = (trained[variant.name] for variant in ablations.VARIANTS)
+    assert whole.monologue and not wordless.monologue
+    assert dataclasses.replace(wordless, monologue=True, data=whole.data) == whole
+    assert whole.model.depformer_num_layers > 0 == depthless.model.depformer_num_layers
+    assert dataclasses.replace(depthless, model=whole.model) == whole
+    assert dataclasses.replace(untaught, codec=whole.codec, data=whole.data) == whole != untaught
+    assert trained["nano_codec"].weights.distillation > 0 == trained["untaught_codec"].weights.distillation
 
 
 def test_a_share_is_of_the_hours_and_of_the_steps(tmp_path):

@@ -15,8 +15,15 @@ from jomni.errors import ConfigError
 from jomni.train.codec import CodecDataConfig, CodecTask, CodecTaskConfig, LossWeights
 from jomni.train.discriminator import DiscriminatorConfig
 from jomni.train.losses import (
-    SpectralConfig, balance, distillation_loss, feature_matching, hinge_discriminator, hinge_generator, mel_filters,
-    spectral_distance, stft,
+    SpectralConfig,
+    balance,
+    distillation_loss,
+    feature_matching,
+    hinge_discriminator,
+    hinge_generator,
+    mel_filters,
+    spectral_distance,
+    stft,
 )  # fmt: skip
 from jomni.train.optimizer import OptimizerConfig
 from jomni.train.quantizer import QuantizerTraining, quantize, update_codebooks
@@ -280,6 +287,16 @@ def test_frozen_parts_keep_every_bit_and_the_codes_stay():
         )
         assert same == (part not in ("decoder", "decoder_transformer", "upsample")), part
     assert not any("encoder/" in path and "decoder" not in path for path in trained._split(state.params)[0])
+
+
+def test_a_frozen_codebook_keeps_every_bit_and_the_others_move():
+    for frozen in (0, 3):
+        trained = task(freeze=(f"quantizer/rvq_rest/layers_{frozen}",))
+        start, (state, _) = plainly(trained.init)(jax.random.key(0)), run(trained, 1)
+        for k in range(7):
+            before, after = (each.params["quantizer"]["rvq_rest"][f"layers_{k}"] for each in (start, state))
+            same = [np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True)]
+            assert all(same) if k == frozen else not any(same), (frozen, k)
 
 
 def test_without_losses_on_the_audio_the_encoder_learns_from_its_teacher_and_the_decoder_does_not_run():

@@ -2,14 +2,19 @@
 
 import dataclasses
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from jomni.errors import ConfigError
 from jomni.train.lora import LoRAConfig
-from jomni.train.overrides import fields, keep_config, override, read_config
+from jomni.train.losses import SpectralConfig
+from jomni.train.omni import ADAPT, ALIGN
+from jomni.train.overrides import fields, keep_config, override, read_config, shown
 from tests import train_case
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -36,6 +41,64 @@ def test_fields_that_belong_together_are_set_together(config):
     assert changed.task.model.n_q == 3
 
 
+@dataclasses.dataclass(frozen=True)
+class Lists:
+    """Fields of every form that lists have in configurations."""
+
+    texts: tuple[str, ...] = ()
+    none: tuple[str, ...] | None = None
+    whole: int | tuple[int, ...] = 0
+    pair: tuple[float, float] | None = None
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        (",".join(ADAPT), ADAPT),
+        (",".join(ALIGN), ALIGN),
+        ("encoder/layers_[0-3]", ["encoder/layers_[0-3]"]),
+        ("quantizer/rvq_rest/layers_(0|1)", ["quantizer/rvq_rest/layers_(0|1)"]),
+        ("x{1,2}y", ["x{1,2}y"]),
+        ("turns (1)", ["turns (1)"]),
+        (r"a\(,b[(],c[)],d", [r"a\(", "b[(]", "c[)]", "d"]),
+        ("(a,b", ["(a", "b"]),
+        ("a,b)", ["a", "b)"]),
+        ("(a, [b,c] ,)", ["a", "[b,c]"]),
+        ("(a)/,(b)/", ["(a)/", "(b)/"]),
+        ("it's,that's", ["it's", "that's"]),
+        ("""["a,b", 'c)', d]""", ["a,b", "c)", "d"]),
+        ("""('say "(",', "it's", "")""", ['say "(",', "it's", ""]),
+        (r'["\d{1,2}", "a\"b\\"]', [r"\d{1,2}", 'a"b\\']),
+        ('["a"', ['["a"']),
+        (" [ ] ", []),
+        ("", []),
+    ],
+)
+def test_a_list_is_taken_apart_at_its_own_commas_alone(text, items):
+    assert override(Lists(), ["--texts", text]).texts == tuple(items)
+
+
+TEXTS = st.lists(st.text("abn\\,()[]{} \"'|_\n") | st.text() | st.just("none")).map(tuple)
+
+
+WHOLE, PAIR = st.integers() | st.lists(st.integers()).map(tuple), st.tuples(st.floats(-9, 9), st.just(0.5))
+
+
+@given(config=st.builds(Lists, TEXTS, st.none() | TEXTS, WHOLE, PAIR))
+@example(config=Lists(ADAPT, ALIGN, (1,), (1e-30, 2.0)))
+@example(config=Lists(("none",), ("none",), (), (0.0, 1.0)))
+def test_what_is_shown_of_a_list_is_read_as_the_same(config):
+    arguments = [f"--{name}={text}" for name, _, text, *_ in fields(config)]
+    assert override(Lists(), arguments) == config
+
+
+def test_a_list_is_shown_as_plainly_as_it_can_be():
+    assert [text for _, _, text, *_ in fields(Lists(ADAPT, (), (3,), (1.0, 2.0)))] == [
+        ",".join(ADAPT), "", "[3]", "1.0,2.0",
+    ]  # fmt: skip
+    assert shown(("a,b", 'c"'), tuple[str, ...]) == r"""["a,b", "c\""]"""
+
+
 def test_an_absent_group_is_made_from_its_defaults(config):
     changed = override(config, ["--task.lora.rank", "4", "--task.init_from", "somewhere", "--task.model", "none"])
     assert changed.task.lora == LoRAConfig(rank=4)
@@ -58,6 +121,8 @@ def test_an_absent_group_is_made_from_its_defaults(config):
         (["--task.optimizer.schedule", "step"], "constant, cosine, linear"),
         (["--task.microbatches", "3"], "does not divide"),
         (["--task.model.n_q", "3"], "must list 4 values"),
+        (["--seed", "-1"], r"'seed' must be at least 0 and below 2\*\*32 = 4294967296, got -1"),
+        (["--seed", "4294967296"], "got 4294967296"),
     ],
 )
 def test_a_mistake_is_refused_with_its_cure(config, arguments, said):
@@ -65,9 +130,19 @@ def test_a_mistake_is_refused_with_its_cure(config, arguments, said):
         override(config, arguments)
 
 
+def test_the_largest_seed_is_one_of_its_own(config):
+    assert override(config, ["--seed", "4294967295"]).seed == 2**32 - 1
+
+
+@pytest.mark.parametrize("sizes", [(), (64, 6), (64, 0), (-4,), (2,)])
+def test_windows_that_have_no_quarters_are_refused(sizes):
+    with pytest.raises(ConfigError, match=rf"'sizes' .* positive multiple of 4.* got {re.escape(str(sizes))}"):
+        SpectralConfig(sizes=sizes)
+
+
 def test_every_field_has_a_type_and_most_a_comment(config):
     listed = {name: (kind, value, comment) for name, kind, value, comment, _ in fields(config)}
-    assert listed["task.optimizer.lr"] == ("float", 1e-2, "learning rate at its peak")
+    assert listed["task.optimizer.lr"] == ("float", "0.01", "learning rate at its peak")
     assert listed["steps"][2] == "updates in all"
     bare = [name for name, (_, _, comment) in listed.items() if not comment and not name.startswith("task.model.")]
     assert bare == ["task.optimizer.eps"]

@@ -256,6 +256,26 @@ def test_without_a_monologue_the_text_only_pads():
     assert update[False][0] == update[False][1] and update[True][0] != update[True][1]
 
 
+def test_without_a_monologue_a_conversation_ends_where_it_ended():
+    ends = jnp.asarray(np.tile(np.r_[3, 0, 7, 3, -1, -1], (2, SMALL.n_q + 1, 1)), jnp.int32)
+    with_text, without = (
+        LMConfig(data=SyntheticData(), model=SMALL, monologue=monologue).build(10).rows({"codes": ends}, None).delayed
+        for monologue in (True, False)
+    )
+    np.testing.assert_array_equal(with_text < 0, without < 0)
+    assert set(np.unique(without[:, 0])) == {-1, SMALL.existing_text_padding_id}
+
+
+def test_what_a_batch_has_nothing_of_has_no_metric_and_no_loss():
+    lm, params, codes = case()
+    silent = codes.at[:, 0].set(3).at[:, 1 : CONFIG.dep_q + 1].set(-1)
+    loss, metrics = ours(lm, params, silent)
+    nothing = {name for name, value in metrics.items() if np.isnan(value)}
+    assert nothing == {"word_accuracy", "audio_loss", *(f"audio_loss_{k}" for k in range(CONFIG.dep_q))}
+    np.testing.assert_allclose(loss, metrics["text_loss"])
+    assert not any(np.isnan(value) for value in ours(lm, params, codes)[1].values())
+
+
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """A checkpoint to adapt: SMALL, random."""

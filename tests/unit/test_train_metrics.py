@@ -6,7 +6,7 @@ import math
 import pytest
 
 from jomni.errors import JomniError, OutputError
-from jomni.train.metrics import MetricsWriter, Window
+from jomni.train.metrics import MetricsWriter, Window, means
 
 
 def lines(folder):
@@ -21,6 +21,15 @@ def test_steps_that_were_skipped_count_as_such_alone():
     window.add({"loss": math.nan, "skipped": 1})
     found = window.fetch(4, max_skips=2)
     assert math.isnan(found["loss"]) and found["skipped"] == 1
+
+
+def test_what_a_batch_had_nothing_of_is_not_in_the_mean():
+    assert means([{"a": 1.0, "b": math.nan}, {"a": 3.0, "b": 2.0}]) == {"a": 2.0, "b": 2.0}
+    window = Window()
+    for spoken in (math.nan, 2.0, math.nan):
+        window.add({"loss": 1.0, "audio_loss": spoken, "text_loss": math.nan})
+    found = window.fetch(3, max_skips=2)
+    assert found["loss"] == 1 and found["audio_loss"] == 2 and math.isnan(found["text_loss"])
 
 
 def test_a_run_gives_up_after_so_many_skipped_steps_in_a_row():

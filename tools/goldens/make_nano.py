@@ -1,6 +1,6 @@
 """Regenerates tests/parity/data/nano.npz, what Kyutai's own code says as nano: python -m tools.goldens.make_nano
 
-Needs the extra `peers`. Kept are the text tokens, the loudness of each frame of the voice, and a digest of the files
+Needs the extra `peers`. Kept are the text tokens, a sketch of each frame of the voice, and a digest of the files
 that it was made from.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from tools.goldens import kyutai
-from tools.goldens.nano_case import GOLDEN, NANO, digest, loudness, question
+from tools.goldens.nano_case import GOLDEN, NANO, digest, question, sketch
 
 
 def converse() -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +34,7 @@ def main() -> None:
     torch.set_num_threads(1)
     text, voice = converse()
     size = voice.shape[-1] // text.shape[-1]
-    np.savez_compressed(GOLDEN, text=text.astype(np.int16), loudness=loudness(voice, size), digest=digest())
+    np.savez_compressed(GOLDEN, text=text.astype(np.int16), sketch=sketch(voice, size), digest=digest())
     print(f"{GOLDEN}: {text.size} frames, {(text > 3).sum()} tokens of words")
 
 

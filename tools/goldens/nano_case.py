@@ -20,9 +20,13 @@ def question(frame_size: int, sample_rate: int) -> np.ndarray:
     return np.pad(wave, (0, -len(wave) % frame_size + 40 * frame_size))[None, None]
 
 
-def loudness(voice: np.ndarray, frame_size: int) -> np.ndarray:
-    """RMS of each frame, [1, 1, T] -> float32 [N]."""
-    return np.sqrt(np.square(voice.reshape(-1, frame_size)).mean(1)).astype(np.float32)
+def sketch(voice: np.ndarray, frame_size: int) -> np.ndarray:
+    """Eight random projections of each frame, as loud as its samples are: a waveform that is another has others.
+
+    [1, 1, T] -> float32 [N, 8].
+    """
+    directions = np.random.default_rng(0).choice((-1.0, 1.0), (frame_size, 8)) / np.sqrt(frame_size)
+    return (voice.reshape(-1, frame_size) @ directions).astype(np.float32)
 
 
 def digest() -> str:

@@ -1,0 +1,81 @@
+"""What tells frozen weights from others: every bit and its place, and nothing of how they lie."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jomni.train.descent import fingerprint
+from jomni.weights.table import unflatten
+
+FORMS = {
+    "a/weight": ((6, 8), jnp.bfloat16), "a/bias": ((8,), jnp.float32), "b/kernel": ((3, 2, 4), jnp.float16),
+    "b/count": ((), jnp.int32), "c": ((5,), jnp.int8), "d": ((4,), jnp.bool_),
+}  # fmt: skip
+
+
+def leaves():
+    rng = np.random.default_rng(0)
+    return {path: jnp.asarray(np.abs(9 * rng.normal(size=shape)) > 5 if kind == jnp.bool_ else
+                              9 * rng.normal(size=shape), kind) for path, (shape, kind) in FORMS.items()}  # fmt: skip
+
+
+def test_it_is_the_same_for_the_same_weights():
+    held = leaves()
+    assert fingerprint(unflatten(held)) == fingerprint(unflatten(dict(reversed(held.items()))))
+    assert fingerprint(unflatten(held)) == fingerprint(jax.device_get(unflatten(held)))
+    assert len(fingerprint(unflatten(held))) == 64
+
+
+@pytest.mark.parametrize("path", FORMS)
+def test_one_bit_of_one_number_makes_it_another(path):
+    held, seen = leaves(), {fingerprint(unflatten(leaves()))}
+    raw, shape = np.asarray(held[path]), held[path].shape
+    for at in range(raw.size):
+        changed = np.ravel(raw).copy()
+        bits = changed.view(bool if raw.dtype == bool else f"u{raw.dtype.itemsize}")
+        bits[at] = ~bits[at] if raw.dtype == bool else bits[at] ^ 1
+        seen.add(fingerprint(unflatten(held | {path: jnp.asarray(changed.reshape(shape))})))
+    assert len(seen) == raw.size + 1
+
+
+def test_the_same_numbers_elsewhere_make_it_another():
+    held = leaves()
+    weight, seen = held["a/weight"], {fingerprint(unflatten(held))}
+    moved = [weight[::-1], weight[:, ::-1], weight.at[0, 0].set(weight[5, 7]).at[5, 7].set(weight[0, 0])]
+    for other in [{"a/weight": x} for x in (*moved, weight.reshape(8, 6), weight.astype(jnp.float32))]:
+        seen.add(fingerprint(unflatten(held | other)))
+    seen.add(fingerprint(unflatten({path.replace("a/", "e/"): leaf for path, leaf in held.items()})))
+    assert len(seen) == 7
+
+
+_MESHES = """
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+from jomni.train.descent import fingerprint
+from jomni.train.sharding import make_mesh
+from jomni.weights.table import flatten, unflatten
+from tests.unit.test_train_frozen import leaves
+
+def placed(mesh):
+    parts = {(6, 8): ("data", ("fsdp", "tensor")), (8,): (("data", "fsdp", "tensor"),), (4,): (("fsdp", "tensor"),)}
+    fits = lambda x: PartitionSpec(*parts.get(x.shape, ()) if mesh.shape["data"] == 2 else ())
+    return unflatten({path: jax.device_put(x, NamedSharding(mesh, fits(x))) for path, x in leaves().items()})
+
+assert not placed(make_mesh(2, 2, 2))["a"]["weight"].is_fully_replicated
+print(*{fingerprint(placed(make_mesh(*mesh))) for mesh in ((1, 1, 1), (8, 1, 1), (2, 2, 2))})
+"""
+
+
+def test_it_is_the_same_on_any_mesh():
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }  # fmt: skip
+    said = subprocess.check_output([sys.executable, "-c", _MESHES], env=environment, text=True)
+    assert said.split() == [fingerprint(unflatten(leaves()))]
