@@ -358,6 +358,6 @@ def test_options_that_contradict_each_other_are_refused():
         task(weights=LossWeights(spectral=0.0), data=CodecDataConfig(batch=4, segment_seconds=0.1))
     with pytest.raises(ConfigError, match="teacher"):
         task(data=CodecDataConfig(teacher="phones"))
-    trained = task(freeze=("encoder", "downsample", "quantizer", "decoder"))
+    trained = task(freeze=("",))
     with pytest.raises(ConfigError, match="nothing to train"):
         jax.eval_shape(trained.init, jax.random.key(0))
