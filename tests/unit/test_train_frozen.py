@@ -1,6 +1,7 @@
 """What tells frozen weights from others: every bit and its place, and nothing of how they lie."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jomni.errors import ConfigError
+from jomni.train.config import TrainConfig
 from jomni.train.descent import fingerprint
+from jomni.train.lm import LMConfig
+from jomni.train.lm_data import SyntheticData
+from jomni.train.loop import train
+from jomni.train.lora import LoRAConfig
 from jomni.weights.table import unflatten
+from tests.train_case import SMALL
 
 FORMS = {
     "a/weight": ((6, 8), jnp.bfloat16), "a/bias": ((8,), jnp.float32), "b/kernel": ((3, 2, 4), jnp.float16),
@@ -52,6 +60,26 @@ def test_the_same_numbers_elsewhere_make_it_another():
         seen.add(fingerprint(unflatten(held | other)))
     seen.add(fingerprint(unflatten({path.replace("a/", "e/"): leaf for path, leaf in held.items()})))
     assert len(seen) == 7
+
+
+def test_a_run_goes_on_with_the_frozen_weights_that_it_began_with_alone(tmp_path):
+    def base(seed):
+        task = LMConfig(data=SyntheticData(), model=SMALL).build(10)
+        shutil.rmtree(tmp_path / "base", ignore_errors=True)
+        task.export(jax.jit(task.init)(jax.random.key(seed)), tmp_path / "base")
+
+    def run(steps):
+        task = LMConfig(data=SyntheticData(frames=14, examples=16), init_from=str(tmp_path / "base"),
+                        lora=LoRAConfig(2, 2.0, False), batch=4, export="adapters")  # fmt: skip
+        train(TrainConfig(name="x", out=str(tmp_path), task=task, steps=steps, tensorboard=False))
+
+    base(1)
+    run(2)
+    base(2)
+    with pytest.raises(ConfigError, match=r"the weights that stay as they are were others.*'init_from'"):
+        run(3)
+    base(1)
+    run(3)
 
 
 _MESHES = """
