@@ -107,9 +107,11 @@ def omni_dataset(
         if report.problems:
             logging.getLogger(__name__).warning("%s: %s\n%s", report.path, report.summary(), report.listing())
     collate = _Collate(tuple(sorted(lengths)), numbers, window)
+    turns = TurnSource(reports)
     return endless(
-        TurnSource(reports), drawer, batch=batch, seed=seed, workers=workers, prefetch=prefetch, collate=collate
-    )
+        turns, drawer, batch=batch, seed=seed, data=turns.fingerprint, workers=workers, prefetch=prefetch,
+        collate=collate,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

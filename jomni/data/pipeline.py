@@ -14,7 +14,7 @@ import signal
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import grain
 import numpy as np
@@ -26,19 +26,6 @@ Batch = dict[str, np.ndarray]
 
 _TAIL = 1 << 16
 """Bytes at the end of a file that are looked at: where parquet and ArrayRecord tell what the file holds."""
-
-
-class Source(Protocol):
-    """The elements of an epoch, which any number of processes may read: a data source of Grain."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Any: ...
-
-    @property
-    def fingerprint(self) -> str:
-        """From `fingerprint`, of what its elements are made of."""
-        ...
 
 
 def fingerprint(*parts: Any) -> str:
@@ -56,11 +43,12 @@ def file_mark(path: Path) -> tuple[str, int, str]:
 
 
 def endless(
-    source: list[Any] | Source,
+    source: Sequence[Any] | grain.sources.RandomAccessDataSource,
     draw: Callable[[Any, np.random.Generator], Batch],
     *,
     batch: int,
     seed: int,
+    data: str | None = None,
     workers: int = 0,
     prefetch: int = 8,
     collate: Callable[[Sequence[Batch]], Batch] | None = None,
@@ -68,11 +56,12 @@ def endless(
     """An endless pipeline of batches.
 
     Args:
-      source: the elements of an epoch; each epoch has them in another order. A list is of numbers and texts, or lists
-        and tuples of such (see `fingerprint`).
+      source: the elements of an epoch; each epoch has them in another order.
       draw: makes one example, without its batch axis, from an element and a random generator of its own.
       batch: examples in each batch. A batch may join two epochs, so that no element is left out.
       seed: of order and draws.
+      data: from `fingerprint`, of what the elements are made of; None: they are numbers and texts, or lists and tuples
+        of such, and speak for themselves.
       workers: processes that prepare batches; 0: threads of this process.
       prefetch: batches kept ready.
       collate: makes a batch of its examples; None: stacks their arrays, which are then of one shape.
@@ -88,7 +77,7 @@ def endless(
     batches = elements.random_map(draw).batch(
         batch, drop_remainder=True, batch_fn=collate
     )  # of what is endless, nothing is dropped
-    mark = fingerprint(source) if isinstance(source, list) else source.fingerprint
+    mark = fingerprint(source) if data is None else data
     return _Endless(batches, f"{len(source)} examples, {mark}", workers, prefetch)
 
 

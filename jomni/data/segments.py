@@ -110,7 +110,7 @@ def audio_dataset(
     items = report.items
     size = frames * int(frame)
     return endless(
-        _Places(items, _PICKED[channels], size),
+        _places(items, _PICKED[channels], size),
         _Cutter(
             store=_store(items, in_memory),
             size=size,
@@ -125,26 +125,15 @@ def audio_dataset(
         ),
         batch=batch,
         seed=seed,
+        data=_told_by(items, _PICKED[channels]),
         workers=workers,
         prefetch=prefetch,
     )
 
 
-class _Places:
-    """`_places` as a data source of Grain."""
-
-    def __init__(self, items: Sequence[Item], channels: Sequence[int], size: int) -> None:
-        self._places = _places(items, channels, size)
-        # Not `item.name`: a manifest may name whole paths, and data may be moved.
-        self.fingerprint = fingerprint(
-            [(item.path.name, item.num_samples, item.path.stat().st_size) for item in items], channels
-        )
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self._places[index]
+def _told_by(items: Sequence[Item], channels: Sequence[int]) -> str:
+    """Which data it is. Not by `item.name`: a manifest may name whole paths, and data may be moved."""
+    return fingerprint([(item.path.name, item.num_samples, item.path.stat().st_size) for item in items], channels)
 
 
 def _places(items: Sequence[Item], channels: Sequence[int], size: int) -> np.ndarray:

@@ -15,15 +15,17 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
-from jomni.errors import OutputError, WeightsError
+from jomni.errors import ConfigError, OutputError, WeightsError
 from jomni.folders import resumable
+from jomni.train.freeze import fingerprint
 
 
 class Checkpointer:
-    """The checkpoints in one folder. A state's field `frozen`, where there is one, is left out of them."""
+    """The checkpoints in one folder. Of a state's `frozen`, where it has that, they hold the fingerprint alone."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder.absolute()
+        self._frozen: str | None = None  # fingerprint: taken once, for no step changes it
         with resumable(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
@@ -48,17 +50,17 @@ class Checkpointer:
             return
         # A copy of its own: the next update is given the state's buffers while they are still being written.
         copy = jax.tree.map(jnp.copy, _moving(state))
+        told = ocp.args.JsonSave({"data": data, "frozen": self._told(state)})
         with resumable(self.folder):
             self._check_space(step, copy)
-            self._manager.save(
-                step, args=ocp.args.Composite(state=ocp.args.StandardSave(copy), data=ocp.args.JsonSave({"data": data}))
-            )
+            self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(copy), data=told))
 
     def restore(self, state: Any) -> tuple[Any, Any]:
         """The last checkpoint: its state, placed as the one given, and the data iterator's.
 
         Raises:
           WeightsError: it does not fit the state given.
+          ConfigError: it is of other frozen weights.
         """
         step = self.latest
         want = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _moving(state))
@@ -71,10 +73,22 @@ class Checkpointer:
                 f"{self.folder}/{step}: this checkpoint does not fit the configuration, or is damaged "
                 f"({str(error).strip().splitlines()[0]}). Start a run of another name, or remove that folder."
             ) from error
-        restored = found["state"]
+        restored, told = found["state"], self._told(state)
+        if found["data"].get("frozen", told) != told:  # those from before this was kept do not say
+            raise ConfigError(
+                f"{self.folder.parent}: the weights that stay as they are were others when this run began. Restore the "
+                "ones that 'init_from', 'backbone' or 'encoder' names, or start a run under another --name."
+            )
         if getattr(state, "frozen", None) is not None:
             restored = dataclasses.replace(restored, frozen=state.frozen)
         return restored, found["data"]["data"]
+
+    def _told(self, state: Any) -> str:
+        """The fingerprint of what stays as it is."""
+        if self._frozen is None:
+            stays = getattr(state, "frozen", None)
+            self._frozen = "" if stays is None else fingerprint(stays)
+        return self._frozen
 
     def wait(self) -> None:
         """Until what has been begun is on the disk."""

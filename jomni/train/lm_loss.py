@@ -12,7 +12,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Num, Shaped
 
 from jomni.errors import ConfigError
 from jomni.models.moshi.config import MoshiConfig
@@ -83,13 +83,18 @@ def cross_entropy(logits: Float[Array, "... V"], target: Int[Array, "..."]) -> F
     return jax.nn.logsumexp(logits, -1) - jnp.where(hit, logits, 0).sum(-1)
 
 
-def of_any(metric: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Array, "..."]:
-    """A metric, NaN where the batch has nothing of what it counts: no step's 0 is to be mistaken for a result."""
-    return jnp.where(count > _NOTHING, metric, jnp.nan)
-
-
 _NOTHING = 1e-6
 """In place of a count of zero, which divides."""
+
+
+def divisor(count: Num[Array, "..."]) -> Float[Array, "..."]:
+    """A count of a batch to divide by, which `of_any` still knows from none. float32."""
+    return jnp.maximum(count.astype(jnp.float32), _NOTHING)
+
+
+def of_any(metric: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Array, "..."]:
+    """A metric over its `divisor`, NaN where the batch has nothing of what it counts: no 0 is taken for a result."""
+    return jnp.where(count > _NOTHING, metric, jnp.nan)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +132,7 @@ def counts(
     words = mask[:, 0] & ~is_padding(config, delayed[:, 0])
     sums = text, audio, heard_weight, words, heard_words
     numbers = *(x.sum() for x in sums), at_frames(mask[:, 1:], frames).sum((0, 2))
-    return Counts(*(jnp.maximum(n.astype(jnp.float32), _NOTHING) for n in numbers))
+    return Counts(*map(divisor, numbers))
 
 
 def lm_loss(

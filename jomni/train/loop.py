@@ -21,7 +21,6 @@ from jomni.errors import ConfigError, OutputError
 from jomni.folders import locked
 from jomni.train.checkpoint import Checkpointer
 from jomni.train.config import TrainConfig
-from jomni.train.descent import fingerprint
 from jomni.train.metrics import MetricsWriter, Window, means
 from jomni.train.overrides import keep_config
 from jomni.train.progress import Progress
@@ -85,15 +84,8 @@ def _train(config: TrainConfig, mesh: Mesh, task: Task, folder: Path, say: Calla
     first = checkpointer.latest or 0
     if not first or getattr(state, "frozen", None) is not None:
         state = task.warm_start(state)
-    stays = getattr(state, "frozen", None)
-    frozen = "" if stays is None else fingerprint(stays)
     if first:
         state, began_at = checkpointer.restore(state)
-        if began_at.pop("frozen", frozen) != frozen:
-            raise ConfigError(
-                f"{folder}: the weights that stay as they are were others when this run began. Restore the ones that "
-                "'init_from', 'backbone' or 'encoder' names, or start a run under another --name."
-            )
         iterator.set_state(began_at)
         say(f"resuming {folder} at step {first}")
     say(f"{parameter_count(shapes):,} numbers in the state, on {mesh.size} x {mesh.devices.flat[0].device_kind}")
@@ -128,7 +120,7 @@ def _train(config: TrainConfig, mesh: Mesh, task: Task, folder: Path, say: Calla
         if due:
             log(due)
             due = None
-        checkpointer.save(step, state, json.loads(position) | {"frozen": frozen})
+        checkpointer.save(step, state, json.loads(position))
 
     def stop(step: int) -> NoReturn:
         if step > first:

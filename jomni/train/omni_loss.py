@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from jomni.data.omni_streams import IGNORE
 from jomni.errors import ConfigError
-from jomni.train.lm_loss import cross_entropy, of_any
+from jomni.train.lm_loss import cross_entropy, divisor, of_any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class OmniLossConfig:
 
 def omni_counts(targets: Int[Array, "B A+1 T"]) -> Float[Array, "A+1"]:
     """Targets that there are in each stream of a whole batch, what microbatches' shares are divided by."""
-    return (targets != IGNORE).sum((0, 2)).astype(jnp.float32)
+    return divisor((targets != IGNORE).sum((0, 2)))
 
 
 def omni_loss(
@@ -57,13 +57,12 @@ def omni_loss(
       The loss, and "loss", "text_loss" and "text_accuracy"; unless audio is None "audio_loss", "audio_loss_i" and
       "audio_accuracy" (mean over the streams); NaN what the whole batch has nothing of.
     """
-    there_are, counts = counts, jnp.maximum(counts, 1)
     spoken, written = targets[:, :-1], targets[:, -1]
     there = written != IGNORE
     text_loss = jnp.where(there, cross_entropy(text, written), 0).sum() / counts[-1]
     accuracy = ((text.argmax(-1) == written) & there).sum() / counts[-1]
     whole = loss.text_weight * text_loss
-    metrics = {"text_loss": of_any(text_loss, there_are[-1]), "text_accuracy": of_any(accuracy, there_are[-1])}
+    metrics = {"text_loss": of_any(text_loss, counts[-1]), "text_accuracy": of_any(accuracy, counts[-1])}
     if audio is not None:
         there = spoken != IGNORE
         each = jnp.where(there, cross_entropy(audio.swapaxes(1, 2), spoken), 0).sum((0, 2)) / counts[:-1]
@@ -71,7 +70,7 @@ def omni_loss(
         weights = jnp.asarray(loss.stream_weights or (1.0,) * spoken.shape[1])
         audio_loss = jnp.vdot(weights, each) / weights.sum()
         whole += loss.audio_weight * audio_loss
-        any_audio = there_are[:-1].max()
+        any_audio = counts[:-1].max()
         metrics |= {"audio_loss": of_any(audio_loss, any_audio), "audio_accuracy": of_any(right.mean(), any_audio)}
-        metrics |= {f"audio_loss_{i}": of_any(each[i], there_are[i]) for i in range(spoken.shape[1])}
+        metrics |= {f"audio_loss_{i}": of_any(each[i], counts[i]) for i in range(spoken.shape[1])}
     return whole, metrics | {"loss": whole}

@@ -96,12 +96,12 @@ def quantize(
     for_decoder = jnp.where(quantized[:, None, None], semantic, plain)
     if not acoustic:
         commitment = first.distance / config.n_q_semantic
-        return Quantized(for_decoder, semantic, first.codes, commitment, {"rvq_first": dict(enumerate(first.updates))})
+        return Quantized(for_decoder, semantic, first.codes, commitment, {"rvq_first": first.updates})
     second = _residual(params["rvq_rest"], rest, latent, used, quantized, candidates[1])
     commitment = (first.distance + second.distance) / config.n_q
     return Quantized(
         for_decoder + second.output, semantic, jnp.concatenate([first.codes, second.codes], 1), commitment,
-        {"rvq_first": dict(enumerate(first.updates)), "rvq_rest": dict(enumerate(second.updates))},
+        {"rvq_first": first.updates, "rvq_rest": second.updates},
     )  # fmt: skip
 
 
@@ -110,7 +110,7 @@ class _Residual(NamedTuple):
     projected: Float[Array, "B N E"]
     codes: Int[Array, "B K N"]
     distance: Float[Array, ""]
-    updates: list[CodebookUpdate]
+    updates: dict[int, CodebookUpdate]
 
 
 def _residual(
@@ -124,14 +124,14 @@ def _residual(
     """One residual quantiser: example b uses its first `used[b]` codebooks, and none of them unless `quantized[b]`."""
     projected = contract_last(latent, params["input_proj"]["weight"])
     residual, total = projected, jnp.zeros_like(projected)
-    codes, updates, distance = [], [], jnp.zeros(())
+    codes, updates, distance = [], dict[int, CodebookUpdate](), jnp.zeros(())
     for k in range(codebooks):
         book = params[f"layers_{k}"]
         centroids, half_norms = jax.lax.stop_gradient(fold(book["embedding_sum"], book["cluster_usage"]))
         code = nearest(jax.lax.stop_gradient(residual), centroids, half_norms)
         entry = jnp.take(centroids, code, axis=0, mode="clip")
         distance += jnp.square(residual - entry).mean()
-        updates.append(assign(jax.lax.stop_gradient(residual), code, centroids.shape[0], jax.random.fold_in(key, k)))
+        updates[k] = assign(jax.lax.stop_gradient(residual), code, centroids.shape[0], jax.random.fold_in(key, k))
         residual = residual - entry
         total = total + jnp.where((k < used)[:, None, None], entry, 0)
         codes.append(code)

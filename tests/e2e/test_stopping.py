@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,24 +12,10 @@ from jomni.folders import LOCK
 from jomni.train.config import TrainConfig
 from jomni.train.loop import Stopped, train
 from tests import slow_case
+from tests.e2e.runs import checkpoints, finish, start
 from tests.slow_case import SlowConfig, SlowTask
 
 CASE = Path(slow_case.__file__)
-
-
-def start(out: Path, *overrides: str) -> subprocess.Popen:
-    """`jomni train` of the slow case, as the first of a process group."""
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(CASE.parents[1])}
-    command = [sys.executable, "-m", "jomni", "train", str(CASE), "--out", str(out), *overrides]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-
-
-def finish(process: subprocess.Popen, code: int) -> str:
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == code, said
-    return said
 
 
 def wait_for(what, seconds: float = 120) -> None:
@@ -56,36 +40,35 @@ def steps(out: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def checkpoints(out: Path) -> list[int]:
-    """Steps of those that are complete."""
-    return sorted(int(path.name) for path in (out / "slow/checkpoints").iterdir() if path.name.isdigit())
+def saved(out: Path) -> list[int]:
+    return checkpoints(out / "slow")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_group_of_a_run_with_workers_saves_what_is_done_and_leaves_none_of_them(number, tmp_path):
-    process = start(tmp_path, "--steps", "100000")
+    process = start(CASE, tmp_path, "--steps", "100000")
     wait_for(lambda: steps(tmp_path) >= 2)
     os.killpg(process.pid, number)
-    said = finish(process, 128 + number)
+    said = finish(process, 128 + number, 120)
     step = int(said.split("stopped at step ")[1].split(";")[0])
-    assert step >= 2 and checkpoints(tmp_path) == [step] and "Traceback" not in said
+    assert step >= 2 and saved(tmp_path) == [step] and "Traceback" not in said
     wait_for(lambda: is_empty(process.pid), 20)
 
 
 def test_a_second_run_of_a_name_is_refused_until_the_first_is_killed_which_leaves_nothing_behind(tmp_path):
-    first = start(tmp_path, "--steps", "100000", "--checkpoint_every", "1", "--task.seconds", "1")
+    first = start(CASE, tmp_path, "--steps", "100000", "--checkpoint_every", "1", "--task.seconds", "1")
     wait_for(lambda: steps(tmp_path) >= 2)
-    said = finish(start(tmp_path), code=2)
+    said = finish(start(CASE, tmp_path), 2, 120)
     assert f"jomni train: error: {tmp_path}/slow: another jomni is at work" in said and "--name" in said
     reached = steps(tmp_path)
-    wait_for(lambda: steps(tmp_path) > reached and checkpoints(tmp_path))  # the first one's metrics are still its own
+    wait_for(lambda: steps(tmp_path) > reached and saved(tmp_path))  # the first one's metrics are still its own
     first.kill()
     first.communicate()
     assert (tmp_path / "slow" / LOCK).exists()
     wait_for(lambda: is_empty(first.pid), 20)
-    last = max(checkpoints(tmp_path))
-    second = start(tmp_path, "--steps", str(last + 1))
-    assert f"resuming {tmp_path}/slow at step {last}" in finish(second, code=0)
+    last = max(saved(tmp_path))
+    second = start(CASE, tmp_path, "--steps", str(last + 1))
+    assert f"resuming {tmp_path}/slow at step {last}" in finish(second, 0, 120)
     assert not (tmp_path / "slow" / LOCK).exists()
     wait_for(lambda: is_empty(second.pid), 20)
 
@@ -126,7 +109,7 @@ def test_where_no_batch_comes_after_a_signal_the_last_finished_step_is_saved(fet
         patch.setattr(SlowTask, "dataset", lambda self, seed: Ending(iter(dataset(self, seed)), fetched))
         train(config(tmp_path, prefetch=1, checkpoint_every=every))
     assert (stopped.value.step, stopped.value.signum) == (fetched, signal.SIGTERM)
-    assert checkpoints(tmp_path)[-1:] == [fetched][: bool(fetched)], "nothing is saved of no step"
+    assert saved(tmp_path)[-1:] == [fetched][: bool(fetched)], "nothing is saved of no step"
     train(config(tmp_path))
     total = "slow/export/total.txt"
     assert (tmp_path / total).read_text() == (tmp_path / "whole" / total).read_text()
@@ -143,7 +126,7 @@ def test_a_signal_that_ends_the_validation_saves_its_step(tmp_path, monkeypatch)
     monkeypatch.setattr(SlowTask, "measure", lambda self, state, batch: {"loss": batch["number"].sum()})
     with pytest.raises(Stopped) as stopped:
         train(config(tmp_path, valid_every=2, valid_batches=2))
-    assert stopped.value.step == 4 and checkpoints(tmp_path) == [4]
+    assert stopped.value.step == 4 and saved(tmp_path) == [4]
 
 
 def test_batches_that_fail_without_a_signal_are_an_error(tmp_path, monkeypatch):
@@ -156,6 +139,6 @@ def test_a_run_whose_data_has_changed_is_not_resumed(tmp_path):
     train(config(tmp_path))
     with pytest.raises(DataError, match=r"was 10 examples.*now it is 12 examples.*--name"):
         train(config(tmp_path, 12, steps=9))
-    assert checkpoints(tmp_path) == [6]
+    assert saved(tmp_path) == [6]
     train(config(tmp_path, steps=9))
-    assert checkpoints(tmp_path) == [6, 9]
+    assert saved(tmp_path) == [6, 9]

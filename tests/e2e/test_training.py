@@ -14,6 +14,7 @@ import pytest
 from configs import tiny_lm
 from jomni.train.loop import train
 from jomni.train.overrides import override
+from tests.e2e.runs import checkpoints, finish, start
 
 CASE = Path(__file__).parents[1] / "train_case.py"
 
@@ -22,24 +23,16 @@ def metrics(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def start(out: Path, *overrides: str, **environment: str) -> subprocess.Popen:
-    """`jomni train` of the small case in a process of its own."""
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(CASE.parents[1])} | environment
-    command = [sys.executable, "-m", "jomni", "train", str(CASE), "--out", str(out), *overrides]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def finish(process: subprocess.Popen, code: int = 0) -> str:
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == code, said
-    return said
+def last(out: Path) -> int:
+    """The last complete checkpoint's step; 0: there is none yet."""
+    return max(checkpoints(out / "small"), default=0)
 
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory) -> Path:
     """The folder of a run that nothing interrupted."""
     out = tmp_path_factory.mktemp("unbroken")
-    finish(start(out))
+    finish(start(CASE, out))
     return out / "small"
 
 
@@ -55,15 +48,15 @@ def test_a_tiny_model_learns_the_game_within_a_minute(tmp_path):
 def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(unbroken, tmp_path):
     rng = random.Random(0)
     for _ in range(3):
-        process = start(tmp_path)
-        held = _checkpoints(tmp_path / "small")
-        while process.poll() is None and _checkpoints(tmp_path / "small") <= held:
+        process = start(CASE, tmp_path)
+        held = last(tmp_path)
+        while process.poll() is None and last(tmp_path) <= held:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.1))
         process.kill()
         process.communicate()
-        assert process.returncode == -signal.SIGKILL and _checkpoints(tmp_path / "small") < 40, "it was over already"
-    said = finish(start(tmp_path))
+        assert process.returncode == -signal.SIGKILL and last(tmp_path) < 40, "it was over already"
+    said = finish(start(CASE, tmp_path))
     assert "resuming" in said
     for name in ("model.safetensors", "config.json"):
         assert (tmp_path / "small/export" / name).read_bytes() == (unbroken / "export" / name).read_bytes()
@@ -73,19 +66,19 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(unbroken, tmp_p
 
 
 def test_validation_says_how_it_goes_and_changes_nothing(unbroken, tmp_path):
-    said = finish(start(tmp_path, "--valid_every", "20", "--valid_batches", "2"))
+    said = finish(start(CASE, tmp_path, "--valid_every", "20", "--valid_batches", "2"))
     assert "step 20, on data not trained on: loss " in said
     found = [line for line in metrics(tmp_path / "small") if "valid/loss" in line]
     assert [line["step"] for line in found] == [20, 40] and found[1]["valid/loss"] < found[0]["valid/loss"]
     name = "export/model.safetensors"
     assert (tmp_path / "small" / name).read_bytes() == (unbroken / name).read_bytes()
-    said = finish(start(tmp_path / "none", "--valid_every", "20", "--task.valid", "None"), code=2)
+    said = finish(start(CASE, tmp_path / "none", "--valid_every", "20", "--task.valid", "None"), code=2)
     assert "task.valid" in said
 
 
 def test_sigterm_finishes_the_step_saves_and_says_so(unbroken, tmp_path):
     # Exporting all the while, so that the signal comes between any two of the things that a step ends with.
-    process = start(tmp_path, "--steps", "100000", "--checkpoint_every", "100000", "--export_every", "1")
+    process = start(CASE, tmp_path, "--steps", "100000", "--checkpoint_every", "100000", "--export_every", "1")
     while process.poll() is None and not (tmp_path / "small/metrics.jsonl").exists():
         time.sleep(0.01)
     time.sleep(2)
@@ -93,12 +86,6 @@ def test_sigterm_finishes_the_step_saves_and_says_so(unbroken, tmp_path):
     said = finish(process, 128 + signal.SIGTERM)
     step = int(said.split("stopped at step ")[1].split(";")[0])
     assert [int(path.name) for path in (tmp_path / "small/checkpoints").iterdir()] == [step]
-
-
-def _checkpoints(folder: Path) -> int:
-    """The last complete checkpoint's step."""
-    held = [int(path.name) for path in folder.glob("checkpoints/*") if path.name.isdigit()]
-    return max(held, default=0)
 
 
 _MESHES = """

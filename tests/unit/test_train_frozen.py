@@ -13,7 +13,7 @@ import pytest
 
 from jomni.errors import ConfigError
 from jomni.train.config import TrainConfig
-from jomni.train.descent import fingerprint
+from jomni.train.freeze import fingerprint
 from jomni.train.lm import LMConfig
 from jomni.train.lm_data import SyntheticData
 from jomni.train.loop import train
@@ -85,7 +85,7 @@ def test_a_run_goes_on_with_the_frozen_weights_that_it_began_with_alone(tmp_path
 _MESHES = """
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
-from jomni.train.descent import fingerprint
+from jomni.train.freeze import fingerprint
 from jomni.train.sharding import make_mesh
 from jomni.weights.table import flatten, unflatten
 from tests.unit.test_train_frozen import leaves
