@@ -48,25 +48,38 @@ def new_folder(folder: str | os.PathLike[str], check: Callable[[Path, Sequence[s
         raise OutputError(f"{named}: cannot be written ({error.strerror}). Choose another folder.") from None
     try:
         made = scratch / "new"
-        made.mkdir()
-        yield made
-        if target.is_dir():
-            os.rename(target, scratch / "old")
         try:
-            os.rename(made, target)
-        except OSError:
-            if (scratch / "old").exists():
-                os.rename(scratch / "old", target)
+            made.mkdir()
+            yield made
+        except OSError as error:
+            if _concerns(scratch, error):
+                raise _not_written(named, error) from error
             raise
-    except OSError as error:
-        if not _concerns(scratch, error):
-            raise
-        raise OutputError(
-            f"{named}: could not be written ({error.strerror or error}); nothing was changed. "
-            "Check the free space and the permissions."
-        ) from error
+        try:
+            _replace(target, made, scratch / "old")
+        except OSError as error:
+            raise _not_written(named, error) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _replace(target: Path, new: Path, old: Path) -> None:
+    """Puts a folder in the place of another, which is put aside; as it was if that fails."""
+    if target.is_dir():
+        os.rename(target, old)
+    try:
+        os.rename(new, target)
+    except OSError:
+        if old.exists():
+            os.rename(old, target)
+        raise
+
+
+def _not_written(named: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{named}: could not be written ({error.strerror or error}); nothing was changed. "
+        "Check the free space and the permissions."
+    )
 
 
 def _concerns(folder: Path, error: OSError) -> bool:
