@@ -9,11 +9,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 
 import jomni
 from tools.random_model import random_checkpoint
+
+hypothesis.settings.register_profile("jomni", deadline=None)  # the first example compiles, and machines are busy
+hypothesis.settings.load_profile("jomni")
 
 
 def pytest_configure(config):

@@ -107,9 +107,7 @@ def lm_dataset(
         tuple(text), text_share,
     )  # fmt: skip
     places = _Places(paths, headers, frames, tuple(text) if text_share else ())
-    return endless(
-        places, cutter, batch=batch, seed=seed, data=places.fingerprint, workers=workers, prefetch=prefetch
-    )
+    return endless(places, cutter, batch=batch, seed=seed, data=places.fingerprint, workers=workers, prefetch=prefetch)
 
 
 _SLOWEST, _PAUSE = 0.5, (UTTERANCE_GAP + 0.05, 1.5)

@@ -188,9 +188,7 @@ class Generator:
         self, params: Params, state: GeneratorState, user_codes: Int[Array, "B U"], controls: Controls
     ) -> tuple[GeneratorState, GeneratorOutput]:
         """`step` as a plain function, without the reset: for use inside other jitted functions."""
-        return self.lm.apply(
-            {"params": params}, self.guidance, state, user_codes, controls, method=_advance
-        )  # type: ignore[return-value]
+        return self.lm.apply({"params": params}, self.guidance, state, user_codes, controls, method=_advance)  # type: ignore[return-value]
 
     def restart(self, state: GeneratorState, controls: Controls) -> GeneratorState:
         """Starts the conversations of `controls.reset` anew, with the seeds of `controls`."""

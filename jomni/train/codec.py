@@ -212,7 +212,7 @@ class CodecTask(Task):
             discriminator_optimizer=self._discriminator_optimizer.init(discriminator),
         )
 
-    def warm_start(self, state: CodecState) -> CodecState:
+    def warm_start(self, state: CodecState, key: PRNGKeyArray) -> CodecState:
         if not self.config.init_from:
             return state
         found = load(self.config.init_from, parts=("mimi",))

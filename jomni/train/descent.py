@@ -73,8 +73,9 @@ class DescentTask(Task):
         """Paths of those that stay as they are."""
         return ()
 
-    def start(self) -> Tree | None:
-        """Parameters to begin from in place of fresh ones, all of them or some; None: there are none."""
+    def start(self, key: PRNGKeyArray) -> Tree | None:
+        """Parameters to begin from in place of fresh ones, all of them or some; None: there are none. `key`: of what is
+        drawn beside them, the one that `fresh` had."""
         return None
 
     def rows(self, batch: Batch, key: PRNGKeyArray | None) -> Any:
@@ -108,8 +109,8 @@ class DescentTask(Task):
             ema=jax.tree.map(jnp.copy, params) if self.options.ema else None,
         )
 
-    def warm_start(self, state: DescentState) -> DescentState:
-        found = self.start()
+    def warm_start(self, state: DescentState, key: PRNGKeyArray) -> DescentState:
+        found = self.start(key)
         return state if found is None else self.begun(state, found)
 
     def begun(self, state: DescentState, found: Tree) -> DescentState:

@@ -131,7 +131,7 @@ class LMTask(DescentTask):
         lora = self.config.lora
         return () if lora is None else {path for path, _ in flatten(params) if not lora.trains(path)}
 
-    def warm_start(self, state: DescentState) -> DescentState:
+    def warm_start(self, state: DescentState, key: PRNGKeyArray) -> DescentState:
         if self._opened is None:
             return state
         held = dict(flatten(join(state.params, state.frozen)))

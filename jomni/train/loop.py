@@ -76,14 +76,15 @@ def _train(config: TrainConfig, mesh: Mesh, task: Task, folder: Path, say: Calla
     iterator = iter(task.dataset(config.seed))
 
     # State: shapes first, so that each device makes its own part of it.
-    key = jax.device_put(jax.random.key(config.seed), NamedSharding(mesh, PartitionSpec()))
+    seed = jax.random.key(config.seed)
+    key = jax.device_put(seed, NamedSharding(mesh, PartitionSpec()))
     shapes = jax.eval_shape(task.init, key)
     placed = shardings(shapes, task.logical_axes(shapes), mesh, say)
     state = jax.jit(task.init, out_shardings=placed)(key)
     checkpointer = Checkpointer(folder / "checkpoints", config.keep)
     first = checkpointer.latest or 0
     if not first or getattr(state, "frozen", None) is not None:
-        state = task.warm_start(state)
+        state = task.warm_start(state, seed)
     if first:
         state, began_at = checkpointer.restore(state)
         iterator.set_state(began_at)

@@ -75,4 +75,3 @@ def save_adapters(checkpoint: Checkpoint, folder: Path, lora: LoRAConfig) -> Non
         write_safetensors(made / LORA_NAME, specs, source.read, {"format": "pt"})
         raw = checkpoint.lm.to_kyutai() | {"lora_name": LORA_NAME, "model_type": checkpoint.model_type}
         (made / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
-

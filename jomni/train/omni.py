@@ -17,7 +17,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 import jomni
@@ -27,7 +26,7 @@ from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_vo
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, log_mel
 from jomni.train.config import harmless
 from jomni.train.descent import DescentConfig, DescentState, DescentTask
-from jomni.train.freeze import Tree, check_patterns, frozen_paths, join
+from jomni.train.freeze import Tree, check_patterns, frozen_paths
 from jomni.train.lora import LoRAConfig, fuse
 from jomni.train.omni_data import OmniData
 from jomni.train.omni_loss import OmniLossConfig, omni_counts, omni_loss
@@ -152,10 +151,7 @@ class OmniTask(DescentTask):
         backbone = (f"backbone/{path}" for path, _ in flatten(params["backbone"]))
         return stays | {path for path in backbone if not _BEYOND_LORA.match(path)}
 
-    def warm_start(self, state: DescentState) -> DescentState:
-        return self.begun(state, self.beginning(_drawn_key(join(state.params, state.frozen))))
-
-    def beginning(self, key: PRNGKeyArray) -> Tree:
+    def start(self, key: PRNGKeyArray) -> Tree:
         """The parameters of the export, or of the text decoder with ears and a voice that are drawn with the key."""
         c = self.config
         if c.init_from is not None:
@@ -164,7 +160,8 @@ class OmniTask(DescentTask):
         assert c.backbone is not None
         decoder = jomni.load(c.backbone, parts=("decoder",)).params["decoder"]
         likened = turn_marks(self._tokenizer, self.model.config.vocabulary)
-        params = give_voice(decoder, self.model.config, key, likened)
+        drawn = jax.random.fold_in(key, 1)  # other numbers than those of the speech encoder that `fresh` draws
+        params = give_voice(decoder, self.model.config, drawn, likened)
         if c.encoder is not None:
             params["whisper"] = jomni.load(c.encoder, parts=("whisper",)).params["whisper"]
         return cut_rows(params, self.model.config.vocabulary)
@@ -231,16 +228,6 @@ def join_rows(params: Mapping[str, Any]) -> Tree:
         if f"{path}/text" in leaves:
             leaves[path] = jnp.concatenate([leaves.pop(f"{path}/text"), leaves.pop(f"{path}/new")])
     return unflatten(leaves)
-
-
-def _drawn_key(fresh: Tree) -> PRNGKeyArray:
-    """A key that follows from the run's seed, by what `fresh` drew with it.
-
-    A resumed run has to draw what stays frozen as it did when it began, if need be on other devices: so the key is made
-    of signs, which no rounding changes.
-    """
-    drawn = fresh["backbone"]["embed_tokens"]["weight"]["new"][:32, 0]
-    return jax.random.key(int.from_bytes(np.packbits(np.asarray(drawn) > 0).tobytes(), "big"))
 
 
 def _open(config: OmniConfig) -> OmniModel:

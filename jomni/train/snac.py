@@ -260,7 +260,7 @@ class SnacTask(DescentTask):
     def measure(self, state: DescentState, batch: Batch) -> Metrics:
         return {name: value for name, value in super().measure(state, batch).items() if name != _UPDATES}
 
-    def start(self) -> Tree | None:
+    def start(self, key: PRNGKeyArray) -> Tree | None:
         c = self.config
         if c.init_from is None:
             return None

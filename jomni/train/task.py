@@ -44,9 +44,9 @@ class Task(Protocol):
         """The state before the first step, `step` = 0. Jitted by the loop, so that each device makes its own shard."""
         ...
 
-    def warm_start(self, state: Any) -> Any:
+    def warm_start(self, state: Any, key: PRNGKeyArray) -> Any:
         """Takes leaves of the new state from a checkpoint, each placed as the one it replaces. Not jitted; called when
-        a run begins, and when one whose state has a field `frozen` is resumed."""
+        a run begins, and when one whose state has a field `frozen` is resumed: with the key that `init` had."""
         return state
 
     def update(self, state: Any, batch: Batch, key: PRNGKeyArray) -> tuple[Any, Metrics]:

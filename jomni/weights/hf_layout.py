@@ -67,9 +67,7 @@ class Layout:
             name = hf.format(letter)
             self.shapes["hf"][name] = (rows, dim) if sets is None else (sets, rows, dim)
             for s in range(sets or 1):
-                self.blocks.append(
-                    Block(kyutai, name, rows, s * total + start, s * rows, rope_heads if rope else 0)
-                )
+                self.blocks.append(Block(kyutai, name, rows, s * total + start, s * rows, rope_heads if rope else 0))
             start += rows
 
     def stack(self, kyutai: Sequence[str], hf: str, shape: tuple[int, int]) -> None:

@@ -205,9 +205,7 @@ def moshi_layout(config: MoshiConfig) -> Layout:
     for index in range(config.num_layers):
         _add_layer(layout, config.temporal, f"transformer.layers.{index}.", f"decoder.model.layers.{index}.", None)
 
-    layout.add(
-        "depformer_text_emb.weight", "depth_decoder.text_embed_tokens.weight", (config.text_card + 1, depth_dim)
-    )
+    layout.add("depformer_text_emb.weight", "depth_decoder.text_embed_tokens.weight", (config.text_card + 1, depth_dim))
     for k in range(books - 1):
         layout.add(f"depformer_emb.{k}.weight", f"depth_decoder.embed_tokens.{k}.weight", (config.card + 1, depth_dim))
     inputs, heads = ([f"{name}.{k}.weight" for k in range(books)] for name in ("depformer_in", "linears"))

@@ -122,9 +122,7 @@ def test_mimi(width):
     def run(method, x, state, active):
         return mimi.apply({"params": params}, x, state, active, method=method)
 
-    verify_contract(
-        partial(run, "encode"), mimi.initial_encode_state, x, unit=frame, axis=2, out_axis=2, blocks=(1, 3)
-    )
+    verify_contract(partial(run, "encode"), mimi.initial_encode_state, x, unit=frame, axis=2, out_axis=2, blocks=(1, 3))
     codes, _ = run("encode", x, None, None)
     assert len(np.unique(codes)) > 10, "codes that hardly vary would prove nothing"
     verify_contract(partial(run, "decode"), mimi.initial_decode_state, codes, axis=2, out_axis=2, blocks=(1, 3))

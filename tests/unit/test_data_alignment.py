@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jomni.data.alignment import UNSAID, UTTERANCE_GAP, Alignment, Pieces, Word, align, between, lead_words
@@ -104,7 +104,6 @@ def test_words_that_a_cut_left_unsaid_are_text_where_the_lead_had_put_them_befor
     assert text_of(2) == "|abc|d__|e_________|g___"
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1.2), st.floats(0.05, 0.5)), max_size=12), st.integers(1, 4))
 def test_a_lead_never_moves_a_word_back_nor_into_another_utterance(spans, lead):
     words, now, utterance = [], 0.0, -1
@@ -135,7 +134,6 @@ def test_lines_of_a_word_are_joined_by_the_token_of_a_lines_end():
 starts = st.lists(st.floats(0, 20), max_size=20).map(sorted)
 
 
-@settings(deadline=None)
 @given(starts, st.floats(0, 20), st.floats(0.1, 5))
 def test_windows_hold_the_words_that_begin_in_them_and_no_others(starts, start, seconds):
     words = [Word(str(i), time, time + 1) for i, time in enumerate(starts)]
@@ -146,7 +144,6 @@ def test_windows_hold_the_words_that_begin_in_them_and_no_others(starts, start, 
         assert word.start == original.start - start and word.end == original.end - start
 
 
-@settings(deadline=None)
 @given(starts, st.integers(1, 60), st.booleans())
 def test_every_text_token_is_a_words_and_end_of_padding_stands_before_words_alone(starts, frames, shift):
     words = [(chr(97 + i) * (1 + i % 3), time / 4, time / 4 + 0.2) for i, time in enumerate(starts)]

@@ -152,7 +152,7 @@ def test_text_that_outlasts_the_speech():
     np.testing.assert_array_equal(targets[2, 3:], [9] * 6 + [EOT])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data(), st.sampled_from([Task.A1_A2, Task.T1_A2]), st.integers(1, 8), st.integers(0, 30))
 def test_undoing_the_delays_gives_the_frames_back(data, task, frames, written):
     seed = data.draw(st.integers(0, 2**32 - 1))

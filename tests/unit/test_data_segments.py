@@ -219,7 +219,7 @@ def test_segments_are_whole_frames(tmp_path):
         audio_dataset(corpus(tmp_path), **{**OPTIONS, "segment_seconds": 1.0})
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 2), min_size=2, max_size=9), st.floats(-0.5, 2.5), st.integers(1, 9), st.floats(0.01, 0.2))
 def test_shares_of_spans_that_fill_the_time_sum_to_the_windows_within_it(edges, start, count, width):
     edges = np.unique(edges)

@@ -2,7 +2,7 @@
 
 import pytest
 import sentencepiece
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jomni.data.alignment import Pieces
@@ -40,7 +40,6 @@ def test_other_words_become_letters_and_bytes(processor):
     assert Pieces(processor)("a\nb")[1:-2] == tuple(processor.encode("\n")[-1:])
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from([*WORDS, "Zoë", "bold", "日本", "x-ray"]), min_size=1))
 def test_any_text_comes_back_and_is_never_unknown(processor, words):
     text = " ".join(words)

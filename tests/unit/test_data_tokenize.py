@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jomni.data import codes, tokenize
@@ -241,7 +241,6 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 arrays = st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 9), st.integers(0, 2**32 - 1))
 
 
-@settings(deadline=None)
 @given(texts, arrays, st.lists(st.builds(Word, texts, st.floats(0, 99), st.floats(0, 99), texts), max_size=4))
 def test_records_come_back_as_they_were_and_damaged_ones_are_noticed(name, shape, words):
     agents, users, frames, seed = shape

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 import sentencepiece
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jomni.data import lm_dataset, tokenize, windows
@@ -166,7 +166,6 @@ def test_options_without_sense_are_refused(folder, tmp_path):
         lm_dataset([], **OPTIONS)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 3), st.integers(0, 3), st.data())
 def test_a_window_is_a_piece_of_each_stream_filled_up_to_its_length(length, frames, agents, users, data):
     codes = np.arange(length, dtype=np.uint16) + 100 * np.arange(3, dtype=np.uint16)[:, None]

@@ -150,8 +150,10 @@ def test_full_size_presets_have_the_names_and_shapes_of_transformers(part):
     from transformers import MoshiConfig as HfMoshi
 
     with torch.device("meta"):
-        model = MimiModel(HfMimi()) if part == "mimi" else MoshiForConditionalGeneration(
-            HfMoshi(audio_encoder_config=HfMimi().to_dict())
+        model = (
+            MimiModel(HfMimi())
+            if part == "mimi"
+            else MoshiForConditionalGeneration(HfMoshi(audio_encoder_config=HfMimi().to_dict()))
         )
     expected = {_saved_name(name): tuple(value.shape) for name, value in model.state_dict().items()}
     ours = mimi_layout(MIMI, AUDIO_PREFIX if part == "moshi" else "").shapes["hf"]

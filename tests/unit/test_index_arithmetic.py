@@ -9,12 +9,15 @@ from jomni.models.moshi.delays import delay_streams, undelay_streams
 from jomni.nn.attention import KVCache, attend, attend_causally, ring_timeline, write
 from jomni.nn.conv import overlap_add
 
-quick = settings(max_examples=20, deadline=None)
+quick = settings(max_examples=20)
 
 
 @quick
 @given(
-    context=st.integers(1, 9), block=st.integers(1, 5), blocks=st.integers(1, 12), paused=st.integers(0, 11),
+    context=st.integers(1, 9),
+    block=st.integers(1, 5),
+    blocks=st.integers(1, 12),
+    paused=st.integers(0, 11),
     kyutai=st.booleans(),
 )
 def test_ring_holds_what_each_query_may_see(context, block, blocks, paused, kyutai):

@@ -55,7 +55,7 @@ def test_keys_differ_by_seed_step_and_stream():
     assert len(np.unique(np.concatenate(data), axis=0)) == 8 * 8 * 4
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(values=hnp.arrays(np.float32, (3, 17), elements=st.floats(0, 1, width=32)), k=st.integers(1, 17))
 def test_kth_largest_is_that_of_a_sort(values, k):
     want = -np.sort(-values, axis=1)[:, k - 1]

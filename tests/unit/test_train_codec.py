@@ -344,13 +344,13 @@ def test_export_is_a_codec_that_loads_and_a_run_can_start_from(tmp_path):
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, found.params["mimi"], state.params)))
     codes = jomni.encode(Mimi(found.mimi, 8), found.params["mimi"], batch()["pcm"])
     assert codes.shape == (4, 8, 30)
-    again = task(ema=0.0, init_from=str(tmp_path / "codec"))
-    warm = again.warm_start(plainly(again.init)(jax.random.key(1)))
+    again, key = task(ema=0.0, init_from=str(tmp_path / "codec")), jax.random.key(1)
+    warm = again.warm_start(plainly(again.init)(key), key)
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, warm.params, state.params)))
     other = dataclasses.replace(TINY_MIMI, transformer=dataclasses.replace(TINY_MIMI.transformer, num_layers=1))
     with pytest.raises(ConfigError, match="configuration is not the one"):
         again = task(model=other, init_from=str(tmp_path / "codec"))
-        again.warm_start(plainly(again.init)(jax.random.key(1)))
+        again.warm_start(plainly(again.init)(key), key)
 
 
 def test_options_that_contradict_each_other_are_refused():

@@ -10,6 +10,7 @@ from jomni.train.descent import DescentConfig, DescentTask
 from jomni.train.optimizer import OptimizerConfig
 
 X = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+KEY = jax.random.key(0)
 CONFIG = DescentConfig(batch=6, optimizer=OptimizerConfig(lr=0.1, weight_decay=0.1, schedule="constant"), ema=0.5)
 
 
@@ -22,7 +23,7 @@ class Toy(DescentTask):
     def frozen(self, params):
         return {"a"}
 
-    def start(self):
+    def start(self, key):
         return {"a": np.arange(6, dtype=np.float32).reshape(2, 3)}
 
     def counts(self, batch):
@@ -35,7 +36,7 @@ class Toy(DescentTask):
 
 def run(config, steps=4):
     task = Toy(config, steps)
-    state = task.warm_start(task.init(jax.random.key(0)))
+    state = task.warm_start(task.init(KEY), KEY)
     update, losses = jax.jit(task.update), []
     for _ in range(steps):
         state, metrics = update(state, {"x": X}, jax.random.key(1))
@@ -45,12 +46,12 @@ def run(config, steps=4):
 
 def test_what_is_frozen_keeps_its_bytes_and_the_rest_learns():
     task, state, losses = run(CONFIG)
-    assert state.frozen["a"].tobytes() == task.start()["a"].tobytes() and set(state.params) == {"b"}
+    assert state.frozen["a"].tobytes() == task.start(KEY)["a"].tobytes() and set(state.params) == {"b"}
     assert losses[-1] < 0.9 * losses[0] and int(state.step) == 4
     exported = task.exported(state)
     np.testing.assert_array_equal(exported["b"], state.ema["b"])
     assert not np.array_equal(exported["b"], state.params["b"])
-    again = task.warm_start(dataclasses.replace(state, frozen={"a": jnp.zeros((2, 3))}))
+    again = task.warm_start(dataclasses.replace(state, frozen={"a": jnp.zeros((2, 3))}), KEY)
     assert again.frozen["a"].tobytes() == state.frozen["a"].tobytes(), "a resumed run reads it where it came from"
 
 

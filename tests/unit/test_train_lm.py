@@ -292,7 +292,8 @@ def adapted(base, export="adapters", embeddings=False):
         optimizer=OptimizerConfig(lr=1e-2, schedule="constant"), export=export,
     )  # fmt: skip
     task = config.build(10)
-    state = task.warm_start(jax.jit(task.init)(jax.random.key(0)))
+    key = jax.random.key(0)
+    state = task.warm_start(jax.jit(task.init)(key), key)
     update, batches = jax.jit(task.update), iter(task.dataset(0))
     for step in range(2):
         state, _ = update(state, jax.tree.map(jnp.asarray, next(batches)), jax.random.key(step))

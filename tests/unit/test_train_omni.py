@@ -271,7 +271,7 @@ def test_a_backbone_is_given_marks_that_mean_what_its_template_means(backbone, t
         voice=VOICE,
     )  # fmt: skip
     task = config.build(1)
-    rows = task.beginning(jax.random.key(0))["backbone"]["embed_tokens"]["weight"]
+    rows = task.start(jax.random.key(0))["backbone"]["embed_tokens"]["weight"]
     for name, token in (("<|end|>", "end_of_text"), ("<|user|>", "input_text"), ("<|assistant|>", "answer_text")):
         known = rows["text"][TextTokenizer(task.model.files, "here").token(name)]
         np.testing.assert_array_equal(rows["new"][getattr(VOCABULARY, token) - VOCABULARY.end_of_text], known)
@@ -285,7 +285,8 @@ def test_what_is_drawn_follows_from_the_runs_seed(backbone, turns):
     task = config.build(1)
 
     def begun(seed, task):
-        state = task.warm_start(task.init(jax.random.key(seed)))
+        key = jax.random.key(seed)
+        state = task.warm_start(task.init(key), key)
         return {path: leaf.tobytes() for path, leaf in flatten(jax.device_get(join(state.params, state.frozen)))}
 
     one, again, other = begun(1, task), begun(1, config.build(9)), begun(2, task)

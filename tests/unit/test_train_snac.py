@@ -136,7 +136,7 @@ def test_codebooks_begin_where_latents_are(tmp_path):
     jomni.save(made, tmp_path / "begun")
     config = SnacTrainConfig(model=TINY, data=SnacData(manifest(tmp_path), frames=4), batch=2,
                              init_from=str(tmp_path / "begun"), fit_codebooks=20)  # fmt: skip
-    fitted = config.build(1).start()
+    fitted = config.build(1).start(jax.random.key(0))
     pcm = next(iter(config.build(1).dataset(1)))["pcm"]
     keys = jax.random.split(jax.random.key(1), len(pcm))
 
@@ -152,8 +152,9 @@ def test_codebooks_begin_where_latents_are(tmp_path):
         jax.tree.map(lambda a, b: bool((a == b).all()), params, fitted)) if not same]  # fmt: skip
     assert len(changed) == 3 and all("codebook" in path for path in changed)
     with pytest.raises(ConfigError, match="Give more"):
-        SnacTrainConfig(model=TINY, data=SnacData(manifest(tmp_path), frames=4), batch=2,
-                        init_from=str(tmp_path / "begun"), fit_codebooks=1).build(1).start()  # fmt: skip
+        config = SnacTrainConfig(model=TINY, data=SnacData(manifest(tmp_path), frames=4), batch=2,
+                                 init_from=str(tmp_path / "begun"), fit_codebooks=1)  # fmt: skip
+        config.build(1).start(jax.random.key(0))
     with pytest.raises(ConfigError, match="init_from"):
         SnacTrainConfig(model=TINY, data=SnacData("none"), fit_codebooks=1)
 

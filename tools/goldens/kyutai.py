@@ -84,9 +84,7 @@ def load_lm(folder: Path, fuse_lora: bool = False) -> LMModel:
     config = json.loads((folder / "config.json").read_text())
     weights, lora = folder / config.pop("moshi_name"), config.pop("lora_name", None)
     kind = config.pop("model_type", "moshi")
-    info = loaders.CheckpointInfo(
-        weights, Path(), Path(), config, model_type=kind, lora_weights=lora and folder / lora
-    )
+    info = loaders.CheckpointInfo(weights, Path(), Path(), config, model_type=kind, lora_weights=lora and folder / lora)
     return info.get_moshi(dtype=torch.float32, fuse_lora=fuse_lora)
 
 

@@ -8,9 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
-def delay_streams(
-    codes: Int[Array, "B K T"], delays: Sequence[int], initial: Int[Array, "K"]
-) -> Int[Array, "B K T"]:
+def delay_streams(codes: Int[Array, "B K T"], delays: Sequence[int], initial: Int[Array, "K"]) -> Int[Array, "B K T"]:
     """Shifts stream k right by `delays[k]` frames; `initial[k]` stands before its first code."""
     T = codes.shape[-1]
     filled = initial[:, None] * jnp.ones((T,), codes.dtype)
