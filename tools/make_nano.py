@@ -56,6 +56,11 @@ def train(share: float, work: Path, config: str, steps: int, *words: object) -> 
     return jomni("train", f"configs/{config}.py", "--out", work, "--steps", max(2, round(steps * share)), *words)
 
 
+def mean(out: Path, *models: Path) -> tuple[str, ...]:
+    """The mean of some models' weights."""
+    return sys.executable, "-m", "tools.average", str(out), *map(str, models), "--force"
+
+
 def once(made: Path, *commands: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
     """The commands, unless what they make is there."""
     return () if made.exists() else commands
@@ -69,14 +74,16 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
       share: of the hours of data and of the steps of training, 1 is the recipe.
     """
     work = work.absolute()
-    runs = ("nano_codec", "nano_voice", "nano_decoder", "nano_lm", "nano_rehearsed", "nano_again")
-    codec, voice, decoder, lm, talker, again = (work / run / "export" for run in runs)
+    runs = ("nano_codec", "nano_voice", "nano_decoder", "nano_lm", "nano_rehearsed", "nano_again", "nano_anew")
+    codec, voice, decoder, lm, talker, again, anew = (work / run / "export" for run in runs)
     words, facts = work / "words.model", work / "facts.txt"
     corpora = tuple(work / name for name in ("conversations", "counting", "readings", "facts_read"))
     manifests = conversations, *_ = [corpus / "MANIFEST.jsonl" for corpus in corpora]
     codes = [work / f"{corpus.name}.codes" for corpus in corpora]
     rehearsed = [work / f"{corpus.name}.rehearsed" for corpus in corpora]
     fresh = [work / name for name in ("conversations_again", "counting_again", "facts_again")]
+    rehearsed_again = ",".join([*(f"{corpus}.rehearsed" for corpus in fresh), str(codes[2])])
+    before, last = work / "nano_mean", work / "nano_last"
     data = "--task.data.text", facts, "--task.tokenizer", words, "--task.codec", decoder
     stages = (
         Stage("codec", "the codec hears: every voice, each frame's phones in its semantic codebooks", (
@@ -111,18 +118,22 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
                   ",".join(map(str, (rehearsed[0], rehearsed[1], rehearsed[3], rehearsed[3], codes[2]))), *data),
         )),
         Stage("again", "the same with what it has not met, and the mean of before and after", (
-            synth(share, "conversations", fresh[0], "--seed", 2, hours=6),
-            synth(share, "conversations", fresh[1], "--seed", 3, "--more", "count=16", hours=4),
+            synth(share, "conversations", fresh[0], "--seed", 2, hours=22),
+            synth(share, "conversations", fresh[1], "--seed", 3, "--more", "count=12", "--far", 0.9, hours=9),
             synth(share, "readings", fresh[2], "--seed", 2, "--facts", hours=4),
             *(jomni("tokenize", corpus / "MANIFEST.jsonl", f"{corpus}.codes", "--model", voice) for corpus in fresh),
             *(rehearse(f"{corpus}.codes", f"{corpus}.rehearsed", talker) for corpus in fresh),
-            train(share, work, "nano_rehearsed", 1_400, "--name", "nano_again", "--task.init_from", talker,
-                  "--task.optimizer.lr", 6e-4, "--task.data.folders",
-                  ",".join([*(f"{corpus}.rehearsed" for corpus in fresh), str(codes[2])]), *data),
-            (sys.executable, "-m", "tools.average", str(work / "nano_mean"), str(talker), str(again), "--force"),
+            train(share, work, "nano_rehearsed", 2_800, "--name", "nano_again", "--task.init_from", talker,
+                  "--task.data.folders", rehearsed_again, *data),
+            mean(before, talker, again),
+        )),
+        Stage("anew", "its layers half drawn anew, so that what it knew by heart is forgotten; the mean again", (
+            train(share, work, "nano_rehearsed", 4_400, "--name", "nano_anew", "--task.init_from", before,
+                  "--task.shrink", 0.5, "--task.optimizer.lr", 1.4e-3, "--task.data.folders", rehearsed_again, *data),
+            mean(last, before, anew),
         )),
         Stage("model", "the weights as they come with the package, in half precision", (
-            jomni("convert", work / "nano_mean", work / "nano", "--dtype", "bfloat16", "--codec-dtype", "bfloat16",
+            jomni("convert", last, work / "nano", "--dtype", "bfloat16", "--codec-dtype", "bfloat16",
                   "--force"),
         )),
     )  # fmt: skip

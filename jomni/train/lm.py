@@ -40,6 +40,7 @@ class LMConfig(DescentConfig):
     valid: LMData | None = harmless(None)  # likewise, never trained on
     model: MoshiConfig | None = None  # the model, from nothing
     init_from: str | None = None  # the checkpoint to begin from: a folder or a hub id
+    shrink: float = 1.0  # of the temporal transformer's weights, the share of init_from's; the rest is drawn anew
     lora: LoRAConfig | None = None  # train low-rank adapters alone; none: everything
     loss: LMLossConfig = dataclasses.field(default_factory=LMLossConfig)
     depth_share: float = 1.0  # share of the frames, drawn anew each step, that the depth transformer learns from
@@ -57,7 +58,7 @@ class LMConfig(DescentConfig):
         if (self.model is None) == (self.init_from is None):
             raise ConfigError("give either 'model' (from nothing) or 'init_from' (a checkpoint), and not both")
         super().__post_init__()
-        for name in ("user_noise", "agent_noise"):
+        for name in ("user_noise", "agent_noise", "shrink"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"'{name}' is a share, from 0 to 1, got {getattr(self, name)}")
         if not 0 < self.depth_share <= 1:
@@ -69,6 +70,8 @@ class LMConfig(DescentConfig):
                 "without a 'monologue' the text has to learn that it only pads: give 'loss.text_weight' above 0. The "
                 "model is fed its own text, and would hear tokens drawn from a head that has learnt nothing"
             )
+        if self.shrink < 1 and (self.init_from is None or self.lora is not None):
+            raise ConfigError("'shrink' below 1 is for training the whole of 'init_from': give that, and no 'lora'")
         if self.lora is None and self.export != "whole":
             raise ConfigError(f"'export' = {self.export!r} is for LoRA; without it there is only 'whole'")
         if self.lora is not None and self.init_from is None:
@@ -132,12 +135,16 @@ class LMTask(DescentTask):
         return () if lora is None else {path for path, _ in flatten(params) if not lora.trains(path)}
 
     def warm_start(self, state: DescentState, key: PRNGKeyArray) -> DescentState:
+        """With `shrink`, layers begin between init_from's weights and new ones (shrink and perturb, arXiv:1910.08475):
+        what is used most is soon learnt again, and what was learnt by heart is forgotten."""
         if self._opened is None:
             return state
+        kept = self.config.shrink
         held = dict(flatten(join(state.params, state.frozen)))
         old = {path: (leaf.dtype, leaf.sharding) for path, leaf in held.items()}
         adapters = {path: leaf for path, leaf in held.items() if "/lora_" in path}
-        for path in held.keys() - adapters.keys():
+        anew = {path: leaf for path, leaf in held.items() if kept < 1 and path.startswith("transformer/")}
+        for path in held.keys() - adapters.keys() - anew.keys():
             held[path].delete()  # or two models would be in memory
         del held
         found = jomni.load(
@@ -145,6 +152,7 @@ class LMTask(DescentTask):
             sharding=lambda path, shape: old[path.removeprefix("lm/")][1],
         )  # fmt: skip
         leaves = {path: leaf.astype(old[path][0]) for path, leaf in flatten(found.params["lm"])} | adapters
+        leaves |= {path: kept * leaves[path] + (1 - kept) * leaf for path, leaf in anew.items()}
         return self.with_parameters(state, leaves)
 
     def rows(self, batch: Batch, key: PRNGKeyArray | None) -> _Rows:

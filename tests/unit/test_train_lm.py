@@ -21,6 +21,7 @@ from jomni.train.lm_data import SyntheticData, check_batch
 from jomni.train.lm_loss import LMLossConfig, counts, lm_loss
 from jomni.train.lora import LoRAConfig, fuse
 from jomni.train.optimizer import OptimizerConfig
+from jomni.weights.table import flatten
 from tests.tiny import TINY_MOSHI, random_params
 from tests.train_case import SMALL
 
@@ -285,6 +286,24 @@ def base(tmp_path_factory):
     return folder
 
 
+def test_shrunk_layers_begin_between_the_checkpoints_weights_and_new_ones(base):
+    def begun(seed, **options):
+        key = jax.random.key(seed)
+        task = LMConfig(data=SyntheticData(), init_from=str(base), **options).build(10)
+        fresh = jax.jit(task.init)(key)
+        drawn = dict(flatten(jax.device_get(fresh.params)))  # before the state gives its memory away
+        return drawn, dict(flatten(task.warm_start(fresh, key).params))
+
+    drawn, shrunk = begun(5, shrink=0.25)
+    _, whole = begun(5)
+    layers = {path for path in whole if path.startswith("transformer/")}
+    assert layers and layers < whole.keys()
+    for path, weight in whole.items():
+        expected = 0.25 * weight + 0.75 * drawn[path] if path in layers else weight
+        np.testing.assert_allclose(shrunk[path], expected, rtol=1e-6, atol=1e-7, err_msg=path)
+    assert all(not np.array_equal(drawn[path], whole[path]) for path in layers if "norm" not in path)
+
+
 def adapted(base, export="adapters", embeddings=False):
     """A task that adapts `base`, and its state after two updates."""
     config = LMConfig(
@@ -351,6 +370,9 @@ def test_data_of_another_model_is_refused():
         ({"model": None}, "give either 'model'"),
         ({"init_from": "x"}, "not both"),
         ({"lora": LoRAConfig()}, "give 'init_from'"),
+        ({"shrink": 0.5}, "the whole of 'init_from'"),
+        ({"model": None, "init_from": "x", "lora": LoRAConfig(), "shrink": 0.5}, "and no 'lora'"),
+        ({"shrink": 1.5}, "'shrink' is a share"),
         ({"export": "fused"}, "is for LoRA"),
         ({"monologue": False, "loss": LMLossConfig(text_weight=0)}, "has to learn that it only pads"),
         ({"batch": 8, "microbatches": 3}, "does not divide"),
