@@ -127,7 +127,7 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
                   "--task.data.folders", rehearsed_again, *data),
             mean(before, talker, again),
         )),
-        Stage("anew", "its layers half drawn anew, so that what it knew by heart is forgotten; the mean again", (
+        Stage("anew", "its layers half drawn anew, and trained on the same; the mean once more", (
             train(share, work, "nano_rehearsed", 4_400, "--name", "nano_anew", "--task.init_from", before,
                   "--task.shrink", 0.5, "--task.optimizer.lr", 1.4e-3, "--task.data.folders", rehearsed_again, *data),
             mean(last, before, anew),

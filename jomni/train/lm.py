@@ -135,8 +135,8 @@ class LMTask(DescentTask):
         return () if lora is None else {path for path, _ in flatten(params) if not lora.trains(path)}
 
     def warm_start(self, state: DescentState, key: PRNGKeyArray) -> DescentState:
-        """With `shrink`, layers begin between init_from's weights and new ones (shrink and perturb, arXiv:1910.08475):
-        what is used most is soon learnt again, and what was learnt by heart is forgotten."""
+        """With `shrink`, layers begin between init_from's weights and new ones (shrink and perturb, arXiv:1910.08475),
+        so that data which they have not met counts as much as what they were trained on first."""
         if self._opened is None:
             return state
         kept = self.config.shrink
