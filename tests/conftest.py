@@ -52,6 +52,16 @@ def optimisations(request) -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_dropped() -> Iterator[None]:
+    """Forgets what was compiled before there is too much of it: every program maps regions of memory, Linux allows a
+    process 65,530 of them, and XLA crashes at the limit, which a whole run would reach."""
+    yield
+    regions = Path("/proc/self/maps")
+    if regions.exists() and len(regions.read_bytes().splitlines()) > 25_000:
+        jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def tiny_mimi(tiny_moshi) -> jomni.Checkpoint:
     """A codec alone."""
