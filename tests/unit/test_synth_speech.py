@@ -172,6 +172,15 @@ def test_a_corpus_follows_from_its_seed_whatever_the_workers(make: corpus.Maker,
         corpus.write_hours(make, tmp_path / "a", 1 / 3600, 9, 1, shard=3)
 
 
+def test_little_is_made_in_small_shards_and_given_more_hours_goes_on_in_them(tmp_path: Path) -> None:
+    assert corpus.shard_size(24, 2.5, 500) == 500 and corpus.shard_size(4, 33) == 100
+    assert [corpus.shard_size(hours, 33) for hours in (0.02, 0.5)] == [4, 14]
+    for hours, shard in ((15 / 3600, 3), (30 / 3600, 5)):
+        corpus.write_hours(utterances, tmp_path / "grown", hours, 1, 1, shard=shard)
+    corpus.write_hours(utterances, tmp_path / "whole", 30 / 3600, 1, 1, shard=3)
+    assert digest(tmp_path / "grown") == digest(tmp_path / "whole")
+
+
 def test_test_sets_say_where_the_next_speech_goes() -> None:
     for name in ("interruptions", "backchannels"):
         make, _, options = all_sets()[name]

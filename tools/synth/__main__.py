@@ -218,16 +218,19 @@ def main() -> None:
         return write_samples(args.out)
     if args.command == "utterances":
         narrower = {"names": args.kinds} if args.kinds else {}
-        corpus.write_hours(utterances, args.out, args.hours, args.seed, args.workers, shard=5 * corpus.SHARD,
+        corpus.write_hours(utterances, args.out, args.hours, args.seed, args.workers,
+                           shard=corpus.shard_size(args.hours, 2.5, 5 * corpus.SHARD),
                            agent_share=args.agent_share, **narrower)  # fmt: skip
     elif args.command == "readings":
         told = {"facts": True} if args.facts else {}
-        corpus.write_hours(readings, args.out, args.hours, args.seed, args.workers, **told)
+        corpus.write_hours(readings, args.out, args.hours, args.seed, args.workers,
+                           shard=corpus.shard_size(args.hours, 33), **told)  # fmt: skip
     elif args.command == "conversations":
         seed = args.seed if args.split == "train" else 1_000_000 + args.seed
         asked = {"more": dict(args.more)} if args.more else {}
         asked |= {"far": args.far} if args.far else {}
-        corpus.write_hours(conversations, args.out, args.hours, seed, args.workers, **asked)
+        corpus.write_hours(conversations, args.out, args.hours, seed, args.workers,
+                           shard=corpus.shard_size(args.hours, 38), **asked)  # fmt: skip
     else:
         corpus.write_sets(all_sets(args.scale), args.out, args.seed, args.workers)
         (args.out / "sentences.txt").write_text("\n".join(agent_sentences()) + "\n")

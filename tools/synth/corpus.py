@@ -22,7 +22,7 @@ from .agent import keep_answers
 from .voices import RATE
 
 SHARD = 100
-"""Items a folder: two files each. Short ones come in larger shards, as each takes a process a second to start."""
+"""Items a folder, at most: two files each. Short ones come in larger shards, as each takes a process to start."""
 
 _ANSWERS = "answers"
 
@@ -83,6 +83,17 @@ def _manifest(folder: Path, lines: list[Item]) -> None:
     (folder / "MANIFEST.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+def shard_size(hours: float, seconds: float, most: int = SHARD) -> int:
+    """Items a folder. Folders are made whole, so a little is made in small ones: else an hour is made of a minute.
+
+    Args:
+      hours: that are asked for.
+      seconds: that an item takes, about.
+      most: items.
+    """
+    return max(4, min(most, round(hours * 3600 / seconds / 4)))
+
+
 def write_hours(
     make: Maker, folder: Path, hours: float, seed: int, workers: int, shard: int = SHARD, **options: Any
 ) -> None:
@@ -95,10 +106,11 @@ def write_hours(
       hours: at least so much.
       seed: of everything.
       workers: processes.
-      shard: items a shard.
+      shard: items a shard; one that was begun with another goes on with that.
       **options: for make.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    shard = _recipe(folder).get("shard", shard)
     _check_same(folder, {"maker": make.__name__, "seed": seed, "shard": shard, **options})
     began, seconds, lines, shards = time.monotonic(), 0.0, [], 0
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
@@ -150,9 +162,15 @@ def write_sets(sets: dict[str, tuple[Maker, int, dict[str, Any]]], folder: Path,
     shutil.rmtree(folder / _ANSWERS, ignore_errors=True)
 
 
+def _recipe(folder: Path) -> Item:
+    """What a corpus was begun with; nothing if it was not."""
+    note = folder / "recipe.json"
+    return json.loads(note.read_text()) if note.exists() else {}
+
+
 def _check_same(folder: Path, recipe: Item) -> None:
     """Refuses to continue a corpus that was begun with another recipe."""
-    note = folder / "recipe.json"
-    if note.exists() and json.loads(note.read_text()) != recipe:
-        raise SystemExit(f"{folder} was made as {note.read_text()}, not {json.dumps(recipe)}: choose another folder.")
-    note.write_text(json.dumps(recipe))
+    begun = _recipe(folder)
+    if begun and begun != recipe:
+        raise SystemExit(f"{folder} was made as {json.dumps(begun)}, not {json.dumps(recipe)}: choose another folder.")
+    (folder / "recipe.json").write_text(json.dumps(recipe))
