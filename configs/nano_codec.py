@@ -6,11 +6,11 @@ jomni train configs/nano_codec.py --task.data.manifest data/utterances/MANIFEST.
 Hardware: two CPU cores, 29 min. Metric: distillation, the phones' cross entropy: 0.60 on new recordings.
 """
 
-from jomni.codec.config import MIMI_NANO
-from jomni.train.codec import CodecDataConfig, CodecTaskConfig, LossWeights
+from jomni.models.mimi.config import MIMI_NANO
 from jomni.train.config import TrainConfig
 from jomni.train.optimizer import OptimizerConfig
-from jomni.train.quantizer import QuantizerTraining
+from jomni.train.tasks.mimi import CodecDataConfig, CodecTaskConfig, LossWeights
+from jomni.train.tasks.mimi_quantizer import QuantizerTraining
 
 # The inventory of tools/synth, silence first.
 PHONES = (

@@ -14,10 +14,10 @@ Hardware: two CPU cores, 113 min. Metric: heard_accuracy, the user's words named
 
 from jomni.models.moshi.config import MOSHI_NANO
 from jomni.train.config import TrainConfig
-from jomni.train.lm import LMConfig
-from jomni.train.lm_data import ConversationData
-from jomni.train.lm_loss import LMLossConfig
 from jomni.train.optimizer import OptimizerConfig
+from jomni.train.tasks.moshi import LMConfig
+from jomni.train.tasks.moshi_data import ConversationData
+from jomni.train.tasks.moshi_loss import LMLossConfig
 
 
 def get_config() -> TrainConfig:
@@ -30,8 +30,13 @@ def get_config() -> TrainConfig:
         task=LMConfig(
             model=MOSHI_NANO,
             data=ConversationData(
-                folders=("data/codes", "data/read_codes", "data/read_codes"), frames=250, heard=True,
-                keep_and_shift=True, text_lead=2, text="data/facts.txt", text_share=0.17,
+                folders=("data/codes", "data/read_codes", "data/read_codes"),
+                frames=250,
+                heard=True,
+                keep_and_shift=True,
+                text_lead=2,
+                text="data/facts.txt",
+                text_share=0.17,
             ),
             tokenizer="data/words.model",
             codec="runs/nano_voice/export",

@@ -13,8 +13,8 @@ import dataclasses
 from nano_lm import get_config as unrehearsed
 
 from jomni.train.config import TrainConfig
-from jomni.train.lm import LMConfig
 from jomni.train.optimizer import OptimizerConfig
+from jomni.train.tasks.moshi import LMConfig
 
 
 def get_config() -> TrainConfig:

@@ -9,11 +9,11 @@ Hardware: one CPU core, 35 min. Metric: spectral distance, on new recordings 0.3
 alone (`--task.freeze encoder,downsample,quantizer`, 57 min): 0.29.
 """
 
-from jomni.codec.config import MIMI_NANO
-from jomni.train.codec import CodecDataConfig, CodecTaskConfig
+from jomni.models.mimi.config import MIMI_NANO
 from jomni.train.config import TrainConfig
 from jomni.train.optimizer import OptimizerConfig
-from jomni.train.quantizer import QuantizerTraining
+from jomni.train.tasks.mimi import CodecDataConfig, CodecTaskConfig
+from jomni.train.tasks.mimi_quantizer import QuantizerTraining
 
 
 def get_config() -> TrainConfig:

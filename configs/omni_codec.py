@@ -11,7 +11,7 @@ from omni_latent import get_config as latent
 
 from jomni.train.config import TrainConfig
 from jomni.train.optimizer import OptimizerConfig
-from jomni.train.snac import SnacLossConfig, SnacTrainConfig
+from jomni.train.tasks.snac import SnacLossConfig, SnacTrainConfig
 
 
 def get_config() -> TrainConfig:

@@ -11,8 +11,8 @@ from nano_codec import PHONES
 
 from jomni.models.whisper import WhisperConfig
 from jomni.train.config import TrainConfig
-from jomni.train.ears import EarsConfig, EarsData
 from jomni.train.optimizer import OptimizerConfig
+from jomni.train.tasks.whisper import EarsConfig, EarsData
 
 MODEL = WhisperConfig(
     n_mels=80, n_audio_ctx=250, n_audio_state=192, n_audio_head=3, n_audio_layer=4, n_vocab=1, n_text_ctx=1,

@@ -8,10 +8,10 @@ With codebooks drawn at random from the beginning the latents collapse. Hardware
 spectral.
 """
 
-from jomni.codec.snac_config import SnacConfig
+from jomni.models.snac.config import SnacConfig
 from jomni.train.config import TrainConfig
 from jomni.train.optimizer import OptimizerConfig
-from jomni.train.snac import SnacData, SnacTrainConfig
+from jomni.train.tasks.snac import SnacData, SnacTrainConfig
 
 MODEL = SnacConfig(
     sampling_rate=16_000, encoder_dim=8, encoder_rates=(8, 5, 2, 2, 2), decoder_dim=256, decoder_rates=(2, 2, 2, 5, 8),

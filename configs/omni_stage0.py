@@ -13,7 +13,7 @@ valid/exact, the share of answers of which every token is foretold: 1.00.
 from jomni.models.decoder import DecoderConfig
 from jomni.train.config import TrainConfig
 from jomni.train.optimizer import OptimizerConfig
-from jomni.train.text import TextConfig, TextData
+from jomni.train.tasks.decoder import TextConfig, TextData
 
 MODEL = DecoderConfig(
     vocab_size=1024, dim=192, num_layers=4, num_heads=4, num_kv_heads=2, head_dim=48, hidden_dim=576,

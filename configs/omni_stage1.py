@@ -11,11 +11,11 @@ command for a published text model, speech encoder and codec.
 Hardware: one CPU core, 5 min. Metric: valid/text_accuracy of what was heard (A1-T1), voices held out: 0.28.
 """
 
-from jomni.data.omni_batches import TaskShares
+from jomni.data.turns.batches import TaskShares
 from jomni.train.config import TrainConfig
-from jomni.train.omni import ALIGN, OmniConfig, VoiceConfig
-from jomni.train.omni_data import OmniData
 from jomni.train.optimizer import OptimizerConfig
+from jomni.train.tasks.mini_omni import ALIGN, OmniConfig, VoiceConfig
+from jomni.train.tasks.mini_omni_data import OmniData
 
 SECONDS, LENGTH = 3.2, 176
 """What the ears hear at a time, and steps that hold it with a text: 99 % of the questions. A voice that takes longer is

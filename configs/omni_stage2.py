@@ -7,11 +7,11 @@ Hardware: one CPU core, 30 min. Metric: valid/text_accuracy (A1-T2, voices held 
 
 from omni_stage1 import LENGTH, SECONDS
 
-from jomni.data.omni_batches import TaskShares
+from jomni.data.turns.batches import TaskShares
 from jomni.train.config import TrainConfig
-from jomni.train.omni import ADAPT, OmniConfig
-from jomni.train.omni_data import OmniData
 from jomni.train.optimizer import OptimizerConfig
+from jomni.train.tasks.mini_omni import ADAPT, OmniConfig
+from jomni.train.tasks.mini_omni_data import OmniData
 
 
 def get_config() -> TrainConfig:

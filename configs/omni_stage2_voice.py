@@ -10,11 +10,11 @@ Hardware: one CPU core, 13 min. Metric: valid/audio_loss of answers to what was 
 
 from omni_stage1 import SECONDS
 
-from jomni.data.omni_batches import TaskShares
+from jomni.data.turns.batches import TaskShares
 from jomni.train.config import TrainConfig
-from jomni.train.omni import ALIGN, OmniConfig
-from jomni.train.omni_data import OmniData
 from jomni.train.optimizer import OptimizerConfig
+from jomni.train.tasks.mini_omni import ALIGN, OmniConfig
+from jomni.train.tasks.mini_omni_data import OmniData
 
 LENGTH = 64
 """Steps that hold a question in text with its spoken answer."""

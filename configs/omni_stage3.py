@@ -9,11 +9,11 @@ Hardware: one CPU core, 118 min. Metric: valid/text_accuracy and valid/audio_los
 
 from omni_stage1 import SECONDS
 
-from jomni.data.omni_batches import TaskShares
+from jomni.data.turns.batches import TaskShares
 from jomni.train.config import TrainConfig
-from jomni.train.omni import ALL, OmniConfig
-from jomni.train.omni_data import OmniData
 from jomni.train.optimizer import OptimizerConfig
+from jomni.train.tasks.mini_omni import ALL, OmniConfig
+from jomni.train.tasks.mini_omni_data import OmniData
 
 LENGTH = 192
 """Steps that hold a question in sound with its spoken answer: 99 % of them."""

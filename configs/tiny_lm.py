@@ -9,10 +9,10 @@ import dataclasses
 
 from jomni.models.moshi.config import MOSHI_7B
 from jomni.train.config import TrainConfig
-from jomni.train.lm import LMConfig
-from jomni.train.lm_data import SyntheticData
-from jomni.train.lm_loss import LMLossConfig
 from jomni.train.optimizer import OptimizerConfig
+from jomni.train.tasks.moshi import LMConfig
+from jomni.train.tasks.moshi_data import SyntheticData
+from jomni.train.tasks.moshi_loss import LMLossConfig
 
 MODEL = dataclasses.replace(
     MOSHI_7B, dim=64, num_heads=4, num_layers=2, card=32, text_card=16, text_card_out=16, context=50, n_q=4, dep_q=2,

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import yaml
 
-from jomni.codec import SnacConfig
-from jomni.weights.trees import snac_tree
+from jomni.models.snac.config import SnacConfig
+from jomni.models.snac.weights import snac_tree
 from tests import text_cases
 from tests.parity.test_snac_golden import MANIFESTS
 from tests.unit.weights_cases import write_torch

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from jomni.data.omni import Turn, write_turns
 from jomni.data.text import chat_tokenizer
+from jomni.data.turns.parquet import Turn, write_turns
 from jomni.models.decoder import DecoderConfig
 from jomni.models.whisper import WhisperConfig
 from jomni.train.config import TrainConfig
-from jomni.train.omni import ALIGN, OmniConfig, VoiceConfig
-from jomni.train.omni_data import OmniData
 from jomni.train.optimizer import OptimizerConfig
-from jomni.train.text import TextConfig, TextData
+from jomni.train.tasks.decoder import TextConfig, TextData
+from jomni.train.tasks.mini_omni import ALIGN, OmniConfig, VoiceConfig
+from jomni.train.tasks.mini_omni_data import OmniData
 
 WORDS = ("red", "green", "blue", "black", "white", "grey")
 PAIRS = [(f"say {word}", f"it is {word}") for word in WORDS]

@@ -12,7 +12,7 @@ import tokenizers
 
 import jomni
 from jomni.models.decoder import DecoderConfig, RopeConfig
-from jomni.weights.trees import decoder_tree
+from jomni.models.decoder.weights import decoder_tree
 from tools.goldens.chats import TEMPLATES
 
 SPECIAL = ["<|im_start|>", "<|im_end|>"]

@@ -6,7 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jomni.codec import MIMI
+from jomni.models.mimi.config import MIMI
 from tools import random_model
 from tools.random_model import LM
 

@@ -4,9 +4,9 @@ import dataclasses
 
 from configs.tiny_lm import MODEL
 from jomni.train.config import TrainConfig
-from jomni.train.lm import LMConfig
-from jomni.train.lm_data import SyntheticData
 from jomni.train.optimizer import OptimizerConfig
+from jomni.train.tasks.moshi import LMConfig
+from jomni.train.tasks.moshi_data import SyntheticData
 
 SMALL = dataclasses.replace(MODEL, dim=32, num_heads=2, num_layers=1, depformer_dim=16, depformer_dim_feedforward=32)
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from jomni.eval.items import CELLS
+from jomni.eval.full_duplex.talk import accuracy
+from jomni.eval.full_duplex.test_set import CELLS
 from jomni.eval.measure import TurnResult
-from jomni.eval.talk import accuracy
 from tools.make_nano import Stage, jomni, once, run_all, synth, train
 
 

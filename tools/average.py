@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 import jomni
+from jomni.checkpoints.registry import PARTS
 from jomni.errors import ConfigError
-from jomni.weights.parts import PARTS
-from jomni.weights.table import is_float
+from jomni.tensors.weight_map import is_float
 
 
 def average(models: Sequence[jomni.Checkpoint]) -> jomni.Checkpoint:

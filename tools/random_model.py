@@ -19,9 +19,10 @@ import numpy as np
 import sentencepiece
 
 import jomni
-from jomni.codec.config import MIMI
+from jomni.models.mimi.config import MIMI
+from jomni.models.mimi.weights import mimi_tree
 from jomni.models.moshi.config import MOSHI_7B
-from jomni.weights.trees import lm_tree, mimi_tree
+from jomni.models.moshi.weights import lm_tree
 
 CODEC = dataclasses.replace(
     MIMI,

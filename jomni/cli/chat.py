@@ -11,7 +11,7 @@ from jomni.cli.model import device, load_model, open_model
 from jomni.errors import ConfigError, PromptError
 
 if TYPE_CHECKING:
-    from jomni.generate.chat import Chat
+    from jomni.models.decoder.chat import Chat
 
 
 def chat(options: Namespace) -> None:

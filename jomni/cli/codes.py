@@ -15,7 +15,7 @@ from jomni.cli.model import chosen_codebooks, codec_of, device, load_codec, open
 from jomni.errors import AudioError, OutputError
 
 if TYPE_CHECKING:
-    from jomni.codec.config import MimiConfig
+    from jomni.models.mimi.config import MimiConfig
 
 BLOCK = 25
 """Frames of one step, 2 s: long enough to keep the hardware busy, short enough to show progress."""

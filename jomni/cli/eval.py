@@ -16,17 +16,17 @@ from jomni.errors import AudioError, ConfigError, JomniError
 from jomni.extras import require
 
 if TYPE_CHECKING:
-    from jomni.eval.coders import Coder
-    from jomni.eval.items import Item
-    from jomni.weights.recognise import Opened
+    from jomni.checkpoints.detect import Opened
+    from jomni.eval.codec.coders import Coder
+    from jomni.eval.full_duplex.test_set import Item
 
 
 def codec(options: Namespace) -> None:
     """Runs `jomni eval codec`."""
-    from jomni.eval import codec as scorecard
-    from jomni.eval.codec_report import book_table, score_table, write_report
+    from jomni.eval.codec import scorecard
+    from jomni.eval.codec.report import book_table, score_table, write_report
+    from jomni.eval.intervals import some
     from jomni.eval.report import report_folder
-    from jomni.eval.statistics import some
 
     require("eval", "pystoi", "pocketsphinx", "jiwer")
     paths = some(scorecard.find_recordings(options.inputs), options.limit)
@@ -57,7 +57,7 @@ def codec(options: Namespace) -> None:
 
 def _coder(opened: Opened, model: str) -> Coder:
     """The codec of a model, with its weights."""
-    from jomni.eval.coders import MimiCoder, SnacCoder
+    from jomni.eval.codec.coders import MimiCoder, SnacCoder
 
     if opened.snac is not None:
         return SnacCoder(opened.snac, load_codec(model).params["snac"], noise=True)
@@ -67,11 +67,11 @@ def _coder(opened: Opened, model: str) -> Coder:
 def talk(options: Namespace) -> None:
     """Runs `jomni eval talk`."""
     import jomni
-    from jomni.eval.items import load_items
-    from jomni.eval.replies import flite
+    from jomni.eval.full_duplex.replies import flite
+    from jomni.eval.full_duplex.report import write_report
+    from jomni.eval.full_duplex.talk import LONGEST, Plan, evaluate
+    from jomni.eval.full_duplex.test_set import load_items
     from jomni.eval.report import goal_table, report_folder
-    from jomni.eval.talk import LONGEST, Plan, evaluate
-    from jomni.eval.talk_report import write_report
 
     if options.replies:
         require("eval", "pocketsphinx", "jiwer")
@@ -117,14 +117,14 @@ def talk(options: Namespace) -> None:
 
 def turns(options: Namespace) -> None:
     """Runs `jomni eval turns`."""
-    from jomni.data.omni import TurnSource, check_turns
-    from jomni.data.omni_streams import Task
-    from jomni.eval.replies import flite
+    from jomni.data.turns.parquet import TurnSource, check_turns
+    from jomni.eval.full_duplex.replies import flite
+    from jomni.eval.intervals import some
     from jomni.eval.report import report_folder
-    from jomni.eval.statistics import some
-    from jomni.eval.talkers import Asking, make_talker, unfit
-    from jomni.eval.turns import Plan, evaluate
-    from jomni.eval.turns_report import task_table, write_report
+    from jomni.eval.turn_based.adapters import Asking, make_talker, unfit
+    from jomni.eval.turn_based.report import task_table, write_report
+    from jomni.eval.turn_based.turns import Plan, evaluate
+    from jomni.models.mini_omni.streams import Task
 
     require("eval", "pocketsphinx", "jiwer")
     sentences = _sentences(options.sentences)
@@ -188,7 +188,7 @@ def _sentences(path: Path | None) -> list[str]:
 
 def _limited(items: Sequence[Item], limit: int | None) -> list[Item]:
     """At most so many items of each set (cell, else folder)."""
-    from jomni.eval.statistics import some
+    from jomni.eval.intervals import some
 
     groups: dict[str, list[Item]] = {}
     for item in items:

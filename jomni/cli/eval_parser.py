@@ -96,7 +96,7 @@ Example:
     _add_common(parser)
 
 
-_TASKS = ("T1-T2", "A1-T2", "A1-A2", "T1-A2", "A1-T1")  # `jomni.data.omni_streams.Task`
+_TASKS = ("T1-T2", "A1-T2", "A1-A2", "T1-A2", "A1-T1")  # `jomni.models.mini_omni.streams.Task`
 
 
 def _turns(parser: Parser) -> None:

@@ -13,14 +13,14 @@ from jomni.cli.files import check_folder
 from jomni.cli.model import device, local_path, open_model, split_revision, used_codebooks
 
 if TYPE_CHECKING:
-    from jomni.codec.config import MimiConfig
-    from jomni.codec.snac_config import SnacConfig
+    from jomni.checkpoints.detect import Opened
     from jomni.models.decoder.config import DecoderConfig
+    from jomni.models.mimi.config import MimiConfig
     from jomni.models.mini_omni.config import MiniOmniConfig
     from jomni.models.moshi.config import MoshiConfig
+    from jomni.models.snac.config import SnacConfig
     from jomni.models.whisper import WhisperConfig
-    from jomni.weights.recognise import Opened
-    from jomni.weights.source import TensorSource
+    from jomni.tensors.source import TensorSource
 
 _KINDS = {
     "moshi": "Moshi, full-duplex dialogue", "mimi": "Mimi, a codec", "snac": "SNAC, a codec of several rates",
@@ -81,8 +81,7 @@ def info(options: Namespace) -> None:
 
 def describe(opened: Opened) -> list[str]:
     """What a model consists of, line by line."""
-    from jomni.weights.kyutai import is_float32_only
-    from jomni.weights.parts import present
+    from jomni.checkpoints.registry import is_float32_only, present
 
     lines = [f"{opened.source}: {_KINDS.get(opened.model_type, opened.model_type)}"]
     sizes: dict[str, int] = {}
@@ -240,7 +239,7 @@ _SECTIONS: dict[str, tuple[str, Mapping[str, tuple[str, ...]], Callable[[Any, Op
 
 
 def _sizes(tree: Mapping[str, Any]) -> dict[str, int]:
-    from jomni.weights.table import flatten
+    from jomni.tensors.weight_map import flatten
 
     return {path: math.prod(leaf.shape) for path, leaf in flatten(tree)}
 

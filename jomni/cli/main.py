@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if options.command == "train":
                 _keep_memory()
             with _signals_held():
-                importlib.import_module("jomni.weights")
+                importlib.import_module("jomni.checkpoints.load")
                 module = importlib.import_module(f"jomni.cli.{_HOMES[options.command]}")
             getattr(module, options.command.split()[-1])(options)
     except JomniError as error:

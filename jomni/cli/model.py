@@ -16,9 +16,9 @@ from jomni.errors import AudioError, ConfigError, JomniError
 if TYPE_CHECKING:
     import jax
 
-    from jomni.codec.config import MimiConfig
-    from jomni.weights import Checkpoint
-    from jomni.weights.recognise import Opened
+    from jomni.checkpoints.checkpoint import Checkpoint
+    from jomni.checkpoints.detect import Opened
+    from jomni.models.mimi.config import MimiConfig
 
 
 CODECS = ("mimi", "snac")
@@ -35,8 +35,8 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 def open_model(name: str, *, codec_only: bool = False) -> Opened:
     """Recognises a model and reads its configuration, but no weights; `codec_only` asks for a codec's alone."""
-    from jomni.weights.parts import PARTS
-    from jomni.weights.recognise import open_checkpoint
+    from jomni.checkpoints.detect import open_checkpoint
+    from jomni.checkpoints.registry import PARTS
 
     source, revision = split_revision(name)
     return open_checkpoint(source, revision=revision, parts=CODECS if codec_only else tuple(PARTS))

@@ -18,9 +18,9 @@ from jomni.errors import AudioError, ConfigError, PromptError
 from jomni.models.whisper.mel import HOP, SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from jomni.codec.snac_config import SnacConfig
-    from jomni.generate.omni_chat import OmniChat
-    from jomni.weights.recognise import Opened
+    from jomni.checkpoints.detect import Opened
+    from jomni.models.mini_omni.chat import OmniChat
+    from jomni.models.snac.config import SnacConfig
 
 OPTIONS = ("ask", "conversation", "answer", "system", "codec", "top_k", "max_tokens", "parallel")
 """Options of `jomni talk` that only models have which take turns."""
@@ -79,8 +79,14 @@ def checked(options: Namespace, opened: Opened, infos: Sequence[audio.AudioInfo]
     Raises:
       JomniError: the model lacks what is asked of it, or the question cannot be asked. No weights have been read then.
     """
-    from jomni.generate.chat import check_text
-    from jomni.weights.mini_omni import SNAC_FOLDERS, SNAC_ON_HUB, WHISPER_FOLDERS, WHISPER_NAME, check_neighbours
+    from jomni.models.decoder.chat import check_text
+    from jomni.models.mini_omni.weights import (
+        SNAC_FOLDERS,
+        SNAC_ON_HUB,
+        WHISPER_FOLDERS,
+        WHISPER_NAME,
+        check_neighbours,
+    )
 
     refuse_options(options, LIVE_OPTIONS, "of full duplex (Moshi)")
     if options.top_k is not None and not options.temperature:
@@ -127,7 +133,7 @@ def _talk(options: Namespace, infos: Sequence[audio.AudioInfo], *, speaks: bool)
     """Asks all questions, at once or one after another; gives the answers, and what their files say of how they came
     about."""
     import jomni
-    from jomni.generate.text import TextSampling
+    from jomni.models.decoder.generate import TextSampling
 
     slots, kind = 1 if options.conversation else max(1, len(infos)), options.answer or "speech"
     voice = ("parallel" if options.parallel else "single") if speaks else "none"

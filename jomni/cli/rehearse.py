@@ -16,11 +16,11 @@ def rehearse(options: Namespace) -> None:
     require("train", "array_record")
     import jomni
     from jomni.data import Pieces, read_header
-    from jomni.data.rehearsal import Rehearser, rehearse_folder
-    from jomni.generate.generator import Generator, SamplingDefaults
-    from jomni.generate.rehearse import rehearse as speak
+    from jomni.data.conversations.self_rollout import Rehearser, rehearse_folder
     from jomni.models.moshi import MoshiLM
-    from jomni.train.lm_data import ConversationData
+    from jomni.models.moshi.generate import Generator, SamplingDefaults
+    from jomni.models.moshi.self_rollout import rehearse as speak
+    from jomni.train.tasks.moshi_data import ConversationData
 
     header = read_header(options.codes)
     with device(options.device):

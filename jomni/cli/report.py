@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jomni.audio import AudioInfo
-from jomni.generate.transcript import Transcript, joined
+from jomni.models.moshi.transcript import Transcript, joined
 
 if TYPE_CHECKING:
     from jomni.cli.omni_talk import Answer
-    from jomni.codec.snac_config import SnacConfig
+    from jomni.models.snac.config import SnacConfig
 
 
 def report_of(info: AudioInfo, transcript: Transcript, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from jomni.cli.model import device, load_codec
 from jomni.errors import AudioError
 
 if TYPE_CHECKING:
-    from jomni.codec.snac_config import SnacConfig
+    from jomni.models.snac.config import SnacConfig
 
 SECONDS = 2.0
 """Of one step, or as many whole frames as that holds."""
@@ -42,7 +42,7 @@ def _encode(options: Namespace, config: SnacConfig, info: audio.AudioInfo) -> tu
     import jax.numpy as jnp
 
     import jomni
-    from jomni.codec import snac
+    from jomni.models.snac import model as snac
 
     samples = info.samples_at(config.sampling_rate)
     frames, block = config.whole_frames(-(-samples // config.frame_size)), _block(config) * config.frame_size
@@ -77,7 +77,7 @@ def decode(options: Namespace, config: SnacConfig, given: Codes, part: Path) -> 
 
 def checked(options: Namespace, config: SnacConfig, given: Codes) -> tuple[np.ndarray, ...]:
     """The codes; raises `AudioError` unless the codec can decode them."""
-    from jomni.codec import snac
+    from jomni.models.snac import model as snac
 
     if not isinstance(given.codes, tuple):
         raise AudioError(
@@ -105,7 +105,7 @@ def _decode(
     import jax.numpy as jnp
 
     import jomni
-    from jomni.codec import snac
+    from jomni.models.snac import model as snac
 
     if given.model and given.model != options.model:
         say(f"{options.input}: the codes were made with {given.model}, decoding with {options.model}")

@@ -19,8 +19,8 @@ from jomni.cli.parser import MAX_TAIL
 from jomni.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jomni.generate.transcript import Transcript
-    from jomni.weights.recognise import Opened
+    from jomni.checkpoints.detect import Opened
+    from jomni.models.moshi.transcript import Transcript
 
 SILENCE = 2.0
 """Seconds that the agent must have been silent before a conversation ends."""
@@ -62,8 +62,8 @@ def talk(options: Namespace) -> None:
 def _talk(options: Namespace, plan: Plan, infos: Sequence[audio.AudioInfo], places: Sequence[Places]) -> list[str]:
     """Holds the conversations and fills their files; gives what is to be said about them."""
     import jomni
-    from jomni.generate.conversation import Frame, converse
-    from jomni.generate.transcript import transcribe
+    from jomni.models.moshi.conversation import Frame, converse
+    from jomni.models.moshi.transcript import transcribe
 
     with device(options.device) as chosen:
         checkpoint, dtype = load_model(options, chosen)
@@ -146,7 +146,7 @@ def plan_of(opened: Opened, tail: float) -> Plan:
     Raises:
       ConfigError: it is a kind of model that does not hold conversations with recordings.
     """
-    from jomni.generate import Guidance
+    from jomni.models.moshi.generate import Guidance
 
     lm, kind = opened.lm, opened.model_type
     if lm is None:
@@ -174,6 +174,6 @@ def plan_of(opened: Opened, tail: float) -> Plan:
         names = ", ".join(c.name for c in lm.conditioners)
         raise ConfigError(
             f"{opened.source}: takes conditions ({names}), of which jomni talk knows only Hibiki's. "
-            "Use jomni.generate.conversation.converse with your own."
+            "Use jomni.models.moshi.conversation.converse with your own."
         )
     return plan

@@ -17,7 +17,7 @@ from jomni.extras import require
 
 if TYPE_CHECKING:
     import jomni
-    from jomni.data.tokenize import Encoder
+    from jomni.data.conversations.tokenize import Encoder
 
 INTERRUPTED = 130
 
@@ -31,7 +31,7 @@ _HEARING = ("encoder", "encoder_transformer", "downsample", "quantizer")
 def tokenize(options: Namespace) -> None:
     """Runs `jomni tokenize`."""
     require("train", "array_record")
-    from jomni.data import tokenize as bulk
+    from jomni.data.conversations import tokenize as bulk
 
     opened = open_model(options.model, codec_only=True)
     codec_of(opened)
@@ -61,7 +61,7 @@ def tokenize(options: Namespace) -> None:
 
 
 def codec_encoder(checkpoint: jomni.Checkpoint, codebooks: int, name: str) -> Encoder:
-    """A codec as `jomni.data.tokenize` wants it: encodes whole waveforms, step by step.
+    """A codec as `jomni.data.conversations.tokenize` wants it: encodes whole waveforms, step by step.
 
     Args:
       checkpoint: with a codec of one channel.
@@ -71,7 +71,7 @@ def codec_encoder(checkpoint: jomni.Checkpoint, codebooks: int, name: str) -> En
     import jax.numpy as jnp
 
     import jomni
-    from jomni.data.tokenize import Encoder
+    from jomni.data.conversations.tokenize import Encoder
 
     config = checkpoint.mimi
     assert config is not None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from jomni.eval import duplex
-from jomni.eval.duplex import Interval
-from jomni.eval.items import Turn
-from jomni.eval.player import Piece
+from jomni.eval.full_duplex import metrics as duplex
+from jomni.eval.full_duplex.metrics import Interval
+from jomni.eval.full_duplex.session import Outcome
+from jomni.eval.full_duplex.test_set import Turn
+from jomni.eval.full_duplex.user_simulator import Piece
 from jomni.eval.recogniser import normalise
-from jomni.eval.session import Outcome
 
 
 @dataclasses.dataclass(frozen=True)

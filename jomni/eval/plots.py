@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jomni.eval.duplex import Interval
-from jomni.eval.session import Outcome
-from jomni.eval.statistics import Estimate
+from jomni.eval.full_duplex.metrics import Interval
+from jomni.eval.full_duplex.session import Outcome
+from jomni.eval.intervals import Estimate
 
 _USER, _AGENT, _GRID, _TEXT = "#3b6ea5", "#c8553d", "#dddddd", "#222222"
 _COLORS = ("#3b6ea5", "#c8553d", "#5a9367", "#8d6a9f", "#b8860b", "#4f4f4f")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jomni.errors import OutputError
-from jomni.eval.statistics import Estimate
+from jomni.eval.intervals import Estimate
 from jomni.folders import new_folder
 
 NUMBER = {"%": 100.0, "points": 100.0}

@@ -1,0 +1,1 @@
+"""One folder per model: configuration, modules, weight map, inference."""

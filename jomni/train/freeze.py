@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from jomni.errors import ConfigError
-from jomni.weights.table import flatten, unflatten
+from jomni.tensors.weight_map import flatten, unflatten
 
 Tree = dict[str, Any]
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from jomni.checkpoints.checkpoint import Checkpoint
+from jomni.checkpoints.parameters import ParameterSource
+from jomni.checkpoints.save import LORA_NAME
 from jomni.errors import ConfigError
+from jomni.models.moshi.weights import lm_table
+from jomni.tensors.weight_map import flatten, unflatten
+from jomni.tensors.write import checkpoint_folder, write_safetensors
 from jomni.train.freeze import Tree
-from jomni.weights import Checkpoint
-from jomni.weights.kyutai import lm_table
-from jomni.weights.parameters import ParameterSource
-from jomni.weights.save import LORA_NAME
-from jomni.weights.table import flatten, unflatten
-from jomni.weights.write import checkpoint_folder, write_safetensors
 
 _ADAPTER = re.compile(r"(^|/)lora_[AB]$")
 _EMBEDDING = re.compile(r"^(depformer_)?(text_)?emb(_\d+)?/")

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 import jomni
+from jomni.checkpoints.load import lm_tree
 from jomni.cli.main import main
-from jomni.weights.load import lm_tree
 from tools.random_model import random_params
 
 

@@ -11,7 +11,7 @@ import soundfile
 import jomni
 from jomni import audio
 from jomni.cli import codes as command
-from jomni.weights.source import SafetensorsSource
+from jomni.tensors.source import SafetensorsSource
 from tests.cli.conftest import speech
 
 FRAME = 1920

@@ -7,8 +7,8 @@ import pytest
 import soundfile
 
 from jomni.cli.parser import parse
-from jomni.data.omni import Turn, write_turns
-from jomni.data.omni_streams import Task
+from jomni.data.turns.parquet import Turn, write_turns
+from jomni.models.mini_omni.streams import Task
 from tests import omni_case
 from tests.omni_train_case import PAIRS, codes, question
 

@@ -8,8 +8,8 @@ import pytest
 import jomni
 from jomni.cli.files import unique_names
 from jomni.cli.info import CODEC_PARTS, LM_PARTS, OMNI_PARTS, human
-from jomni.weights.source import SafetensorsSource
-from jomni.weights.table import flatten
+from jomni.tensors.source import SafetensorsSource
+from jomni.tensors.weight_map import flatten
 from tests import omni_case
 
 

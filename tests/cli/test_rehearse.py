@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from jomni.data.codes import read_header
-from jomni.data.tokenize import read_shard
+from jomni.data.conversations.codes import read_header
+from jomni.data.conversations.tokenize import read_shard
 from tests.cli.conftest import everything, speech
 
 RATE = 24000

@@ -9,7 +9,7 @@ import soundfile
 import jomni
 from jomni import audio
 from jomni.cli import snac_codes
-from jomni.weights.source import SafetensorsSource
+from jomni.tensors.source import SafetensorsSource
 from tests.cli.conftest import speech
 from tests.parity.test_snac_golden import DATA, MANIFESTS
 from tools.goldens import snac_cases

@@ -9,11 +9,11 @@ import soundfile
 
 import jomni
 from jomni import audio
+from jomni.checkpoints.detect import Opened
+from jomni.checkpoints.load import lm_tree
 from jomni.cli.talk import plan_of
 from jomni.errors import ConfigError
 from jomni.models.moshi.config import ConditionerConfig, FuserConfig
-from jomni.weights.load import lm_tree
-from jomni.weights.recognise import Opened
 from tests.cli.conftest import speech
 from tools.random_model import random_params
 

@@ -10,8 +10,8 @@ import soundfile
 import jomni
 from jomni.cli import tokenize as command
 from jomni.cli.tokenize import codec_identity
-from jomni.data.codes import read_header
-from jomni.data.tokenize import read_shard
+from jomni.data.conversations.codes import read_header
+from jomni.data.conversations.tokenize import read_shard
 from tests.cli.conftest import everything, speech
 
 RATE = 24000

@@ -66,7 +66,7 @@ def test_a_folder_of_codes_that_is_missing_is_named(tmp_path, capsys, tokenizer_
     (tmp_path / "config.py").write_text(
         "import dataclasses\n"
         "from tests import train_case\n"
-        "from jomni.train.lm_data import ConversationData\n"
+        "from jomni.train.tasks.moshi_data import ConversationData\n"
         "def get_config():\n"
         "    config = train_case.get_config()\n"
         "    model = dataclasses.replace(config.task.model, text_card=64, text_card_out=64)\n"

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jomni.codec import Mimi
 from jomni.errors import ConfigError
-from jomni.generate import FREE, Duplex, Generator, Guidance
-from jomni.generate import duplex as duplex_module
+from jomni.generation.controls import FREE
+from jomni.models.mimi.model import Mimi
 from jomni.models.moshi import MoshiLM
+from jomni.models.moshi import duplex as duplex_module
+from jomni.models.moshi.duplex import Duplex
+from jomni.models.moshi.generate import Generator, Guidance
 from tests.tiny import TINY_MIMI, TINY_MOSHI, random_params
 
 SLOTS, FRAMES = 3, 12

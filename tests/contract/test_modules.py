@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jomni.codec import Mimi, decode_step, encode_step
-from jomni.codec.seanet import SeanetDecoder, SeanetEncoder
+from jomni.models.mimi.model import Mimi, decode_step, encode_step
+from jomni.models.mimi.seanet import SeanetDecoder, SeanetEncoder
 from jomni.nn import TransformerConfig, reset
 from jomni.nn.contract import verify_contract
 from jomni.nn.conv import CausalConv, CausalConvTranspose

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jomni.codec import snac
-from jomni.codec.snac import Snac
-from jomni.codec.snac_config import SNAC_24KHZ, SNAC_44KHZ
-from jomni.codec.snac_layers import squared_sine
+from jomni.models.snac import model as snac
+from jomni.models.snac.config import SNAC_24KHZ, SNAC_44KHZ
+from jomni.models.snac.layers import squared_sine
+from jomni.models.snac.model import Snac
 from jomni.nn import reset
-from jomni.nn.centred import Block
 from jomni.nn.contract import verify_contract
+from jomni.nn.lookahead import Block
 from tests.tiny import random_params
 
 SPEECH = dataclasses.replace(SNAC_24KHZ, encoder_dim=2, decoder_dim=16, codebook_size=32, codebook_dim=4)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from jomni.checkpoints.hub import ASSETS
 from jomni.cli.main import main
-from jomni.eval.quality import mel_distance
-from jomni.weights.hub import ASSETS
+from jomni.eval.codec.quality import mel_distance
 
 
 def test_the_readmes_question_is_heard_answered_and_spoken(tmp_path, capsys):

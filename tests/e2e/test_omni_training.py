@@ -9,10 +9,10 @@ import pytest
 
 import jomni
 from jomni.errors import ConfigError
+from jomni.tensors.weight_map import flatten
 from jomni.train.config import TrainConfig
 from jomni.train.loop import train
-from jomni.train.omni import ADAPT, ALL
-from jomni.weights.table import flatten
+from jomni.train.tasks.mini_omni import ADAPT, ALL
 from tests.omni_train_case import DECODER, PAIRS, omni_config, text_config, write_world
 
 pytest.importorskip("pyarrow")
@@ -68,8 +68,8 @@ def test_every_stage_learns(stages):
 
 
 def test_the_text_model_comes_as_one_that_chats(stages):
-    from jomni.generate.tokenizer import TextTokenizer
-    from jomni.train.text import encode_chat
+    from jomni.generation.tokenizer import TextTokenizer
+    from jomni.train.tasks.decoder import encode_chat
 
     found = jomni.load(str(Path(stages["stage0"].out) / "stage0/export"))
     tokenizer = TextTokenizer(found.files, "here")

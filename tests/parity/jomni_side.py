@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 import jomni
-from jomni.codec.mimi import Mimi, decode_step, encode_step
-from jomni.generate import FREE, Generator, Guidance
+from jomni.generation.controls import FREE
+from jomni.models.mimi.model import Mimi, decode_step, encode_step
 from jomni.models.moshi import MoshiConfig, MoshiLM
 from jomni.models.moshi.conditioning import prepare_conditions
+from jomni.models.moshi.generate import Generator, Guidance
 from tools.goldens.kyutai_runs import Inputs, Run
 
 Params = Any

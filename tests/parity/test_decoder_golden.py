@@ -12,13 +12,12 @@ import jax
 import numpy as np
 import pytest
 
-from jomni.generate.template import render
-from jomni.generate.text import TextGenerator, TextSession
+from jomni.checkpoints.checkpoint import Checkpoint
+from jomni.checkpoints.load import load
+from jomni.generation.template import render
 from jomni.models.decoder import Decoder
-from jomni.weights.checkpoint import Checkpoint
-from jomni.weights.hf_decoder import decoder_table, read_decoder_config
-from jomni.weights.load import load
-from jomni.weights.trees import decoder_tree
+from jomni.models.decoder.generate import TextGenerator, TextSession
+from jomni.models.decoder.weights import decoder_table, decoder_tree, read_decoder_config
 from tools.goldens.chats import CASES as CHATS
 from tools.goldens.chats import SPECIAL, TEMPLATES
 from tools.goldens.decoder import EVERY, PROMPT, write_folder

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import jomni
-from jomni.generate.tokenizer import TextTokenizer
-from jomni.weights.load import load
-from jomni.weights.save import save
+from jomni.checkpoints.load import load
+from jomni.checkpoints.save import save
+from jomni.generation.tokenizer import TextTokenizer
 from tests.parity.test_decoder_golden import DATA, LAYOUTS, greedy, logits_of
 from tests.text_cases import checkpoint, files
 

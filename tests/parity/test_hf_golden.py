@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from jomni.codec import Mimi, decode, encode
+from jomni.checkpoints.checkpoint import Checkpoint
+from jomni.checkpoints.load import load
+from jomni.models.mimi.model import Mimi, decode, encode
 from jomni.models.moshi import MoshiLM
-from jomni.weights.checkpoint import Checkpoint
-from jomni.weights.load import load
 
 DATA = Path(__file__).parent / "data"
 

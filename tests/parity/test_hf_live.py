@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from jomni.weights.load import load
-from jomni.weights.save import save
+from jomni.checkpoints.load import load
+from jomni.checkpoints.save import save
 from tests.parity.test_hf_golden import check_mimi, check_moshi, full_precision
 
 pytestmark = pytest.mark.peers

@@ -11,7 +11,7 @@ import types
 import numpy as np
 import pytest
 
-from jomni.data.alignment import Alignment, Pieces, Word, align, between
+from jomni.data.conversations.alignment import Alignment, Pieces, Word, align, between
 from tools.goldens import interleaver as cases
 
 CHECKOUT = os.environ.get("JOMNI_MOSHI_FINETUNE")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import jomni
-from jomni.codec.config import ACTIVATIONS
-from jomni.codec.mimi import Mimi
+from jomni.models.mimi.config import ACTIVATIONS
+from jomni.models.mimi.model import Mimi
 from tests.parity import jomni_side
 from tests.parity.compare import audio_error, differing_codes
 from tools.goldens import kyutai_runs, layout

@@ -8,10 +8,10 @@ import json
 import numpy as np
 import pytest
 
-from jomni.data.omni_streams import Task
-from jomni.generate.omni import OmniGenerator
-from jomni.generate.omni_session import OmniSession
 from jomni.models.mini_omni import MiniOmniConfig
+from jomni.models.mini_omni.generate import OmniGenerator
+from jomni.models.mini_omni.session import OmniSession
+from jomni.models.mini_omni.streams import Task
 from tests.parity.test_omni_golden import CASES, DATA, params_of
 from tools.goldens import omni_cases
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, place_features
-from jomni.weights.mini_omni import bind_omni
-from jomni.weights.source import MemorySource
-from jomni.weights.stream import Origin, read_tree
+from jomni.models.mini_omni.weights import bind_omni
+from jomni.tensors.source import MemorySource
+from jomni.tensors.stream import Origin, read_tree
 from tests.parity.compare import largest_difference
 from tools.goldens import omni_cases
 

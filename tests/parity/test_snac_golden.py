@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import jomni
-from jomni.codec import SNAC_24KHZ, SNAC_32KHZ, SNAC_44KHZ, Snac, SnacConfig, fold_weight_norm, snac
-from jomni.weights.snac import snac_table
-from jomni.weights.trees import snac_tree
+from jomni.models.snac import model as snac
+from jomni.models.snac.config import SNAC_24KHZ, SNAC_32KHZ, SNAC_44KHZ, SnacConfig
+from jomni.models.snac.model import Snac
+from jomni.models.snac.weights import snac_table, snac_tree
+from jomni.nn.lookahead import fold_weight_norm
 from tests.parity.compare import audio_error, differing_codes
 from tools.goldens import snac_cases
 

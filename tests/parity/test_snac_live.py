@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 import jomni
-from jomni.codec import Snac, fold_weight_norm, snac
+from jomni.models.snac import model as snac
+from jomni.models.snac.model import Snac
+from jomni.nn.lookahead import fold_weight_norm
 from tests.parity.compare import audio_error, differing_codes
 from tests.parity.test_snac_golden import MANIFESTS, at_one_rate
 from tools.goldens import snac_cases

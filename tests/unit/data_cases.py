@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from jomni.data.tokenize import Encoder
+from jomni.data.conversations.tokenize import Encoder
 
 RATE, FRAME = 1600, 128
 """Sample rate, Hz, and samples in a frame: 12.5 frames a second."""

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from jomni.generate.conversation import Ending, Frame
-from jomni.generate.transcript import heard, text_pieces
+from jomni.models.moshi.conversation import Ending, Frame
+from jomni.models.moshi.transcript import heard, text_pieces
 
 PAD, EPAD = 3, 0
 

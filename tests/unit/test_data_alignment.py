@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jomni.data.alignment import UNSAID, UTTERANCE_GAP, Alignment, Pieces, Word, align, between, lead_words
+from jomni.data.conversations.alignment import (
+    UNSAID,
+    UTTERANCE_GAP,
+    Alignment,
+    Pieces,
+    Word,
+    align,
+    between,
+    lead_words,
+)
 from jomni.errors import ConfigError
 
 PAD, EPAD, ZERO = 3, 0, -1

@@ -8,11 +8,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jomni.data import omni
-from jomni.data.omni import RowKind, Turn, check_turns, format_snac, parse_snac, read_turns, write_turns
-from jomni.data.omni_streams import IGNORE, Task, build_example, undelay
+from jomni.data.turns import parquet as omni
+from jomni.data.turns.parquet import RowKind, Turn, check_turns, format_snac, parse_snac, read_turns, write_turns
 from jomni.errors import DataError, JomniError
 from jomni.models.mini_omni.config import Vocabulary
+from jomni.models.mini_omni.streams import IGNORE, Task, build_example, undelay
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")

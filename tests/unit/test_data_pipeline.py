@@ -8,10 +8,10 @@ import pytest
 import soundfile
 
 from jomni.data import audio_dataset, lm_dataset
-from jomni.data.omni import Turn, TurnSource, read_turns, write_turns
+from jomni.data.conversations.tokenize import plan_tokenization, tokenize
 from jomni.data.pipeline import endless
 from jomni.data.text import train_tokenizer
-from jomni.data.tokenize import plan_tokenization, tokenize
+from jomni.data.turns.parquet import Turn, TurnSource, read_turns, write_turns
 from jomni.errors import DataError
 from tests.unit.data_cases import WORDS, conversations, encoder, hear
 from tests.unit.test_data_segments import OPTIONS, RATE, corpus

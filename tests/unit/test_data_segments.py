@@ -9,9 +9,10 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jomni.data import audio_dataset, segments
+from jomni.data import audio_dataset
 from jomni.data.manifest import Item, read_manifest
-from jomni.data.teachers import FeatureTeacher, PhoneTeacher, overlaps
+from jomni.data.recordings import segments
+from jomni.data.recordings.teachers import FeatureTeacher, PhoneTeacher, overlaps
 from jomni.errors import ConfigError, DataError
 
 RATE = 16000

@@ -5,7 +5,7 @@ import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jomni.data.alignment import Pieces
+from jomni.data.conversations.alignment import Pieces
 from jomni.data.text import train_tokenizer
 from jomni.errors import DataError
 

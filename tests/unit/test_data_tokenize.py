@@ -14,10 +14,10 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jomni.data import codes, tokenize
-from jomni.data.alignment import Word
-from jomni.data.codes import Conversation, decode_record, encode_record, read_header
-from jomni.data.tokenize import bucketed, plan_tokenization, read_shard
+from jomni.data.conversations import codes, tokenize
+from jomni.data.conversations.alignment import Word
+from jomni.data.conversations.codes import Conversation, decode_record, encode_record, read_header
+from jomni.data.conversations.tokenize import bucketed, plan_tokenization, read_shard
 from jomni.errors import DataError, OutputError
 from jomni.folders import LOCK
 from tests.unit.data_cases import FRAME, RATE, READ, conversations, encoder, hear

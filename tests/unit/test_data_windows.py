@@ -9,11 +9,12 @@ import sentencepiece
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jomni.data import lm_dataset, tokenize, windows
-from jomni.data.alignment import Alignment, Pieces, Word, align, between, lead_words
-from jomni.data.codes import Conversation
+from jomni.data import lm_dataset
+from jomni.data.conversations import tokenize, windows
+from jomni.data.conversations.alignment import Alignment, Pieces, Word, align, between, lead_words
+from jomni.data.conversations.codes import Conversation
+from jomni.data.conversations.tokenize import plan_tokenization, read_shard
 from jomni.data.text import train_tokenizer
-from jomni.data.tokenize import plan_tokenization, read_shard
 from jomni.errors import ConfigError, DataError
 from tests.unit.data_cases import READ, WORDS, conversations, encoder
 from tests.unit.test_data_segments import same, take

@@ -11,14 +11,14 @@ import pytest
 import soundfile
 
 import jomni
-from jomni.codec.snac import Snac
 from jomni.errors import AudioError
-from jomni.eval import codec
-from jomni.eval.coders import MimiCoder, SnacCoder, bitrate
-from jomni.eval.quality import compare, mel_distance, si_snr
+from jomni.eval.codec import scorecard as codec
+from jomni.eval.codec.coders import MimiCoder, SnacCoder, bitrate
+from jomni.eval.codec.quality import compare, mel_distance, si_snr
+from jomni.eval.intervals import Estimate
 from jomni.eval.report import Goal, plain, report_folder, table
-from jomni.eval.statistics import Estimate
 from jomni.extras import missing
+from jomni.models.snac.model import Snac
 from tests.tiny import random_params
 from tests.unit.test_eval_recogniser import TEXTS, spoken
 from tests.unit.test_train_snac import TINY
@@ -102,10 +102,10 @@ def test_snac_recordings_come_out_as_its_whole_encoding_and_decoding():
     codes = coder.encode([r.wave for r in recordings], coder.fewest, 3)
     card = codec.evaluate(coder, recordings, [3], batch=3, processes=1)
     for n, recording in enumerate(recordings):
-        whole = jomni.codec.snac.encode(Snac(TINY), params, recording.wave[None])
+        whole = jomni.models.snac.model.encode(Snac(TINY), params, recording.wave[None])
         for found, expected in zip(codes[n], whole, strict=True):
             np.testing.assert_array_equal(found, expected[0])
-        wave = jomni.codec.snac.decode(Snac(TINY), params, whole, jax.random.split(jax.random.key(0), 1))[0, 0]
+        wave = jomni.models.snac.model.decode(Snac(TINY), params, whole, jax.random.split(jax.random.key(0), 1))[0, 0]
         np.testing.assert_allclose(card.decoded[3][n], wave[: lengths[n]], atol=1e-5)
     assert len(card.books) == 3 and bitrate(coder, 3) == pytest.approx(50 * 7 * 4)
     assert card.scores[0].bitrate == bitrate(coder, 3)

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from jomni.eval import duplex, statistics
-from jomni.eval.duplex import SoundRule
+from jomni.eval import intervals as statistics
+from jomni.eval.full_duplex import metrics as duplex
+from jomni.eval.full_duplex.metrics import SoundRule
 
 RATE = 16_000
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from jomni.eval.items import ItemError, answers, load_items
+from jomni.eval.full_duplex.test_set import ItemError, answers, load_items
 from tests.unit.eval_cases import RATE, noise, turn, write_item
 
 

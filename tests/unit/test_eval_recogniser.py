@@ -9,10 +9,10 @@ import pytest
 import soundfile
 
 from jomni.errors import JomniError
+from jomni.eval.full_duplex.replies import Reply, measure
+from jomni.eval.intervals import some
 from jomni.eval.ngram import BEGIN, END, arpa
 from jomni.eval.recogniser import Recogniser, normalise, word_errors
-from jomni.eval.replies import Reply, measure
-from jomni.eval.statistics import some
 
 SPOKEN = Path(__file__).parents[1] / "goldens/eval"
 TEXTS = ["three plus four is seven", "after march comes april"]

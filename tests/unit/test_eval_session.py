@@ -6,11 +6,11 @@ import itertools
 import numpy as np
 import pytest
 
-from jomni.eval.items import load_items
+from jomni.eval.full_duplex.session import Conversation, hold, single
+from jomni.eval.full_duplex.talk import LONGEST, Plan, accuracy, behaviours, evaluate, goal_rows
+from jomni.eval.full_duplex.test_set import load_items
+from jomni.eval.full_duplex.user_simulator import pieces_of
 from jomni.eval.measure import turns_of
-from jomni.eval.player import pieces_of
-from jomni.eval.session import Conversation, hold, single
-from jomni.eval.talk import LONGEST, Plan, accuracy, behaviours, evaluate, goal_rows
 from tests.unit.eval_cases import FRAME, RATE, SIZE, Agent, Manners, noise, turn, write_item
 
 

@@ -5,15 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jomni.data.omni import RowKind, Turn
-from jomni.data.omni_streams import Task
+from jomni.checkpoints.checkpoint import Checkpoint
+from jomni.data.turns.parquet import RowKind, Turn
 from jomni.errors import ConfigError, WeightsError
-from jomni.eval.replies import Reply
-from jomni.eval.talkers import Asking, Given, OmniTalker, TextTalker, make_talker, unfit
-from jomni.eval.turns import Plan, decoded, evaluate, figures, relation
-from jomni.generate.chat import Chat
-from jomni.generate.omni_chat import OmniChat
-from jomni.weights import Checkpoint
+from jomni.eval.full_duplex.replies import Reply
+from jomni.eval.turn_based.adapters import Asking, Given, OmniTalker, TextTalker, make_talker, unfit
+from jomni.eval.turn_based.turns import Plan, decoded, evaluate, figures, relation
+from jomni.models.decoder.chat import Chat
+from jomni.models.mini_omni.chat import OmniChat
+from jomni.models.mini_omni.streams import Task
 from tests import text_cases
 from tests.omni_train_case import PAIRS, codes, question
 from tests.unit.test_omni_chat import CODEC, CODEC_PARAMS, CONFIG, EARS, PARTS, frames_of, whole
@@ -140,7 +140,7 @@ def test_the_sets_codes_are_decoded_as_a_whole_whatever_their_lengths():
 
 
 def test_what_the_recogniser_hears_of_every_task_is_told(monkeypatch):
-    from jomni.eval import turns as module
+    from jomni.eval.turn_based import turns as module
 
     class Recogniser:
         def __init__(self, sentences, processes):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from jomni.codec.config import MIMI
+from jomni.checkpoints.hf import is_hf_config, open_folder
 from jomni.errors import ConfigError
+from jomni.models.mimi.config import MIMI
+from jomni.models.mimi.weights_hf import read_mimi_config, write_mimi_config
 from jomni.models.moshi.config import MOSHI_7B, ConditionerConfig, FuserConfig
-from jomni.weights.hf import is_hf_config, open_folder
-from jomni.weights.hf_mimi import read_mimi_config, write_mimi_config
-from jomni.weights.hf_moshi import read_moshi_config, write_moshi_config
+from jomni.models.moshi.weights_hf import read_moshi_config, write_moshi_config
 from tests.unit.test_hf_layout import TINY_MIMI, TINY_MOSHI
 
 DATA = Path(__file__).parents[1] / "parity" / "data"
@@ -206,7 +206,7 @@ def test_every_option_of_moshi_is_written_or_refused():
         "gating", "kv_repeat", "depformer_dim", "depformer_dim_feedforward", "depformer_num_heads",
         "depformer_num_layers", "depformer_gating", "depformer_kv_repeat",
     }  # fmt: skip
-    from jomni.weights.hf_moshi import _fixed
+    from jomni.models.moshi.weights_hf import _fixed
 
     refused = {name for name, _, _ in _fixed(MOSHI_7B)}
     fields = {field.name for field in dataclasses.fields(MOSHI_7B)}

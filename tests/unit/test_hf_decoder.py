@@ -10,11 +10,11 @@ import pytest
 from safetensors.numpy import save_file
 
 import jomni
+from jomni.checkpoints.hf import save_folder
 from jomni.errors import ConfigError, WeightsError
 from jomni.models.decoder import DecoderConfig, RopeConfig
 from jomni.models.decoder.rope import frequencies, magnitude
-from jomni.weights.hf import save_folder
-from jomni.weights.hf_decoder import read_decoder_config, write_decoder_config
+from jomni.models.decoder.weights import read_decoder_config, write_decoder_config
 from tests.text_cases import PLAIN, SLIDING, checkpoint
 from tests.unit.weights_cases import assert_same, read_all
 from tools.goldens.decoder import CASES, PUBLISHED

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from jomni.checkpoints.hf import open_folder, save_folder
+from jomni.checkpoints.load import load
+from jomni.checkpoints.save import save
 from jomni.errors import ConfigError, WeightsError
-from jomni.weights.hf import open_folder, save_folder
-from jomni.weights.load import load
-from jomni.weights.save import save
 from tests.unit.test_hf_tokenizer import tokenizer_json
 
 DATA = Path(__file__).parents[1] / "parity" / "data"

@@ -9,16 +9,16 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jomni.codec.config import MIMI
+from jomni.checkpoints.hf import AUDIO_PREFIX, open_folder
 from jomni.errors import WeightsError
+from jomni.models.mimi.config import MIMI
+from jomni.models.mimi.weights import mimi_table, mimi_tree
+from jomni.models.mimi.weights_hf import mimi_layout
 from jomni.models.moshi.config import MOSHI_7B
-from jomni.weights.hf import AUDIO_PREFIX, open_folder
-from jomni.weights.hf_layout import Layout, MappedSource, check_tensors, swap_rope_order
-from jomni.weights.hf_mimi import mimi_layout
-from jomni.weights.hf_moshi import moshi_layout
-from jomni.weights.kyutai import lm_table, mimi_table
-from jomni.weights.source import MemorySource, TensorSpec, open_source
-from jomni.weights.trees import lm_tree, mimi_tree
+from jomni.models.moshi.weights import lm_table, lm_tree
+from jomni.models.moshi.weights_hf import moshi_layout
+from jomni.tensors.layout import Layout, MappedSource, check_tensors, swap_rope_order
+from jomni.tensors.source import MemorySource, TensorSpec, open_source
 
 DATA = Path(__file__).parents[1] / "parity" / "data"
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import sentencepiece
 
+from jomni.checkpoints.tokenizers import read_tokenizer_json
 from jomni.errors import WeightsError
-from jomni.weights import hf_mimi
-from jomni.weights.hf_tokenizer import read_tokenizer_json
+from jomni.models.mimi import weights_hf as hf_mimi
 
 WORDS = [("\u2581he", -2.0), ("llo", -2.5), ("\u2581", -3.0), ("l", -5.0), ("\u2581well", -4.0), ("o", -6.0)]
 

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jomni.data.omni_streams import Task, opening_streams, question_streams
 from jomni.errors import ConfigError, PromptError
-from jomni.generate import omni
-from jomni.generate.omni import OmniGenerator
-from jomni.generate.omni_session import OmniSession
-from jomni.generate.text import TextSampling
+from jomni.models.decoder.generate import TextSampling
 from jomni.models.mini_omni import MiniOmni, set_apart
+from jomni.models.mini_omni import generate as omni
+from jomni.models.mini_omni.generate import OmniGenerator
+from jomni.models.mini_omni.session import OmniSession
+from jomni.models.mini_omni.streams import Task, opening_streams, question_streams
 from tests.unit import test_mini_omni
 from tests.unit.test_mini_omni import CASES, CONFIG, VOCABULARY, made
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 import jomni
-from jomni.codec import Snac, snac
-from jomni.data.omni_streams import tree_order
 from jomni.errors import AudioError, ConfigError, PromptError, WeightsError
-from jomni.generate.omni_chat import OmniChat, OmniParts
-from jomni.generate.omni_voice import FrameStream, OmniVoice
-from jomni.generate.tokenizer import TextTokenizer
+from jomni.generation.tokenizer import TextTokenizer
+from jomni.models.mini_omni.chat import OmniChat, OmniParts
+from jomni.models.mini_omni.streams import tree_order
+from jomni.models.mini_omni.voice import FrameStream, OmniVoice
+from jomni.models.snac import model as snac
+from jomni.models.snac.model import Snac
 from jomni.models.whisper import WHISPER, WhisperEncoder
 from tests import omni_case, text_cases
 from tests.omni_case import CODEC, codec_params

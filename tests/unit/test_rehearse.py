@@ -6,18 +6,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jomni.data import lm_dataset, tokenize
-from jomni.data.alignment import Alignment, Pieces, align, lead_words
-from jomni.data.codes import Conversation, decode_record, encode_record, read_header
-from jomni.data.rehearsal import Rehearser, rehearse_folder
+from jomni.data import lm_dataset
+from jomni.data.conversations import tokenize
+from jomni.data.conversations.alignment import Alignment, Pieces, align, lead_words
+from jomni.data.conversations.codes import Conversation, decode_record, encode_record, read_header
+from jomni.data.conversations.self_rollout import Rehearser, rehearse_folder
+from jomni.data.conversations.tokenize import plan_tokenization, read_shard
 from jomni.data.text import train_tokenizer
-from jomni.data.tokenize import plan_tokenization, read_shard
 from jomni.errors import ConfigError, DataError
-from jomni.generate.generator import Generator, SamplingDefaults
-from jomni.generate.rehearse import rehearse
 from jomni.models.moshi import MoshiLM
-from jomni.train.lm import LMConfig
-from jomni.train.lm_data import ConversationData
+from jomni.models.moshi.generate import Generator, SamplingDefaults
+from jomni.models.moshi.self_rollout import rehearse
+from jomni.train.tasks.moshi import LMConfig
+from jomni.train.tasks.moshi_data import ConversationData
 from tests.tiny import TINY_MOSHI, random_params
 from tests.unit.data_cases import WORDS, conversations, encoder
 from tests.unit.test_data_segments import take

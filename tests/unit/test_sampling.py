@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jomni.generate.sampling import kth_largest, sample, slot_keys
+from jomni.generation.sampling import kth_largest, sample, slot_keys
 
 
 def draws(logits, temperature, top_k, count=20_000, top_p=None):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from jomni.data.alignment import UTTERANCE_GAP
+from jomni.data.conversations.alignment import UTTERANCE_GAP
 from tools.synth import corpus, espeak, flite, kinds
 from tools.synth.conversation import GRID, Stage, Step, conversations, cut_answer, perform, plan, say_question
 from tools.synth.phones import PHONES, SILENCE

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jomni.data.omni import read_turns
+from jomni.data.turns.parquet import read_turns
 from tools.synth import espeak, flite, kinds, turns
 from tools.synth.__main__ import agent_sentences
 from tools.synth.speak import plain

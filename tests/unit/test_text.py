@@ -8,9 +8,9 @@ import pytest
 
 import jomni
 from jomni.errors import ConfigError, PromptError
-from jomni.generate import text
-from jomni.generate.text import TextGenerator, TextSampling, TextSession, stop_tokens
 from jomni.models.decoder import Decoder
+from jomni.models.decoder import generate as text
+from jomni.models.decoder.generate import TextGenerator, TextSampling, TextSession, stop_tokens
 from tests.text_cases import PLAIN, SLIDING, checkpoint, params
 
 GENERATOR = TextGenerator(Decoder(SLIDING), context=120, block=16)

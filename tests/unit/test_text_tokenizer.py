@@ -6,8 +6,8 @@ import pytest
 import tokenizers
 
 from jomni.errors import PromptError, WeightsError
-from jomni.generate.template import render
-from jomni.generate.tokenizer import TextStream, TextTokenizer
+from jomni.generation.template import render
+from jomni.generation.tokenizer import TextStream, TextTokenizer
 from tests.text_cases import files
 from tools.goldens.chats import TEMPLATES
 

@@ -9,12 +9,11 @@ import numpy as np
 import optax
 import pytest
 
-from jomni.codec.mimi import Mimi
-from jomni.codec.quantizer import SplitQuantizer
 from jomni.errors import ConfigError
-from jomni.train.codec import CodecDataConfig, CodecTask, CodecTaskConfig, LossWeights
-from jomni.train.discriminator import DiscriminatorConfig
-from jomni.train.losses import (
+from jomni.models.mimi.model import Mimi
+from jomni.models.mimi.quantizer import SplitQuantizer
+from jomni.train.optimizer import OptimizerConfig
+from jomni.train.tasks.audio_losses import (
     SpectralConfig,
     balance,
     distillation_loss,
@@ -24,9 +23,10 @@ from jomni.train.losses import (
     mel_filters,
     spectral_distance,
     stft,
-)  # fmt: skip
-from jomni.train.optimizer import OptimizerConfig
-from jomni.train.quantizer import QuantizerTraining, quantize, update_codebooks
+)
+from jomni.train.tasks.mimi import CodecDataConfig, CodecTask, CodecTaskConfig, LossWeights
+from jomni.train.tasks.mimi_discriminator import DiscriminatorConfig
+from jomni.train.tasks.mimi_quantizer import QuantizerTraining, quantize, update_codebooks
 from tests.tiny import TINY_MIMI, plainly, random_params
 
 pytestmark = pytest.mark.compiled_quickly

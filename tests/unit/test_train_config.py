@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from jomni.errors import ConfigError
 from jomni.train.lora import LoRAConfig
-from jomni.train.losses import SpectralConfig
-from jomni.train.omni import ADAPT, ALIGN
 from jomni.train.overrides import fields, keep_config, override, read_config, shown
+from jomni.train.tasks.audio_losses import SpectralConfig
+from jomni.train.tasks.mini_omni import ADAPT, ALIGN
 from tests import train_case
 
 CONFIGS = Path(__file__).parents[2] / "configs"

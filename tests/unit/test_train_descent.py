@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jomni.train.descent import DescentConfig, DescentTask
+from jomni.train.gradient_task import DescentConfig, DescentTask
 from jomni.train.optimizer import OptimizerConfig
 
 X = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)

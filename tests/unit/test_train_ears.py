@@ -12,9 +12,9 @@ import jomni
 from jomni.errors import ConfigError
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, embed_audio, log_mel
 from jomni.train.config import TrainConfig
-from jomni.train.ears import EarsConfig, EarsData
 from jomni.train.loop import train
 from jomni.train.optimizer import OptimizerConfig
+from jomni.train.tasks.whisper import EarsConfig, EarsData
 
 RATE, TONES = 16_000, {"pau": 0.0, "aa": 400.0, "iy": 2200.0}
 MODEL = WhisperConfig(

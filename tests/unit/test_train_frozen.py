@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from jomni.errors import ConfigError
+from jomni.tensors.weight_map import unflatten
 from jomni.train.config import TrainConfig
 from jomni.train.freeze import fingerprint
-from jomni.train.lm import LMConfig
-from jomni.train.lm_data import SyntheticData
 from jomni.train.loop import train
 from jomni.train.lora import LoRAConfig
-from jomni.weights.table import unflatten
+from jomni.train.tasks.moshi import LMConfig
+from jomni.train.tasks.moshi_data import SyntheticData
 from tests.train_case import SMALL
 
 FORMS = {

@@ -15,13 +15,13 @@ import pytest
 import jomni
 from jomni.errors import ConfigError, DataError
 from jomni.models.moshi import MoshiLM
+from jomni.tensors.weight_map import flatten
 from jomni.train.freeze import join, split
-from jomni.train.lm import LMConfig, add_noise, draw_frames
-from jomni.train.lm_data import SyntheticData, check_batch
-from jomni.train.lm_loss import LMLossConfig, counts, lm_loss
 from jomni.train.lora import LoRAConfig, fuse
 from jomni.train.optimizer import OptimizerConfig
-from jomni.weights.table import flatten
+from jomni.train.tasks.moshi import LMConfig, add_noise, draw_frames
+from jomni.train.tasks.moshi_data import SyntheticData, check_batch
+from jomni.train.tasks.moshi_loss import LMLossConfig, counts, lm_loss
 from tests.tiny import TINY_MOSHI, random_params
 from tests.train_case import SMALL
 

@@ -11,22 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import jomni
-from jomni.data.omni import Turn, TurnSource, interleave, read_turns, write_turns
-from jomni.data.omni_batches import TaskShares, omni_dataset
-from jomni.data.omni_build import spoken_turns
-from jomni.data.omni_streams import IGNORE, slip, speech_frames, undelay
+from jomni.checkpoints.checkpoint import Checkpoint
 from jomni.data.text import chat_tokenizer, read_pairs
+from jomni.data.turns.batches import TaskShares, omni_dataset
+from jomni.data.turns.build import spoken_turns
+from jomni.data.turns.parquet import Turn, TurnSource, interleave, read_turns, write_turns
 from jomni.errors import ConfigError, DataError, WeightsError
-from jomni.generate.tokenizer import TextTokenizer
+from jomni.generation.tokenizer import TextTokenizer
 from jomni.models.mini_omni import Vocabulary
+from jomni.models.mini_omni.streams import IGNORE, slip, speech_frames, undelay
+from jomni.tensors.weight_map import flatten
 from jomni.train.freeze import frozen_paths, join, split
 from jomni.train.lora import LoRAConfig
-from jomni.train.omni import ADAPT, ALIGN, ALL, OmniConfig, OmniModel, cut_rows, join_rows, turn_marks
-from jomni.train.omni_data import OmniData
-from jomni.train.omni_loss import OmniLossConfig, omni_counts, omni_loss
-from jomni.train.text import TextConfig, TextData
-from jomni.weights import Checkpoint
-from jomni.weights.table import flatten
+from jomni.train.tasks.decoder import TextConfig, TextData
+from jomni.train.tasks.mini_omni import ADAPT, ALIGN, ALL, OmniConfig, OmniModel, cut_rows, join_rows, turn_marks
+from jomni.train.tasks.mini_omni_data import OmniData
+from jomni.train.tasks.mini_omni_loss import OmniLossConfig, omni_counts, omni_loss
 from tests.omni_case import CODEC, codec_params
 from tests.omni_train_case import DECODER, ENCODER, PAIRS, VOICE, codes, question
 from tests.text_cases import params

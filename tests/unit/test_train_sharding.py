@@ -5,9 +5,10 @@ import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
 from jomni.errors import ConfigError
+from jomni.models.mimi.weights import mimi_tree
+from jomni.models.moshi.weights import lm_tree
+from jomni.tensors.weight_map import flatten
 from jomni.train.sharding import RULES, axes_by_path, batch_sharding, make_mesh, spec
-from jomni.weights import lm_tree, mimi_tree
-from jomni.weights.table import flatten
 from tests.tiny import TINY_MIMI, TINY_MOSHI
 
 MESH = AbstractMesh((2, 2, 2), ("data", "fsdp", "tensor"))

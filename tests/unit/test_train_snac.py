@@ -9,12 +9,12 @@ import pytest
 import soundfile
 
 import jomni
-from jomni.codec.snac import Snac
-from jomni.codec.snac_config import SnacConfig
 from jomni.errors import ConfigError
-from jomni.train.losses import SpectralConfig
+from jomni.models.snac.config import SnacConfig
+from jomni.models.snac.model import Snac
 from jomni.train.optimizer import OptimizerConfig
-from jomni.train.snac import LearningSnac, SnacData, SnacTrainConfig
+from jomni.train.tasks.audio_losses import SpectralConfig
+from jomni.train.tasks.snac import LearningSnac, SnacData, SnacTrainConfig
 from tests.tiny import plainly, random_params
 
 TINY = SnacConfig(
@@ -33,8 +33,8 @@ def test_the_pass_it_learns_from_is_the_codecs_own_with_a_gradient_to_every_part
         return jnp.square(found.audio - pcm).mean() + found.to_entry + found.to_latent, found.audio
 
     (_, audio), gradient = plainly(jax.value_and_grad(learn, has_aux=True))(params)
-    codes = jomni.codec.snac.encode(Snac(TINY), params, pcm)
-    np.testing.assert_allclose(audio, jomni.codec.snac.decode(Snac(TINY), params, codes, keys), atol=1e-5)
+    codes = jomni.models.snac.model.encode(Snac(TINY), params, pcm)
+    np.testing.assert_allclose(audio, jomni.models.snac.model.decode(Snac(TINY), params, codes, keys), atol=1e-5)
     still = [jax.tree_util.keystr(path) for path, leaf in jax.tree_util.tree_leaves_with_path(gradient)
              if not np.abs(leaf).max() > 0]  # fmt: skip
     assert not still

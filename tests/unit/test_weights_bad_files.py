@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 import jomni
 from jomni.errors import ConfigError, WeightsError
-from jomni.weights.source import MemorySource, open_source
+from jomni.tensors.source import MemorySource, open_source
 from tests.unit.weights_cases import (
     LAYOUTS,
     MIMI_NAME,
@@ -190,7 +190,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["builtins eval", "builtins getattr", "os.path join", "torch.storage _load_from_bytes",
-                                  "jomni.weights.unpickle TorchSource", "functools partial"])  # fmt: skip
+                                  "jomni.tensors.unpickle TorchSource", "functools partial"])  # fmt: skip
 def test_every_name_but_the_few_of_a_state_dict_is_refused(tmp_path, name):
     module, function = name.split()
     write_pickle(tmp_path, b"\x80\x02c" + f"{module}\n{function}\n".encode() + b"(X\x03\x00\x00\x001+1tR.")
@@ -202,7 +202,7 @@ def test_a_pickle_cannot_change_the_reader_itself(tmp_path):
     body = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(N}X\x0c\x00\x00\x00__defaults__(K\x01tst\x62."
     write_pickle(tmp_path, body)
     refusal(tmp_path)
-    from jomni.weights import unpickle
+    from jomni.tensors import unpickle
 
     assert unpickle._rebuild_tensor.__defaults__ is None
 

@@ -9,11 +9,11 @@ import pytest
 from safetensors.numpy import save_file
 
 import jomni
-from jomni.codec import MIMI, MimiConfig
+from jomni.models.mimi.config import MIMI, MimiConfig
+from jomni.models.mimi.weights import mimi_table, mimi_tree
 from jomni.models.moshi import MOSHI_7B, MoshiConfig
-from jomni.weights.kyutai import lm_table, mimi_table
-from jomni.weights.table import flatten
-from jomni.weights.trees import lm_tree, mimi_tree
+from jomni.models.moshi.weights import lm_table, lm_tree
+from jomni.tensors.weight_map import flatten
 from tests.unit.weights_cases import (
     LAYOUTS,
     LMS,
@@ -158,7 +158,7 @@ def test_sharded_files_are_read_as_one(tmp_path):
 def test_reading_in_small_pieces_changes_nothing(tmp_path, monkeypatch):
     write_lm(tmp_path, "lora", dtype=np.float32)
     whole = [jomni.load(tmp_path, fuse_lora=fuse).params for fuse in (False, True)]
-    monkeypatch.setattr("jomni.weights.stream.CHUNK_BYTES", 100)
+    monkeypatch.setattr("jomni.tensors.stream.CHUNK_BYTES", 100)
     pieces = [jomni.load(tmp_path, fuse_lora=fuse).params for fuse in (False, True)]
     for one, other in zip(whole, pieces, strict=True):
         for (path, a), (_, b) in zip(flatten(one), flatten(other), strict=True):

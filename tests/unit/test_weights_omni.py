@@ -15,9 +15,8 @@ import jomni
 from jomni.errors import ConfigError, JomniError, WeightsError
 from jomni.models.mini_omni import MiniOmniConfig
 from jomni.models.mini_omni.config import MINI_OMNI
-from jomni.weights.mini_omni import omni_table
-from jomni.weights.table import flatten
-from jomni.weights.trees import omni_tree
+from jomni.models.mini_omni.weights import omni_table, omni_tree
+from jomni.tensors.weight_map import flatten
 from tests import omni_case, text_cases
 from tests.unit.weights_cases import assert_same, read_all, write_torch
 from tools.goldens import omni_cases
@@ -81,7 +80,7 @@ def test_a_published_folder_exports_byte_for_byte(tmp_path, case):
 
 def test_queries_keys_and_values_are_read_whatever_rows_are_read_at_a_time(folder, monkeypatch):
     whole = jomni.load(folder)
-    monkeypatch.setattr("jomni.weights.stream.CHUNK_BYTES", 100)
+    monkeypatch.setattr("jomni.tensors.stream.CHUNK_BYTES", 100)
     same(jomni.load(folder), whole)
     fused = omni_case.tensors()["transformer.h.1.attn.attn.weight"]  # two groups of q q k v, 4 rows each
     attention = whole.params["omni"]["backbone"]["layers_1"]["self_attn"]

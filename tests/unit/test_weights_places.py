@@ -14,12 +14,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import jomni
-from jomni.codec import MIMI
+from jomni.checkpoints.detect import open_checkpoint
+from jomni.checkpoints.hub import BUNDLED, HubRepository, open_files
 from jomni.errors import ConfigError, OutputError, WeightsError
+from jomni.models.mimi.config import MIMI
 from jomni.models.moshi import MOSHI_7B
-from jomni.weights.hub import BUNDLED, HubRepository, open_files
-from jomni.weights.recognise import open_checkpoint
-from jomni.weights.table import flatten
+from jomni.tensors.weight_map import flatten
 from tests.unit.weights_cases import (
     LAYOUTS,
     MIMI_NAME,
@@ -468,11 +468,11 @@ def test_a_failed_save_leaves_nothing_behind_and_the_old_one_in_place(tmp_path, 
         rename(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr("jomni.weights.write.os.rename", refuse_new)
+        patch.setattr("jomni.tensors.write.os.rename", refuse_new)
         with pytest.raises(OutputError, match="Input/output error"):
             jomni.save(checkpoint, tmp_path / "out", overwrite=True)
     assert {name: (tmp_path / "out" / name).read_bytes() for name in os.listdir(tmp_path / "out")} == before
-    monkeypatch.setattr("jomni.weights.parameters.ParameterSource.read", full)
+    monkeypatch.setattr("jomni.checkpoints.parameters.ParameterSource.read", full)
     with pytest.raises(OutputError, match="No space left on device"):
         jomni.save(checkpoint, tmp_path / "out", overwrite=True)
     with pytest.raises(OutputError, match="No space left on device"):

@@ -8,9 +8,11 @@ import pytest
 from safetensors.numpy import save_file
 
 import jomni
-from jomni.codec import SNAC_24KHZ, SNAC_44KHZ, Snac, SnacConfig, fold_weight_norm, snac
-from jomni.codec.snac_config import is_snac_config
-from jomni.weights.table import flatten
+from jomni.models.snac import model as snac
+from jomni.models.snac.config import SNAC_24KHZ, SNAC_44KHZ, SnacConfig, is_snac_config
+from jomni.models.snac.model import Snac
+from jomni.nn.lookahead import fold_weight_norm
+from jomni.tensors.weight_map import flatten
 from tests.parity.test_snac_golden import MANIFESTS
 from tests.unit.weights_cases import assert_same, read_all, write_torch
 from tools.goldens import snac_cases

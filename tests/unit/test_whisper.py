@@ -15,8 +15,7 @@ from jomni.models.whisper import WHISPER, WhisperConfig, WhisperEncoder, embed_a
 from jomni.models.whisper import encoder as encoder_file
 from jomni.models.whisper.mel import _log_mel as compiled
 from jomni.models.whisper.mel import mel_filters
-from jomni.weights.trees import whisper_tree
-from jomni.weights.whisper import decoder_tree, whisper_table
+from jomni.models.whisper.weights import decoder_tree, whisper_table, whisper_tree
 from tests.tiny import random_params
 
 pytestmark = pytest.mark.compiled_quickly

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 import jomni
 from jomni.errors import ConfigError, WeightsError
-from jomni.weights.unpickle import TorchSource
+from jomni.tensors.unpickle import TorchSource
 from tests.unit.weights_cases import assert_same, attack, read_all, torch_pickle, write_shards, write_torch
 
 DATA = Path(__file__).parents[1] / "parity" / "data" / "whisper"  # written by the originals

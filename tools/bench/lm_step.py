@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jomni.generate import Generator
 from jomni.models.moshi import MOSHI_7B, MoshiConfig, MoshiLM
+from jomni.models.moshi.generate import Generator
 
 TURN = 6  # steps a turn, the first to warm up
 PAUSE = 0.3  # seconds before a turn, in which the other's threads go to sleep

@@ -43,11 +43,11 @@ sys.stdin.readline()
 
 def write_model(folder: Path, layers: int | None = None) -> int:
     """Writes config.json and model.safetensors in bf16; returns the bytes of weights."""
+    from jomni.checkpoints.load import lm_tree
     from jomni.models.moshi import MOSHI_7B
-    from jomni.weights.kyutai import lm_table
-    from jomni.weights.load import lm_tree
-    from jomni.weights.source import TensorSpec
-    from jomni.weights.write import write_safetensors
+    from jomni.models.moshi.weights import lm_table
+    from jomni.tensors.source import TensorSpec
+    from jomni.tensors.write import write_safetensors
 
     config = MOSHI_7B if layers is None else dataclasses.replace(MOSHI_7B, num_layers=layers)
     kind = np.dtype(ml_dtypes.bfloat16)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jomni.codec.config import MIMI
+from jomni.models.mimi.config import MIMI
 
 TURN = 13  # frames a turn, the first to warm up
 PAUSE = 0.3  # seconds before a turn

@@ -30,12 +30,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jomni.codec import SNAC_24KHZ, Snac
-from jomni.data.omni_streams import Task
-from jomni.generate.omni import OmniGenerator
-from jomni.generate.omni_session import OmniSession
-from jomni.generate.omni_voice import OmniVoice
 from jomni.models.mini_omni import MiniOmni, MiniOmniConfig
+from jomni.models.mini_omni.generate import OmniGenerator
+from jomni.models.mini_omni.session import OmniSession
+from jomni.models.mini_omni.streams import Task
+from jomni.models.mini_omni.voice import OmniVoice
+from jomni.models.snac.config import SNAC_24KHZ
+from jomni.models.snac.model import Snac
 from tools.bench.mimi_stream import processor
 
 PAUSE = 0.3  # seconds before a turn, in which the other's threads go to sleep

@@ -27,7 +27,9 @@ import torch
 
 import jomni
 from jomni import audio
-from jomni.codec import SNAC_24KHZ, Snac, snac
+from jomni.models.snac import model as snac
+from jomni.models.snac.config import SNAC_24KHZ
+from jomni.models.snac.model import Snac
 from tools.goldens import draw
 from tools.goldens import snac as peer
 

@@ -69,8 +69,7 @@ def write(file: Path, size: str) -> None:
     """A checkpoint of OpenAI's layout with random weights, the encoder alone."""
     import torch
 
-    from jomni.weights.trees import whisper_tree
-    from jomni.weights.whisper import whisper_table
+    from jomni.models.whisper.weights import whisper_table, whisper_tree
     from tools.goldens import draw
 
     config = jomni.WHISPER[size]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from jomni.codec.snac_config import SNAC_24KHZ, SNAC_44KHZ
+from jomni.models.snac.config import SNAC_24KHZ, SNAC_44KHZ
 from tools.goldens import snac, snac_cases
 
 DATA = Path(__file__).parents[2] / "tests" / "parity" / "data" / "snac"

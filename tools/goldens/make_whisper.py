@@ -23,7 +23,7 @@ from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForCondi
 from whisper.model import AudioEncoder, ModelDimensions, TextDecoder, Whisper
 
 from jomni.models.whisper.config import WHISPER
-from jomni.weights.whisper import write_hf_config
+from jomni.models.whisper.weights import write_hf_config
 from tools.goldens import draw
 
 TESTS = Path(__file__).parents[2] / "tests"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jomni import audio
-from jomni.weights.hub import ASSETS
+from jomni.checkpoints.hub import ASSETS
 
 NANO = ASSETS / "nano"
 GOLDEN = Path(__file__).parents[2] / "tests" / "parity" / "data" / "nano.npz"

@@ -21,7 +21,7 @@ from .voices import GRID, RATE
 Rng = np.random.Generator
 
 SILENCE = (0.55, 0.8)
-"""Seconds between two utterances: more than `jomni.data.alignment.UTTERANCE_GAP`."""
+"""Seconds between two utterances: more than `jomni.data.conversations.alignment.UTTERANCE_GAP`."""
 _KINDS, _SHARES = ("repeat", "say", "spell", "greeting", ""), (0.28, 0.17, 0.1, 0.05, 0.15)
 """Answers of rare words; "": of any kind. What is left are words in a row."""
 

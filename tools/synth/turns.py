@@ -13,10 +13,10 @@ from rich.progress import track
 
 import jomni
 from jomni.audio import resample
-from jomni.codec import snac
-from jomni.data.omni import Turn, write_turns
-from jomni.data.omni_build import Encode, spoken_turns
 from jomni.data.text import read_pairs
+from jomni.data.turns.build import Encode, spoken_turns
+from jomni.data.turns.parquet import Turn, write_turns
+from jomni.models.snac import model as snac
 
 from . import kinds, room
 from .agent import agent_says

@@ -1,0 +1,154 @@
+"""The project's own form: parameters in Orbax, the rest in jomni.json, the tokenizer's file beside.
+
+A folder of `jomni.json`, `params/` (an Orbax PyTree of the nested parameter dictionary) and, where there is one,
+`tokenizer.model`, or the files of the text tokenizer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jomni.checkpoints.checkpoint import Checkpoint
+from jomni.checkpoints.registry import PARTS, is_float32_only, present
+from jomni.errors import WeightsError
+from jomni.tensors.source import listing, read_json
+from jomni.tensors.stream import Placement
+from jomni.tensors.weight_map import flatten, is_float, misfit, unflatten
+
+_VERSION = 1
+_PARAMS = "params"
+_BATCH_BYTES = 64 << 20  # parameters asked of Orbax at a time
+_TOKENIZER = "tokenizer.model"
+
+
+def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
+    """Fills an empty folder; `dtype` as for `jomni.save`."""
+    leaves = {}
+    for path, leaf in flatten(checkpoint.params):
+        keep = dtype is None or is_float32_only(path) or not is_float(leaf.dtype)
+        leaves[path] = leaf if keep else leaf.astype(dtype)
+    with _checkpointer() as checkpointer:
+        checkpointer.save((folder / _PARAMS).absolute(), args=ocp.args.PyTreeSave(unflatten(leaves)))
+    if checkpoint.tokenizer is not None:
+        (folder / _TOKENIZER).write_bytes(checkpoint.tokenizer)
+    for name, content in checkpoint.files.items():
+        (folder / name).write_bytes(content)
+    lm = checkpoint.lm
+    raw = {
+        "jomni": _VERSION,
+        "family": checkpoint.family,
+        "model_type": checkpoint.model_type,
+        **{name: None for name, part in PARTS.items() if part.write},
+        **{part.name: part.write(config) for part, config in present(checkpoint) if part.write},
+        "text_eos_reads_as_padding": bool(lm and lm.text_eos_reads_as_padding),
+        "generation": checkpoint.generation,
+        "settings": checkpoint.settings,
+        "stored": checkpoint.stored,
+        "files": sorted(checkpoint.files),
+    }
+    (folder / "jomni.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """All but the parameters, as the fields of the same names of `Checkpoint`.
+
+    Raises:
+      WeightsError: it is damaged, or of a later version.
+    """
+    path = folder / "jomni.json"
+    raw = read_json(path)
+    if not isinstance(raw, Mapping) or raw.get("jomni") != _VERSION:
+        version = raw.get("jomni") if isinstance(raw, Mapping) else None
+        raise WeightsError(f"{path}: has version {version!r}; this program reads {_VERSION}. Update it, or save anew.")
+    tokenizer = folder / _TOKENIZER
+    files = raw.get("files", [])
+    if missing := [name for name in files if Path(name).name != name or not (folder / name).is_file()]:
+        raise WeightsError(f"{path}: names files that are not beside it: {listing(missing)}. Save the checkpoint anew.")
+    try:
+        configs = {
+            name: part.read(raw[name], f"{path}, {name}")
+            for name, part in PARTS.items()
+            if part.read and raw.get(name)  # folders of earlier versions lack some of them
+        }
+        if "lm" in configs:
+            reads = raw["text_eos_reads_as_padding"]
+            configs["lm"] = dataclasses.replace(configs["lm"], text_eos_reads_as_padding=reads)
+        return {
+            **configs,
+            "tokenizer": tokenizer.read_bytes() if tokenizer.is_file() and _TOKENIZER not in files else None,
+            "files": {name: (folder / name).read_bytes() for name in files},
+            **{key: raw[key] for key in ("family", "generation", "model_type", "settings", "stored")},
+        }
+    except KeyError as error:
+        raise WeightsError(f"{path}: lacks {error}. Save the checkpoint anew.") from None
+
+
+def read_params(folder: Path, holder: Any, dtype: np.dtype | None, placement: Placement) -> dict[str, Any]:
+    """The parameters of the parts that `holder` has, some at a time: Orbax would hold half as much again.
+
+    Raises:
+      WeightsError: they are damaged, or do not fit the configurations.
+    """
+    folder = (folder / _PARAMS).absolute()
+    trees = {part.name: part.tree(config) for part, config in present(holder)}
+    shapes = {path: tuple(leaf.shape) for path, leaf in flatten(trees)}
+    leaves: dict[str, Any] = {}
+    try:
+        with _checkpointer() as checkpointer:
+            batch: dict[str, ocp.ArrayRestoreArgs] = {}
+            held = dict(flatten(checkpointer.metadata(folder).item_metadata.tree))
+            held = {path: leaf for path, leaf in held.items() if path.split("/")[0] in trees}
+            _check(held, shapes, str(folder))
+            for i, (path, leaf) in enumerate(held.items(), 1):
+                keep = dtype is None or is_float32_only(path) or not is_float(leaf.dtype)
+                batch[path] = ocp.ArrayRestoreArgs(
+                    restore_type=jax.Array,
+                    dtype=leaf.dtype if keep else dtype,
+                    sharding=_sharding(placement(path, tuple(leaf.shape))),
+                    global_shape=leaf.shape,
+                )
+                size = sum(math.prod(held[p].shape) * np.dtype(held[p].dtype).itemsize for p in batch)
+                if size >= _BATCH_BYTES or i == len(held):
+                    part = ocp.args.PyTreeRestore(
+                        item=unflatten({p: jax.ShapeDtypeStruct(held[p].shape, held[p].dtype) for p in batch}),
+                        restore_args=unflatten(batch),
+                        partial_restore=True,
+                    )
+                    leaves |= flatten(jax.block_until_ready(checkpointer.restore(folder, args=part)))
+                    batch = {}
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise WeightsError(f"{folder}: cannot be read as an Orbax checkpoint ({lines[0]}). Save it anew.") from error
+    return unflatten(leaves)
+
+
+def _check(held: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
+    other = [p for p in shapes if p in held and tuple(held[p].shape) != shapes[p]]
+    problems = {
+        "missing": [f"'{p}' {list(shapes[p])}" for p in shapes if p not in held],
+        "surplus": [f"'{p}'" for p in held if p not in shapes],
+        "of another shape": [f"'{p}' {list(held[p].shape)} (expected {list(shapes[p])})" for p in other],
+    }
+    if any(problems.values()):
+        raise misfit(problems, where, "jomni.json beside it")
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    # Weights hardly compress, and decompressing takes time and memory.
+    return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False))
+
+
+def _sharding(where: Any) -> jax.sharding.Sharding:
+    if isinstance(where, jax.sharding.Sharding):
+        return where
+    device = where if where is not None else jax.config.values["jax_default_device"] or jax.local_devices()[0]
+    return jax.sharding.SingleDeviceSharding(device)

@@ -1,0 +1,1 @@
+"""Conversations of two speakers for full-duplex models: alignment, tokenised codes, windows."""

@@ -1,0 +1,100 @@
+"""Rehearsed codes: cached conversations again, each with the agent's part as a model itself says it beside it.
+
+A killed run keeps its finished shards, as in `jomni.data.conversations.tokenize`. The model is passed in as a function.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, UInt16
+
+from jomni.data.conversations.alignment import Alignment, Pieces, align, lead_words
+from jomni.data.conversations.codes import Conversation, Header, read_header, write_header
+from jomni.data.conversations.tokenize import finishing, prepare_folder, read_shard, write_shard
+
+Say = Callable[
+    [Sequence[Int[np.ndarray, "N"]], Sequence[UInt16[np.ndarray, "U N"]], int], list[UInt16[np.ndarray, "K N"]]
+]
+"""(text tokens of each conversation, the user's codes, seed) -> the agent's codes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rehearser:
+    """A model that says its part."""
+
+    say: Say
+    identity: str  # of its weights, and of how it samples
+    pieces: Pieces  # of its text tokenizer
+    alignment: Alignment  # of the words, as in the training it is for
+    batch: int = 32  # conversations at once
+
+
+def rehearse_folder(
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    rehearser: Rehearser,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda seconds: None,
+) -> Header:
+    """Writes the conversations of a folder anew, rehearsed; the same call goes on after the shards that are finished.
+
+    Args:
+      folder: made by `jomni tokenize`, or rehearsed by another model.
+      out: folder to write.
+      rehearser: the model.
+      seed: of its sampling.
+      progress: called with the seconds of conversation that were done since the last call.
+
+    Returns:
+      The header of the complete folder.
+
+    Raises:
+      DataError: `folder` is no complete folder of codes; `out` holds other codes.
+      OutputError: `out` cannot be written, or holds something else.
+    """
+    folder, out = Path(folder), Path(out)
+    whole = dataclasses.replace(read_header(folder), own=f"{rehearser.identity} {seed}")
+    prepare_folder(out, dataclasses.replace(whole, shards=None))
+    with finishing(out):
+        for number, shard in enumerate(whole.shards or ()):
+            if (out / shard.name).exists():
+                progress(sum(shard.frames) / whole.frame_rate)
+                continue
+            held = list(read_shard(folder / shard.name))
+            write_shard(out / shard.name, _rehearse(held, rehearser, (seed, number), progress))
+        write_header(out, whole)
+    return whole
+
+
+def _rehearse(
+    conversations: Sequence[Conversation],
+    rehearser: Rehearser,
+    seed: tuple[int, int],
+    progress: Callable[[float], None],
+) -> list[Conversation]:
+    """The conversations, in their order. Those of like lengths are rehearsed together."""
+    found: dict[int, Conversation] = {}
+    order = sorted(range(len(conversations)), key=lambda index: conversations[index].frames)
+    for first in range(0, len(order), rehearser.batch):
+        chosen = order[first : first + rehearser.batch]
+        held = [conversations[index] for index in chosen]
+        held += held[-1:] * (rehearser.batch - len(held))  # one batch size is compiled
+        text = [_text(conversation, rehearser) for conversation in held]
+        start = int(np.random.SeedSequence((*seed, first)).generate_state(1)[0]) >> 1
+        codes = rehearser.say(text, [conversation.user for conversation in held], start)
+        for index, own in zip(chosen, codes, strict=False):  # filled up at the end
+            kept = conversations[index]
+            rest = kept.agent[len(own) :]  # codebooks that the model does not say
+            found[index] = dataclasses.replace(kept, own=np.concatenate([own, rest]))
+        progress(sum(conversations[index].frames for index in chosen) / rehearser.alignment.frame_rate)
+    return [found[index] for index in range(len(conversations))]
+
+
+def _text(conversation: Conversation, rehearser: Rehearser) -> Int[np.ndarray, "N"]:
+    words = lead_words(conversation.words, rehearser.alignment)
+    return align(words, conversation.frames, rehearser.pieces, rehearser.alignment)

@@ -1,0 +1,237 @@
+"""Windows of cached conversations, to train a language model: text, the agent's codes, the user's codes.
+
+Axis letters: B batch, S streams, N frames of a conversation, T frames of a window.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Int
+
+from jomni.data.conversations.alignment import (
+    UNSAID,
+    UTTERANCE_GAP,
+    Alignment,
+    Pieces,
+    Word,
+    align,
+    between,
+    lead_words,
+)
+from jomni.data.conversations.codes import Conversation, Header, decode_record, read_header
+from jomni.data.pipeline import Batch, endless, file_mark, fingerprint
+from jomni.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import grain
+
+ABSENT = -1
+"""What stands where there is no token: after the end of a conversation that is shorter than the window."""
+
+
+def lm_dataset(
+    folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    tokenizer: bytes,
+    agent_codebooks: int,
+    user_codebooks: int,
+    frames: int,
+    batch: int,
+    seed: int,
+    alignment: Alignment | None = None,
+    from_start: float = 0.1,
+    heard: bool = False,
+    own_share: float = 0.0,
+    text: Sequence[str] = (),
+    text_share: float = 0.0,
+    workers: int = 0,
+    prefetch: int = 8,
+) -> grain.IterDataset:
+    """Endless batches of windows of conversations, not delayed.
+
+    An epoch takes as many windows of a conversation as fit into it (at least one), in random order and at random
+    frames. Of the words, those that begin within the window become text, as in moshi-finetune.
+
+    Args:
+      folders: of codes, made by `jomni tokenize` with one codec.
+      tokenizer: a serialised sentencepiece model.
+      agent_codebooks: of the agent's stream.
+      user_codebooks: of the user's; may be 0.
+      frames: T.
+      batch: windows in each batch.
+      seed: of order and places.
+      alignment: how words become text tokens; None: moshi-finetune's way at the codes' frame rate.
+      from_start: probability that a window begins where its conversation does, as every conversation in use does.
+      heard: give the other speakers' words too, each in the frame after the one it ends in: the first at whose
+        prediction a model has heard it whole.
+      own_share: share of the windows that come with the agent's part as a model itself says it, where there is such a
+        thing (`jomni rehearse`): a recording's voice tells by its melody how much is still to be said, a model's own
+        voice does not, so a model that only learns from recordings leans on what it will not have.
+      text: sentences that the agent may say, to learn from their text alone, as Moshi does (its paper, 4.2).
+      text_share: share of the examples that are text alone: random sentences, no audio, at the pace of speech or one
+        word a frame.
+      workers: processes that prepare batches; 0: a thread of this process. Batches are the same.
+      prefetch: batches kept ready.
+
+    Returns:
+      Batches {"codes": int32 [B, 1 + agent_codebooks + user_codebooks, T]}, `ABSENT` after a conversation's end;
+      {"read": bool [B]}, whether the recording's json says `"read": true`: the agent reads aloud what nobody can
+      foretell, so that its text is not to be predicted; with `heard` also {"heard": int32 [B, T]}; with `own_share`
+      also {"own": int32 [B, agent_codebooks, T]}, the past to hear in place of the agent's codes.
+
+    Raises:
+      ConfigError: options without sense, or that do not fit the codes.
+      DataError: folders that are not complete, or whose codes were made by different codecs.
+    """
+    paths = [Path(f) for f in ([folders] if isinstance(folders, str | os.PathLike) else folders)]
+    headers = [read_header(path) for path in paths]
+    if not headers:
+        raise ConfigError("no folder of codes is given. Give at least one.")
+    for path, header in zip(paths, headers, strict=True):
+        if header.codec != headers[0].codec:
+            raise DataError(f"{path}: its codes are of another codec than those of {paths[0]}. Tokenize one anew.")
+        if not (0 < agent_codebooks <= header.codebooks and 0 <= user_codebooks <= header.codebooks):
+            raise ConfigError(
+                f"{path}: has {header.codebooks} codebooks, asked for {agent_codebooks} of the agent and "
+                f"{user_codebooks} of the user."
+            )
+    if alignment is None:
+        alignment = Alignment(headers[0].frame_rate)
+    if alignment.frame_rate != headers[0].frame_rate:
+        raise ConfigError(f"alignment is for {alignment.frame_rate:g} Hz, the codes have {headers[0].frame_rate:g} Hz.")
+    if frames < 1 or not 0 <= from_start <= 1:
+        raise ConfigError(f"windows of {frames} frames with from_start {from_start} cannot be cut.")
+    if not 0 <= own_share <= 1:
+        raise ConfigError(f"own_share {own_share} is no share. Give a number from 0 to 1.")
+    if not 0 <= text_share <= 1 or (text_share and not text):
+        raise ConfigError(f"text_share {text_share} is no share, or there are no sentences for it. Give 'text'.")
+    cutter = _Cutter(
+        Pieces(tokenizer), agent_codebooks, user_codebooks, frames, alignment, from_start, heard, own_share,
+        tuple(text), text_share,
+    )  # fmt: skip
+    places = _Places(paths, headers, frames, tuple(text) if text_share else ())
+    return endless(places, cutter, batch=batch, seed=seed, data=places.fingerprint, workers=workers, prefetch=prefetch)
+
+
+_SLOWEST, _PAUSE = 0.5, (UTTERANCE_GAP + 0.05, 1.5)
+"""Seconds of the longest word, and between two sentences, where text alone is at the pace of speech."""
+_READ = 0.5
+"""Share of such examples that are read instead, a word each frame: five times as many sentences. The others have every
+pace between this and speech, or a rule would be learnt as distances that hold at one pace alone."""
+
+
+class _Places:
+    """An epoch's conversations, each as often as windows fit into it. A data source of Grain."""
+
+    def __init__(
+        self, paths: Sequence[Path], headers: Sequence[Header], frames: int, text: tuple[str, ...] = ()
+    ) -> None:
+        import grain
+
+        shards = [(path / shard.name, shard) for path, header in zip(paths, headers, strict=True)
+                  for shard in header.shards or ()]  # fmt: skip
+        held = [count for _, shard in shards for count in shard.frames]
+        self._places = np.repeat(np.arange(len(held)), [max(1, round(count / frames)) for count in held])
+        self._records = grain.sources.ArrayRecordDataSource([os.fspath(path) for path, _ in shards])
+        # Of the headers what tells contents apart, and not what the codec was called, which may be a path.
+        made = [(h.codec, h.manifest, h.own, [(s.name, s.frames) for s in h.shards or ()]) for h in headers]
+        self.fingerprint = fingerprint(made, [file_mark(path) for path, _ in shards], text)
+        if len(self._records) != len(held):
+            raise DataError(
+                f"{', '.join(map(str, paths))}: hold {len(self._records)} conversations, their headers say "
+                f"{len(held)}. Run 'jomni tokenize' again."
+            )
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Conversation:
+        return decode_record(self._records[int(self._places[index])])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cutter:
+    """Draws a window of a conversation, or writes one of sentences."""
+
+    pieces: Pieces
+    agent_codebooks: int
+    user_codebooks: int
+    frames: int
+    alignment: Alignment
+    from_start: float
+    heard: bool
+    own_share: float = 0.0
+    text: tuple[str, ...] = ()
+    text_share: float = 0.0
+
+    def __call__(self, conversation: Conversation, rng: np.random.Generator) -> Batch:
+        if self.text_share and rng.random() < self.text_share:
+            return self.write(rng)
+        spare = max(0, conversation.frames - self.frames)
+        start = 0 if rng.random() < self.from_start else int(rng.integers(0, spare + 1))
+        found = {"codes": self.cut(conversation, start), "read": np.asarray(conversation.meta.get("read") is True)}
+        if self.own_share:
+            own = rng.random() < self.own_share
+            found["own"] = self.rehearsed(conversation, start) if own else found["codes"][1 : 1 + self.agent_codebooks]
+        return found | {"heard": self.hear(conversation, start)} if self.heard else found
+
+    def rehearsed(self, conversation: Conversation, start: int) -> Int[np.ndarray, "K T"]:
+        """The agent's part as a model itself says it, or as it is if none has. int32."""
+        codes = conversation.agent if conversation.own is None else conversation.own
+        found = np.full((self.agent_codebooks, self.frames), ABSENT, np.int32)
+        part = codes[: self.agent_codebooks, start : start + self.frames]
+        found[:, : part.shape[1]] = part
+        return found
+
+    def cut(self, conversation: Conversation, start: int) -> Int[np.ndarray, "S T"]:
+        """The window from frame `start` on, S = 1 + the agent's + the user's codebooks. int32."""
+        count, rate = min(self.frames, conversation.frames - start), self.alignment.frame_rate
+        words = between(lead_words(conversation.words, self.alignment), start / rate, count / rate)
+        found = np.full((1 + self.agent_codebooks + self.user_codebooks, self.frames), ABSENT, np.int32)
+        text, agent, user = np.split(found[:, :count], [1, 1 + self.agent_codebooks])  # views
+        text[0] = align(words, count, self.pieces, self.alignment)
+        agent[:] = conversation.agent[: self.agent_codebooks, start : start + count]
+        user[:] = conversation.user[: self.user_codebooks, start : start + count]
+        return found
+
+    def write(self, rng: np.random.Generator) -> Batch:
+        """A window of random sentences without audio, each word and each pause between them of random length, at a pace
+        of the window's own and led as in conversations, or of one frame."""
+        frame = 1 / self.alignment.frame_rate
+        pace = 0.0 if rng.random() < _READ else float(rng.random())
+        word_length, pause = (frame, frame * (_SLOWEST / frame) ** pace), _PAUSE if pace else (frame, frame)
+        words, now = list[Word](), frame / 2 + float(rng.uniform(*pause))
+        while now < self.frames * frame:
+            for word in self.text[int(rng.integers(len(self.text)))].split():
+                length = float(rng.uniform(*word_length))
+                words.append(Word(word, now, now + length, self.alignment.main_speaker))
+                now += length
+            now += float(rng.uniform(*pause))
+        found = np.full((1 + self.agent_codebooks + self.user_codebooks, self.frames), ABSENT, np.int32)
+        spoken = lead_words(words, self.alignment) if pace else words
+        found[0] = align(spoken, self.frames, self.pieces, self.alignment)
+        nothing = np.full(self.frames, ABSENT, np.int32)
+        own = {"own": found[1 : 1 + self.agent_codebooks]} if self.own_share else {}
+        return {"codes": found, "read": np.asarray(False)} | own | ({"heard": nothing} if self.heard else {})
+
+    def hear(self, conversation: Conversation, start: int) -> Int[np.ndarray, "T"]:
+        """The other speakers' words as text tokens, each from the frame after its end on, none lost. int32."""
+        count, frame = min(self.frames, conversation.frames - start), 1 / self.alignment.frame_rate
+        others = (w for w in conversation.words if w.speaker not in (self.alignment.main_speaker, UNSAID))
+        after = sorted((word._replace(start=word.end + frame, end=word.end + 2 * frame) for word in others), key=_start)
+        rules = dataclasses.replace(
+            self.alignment, keep_main_only=False, bos_eos=False, keep_and_shift=True, audio_delay=0.0
+        )
+        found = np.full(self.frames, ABSENT, np.int32)
+        found[:count] = align(between(after, start * frame, count * frame), count, self.pieces, rules)
+        return found
+
+
+def _start(word: Word) -> float:
+    return word.start

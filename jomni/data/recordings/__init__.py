@@ -1,0 +1,1 @@
+"""Segments of recordings for codecs and speech encoders."""

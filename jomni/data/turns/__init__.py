@@ -1,0 +1,1 @@
+"""Spoken question-answer turns for turn-based models."""

@@ -1,0 +1,1 @@
+"""Evaluation of full-duplex models in simulated conversations."""

@@ -1,0 +1,178 @@
+"""The report of `jomni eval talk`: its tables, plots and examples."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from jomni.eval import plots
+from jomni.eval.full_duplex.replies import HEARD
+from jomni.eval.full_duplex.session import Outcome
+from jomni.eval.full_duplex.talk import GOALS, Plan, Result, accuracy, behaviours, goal_rows
+from jomni.eval.full_duplex.test_set import CELLS
+from jomni.eval.intervals import Estimate
+from jomni.eval.measure import TurnResult
+from jomni.eval.recogniser import normalise
+from jomni.eval.report import Row, goal_table, number, percent, plain, table, write_json
+
+BEHAVIOUR = {
+    "take_over": "takes over: any sound after the question",
+    "take_over_fdb": "takes over (Full-Duplex-Bench: a second or more, or over three words)",
+    "latency": "response latency, median, s",
+    "latency_p90": "response latency, 90th percentile, s",
+    "speaks_over": "speaks over the user (80 ms or more while the user asks)",
+    "waits": "waits through a pause inside a question, to the question's end",
+    "pause_take_over_fdb": "takes over in a pause (Full-Duplex-Bench's rule; less is better)",
+    "stops": "stops within 1 s when interrupted",
+    "stop_time": "stop time when interrupted, median, s",
+    "interruptions_missed": "interruptions due that found the agent silent (left out of the two above)",
+    "continues": "goes on through a back-channel of the user",
+    "endless": "turns of recordings in which the user lost patience with an answer without end",
+}
+
+
+def write_report(folder: Path, result: Result, plan: Plan, settings: Mapping[str, Any]) -> list[Row]:
+    """Writes the report into an empty folder; gives the table of goals.
+
+    report.md, report.json, turns.jsonl (every turn of every conversation), accuracy.png, cells.png, latency.png,
+    timeline.png, examples/*.wav (stereo: agent left, user right, as heard live) with their texts beside them.
+    """
+    rows = goal_rows(result, plan)
+    cells = {cell: accuracy(result.turns, cell=cell) for cell in sorted({t.cell for t in result.turns}, key=_order)}
+    kinds = {
+        kind: {cell: accuracy(result.turns, kind=kind, cell=cell) for cell in CELLS}
+        for kind in sorted({turn.kind for turn in result.turns if turn.cell in CELLS})
+    }
+    behaviour = behaviours(result.turns)
+    frames = 1e3 * np.array(result.frames)
+    timing = {f"p{q}": float(np.percentile(frames, q)) for q in (50, 90, 99)} if len(frames) else {}
+    content = {
+        "settings": dict(settings), "table": rows, "cells": cells, "kinds": kinds, "behaviour": behaviour,
+        "seeds": {str(s): accuracy([t for t in result.turns if t.seed == s and t.cell in CELLS])
+                  for s in range(plan.seeds)},
+        "voices": {v: accuracy([t for t in result.turns if t.cell in CELLS], voice=v)
+                   for v in sorted({t.voice for t in result.turns if t.cell in CELLS})},
+        "replies": result.replies, "milliseconds_per_frame": timing,
+        "long": {"start": _share(first for first, _ in result.long), "again": _share(again for _, again in result.long),
+                 "pairs": [(first.as_dict(), again.as_dict()) for first, again in result.long]},
+        "seconds": result.seconds,
+    }  # fmt: skip
+    write_json(folder / "report.json", content)
+    with (folder / "turns.jsonl").open("w", encoding="utf-8") as file:
+        for turn in result.turns:
+            file.write(json.dumps(plain(turn.as_dict()), ensure_ascii=False) + "\n")
+    _plots(folder, result, kinds, cells)
+    examples = _examples(folder, result.examples)
+    (folder / "report.md").write_text(_markdown(content, rows, result, examples), encoding="utf-8")
+    return rows
+
+
+def _order(cell: str) -> tuple[int, str]:
+    return (list(CELLS).index(cell) if cell in CELLS else len(CELLS), cell)
+
+
+def _share(turns: Any) -> Estimate:
+    return accuracy(list(turns))
+
+
+def _plots(folder: Path, result: Result, kinds: Mapping[str, Any], cells: Mapping[str, Estimate]) -> None:
+    named = {CELLS[cell]: {"answers": found} for cell, found in cells.items() if cell in CELLS}
+    plots.bars(folder / "cells.png", named, "answer text exact, by cell, 95 % intervals")
+    by_kind = {kind: {CELLS[c]: e for c, e in found.items() if e.count} for kind, found in kinds.items()}
+    plots.bars(folder / "accuracy.png", by_kind, "answer text exact, by kind of question and cell, 95 % intervals")
+    latencies = [1e3 * t.latency for t in result.turns if t.latency is not None]
+    goal = GOALS["latency"]
+    marks = {"bar": 1e3 * goal.bar, "floor": 1e3 * goal.floor}
+    if latencies:
+        marks = {"median": float(np.median(latencies)), **marks}
+    plots.histogram(folder / "latency.png", latencies, "ms", "from the end of the question to the first sound", marks)
+    if result.examples:
+        example = max(result.examples, key=lambda outcome: len(outcome.words))
+        plots.timeline(folder / "timeline.png", example, f"{example.item.name}, seed {example.seed}")
+
+
+def _examples(folder: Path, outcomes: Sequence[Outcome]) -> list[tuple[str, Outcome]]:
+    named = []
+    if outcomes:
+        (folder / "examples").mkdir()
+    for number_, outcome in enumerate(outcomes):
+        name = f"examples/{number_:02d}.wav"
+        length = max(len(outcome.voice), len(outcome.user))
+        both = [np.pad(wave, (0, length - len(wave))) for wave in (outcome.voice, outcome.user)]
+        soundfile.write(folder / name, np.stack(both, axis=1), outcome.sample_rate, subtype="PCM_16")
+        named.append((name, outcome))
+    return named
+
+
+def _markdown(
+    content: Mapping[str, Any], rows: Sequence[Row], result: Result, examples: Sequence[tuple[str, Outcome]]
+) -> str:
+    settings = content["settings"]
+    parts = [
+        "# Evaluation of a talking model", "",
+        *(f"- {name}: {value}" for name, value in settings.items()),
+        f"- taken: {result.seconds / 60:.1f} minutes", "",
+        "Intervals are 95 % (Wilson's for shares, bootstrap for the rest). Definitions: docs/evaluation.md.", "",
+        goal_table(rows), "",
+        "## Answers", "",
+        table(["cell", "exact", "n"],
+              [[CELLS.get(cell, cell), percent(e), str(e.count)] for cell, e in content["cells"].items()]), "",
+        "![by cell](cells.png)", "",
+        table(["kind", *CELLS.values()],
+              [[kind, *(percent(found[cell]) for cell in CELLS)] for kind, found in content["kinds"].items()]), "",
+        "![by kind](accuracy.png)", "",
+        table(["seed", "exact, all cells"], [[seed, percent(e)] for seed, e in content["seeds"].items()]), "",
+        *_confusions(result.turns),
+        "## Behaviour", "",
+        table(["what", "measured", "n"],
+              [[text, (number if name.startswith(("latency", "stop_time")) else percent)(content["behaviour"][name]),
+                str(content["behaviour"][name].count)] for name, text in BEHAVIOUR.items()]), "",
+        "![latency](latency.png)", "", "![one conversation](timeline.png)" if examples else "", "",
+    ]  # fmt: skip
+    if result.replies is not None:
+        found = result.replies
+        parts += [
+            "## Spoken replies", "", "Word error rates of the recogniser against the model's own text.", "",
+            table(["what it hears", "WER", "n"],
+                  [[what, percent(getattr(found, name)), str(getattr(found, name).count)]
+                   for name, what in HEARD.items()]), "",
+            table(["text", "heard in the reply", "heard in the synthesiser's"],
+                  [[_short(text) for text in row] for row in found.heard if normalise(row[0]) != row[1]][:15]), "",
+        ]  # fmt: skip
+    if content["milliseconds_per_frame"]:
+        timing = ", ".join(f"{name} {value:.1f} ms" for name, value in content["milliseconds_per_frame"].items())
+        parts += ["## Time of a frame, one conversation", "", f"{timing} ({len(result.frames)} frames)", ""]
+    if result.long:
+        parts += [
+            "## Long conversations", "",
+            f"The same {len(result.long)} questions: at the start {percent(content['long']['start'])}, "
+            f"again {percent(content['long']['again'])}.", "",
+        ]  # fmt: skip
+    if examples:
+        parts += ["## Examples (stereo: agent left, user right)", ""]
+        parts += [
+            table(["file", "asked", "said"], [
+                [f"[{name}]({name})", " / ".join(t.question for t in o.item.turns), _short(o.text(o.begin, o.end))]
+                for name, o in examples
+            ]), "",
+        ]  # fmt: skip
+    return "\n".join(parts)
+
+
+def _short(text: str) -> str:
+    return text if 0 < len(text) <= 90 else text[:87] + "..." if text else "(nothing)"
+
+
+def _confusions(turns: Sequence[TurnResult], shown: int = 20) -> list[str]:
+    """The commonest wrong answers."""
+    wrong = Counter((t.kind, t.question, t.expected, t.said) for t in turns if t.correct is False)
+    if not wrong:
+        return []
+    rows = [[kind, asked, due, _short(said), str(n)] for (kind, asked, due, said), n in wrong.most_common(shown)]
+    return ["Wrong answers, the commonest first:", "", table(["kind", "asked", "expected", "said", "times"], rows), ""]

@@ -1,0 +1,282 @@
+"""Test sets of conversations: what a folder must hold, read and checked in one place.
+
+    TESTS/MANIFEST.jsonl    a line {"path": "data/x.wav"} for each item; or TESTS/SET/MANIFEST.jsonl for several sets
+    TESTS/data/x.wav        stereo: left the reference agent, right the user
+    TESTS/data/x.json       {"cell": ..., "turns": [...]}, and what else a corpus has ("alignments")
+    TESTS/sentences.txt     optional: sentences that the agent may say, one a line, for the recogniser's language model
+
+A turn is what the user asks and the agent should say. Times are seconds in the recording:
+
+    {"kind": "add", "question": "what is three plus four", "answer": "three plus four is seven", "voice": "flite:rms",
+     "user_start": 1.2, "user_end": 2.9,           the question, in the right channel
+     "agent_start": 3.1, "agent_end": 4.8,         the reference answer, in the left channel; null: there is none
+     "pause": [1.9, 2.7],                          the user pauses inside the question, before it is complete
+     "backchannel": ["uh huh", 4.1, 4.4],          the user says so during the answer: the agent should go on
+     "halted_by": ["stop", 4.1, 4.5],              the user says so during the answer: the agent should stop
+     "interrupted_at": 4.1}                        this question begins during the answer before: that should stop
+
+The last four are where they apply. "cell" (one of `CELLS`) may stand in the turn, the item or the manifest's line; else
+it is the set's name. What the user says during the answer to the last turn may be a file of its own, x.next.wav (mono,
+without the background, which goes on below it), described in the item as
+
+    "next": {"after": 0.7, "word": "uh huh"}                               a back-channel, seconds after the first sound
+    "next": {"after": 0.7, "kind": "add", "question": ..., "answer": ...}  a question that interrupts
+
+With a model, the pieces of the user are played when they are due: see `jomni.eval.full_duplex.user_simulator`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from jomni import audio
+from jomni.errors import AudioError, JomniError
+from jomni.eval.recogniser import normalise
+
+CELLS = {
+    "seen": "seen contents, seen voices",
+    "unseen_contents": "unseen contents, seen voices",
+    "unseen_voices": "seen contents, unseen voices",
+    "unseen_both": "unseen contents, unseen voices",
+}
+"""Cells of the held-out division, and their names for people. Items of other cells count in the behaviour alone."""
+
+_SETS = {
+    "contents-seen_voices-seen": "seen",
+    "contents-unseen_voices-seen": "unseen_contents",
+    "contents-seen_voices-unseen": "unseen_voices",
+    "contents-unseen_voices-unseen": "unseen_both",
+}
+
+EVENTS = {"pause": "pause", "backchannel": "backchannel", "halted_by": "interruption"}
+"""Fields of a turn that tell of an event, and the event's name."""
+
+
+class ItemError(JomniError):
+    """A test set, or an item of it, that cannot be used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """Something the user does within a turn."""
+
+    event: str  # "pause", "interruption", "backchannel"
+    start: float  # seconds in the recording
+    end: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """A question and its answer. Times are seconds in the recording."""
+
+    kind: str
+    question: str
+    answers: tuple[str, ...]  # accepted texts, the reference's own first
+    cell: str
+    start: float  # of the user's speech
+    end: float
+    agent: tuple[float, float] | None  # of the reference answer
+    voice: str = ""
+    events: tuple[Event, ...] = ()
+    interrupts: bool = False  # the question begins during the answer before
+    cut: bool = False  # the reference answer was interrupted, so its audio is not all of the answer
+
+    def accepts(self, text: str) -> bool:
+        """Whether a text is the answer: the same words, letter case and punctuation aside."""
+        return normalise(text) in map(normalise, self.answers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A recording and its turns, in order."""
+
+    name: str
+    path: Path
+    turns: tuple[Turn, ...]
+    sample_rate: int  # Hz, of the file
+    seconds: float
+    added: tuple[float, Path] | None = None  # user's audio to be put onto the recording, from this second on
+
+    def read(self, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
+        """The reference agent and the user, float32 [T] each, at `sample_rate` Hz.
+
+        Raises:
+          AudioError: the file cannot be read.
+        """
+        both = _read(self.path, sample_rate)
+        if self.added is not None:
+            at, path = self.added
+            more, first = _read(path, sample_rate)[:, 0], round(at * sample_rate)
+            missing = max(first + len(more) - len(both), 0)
+            both = np.pad(both, ((0, missing), (0, 0)))
+            both[first : first + len(more), 1] += more
+        return np.ascontiguousarray(both[:, 0]), np.ascontiguousarray(both[:, 1])
+
+
+def _read(path: Path, sample_rate: int) -> np.ndarray:
+    try:
+        wave, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"{path}: cannot be read ({error}). Make the test set again.") from error
+    return audio.resample(wave, rate, sample_rate)
+
+
+def load_items(folder: str | Path) -> list[Item]:
+    """Reads and checks a test set; its audio only as far as headers go.
+
+    Raises:
+      ItemError: there is no such folder or no manifest in it, or items are not as described above; all faulty ones are
+        named in one message.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ItemError(f"{folder}: there is no such folder. Give the folder of a test set, with its MANIFEST.jsonl.")
+    sets = sorted(path.parent for path in [*folder.glob("MANIFEST.jsonl"), *folder.glob("*/MANIFEST.jsonl")])
+    if not sets:
+        raise ItemError(f"{folder}: holds no MANIFEST.jsonl. Give the folder of a test set.")
+    items, problems = [], []
+    for place in sets:
+        prefix = "" if place == folder else f"{place.name}/"
+        cell = "" if place == folder else _SETS.get(place.name, place.name)
+        for number, line in enumerate(_text_of(place / "MANIFEST.jsonl").splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                row = _json(line)
+                path = _text(row, "path")
+                items.append(load_item(place / path, prefix + path, str(row.get("cell") or cell)))
+            except (ItemError, AudioError) as error:
+                problems.append(f"{place / 'MANIFEST.jsonl'}, line {number}: {error}")
+    if problems:
+        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise ItemError(f"{folder}: {len(problems)} items cannot be used. {'; '.join(problems[:5])}{more}")
+    if not items:
+        raise ItemError(f"{folder}: its manifest lists no items. Make the test set again.")
+    return items
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ItemError(f"{path}: cannot be read as text in UTF-8 ({error})") from None
+
+
+def load_item(path: Path, name: str, cell: str = "") -> Item:
+    """Reads one item; `cell` is that of turns which do not say theirs.
+
+    Raises:
+      ItemError: it is not as described above.
+      AudioError: its audio is no stereo file.
+    """
+    beside = path.with_suffix(".json")
+    if not path.is_file() or not beside.is_file():
+        raise ItemError(f"{path if not path.is_file() else beside}: there is no such file")
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"{path}: not an audio file ({error})") from error
+    if info.channels != 2:
+        raise AudioError(f"{path}: must be stereo (agent left, user right), but has {info.channels} channels")
+    seconds, text = info.frames / info.samplerate, _text_of(beside)
+    try:
+        held = _json(text)
+        rows = held.get("turns")
+        if not isinstance(rows, list) or not rows:
+            raise ItemError("has no 'turns'")
+        turns = tuple(_turn(row, {"cell": cell} | held, seconds) for row in rows)
+        for before, after in itertools.pairwise(turns):
+            if after.start < before.end:
+                raise ItemError(f"its turns overlap: {after.question!r} begins before {before.question!r} has ended")
+        added = None
+        if held.get("next") is not None:
+            turns, added = _next(held["next"], turns, path.with_suffix(".next.wav"))
+    except ItemError as error:
+        raise ItemError(f"{beside}: {error}") from None
+    return Item(name, path, turns, info.samplerate, seconds, added)
+
+
+def _next(row: Any, turns: tuple[Turn, ...], path: Path) -> tuple[tuple[Turn, ...], tuple[float, Path]]:
+    """The turns with what the user says during the last answer, and the audio of that."""
+    after, last = row.get("after") if isinstance(row, dict) else None, turns[-1]
+    if not isinstance(after, (int, float)) or isinstance(after, bool) or after < 0 or last.agent is None:
+        raise ItemError("'next' needs a number 'after', and a reference answer to come after")
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise AudioError(f"{path}: not an audio file ({error})") from error
+    start = last.agent[0] + float(after)
+    end = start + info.frames / info.samplerate
+    if row.get("question") is None:
+        spoken = dataclasses.replace(last, events=(*last.events, Event("backchannel", start, end)))
+        return (*turns[:-1], spoken), (start, path)
+    times = {"user_start": start, "user_end": end, "interrupted_at": start}
+    return (*turns, _turn(row | times, {"cell": last.cell, "voice": last.voice}, end)), (start, path)
+
+
+def _turn(row: Any, item: Mapping[str, Any], seconds: float) -> Turn:
+    if not isinstance(row, dict):
+        raise ItemError(f"a turn must be an object, but one is {row!r}")
+    question = _text(row, "question")
+    answers = row.get("answers") or [row.get("answer")]
+    if not isinstance(answers, list) or not all(isinstance(a, str) and normalise(a) for a in answers):
+        raise ItemError(f"the turn {question!r} has no 'answer'")
+    start, end = _times(row, question, "user_start", "user_end", seconds)
+    agent = None
+    if row.get("agent_start") is not None:
+        agent = _times(row, question, "agent_start", "agent_end", seconds)
+    events = tuple(
+        _event(row[field], name, question, seconds) for field, name in EVENTS.items() if row.get(field) is not None
+    )
+    return Turn(
+        str(row.get("kind") or "unknown"), question, tuple(answers), str(row.get("cell") or item.get("cell") or ""),
+        start, end, agent, str(row.get("voice") or item.get("voice") or ""), events,
+        row.get("interrupted_at") is not None, row.get("cut") is not None,
+    )  # fmt: skip
+
+
+def _event(row: Any, name: str, question: str, seconds: float) -> Event:
+    times = row[-2:] if isinstance(row, list) and len(row) >= 2 else (None, None)
+    return Event(name, *_times({"start": times[0], "end": times[1]}, f"{question} ({name})", "start", "end", seconds))
+
+
+def _times(row: Mapping[str, Any], question: str, first: str, last: str, seconds: float) -> tuple[float, float]:
+    start, end = row.get(first), row.get(last)
+    if not all(isinstance(x, (int, float)) and not isinstance(x, bool) for x in (start, end)):
+        raise ItemError(f"the turn {question!r} needs numbers {first!r} and {last!r}")
+    assert start is not None and end is not None
+    if not 0 <= start < end <= seconds + 0.01:
+        raise ItemError(
+            f"the turn {question!r}: {first} {start:g} and {last} {end:g} are no stretch of its {seconds:.2f} s"
+        )
+    return float(start), float(end)
+
+
+def _text(row: Any, name: str) -> str:
+    value = row.get(name) if isinstance(row, dict) else None
+    if not isinstance(value, str) or not value.strip():
+        raise ItemError(f"{name!r} is missing or no text in {json.dumps(row)[:80]}")
+    return value
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ItemError(f"no JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ItemError(f"must hold an object, but holds {value!r:.60}")
+    return value
+
+
+def answers(items: Sequence[Item]) -> list[str]:
+    """Every answer of a test set, for the recogniser's language model."""
+    return [text for item in items for turn in item.turns for text in turn.answers]

@@ -1,0 +1,1 @@
+"""Evaluation of turn-based models on spoken and written questions."""

@@ -1,0 +1,207 @@
+"""Models that take turns, as the evaluation asks them: each question by itself, many at once, greedily."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from jomni.checkpoints.checkpoint import Checkpoint
+from jomni.data.turns.batches import misfits
+from jomni.data.turns.parquet import RowKind, Turn
+from jomni.errors import ConfigError
+from jomni.generation.tokenizer import TextTokenizer
+from jomni.models.decoder.chat import Chat
+from jomni.models.mini_omni.chat import OmniChat, OmniParts, Question
+from jomni.models.mini_omni.streams import Task, speech_frames
+from jomni.models.snac.config import SnacConfig
+from jomni.models.whisper import WhisperConfig
+from jomni.models.whisper.mel import HOP, SAMPLE_RATE
+
+_SPARE = 8  # steps
+_ASKED = {"T2": "text", "A2": "speech", "T1": "transcript"}
+"""What `OmniChat.ask` calls that which comes out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Asking:
+    """How a model is asked."""
+
+    slots: int = 16  # questions at once
+    seed: int = 0  # of the noise that the codec adds
+    voice: str = "single"  # how an answer is spoken, of `jomni.models.mini_omni.generate.VOICES`
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """What comes of one question, as a `Talker` gives it."""
+
+    text: str
+    pcm: Float[np.ndarray, "S"]  # float32; empty where nothing was spoken
+    steps: int  # of the answer
+    ended: bool  # it came to its own end, and was not cut off
+    first_text: int | None  # the step that brought the first text, from 1 on
+    first_sound: int | None  # and the first samples
+
+
+class Talker(Protocol):
+    """A model that is asked."""
+
+    left_out: dict[Task, str]  # the tasks that it does not do, and why
+    sample_rate: int  # Hz, of what it says; 0 where it is mute
+    slots: int  # questions at once
+
+    def ask(self, task: Task, turns: Sequence[Turn]) -> list[Given]:
+        """Asks up to as many questions as there are slots, each in a conversation of its own."""
+
+
+class OmniTalker:
+    """A Mini-Omni. What it lacks, ears or codec, leaves tasks out.
+
+    Args:
+      parts: the model.
+      asking: how.
+      longest: steps that an answer may have.
+      context: steps of question and answer together.
+    """
+
+    def __init__(self, parts: OmniParts, asking: Asking, longest: int, context: int) -> None:
+        self.parts, self.sample_rate = parts, parts.codec[0].sampling_rate if parts.codec else 0
+        self._asking, self._longest, self._context, self.slots = asking, longest, context, asking.slots
+        self._chats: dict[bool, OmniChat] = {}  # by whether they speak: one that does not computes nothing for it
+        self.left_out: dict[Task, str] = {}
+        for task in Task:
+            needed = {"speech encoder": task.listens and not parts.ears, "codec": task.speaks and not parts.codec}
+            lacks = [name for name, missing in needed.items() if missing]
+            if lacks:
+                self.left_out[task] = f"the model has no {' and no '.join(lacks)}"
+
+    def ask(self, task: Task, turns: Sequence[Turn]) -> list[Given]:
+        """See `Talker`."""
+        chat, slots = self._chat(task.speaks), self.slots
+        for slot in range(slots):
+            chat.forget(slot)
+        asked: list[Question | None] = [None] * slots
+        asked[: len(turns)] = [turn.question_at(SAMPLE_RATE) if task.listens else turn.question for turn in turns]
+        takers = [_Taker() for _ in turns]
+        for piece in chat.reply(asked, _ASKED[task.value[-2:]], max_steps=self._longest):
+            for taker, text, pcm, done in zip(takers, piece.text, piece.pcm, piece.done, strict=False):
+                taker.push(text, pcm, done)
+        return [taker.given(self._longest) for taker in takers]
+
+    def _chat(self, speaks: bool) -> OmniChat:
+        if speaks not in self._chats:
+            asking = self._asking
+            voice = asking.voice if speaks else "none"
+            self._chats[speaks] = OmniChat(
+                self.parts, asking.slots, voice=voice, seed=asking.seed, context=self._context
+            )
+        return self._chats[speaks]
+
+
+class TextTalker:
+    """A text decoder: it is asked in writing alone.
+
+    Args:
+      chat: its conversations, as many as there are slots.
+      longest: tokens that an answer may have.
+    """
+
+    def __init__(self, chat: Chat, longest: int) -> None:
+        self.sample_rate, self.slots = 0, len(chat.messages)
+        self.left_out: dict[Task, str] = {
+            task: "the model is a text decoder" for task in Task if task is not Task.T1_T2
+        }
+        self._chat, self._longest = chat, longest
+        self._begun = [list(held) for held in chat.messages]
+
+    def ask(self, task: Task, turns: Sequence[Turn]) -> list[Given]:
+        """See `Talker`."""
+        self._chat.messages = [list(held) for held in self._begun]
+        asked = [*(turn.question for turn in turns), *[None] * (self.slots - len(turns))]
+        pieces = list(self._chat.reply(asked, max_tokens=self._longest, temperature=0.0))
+        found = []
+        for slot in range(len(turns)):
+            told = [step for step, texts in enumerate(pieces, 1) if texts[slot]]
+            steps = (told[-1] if told else 0) + 1  # with the token that ends it
+            text = "".join(texts[slot] for texts in pieces)
+            found.append(Given(text, _NOTHING, steps, steps <= self._longest, told[0] if told else None, None))
+        return found
+
+
+_NOTHING = np.zeros(0, np.float32)
+
+
+class _Taker:
+    """Puts an answer together, piece by piece."""
+
+    def __init__(self) -> None:
+        self._texts, self._pcm = list[str](), list[np.ndarray]()
+        self._first_text: int | None = None
+        self._first_sound: int | None = None
+        self._steps, self._done = 0, False
+
+    def push(self, text: str, pcm: np.ndarray, done: bool) -> None:
+        if self._done:
+            return
+        self._steps, self._done = self._steps + 1, done
+        if text and self._first_text is None:
+            self._first_text = self._steps
+        if len(pcm) and self._first_sound is None:
+            self._first_sound = self._steps
+        self._texts.append(text)
+        self._pcm.append(pcm)
+
+    def given(self, longest: int) -> Given:
+        pcm = np.concatenate([*self._pcm, _NOTHING])
+        ended = self._done and self._steps < longest
+        return Given("".join(self._texts), pcm, self._steps, ended, self._first_text, self._first_sound)
+
+
+def make_talker(checkpoint: Checkpoint, codec: Checkpoint | None, turns: Sequence[Turn], asking: Asking) -> Talker:
+    """The model of a checkpoint as it is asked: answers may be twice as long as the longest of the set.
+
+    Args:
+      checkpoint: a Mini-Omni, as a rule with its speech encoder, or a text decoder; with a tokenizer.
+      codec: with the SNAC that it speaks with; None: its own, and it is mute if it has none.
+      turns: the set.
+      asking: how.
+
+    Raises:
+      ConfigError: it is neither, or its parts do not fit each other.
+      WeightsError: it brings no tokenizer.
+    """
+    if checkpoint.omni is None and checkpoint.decoder is None:
+        raise ConfigError(
+            f"{checkpoint.source}: is neither a Mini-Omni nor a text decoder. 'jomni eval talk' measures models that "
+            "talk in full duplex."
+        )
+    tokenizer = TextTokenizer(checkpoint.files, checkpoint.source)
+    asked = max(len(tokenizer.encode(turn.question, special=False)) for turn in turns)
+    told = max(asked, *(len(tokenizer.encode(turn.answer, special=False)) for turn in turns))
+    if checkpoint.omni is None:
+        longest = 2 * told + _SPARE
+        assert checkpoint.decoder is not None
+        # A template may say more than the question: so much room is left to it as to the rest.
+        context = min(checkpoint.decoder.max_positions, 2 * (asked + longest) + 256)
+        return TextTalker(Chat(checkpoint, asking.slots, context=context), longest)
+    parts = OmniParts.from_checkpoint(checkpoint, codec)
+    streams = checkpoint.omni.vocabulary.streams
+    frames = max(turn.answer_codes.shape[1] for turn in turns)
+    longest = 2 * max(told, frames) + streams + _SPARE
+    heard = 0
+    if parts.ears is not None:
+        window = parts.ears[0].mel_frames * HOP
+        heard = max(speech_frames(turn.samples_at(SAMPLE_RATE), window) for turn in turns)
+    context = min(checkpoint.omni.decoder.max_positions, max(asked, heard) + 3 + longest)
+    return OmniTalker(parts, asking, longest, context)
+
+
+def unfit(ears: WhisperConfig | None, codec: SnacConfig | None) -> Callable[[Turn], Iterator[tuple[RowKind, str]]]:
+    """Why a turn that can be read cannot be asked, for `jomni.data.turns.parquet.check_turns`."""
+    window = None if ears is None else ears.mel_frames * HOP
+    return functools.partial(misfits, window=window, entries=None if codec is None else codec.codebook_size)

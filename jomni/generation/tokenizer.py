@@ -1,0 +1,123 @@
+"""A decoder's tokenizer: text to tokens and back, whole or as it comes, and its chat template."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import tokenizers
+
+from jomni.errors import WeightsError
+from jomni.generation.template import Message, render
+
+_SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_UNFINISHED = "\ufffd"  # what bytes decode to that are no character yet
+
+
+class TextTokenizer:
+    """The tokenizer of a Hugging Face folder, from the content of its files.
+
+    Args:
+      files: by name; tokenizer.json is needed, tokenizer_config.json and chat_template.jinja are read where they are.
+      where: what to call the folder in messages.
+
+    Raises:
+      WeightsError: tokenizer.json is missing or damaged.
+    """
+
+    def __init__(self, files: Mapping[str, bytes], where: str) -> None:
+        self.where = where
+        if "tokenizer.json" not in files:
+            raise WeightsError(f"{where}: has no tokenizer.json, without which it takes no text. Fetch it.")
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode())
+        except Exception as error:  # the library knows no other
+            raise WeightsError(f"{where}: its tokenizer.json is damaged ({error}). Fetch it anew.") from None
+        config = _json(files, "tokenizer_config.json", where)
+        held = _json(files, "special_tokens_map.json", where) | config
+        self.special = {name: _text(held[name]) for name in _SPECIAL if held.get(name) is not None}
+        template = files.get("chat_template.jinja")
+        self.template = _default(config.get("chat_template")) if template is None else template.decode()
+
+    def encode(self, text: str, special: bool = True) -> list[int]:
+        """Tokens of a text; with `special` those that the tokenizer adds by itself, such as a beginning."""
+        return self._tokenizer.encode(text, add_special_tokens=special).ids
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, without special ones."""
+        return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+
+    def token(self, text: str) -> int | None:
+        """The token that is written so."""
+        return self._tokenizer.token_to_id(text)
+
+    def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
+        """The conversation as the model wants it; see `jomni.generation.template.render`.
+
+        Raises:
+          WeightsError: there is no chat template, or it is damaged.
+          PromptError: it refuses the conversation.
+        """
+        if self.template is None:
+            raise WeightsError(
+                f"{self.where}: has no chat template, so it was not made for conversations. "
+                "Give an instruction-tuned model, often called -Instruct, -it or -chat."
+            )
+        return render(self.template, messages, self.special, add_generation_prompt=add_generation_prompt)
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Tokens of a conversation up to where the model's turn begins."""
+        return self.encode(self.render(messages), special=False)
+
+
+class Decoding(Protocol):
+    """What is needed to turn tokens into text; `TextTokenizer` does it."""
+
+    def decode(self, tokens: Sequence[int]) -> str: ...
+
+
+class TextStream:
+    """Turns tokens into text as they come. Pieces never end within a character, and joined they are the whole text."""
+
+    def __init__(self, tokenizer: Decoding) -> None:
+        self._decode = tokenizer.decode
+        self._tokens: list[int] = []
+        self._start = 0  # what a token says depends on the one before: decoding begins there,
+        self._told = 0  # and text is given that is more than these tokens'
+
+    def push(self, token: int) -> str:
+        """The text that is certain with one more token; "" while a character is incomplete."""
+        self._tokens.append(token)
+        return "" if self._text().endswith(_UNFINISHED) else self.end()
+
+    def end(self) -> str:
+        """The text that is left, incomplete or not."""
+        text = self._text()[len(self._decode(self._tokens[self._start : self._told])) :]
+        self._start, self._told = self._told, len(self._tokens)
+        return text
+
+    def _text(self) -> str:
+        return self._decode(self._tokens[self._start :])
+
+
+def _json(files: Mapping[str, bytes], name: str, where: str) -> dict[str, Any]:
+    try:
+        raw = json.loads(files.get(name, b"{}"))
+    except ValueError as error:
+        raise WeightsError(f"{where}: its {name} is not valid JSON ({error}). Fetch it anew.") from None
+    if not isinstance(raw, dict):
+        raise WeightsError(f"{where}: its {name} is not a JSON object. Fetch it anew.")
+    return raw
+
+
+def _text(token: Any) -> Any:
+    """A special token is written out, or described."""
+    return token["content"] if isinstance(token, dict) else token
+
+
+def _default(template: Any) -> str | None:
+    """A template is one, or several with names."""
+    if isinstance(template, list):
+        template = {entry["name"]: entry["template"] for entry in template}.get("default")
+    return template

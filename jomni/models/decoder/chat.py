@@ -1,0 +1,110 @@
+"""Conversations in text: messages in, answers streamed out, the history kept in the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from jomni.checkpoints.checkpoint import Checkpoint
+from jomni.errors import ConfigError, PromptError
+from jomni.generation.template import Message
+from jomni.generation.tokenizer import TextStream, TextTokenizer
+from jomni.models.decoder import Decoder
+from jomni.models.decoder.generate import TextGenerator, TextSampling, TextSession, stop_tokens
+
+CONTEXT = 4096
+"""Tokens that a conversation may have where nothing else is asked for, and the model takes as many."""
+
+
+def check_text(text: str) -> None:
+    """Raises `PromptError` where a text is empty or cannot be written in UTF-8."""
+    if not text.strip():
+        raise PromptError("the prompt is empty. Give some text.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise PromptError("the prompt is not valid text (UTF-8). Give it in that encoding.") from None
+
+
+class Chat:
+    """Conversations with a text decoder, one in each slot, that know nothing of each other.
+
+    Args:
+      checkpoint: a decoder with its tokenizer.
+      slots: conversations.
+      system: a system prompt for all of them; None: none (a template may have its own).
+      seed: of slot 0's sampling; the next slots count on from it.
+      context: tokens that a conversation may have in all; None: `CONTEXT`, or the model's most.
+
+    Raises:
+      ConfigError: the checkpoint has no text decoder, or `context` is more than the model takes.
+      WeightsError: it brings no tokenizer.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, slots: int = 1, *, system: str | None = None, seed: int = 0,
+        context: int | None = None,
+    ) -> None:  # fmt: skip
+        config = checkpoint.decoder
+        if config is None:
+            raise ConfigError(f"{checkpoint.source}: is no text decoder. Give one, such as Qwen/Qwen2.5-0.5B-Instruct.")
+        self.tokenizer = TextTokenizer(checkpoint.files, checkpoint.source)
+        self.sampling = TextSampling.from_hf(checkpoint.generation)
+        self.stop = stop_tokens(checkpoint.generation)
+        begun: list[Message] = [] if system is None else [{"role": "system", "content": system}]
+        self.messages = [list(begun) for _ in range(slots)]
+        dtype = str(checkpoint.params["decoder"]["norm"]["alpha"].dtype)
+        size = min(CONTEXT, config.max_positions) if context is None else context
+        generator = TextGenerator(Decoder(config), size, dtype=dtype)
+        self._session = TextSession(generator, checkpoint.params["decoder"], slots, seed)
+
+    def reply(
+        self, texts: Sequence[str | None], *, max_tokens: int = 512, temperature: float | None = None,
+        top_k: int | None = None, top_p: float | None = None,
+    ) -> Iterator[list[str]]:  # fmt: skip
+        """Says something in each conversation and streams the answers.
+
+        Args:
+          texts: the user's, by slot; None leaves a conversation as it is.
+          max_tokens: longest answer.
+          temperature: 0 takes the likeliest token; None: the model's own, likewise `top_k` and `top_p`.
+
+        Returns:
+          An iterator of what each answer gained, "" where nothing. What was said, and as much of the answer as has
+          been streamed when the iterator ends or is closed, becomes part of the conversation.
+
+        Raises:
+          PromptError: a text is empty, a conversation does not fit the context, or the template refuses it. Nothing
+            has been said then.
+        """
+        for text in texts:
+            if text is not None:
+                check_text(text)
+        asked = [
+            None if text is None else [*held, {"role": "user", "content": text}]
+            for held, text in zip(self.messages, texts, strict=True)
+        ]
+        prompts = [None if turns is None else self.tokenizer.encode_chat(turns) for turns in asked]
+        changes = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+        sampling = dataclasses.replace(self.sampling, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
+        coming = self._session.answer(prompts, max_tokens=max_tokens, stop=self.stop, sampling=sampling)
+        return self._stream(asked, coming)
+
+    def _stream(self, asked: Sequence[list[Message] | None], coming: Iterator[list[int | None]]) -> Iterator[list[str]]:
+        streams = [TextStream(self.tokenizer) for _ in asked]
+        answers = [""] * len(asked)
+
+        def gain(pieces: list[str]) -> list[str]:
+            for slot, piece in enumerate(pieces):
+                answers[slot] += piece
+            return pieces
+
+        try:
+            for tokens in coming:
+                both = zip(streams, tokens, strict=True)
+                yield gain(["" if t is None or t in self.stop else stream.push(t) for stream, t in both])
+            yield gain([stream.end() for stream in streams])
+        finally:
+            for slot, turns in enumerate(asked):
+                if turns is not None:
+                    self.messages[slot] = [*turns, {"role": "assistant", "content": answers[slot]}]

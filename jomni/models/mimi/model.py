@@ -1,0 +1,265 @@
+"""Mimi: 24 kHz speech to 12.5 frames of codes a second and back, whole or frame by frame (arXiv:2410.00037, 3.3).
+
+Axes: B slot, C audio channels, T samples, N code frames, F frames of one block, K codebooks, D latent dimension.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int
+
+from jomni.errors import AudioError
+from jomni.models.mimi.config import MimiConfig
+from jomni.models.mimi.quantizer import SplitQuantizer
+from jomni.models.mimi.seanet import SeanetDecoder, SeanetEncoder
+from jomni.nn.conv import CausalConv, CausalConvTranspose
+from jomni.nn.linear import Linear
+from jomni.nn.streaming import State
+from jomni.nn.transformer import Transformer, TransformerConfig, TransformerState
+
+Params = Any
+
+
+class EncodeState(NamedTuple):
+    """What the encoder carries from frame to frame."""
+
+    encoder: State
+    transformer: TransformerState
+    downsample: Any  # ConvState; empty where nothing is resampled
+
+
+class DecodeState(NamedTuple):
+    """What the decoder carries from frame to frame."""
+
+    upsample: Any  # ConvState; empty where nothing is resampled
+    transformer: TransformerState
+    decoder: State
+
+
+class ProjectedTransformer(nn.Module):
+    """A transformer between two projections where its width differs from the latent's."""
+
+    config: TransformerConfig
+    dimension: int
+
+    def setup(self) -> None:
+        self.transformer = Transformer(self.config)
+        if self.config.dim != self.dimension:
+            self.input_proj = Linear(self.config.dim)
+            self.output_projs = [Linear(self.dimension)]
+
+    def __call__(
+        self, x: Float[Array, "B T D"], state: TransformerState | None = None, active: Bool[Array, "B"] | None = None
+    ) -> tuple[Float[Array, "B T D"], TransformerState | None]:
+        if self.config.dim == self.dimension:
+            return self.transformer(x, state, active)
+        y, state = self.transformer(self.input_proj(x), state, active)
+        return self.output_projs[0](y), state
+
+    def initial_state(self, batch: int, dtype: Any, block: int, ring: str) -> TransformerState:
+        return self.transformer.initial_state(batch, dtype, block, ring)
+
+
+class Mimi(nn.Module):
+    """The codec. Hashable, so that it can be a static argument of `jax.jit`; parameters are passed beside it.
+
+    Raises:
+      AudioError: `num_codebooks` is more than the weights hold, or fewer than the semantic codebooks.
+    """
+
+    config: MimiConfig
+    num_codebooks: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        held, semantic = self.config.quantizer.n_q, self.config.quantizer.n_q_semantic
+        if not semantic <= self.num_codebooks <= held:
+            raise AudioError(
+                f"{self.num_codebooks} codebooks were asked for, but this codec has {held}: choose {semantic} to {held}"
+            )
+
+    def setup(self) -> None:
+        c = self.config
+        width, stride = c.seanet.dimension, c.resample_stride
+        self.encoder = SeanetEncoder(c.seanet)
+        self.encoder_transformer = ProjectedTransformer(c.transformer, width)
+        self.quantizer = SplitQuantizer(c.quantizer, width)
+        self.decoder_transformer = ProjectedTransformer(c.transformer, width)
+        self.decoder = SeanetDecoder(c.seanet)
+        if stride > 1:
+            self.downsample = CausalConv(
+                width, 2 * stride, stride, use_bias=False, pad_mode="replicate", channels=width
+            )
+            self.upsample = CausalConvTranspose(width, 2 * stride, stride, use_bias=False, depthwise=True)
+
+    def __call__(self, pcm: Float[Array, "B C T"]) -> Float[Array, "B C T"]:
+        """Encodes and decodes a whole number of frames; touches every parameter."""
+        return self.decode(self.encode(pcm)[0])[0]
+
+    def encode(
+        self, pcm: Float[Array, "B C T"], state: EncodeState | None = None, active: Bool[Array, "B"] | None = None
+    ) -> tuple[Int[Array, "B K N"], EncodeState | None]:
+        """Codes of a whole waveform (state None) or of its next block; T must be a multiple of the frame size."""
+        latent, state = self.encode_latent(pcm, state, active)
+        return self.quantizer.encode(latent, self.num_codebooks), state
+
+    def encode_latent(
+        self, pcm: Float[Array, "B C T"], state: EncodeState | None = None, active: Bool[Array, "B"] | None = None
+    ) -> tuple[Float[Array, "B N D"], EncodeState | None]:
+        """The latent before quantisation, at the frame rate. Steps take samples that are not finite as zeros."""
+        encoder, transformer, downsample = state or (None, None, None)
+        if state is not None:  # kept, they would outlast a reset of their slot
+            pcm = jnp.where(jnp.isfinite(pcm), pcm, 0)
+        x, encoder = self.encoder(pcm.swapaxes(1, 2), encoder, active)
+        x, transformer = self.encoder_transformer(x, transformer, active)
+        if self.config.resample_stride > 1:
+            x, downsample = self.downsample(x, downsample, active)
+        return x, state and EncodeState(encoder, transformer, downsample)  # type: ignore[arg-type]
+
+    def decode(
+        self, codes: Int[Array, "B K N"], state: DecodeState | None = None, active: Bool[Array, "B"] | None = None
+    ) -> tuple[Float[Array, "B C T"], DecodeState | None]:
+        """Waveform of whole codes (state None) or of their next block; any number of codebooks up to the weights'."""
+        return self.decode_latent(self.quantizer.decode(codes), state, active)
+
+    def decode_latent(
+        self, latent: Float[Array, "B N D"], state: DecodeState | None = None, active: Bool[Array, "B"] | None = None
+    ) -> tuple[Float[Array, "B C T"], DecodeState | None]:
+        """Waveform of a latent at the frame rate."""
+        upsample, transformer, decoder = state or (None, None, None)
+        x = latent
+        if self.config.resample_stride > 1:
+            x, upsample = self.upsample(x, upsample, active)
+        x, transformer = self.decoder_transformer(x, transformer, active)
+        x, decoder = self.decoder(x, decoder, active)
+        return x.swapaxes(1, 2), state and DecodeState(upsample, transformer, decoder)  # type: ignore[arg-type]
+
+    def initial_encode_state(
+        self, slots: int, frames: int = 1, ring: str = "exact", dtype: Any = jnp.float32
+    ) -> EncodeState:
+        """State before the first frame.
+
+        Args:
+          slots: conversations, B.
+          frames: largest number of frames that a step will be given.
+          ring: see `Transformer.initial_state`.
+          dtype: of the buffers; that of the parameters.
+        """
+        return self.apply({}, slots, frames, ring, dtype, method="_encode_state")  # type: ignore[return-value]
+
+    def initial_decode_state(
+        self, slots: int, frames: int = 1, ring: str = "exact", dtype: Any = jnp.float32
+    ) -> DecodeState:
+        """State before the first frame; arguments as for `initial_encode_state`."""
+        return self.apply({}, slots, frames, ring, dtype, method="_decode_state")  # type: ignore[return-value]
+
+    def _encode_state(self, slots: int, frames: int, ring: str, dtype: Any) -> EncodeState:
+        stride = self.config.resample_stride
+        return EncodeState(
+            self.encoder.initial_state(slots, dtype),
+            self.encoder_transformer.initial_state(slots, dtype, frames * stride, ring),
+            self.downsample.initial_state(slots, dtype) if stride > 1 else (),
+        )
+
+    def _decode_state(self, slots: int, frames: int, ring: str, dtype: Any) -> DecodeState:
+        stride = self.config.resample_stride
+        return DecodeState(
+            self.upsample.initial_state(slots, dtype) if stride > 1 else (),
+            self.decoder_transformer.initial_state(slots, dtype, frames * stride, ring),
+            self.decoder.initial_state(slots, dtype),
+        )
+
+
+def encode(mimi: Mimi, params: Params, pcm: Float[Array, "B C T"] | Float[Array, "B T"]) -> Int[Array, "B K N"]:
+    """Encodes whole waveforms. Compiles once per length; for long audio use `encode_step`.
+
+    Args:
+      mimi: the codec.
+      params: its parameters.
+      pcm: samples at `config.sample_rate`, in [-1, 1]; a trailing partial frame is completed with zeros. [B, T] is
+        taken as one channel.
+
+    Returns:
+      Codes, int32, N = ceil(T / frame_size).
+
+    Raises:
+      AudioError: the shape does not fit, or there are no samples.
+    """
+    if pcm.ndim == 2:
+        pcm = pcm[:, None]
+    if pcm.ndim != 3 or pcm.shape[1] != mimi.config.channels or pcm.shape[2] == 0:
+        raise AudioError(
+            f"pcm must have shape [B, {mimi.config.channels}, T] with T > 0, got {list(pcm.shape)}: "
+            "pass one row per waveform"
+        )
+    missing = -pcm.shape[-1] % mimi.config.frame_size
+    return _encode(mimi, params, jnp.pad(jnp.asarray(pcm), ((0, 0), (0, 0), (0, missing))))
+
+
+def decode(mimi: Mimi, params: Params, codes: Int[Array, "B K N"]) -> Float[Array, "B C T"]:
+    """Decodes whole code sequences to N * frame_size samples.
+
+    Raises:
+      AudioError: the shape does not fit, there are more codebooks than the codec has, or a code is out of range.
+    """
+    check_codes(mimi.config, codes)
+    return _decode(mimi, params, jnp.asarray(codes))
+
+
+def check_codes(config: MimiConfig, codes: Int[Array, "B K N"]) -> None:
+    """Raises `AudioError` unless the codes [B, K, N] are whole numbers that the codec can decode."""
+    q = config.quantizer
+    if codes.ndim != 3 or not q.n_q_semantic <= codes.shape[1] <= q.n_q or codes.shape[2] == 0:
+        raise AudioError(
+            f"codes must have shape [B, K, N] with {q.n_q_semantic} to {q.n_q} codebooks and N > 0, "
+            f"got {list(codes.shape)}"
+        )
+    if not jnp.issubdtype(codes.dtype, jnp.integer):
+        raise AudioError(f"codes must be whole numbers, got {codes.dtype}")
+    low, high = int(codes.min()), int(codes.max())
+    if low < 0 or high >= q.bins:
+        raise AudioError(f"codes must lie in 0 ... {q.bins - 1}, found {low} ... {high}: were they made by this codec?")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(mimi: Mimi, params: Params, pcm: Array) -> Array:
+    return mimi.apply({"params": params}, pcm, method="encode")[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decode(mimi: Mimi, params: Params, codes: Array) -> Array:
+    return mimi.apply({"params": params}, codes, method="decode")[0]
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def encode_step(
+    mimi: Mimi,
+    params: Params,
+    state: EncodeState,
+    pcm: Float[Array, "B C T"],
+    active: Bool[Array, "B"] | None = None,
+) -> tuple[EncodeState, Int[Array, "B K F"]]:
+    """Encodes the next F = T / frame_size frames of B streams; samples that are not finite are taken as zeros.
+
+    The state is donated.
+    """
+    codes, new = mimi.apply({"params": params}, pcm, state, active, method="encode")
+    return new, codes  # type: ignore[return-value]
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def decode_step(
+    mimi: Mimi,
+    params: Params,
+    state: DecodeState,
+    codes: Int[Array, "B K F"],
+    active: Bool[Array, "B"] | None = None,
+) -> tuple[DecodeState, Float[Array, "B C T"]]:
+    """Decodes the next F frames of B streams to T = F * frame_size samples. The state is donated."""
+    pcm, new = mimi.apply({"params": params}, codes, state, active, method="decode")
+    return new, pcm  # type: ignore[return-value]

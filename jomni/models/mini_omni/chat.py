@@ -1,0 +1,297 @@
+"""Conversations with Mini-Omni: text and speech in, text and speech out as they come, the history kept in the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from jomni.checkpoints.checkpoint import Checkpoint
+from jomni.errors import ConfigError, PromptError
+from jomni.generation.tokenizer import Decoding, TextStream, TextTokenizer
+from jomni.models.decoder.chat import check_text
+from jomni.models.decoder.generate import TextSampling
+from jomni.models.mini_omni import MiniOmniConfig
+from jomni.models.mini_omni.generate import OmniGenerator
+from jomni.models.mini_omni.prompt import Part
+from jomni.models.mini_omni.session import Column, OmniSession
+from jomni.models.mini_omni.streams import Task, speech_frames
+from jomni.models.mini_omni.voice import Frame, OmniVoice
+from jomni.models.mini_omni.weights import SNAC_ON_HUB, check_neighbours
+from jomni.models.snac.config import SnacConfig
+from jomni.models.whisper import WhisperConfig, WhisperEncoder, embed_audio, log_mel
+from jomni.models.whisper.mel import HOP
+
+CONTEXT = 2048
+"""Steps that a conversation may have where nothing else is asked for, and the model takes as many."""
+ANSWERS = {"speech": "A2", "text": "T2", "transcript": "T1"}
+"""What may be asked for: a spoken answer and its text, its text alone, or what was heard."""
+
+Question = str | Float[np.ndarray, "S"] | Sequence[str | Float[np.ndarray, "S"]]
+"""A text, a recording (mono, 16 kHz, in [-1, 1]), or several of both in a row."""
+
+
+class Tokenizer(Decoding, Protocol):
+    """What is needed of a tokenizer; `TextTokenizer` is one."""
+
+    def encode(self, text: str, special: bool = True) -> list[int]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class OmniParts:
+    """What a conversation is made of."""
+
+    config: MiniOmniConfig
+    params: Any  # of `MiniOmni`, as loaded
+    tokenizer: Tokenizer  # the backbone's
+    ears: tuple[WhisperConfig, Any] | None = None  # the speech encoder and its parameters; None: it is written to
+    codec: tuple[SnacConfig, Any] | None = None  # None: it answers in text alone
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, codec: Checkpoint | None = None) -> OmniParts:
+        """The parts of a loaded Mini-Omni. One without a Whisper is written to, one without a SNAC writes.
+
+        Args:
+          checkpoint: the model, with its tokenizer and with what lies beside it.
+          codec: a checkpoint with a SNAC, to be taken in place of the model's own, or where it has none.
+
+        Raises:
+          ConfigError: it is no Mini-Omni, or its Whisper or SNAC is not what it was trained with.
+          WeightsError: it brings no tokenizer.
+        """
+        if checkpoint.omni is None:
+            raise ConfigError(
+                f"{checkpoint.source}: is no Mini-Omni. Give one: a folder with lit_model.pth and model_config.yaml, "
+                "or the export of its training."
+            )
+        voice = codec or checkpoint
+        if codec is not None and codec.snac is None:
+            raise ConfigError(f"{codec.source}: holds no SNAC to speak with. Give one, such as {SNAC_ON_HUB}.")
+        check_neighbours(checkpoint.omni, checkpoint.whisper, None, checkpoint.source)
+        check_neighbours(checkpoint.omni, None, voice.snac, voice.source)
+        tokenizer = TextTokenizer(checkpoint.files, checkpoint.source)
+        ears = None if checkpoint.whisper is None else (checkpoint.whisper, checkpoint.params["whisper"])
+        spoken = None if voice.snac is None else (voice.snac, voice.params["snac"])
+        return cls(checkpoint.omni, checkpoint.params["omni"], tokenizer, ears, spoken)
+
+
+class OmniPiece(NamedTuple):
+    """What a step brought, by slot."""
+
+    text: list[str]  # "" where nothing
+    pcm: list[Float[np.ndarray, "S"]]  # float32 at the codec's rate, empty where nothing
+    frames: list[Frame | None]  # the codes of the frame that was completed; empty for silence
+    done: list[bool]  # an answer that came to its end with this step
+
+
+class OmniChat:
+    """Conversations, one in each slot, that know nothing of each other.
+
+        chat.ask([question])              or, both at once:  for piece in chat.reply([question]): ...
+        for piece in chat.stream(): ...
+
+    Between two pieces any slot may be asked anew, stopped, gone on with or forgotten, while the others answer on.
+
+    Args:
+      parts: the model, its tokenizer, ears and codec.
+      slots: conversations.
+      voice: one of `VOICES`: whether and how answers are spoken.
+      system: a text that stands before each conversation's first question. (The published model was trained without.)
+      seed: of slot 0's sampling and its codec's noise; the next slots count on from it.
+      context: steps that a conversation may have in all; None: `CONTEXT`, or the model's most.
+      sampling: None: greedy, as the original is.
+      noise: whether the codec adds the noise that it was trained to add.
+
+    Raises:
+      ConfigError: `context` is more than the model takes, or the parts do not fit each other.
+      PromptError: `system` is empty.
+    """
+
+    def __init__(
+        self, parts: OmniParts, slots: int = 1, *, voice: str = "single", system: str | None = None, seed: int = 0,
+        context: int | None = None, sampling: TextSampling | None = None, noise: bool = True,
+    ) -> None:  # fmt: skip
+        if parts.ears is not None and parts.ears[0].n_audio_state != parts.config.feature_dim:
+            raise ConfigError(
+                f"the speech encoder gives {parts.ears[0].n_audio_state} channels, the model's adapter takes "
+                f"{parts.config.feature_dim}. Give it the one that it was trained with."
+            )
+        self.parts = parts
+        size = min(CONTEXT, parts.config.decoder.max_positions) if context is None else context
+        dtype = str(parts.params["backbone"]["norm"]["alpha"].dtype)
+        generator = OmniGenerator(parts.config, size, voice, dtype=dtype)
+        self._session = OmniSession(generator, generator.prepare(parts.params), slots, seed, sampling)
+        self._voice: OmniVoice | None = None
+        if voice != "none" and parts.codec is not None:
+            codec, params = parts.codec
+            self._voice = OmniVoice(codec, params, parts.config.vocabulary, slots, seed if noise else None)
+        self._system = None if system is None else self._tokens(system)
+        self._greeted = [False] * slots
+        self._left = [0] * slots  # steps that an answer may still have
+        self._texts = [TextStream(parts.tokenizer) for _ in range(slots)]
+        self._taken_back = [False] * slots
+
+    @property
+    def active(self) -> list[bool]:
+        """The slots in which an answer is under way."""
+        return [slot.active for slot in self._session.slots]
+
+    @property
+    def complete(self) -> list[bool]:
+        """The slots whose last answer came to its own end, and was neither stopped nor cut."""
+        return [slot.complete for slot in self._session.slots]
+
+    def reply(
+        self, questions: Sequence[Question | None], answer: str | Sequence[str] = "speech", *, max_steps: int = 1024
+    ) -> Iterator[OmniPiece]:
+        """`ask`, and then `stream`."""
+        self.ask(questions, answer, max_steps=max_steps)
+        return self.stream()
+
+    def ask(
+        self, questions: Sequence[Question | None], answer: str | Sequence[str] = "speech", *, max_steps: int = 1024
+    ) -> None:
+        """Says something in each conversation. An answer that was under way there is broken off.
+
+        Args:
+          questions: by slot; None leaves a conversation as it is.
+          answer: what is wanted, of all or of each: one of `ANSWERS`.
+          max_steps: longest answer: text tokens, or frames and 7 steps more.
+
+        Raises:
+          PromptError: a text is empty, or a conversation does not fit the context, or the parts lack what is asked for.
+          AudioError: a recording is empty, longer than 30 s, holds NaN, or is no row of floating-point samples.
+            Nothing has been said then, in either case.
+        """
+        if max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, got {max_steps}")
+        answers = [answer] * len(questions) if isinstance(answer, str) else list(answer)
+        parts = [None if question is None else _parts_of(question) for question in questions]
+        tasks = [_task(asked, wanted) for asked, wanted in zip(parts, answers, strict=True)]
+        if self.parts.codec is None and any(task.speaks for task, asked in zip(tasks, parts, strict=True) if asked):
+            raise PromptError(
+                "a spoken answer was asked for, and the model was given no codec to speak with. Give it the SNAC that "
+                f"it was trained with (the published one: {SNAC_ON_HUB}), or ask for text."
+            )
+        read = [None if asked is None else [self._read(part) for part in asked] for asked in parts]
+        before = [None if greeted else self._system for greeted in self._greeted]
+        self._session.ask(read, tasks, before)
+        for slot, asked in enumerate(parts):
+            if asked is not None:
+                self._greeted[slot], self._left[slot] = True, max_steps
+                self._begin(slot)
+
+    def stream(self) -> Iterator[OmniPiece]:
+        """The answers that are under way, piece by piece, until all are complete or stopped."""
+        while any(self.active):
+            yield self.step()
+
+    def step(self) -> OmniPiece:
+        """The next piece of every answer that is under way."""
+        columns = self._session.step()
+        slots = range(len(columns))
+        for slot in slots:
+            if columns[slot] is not None:
+                self._left[slot] -= 1
+                if not self._left[slot]:
+                    self._session.stop(slot)
+        done = [column is not None and not active for column, active in zip(columns, self.active, strict=True)]
+        frames: list[Frame | None] = [None] * len(columns)
+        pcm = [np.zeros(0, np.float32) for _ in slots]
+        if self._voice is not None:
+            spoken = [c if held.speaks else None for c, held in zip(columns, self._session.slots, strict=True)]
+            frames, pcm = self._voice.push(spoken)
+            if any(done):
+                pcm = [np.concatenate(pair) for pair in zip(pcm, self._voice.end(done), strict=True)]
+        return OmniPiece([self._write(i, columns[i], done[i]) for i in slots], pcm, frames, done)
+
+    def stop(self, slot: int, heard: float | None = None) -> None:
+        """Breaks an answer off: its listener speaks. `resume` goes on with it; asking something drops the rest.
+
+        Args:
+          slot: its number.
+          heard: seconds of the answer that were heard; what was made beyond them is taken back, and the conversation
+            goes on as if it had not been said. None: all that has been given was heard.
+
+        Raises:
+          PromptError: so much cannot be taken back (sliding layers only).
+        """
+        keep = None
+        if heard is not None and self._session.slots[slot].speaks:
+            assert self.parts.codec is not None  # or it would not speak
+            keep = math.ceil(heard * self.parts.codec[0].frame_rate) + self.parts.config.vocabulary.streams
+        given = len(self._session.slots[slot].given)
+        self._session.stop(slot, keep)
+        if keep is not None and keep < given:
+            self._taken_back[slot] = True
+            self._left[slot] += given - len(self._session.slots[slot].given)
+
+    def resume(self, slot: int) -> None:
+        """Goes on with an answer that was stopped, where it was stopped or to where it was taken back.
+
+        Raises:
+          PromptError: there is none to go on with.
+        """
+        if not self._left[slot]:
+            raise PromptError(f"the answer in slot {slot} was as long as it was allowed to be: ask something.")
+        self._session.resume(slot)
+        if self._taken_back[slot]:
+            self._begin(slot, self._session.slots[slot].given)
+
+    def forget(self, slot: int) -> None:
+        """Begins a conversation anew."""
+        self._session.forget(slot)
+        self._greeted[slot] = False
+        self._begin(slot)
+
+    def _begin(self, slot: int, given: Sequence[Column] = ()) -> None:
+        self._taken_back[slot] = False
+        self._texts[slot] = TextStream(self.parts.tokenizer)
+        for column in given:
+            self._write(slot, column, False)
+        if self._voice is not None:
+            self._voice.begin(slot, given)
+
+    def _write(self, slot: int, column: Column | None, done: bool) -> str:
+        """The text that a step added; special tokens have none, and where text ends it is complete."""
+        if column is None:
+            return ""
+        v, token = self.parts.config.vocabulary, int(column[-1])
+        text = self._texts[slot].push(token) if token < v.text_size else ""
+        return text + (self._texts[slot].end() if done or token == v.end_of_text else "")
+
+    def _tokens(self, text: str) -> list[int]:
+        check_text(text)
+        return self.parts.tokenizer.encode(text, special=False)
+
+    def _read(self, part: str | np.ndarray) -> Part:
+        """Text tokens, or what the ears make of a recording: one frame for each 20 ms that it began."""
+        if isinstance(part, str):
+            return self._tokens(part)
+        if self.parts.ears is None:
+            raise PromptError(
+                "the model was given no ears, so it hears no recording. Give it the Whisper that it was trained with "
+                "(the published one: small.pt, beside its weights), or write to it."
+            )
+        config, params = self.parts.ears
+        pcm: Any = np.asarray(part)[None]
+        window = config.mel_frames * HOP
+        mel, frames = log_mel(pcm, config.n_mels, window), speech_frames(len(part), window)
+        return np.asarray(embed_audio(WhisperEncoder(config), params, mel)[0, :frames], np.float32)
+
+
+def _parts_of(question: Question) -> list[str | np.ndarray]:
+    return [question] if isinstance(question, str | np.ndarray) else list(question)
+
+
+def _task(parts: Sequence[str | np.ndarray] | None, answer: str) -> Task:
+    if answer not in ANSWERS:
+        raise PromptError(f"answer {answer!r} is not known, only {', '.join(ANSWERS)}.")
+    listens = parts is not None and any(not isinstance(part, str) for part in parts)
+    if parts is not None and answer == "transcript" and not listens:
+        raise PromptError("a transcript was asked for, and nothing to be heard was given. Give a recording.")
+    return Task.A1_T1 if answer == "transcript" else Task(f"{'A1' if listens else 'T1'}-{ANSWERS[answer]}")

@@ -1,0 +1,242 @@
+"""Mini-Omni's steps: prefill and decoding, each one jitted function, for every way in which it may answer.
+
+    state = prefill(params, state, block, lengths, controls)        compiled once for each length of block
+    state = decode_step(params, state, controls)                    compiled once
+
+A step feeds the eight tokens sampled last and samples the next eight. After its end, text is fed padding (as
+litgpt/generate/base.py of the original does); a slot that does not speak is fed padding in its audio streams.
+
+Axes: B slot, R rows of a slot, A audio streams, T time (block), W width of speech features, V text tokens, U tokens of
+an audio stream.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+from jomni.errors import ConfigError
+from jomni.generation.sampling import sample, slot_keys
+from jomni.models.decoder import DecoderState
+from jomni.models.decoder.generate import TextSampling, block_sizes, can_rewind
+from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, set_apart
+from jomni.models.moshi.generate import slot_seeds
+
+Params = Any
+VOICES = ("none", "single", "parallel")
+"""How a generator speaks. none: it writes only, and computes nothing for audio. single: text and audio from one row.
+parallel: a second row, which never sees audio of the answer, writes, and the first one says what the second wrote: the
+text is as good as that of a model that writes only (the original's batch-parallel decoding, arXiv:2408.16725, 3.3)."""
+
+
+class OmniControls(NamedTuple):
+    """Settings of a step: one row per slot, so that no change of them recompiles."""
+
+    active: Bool[Array, "B"]  # False: nothing of the slot moves (`decode_step`)
+    speaks: Bool[Array, "B"]  # False: the answer is text alone
+    temperature: Float[Array, "B"]  # of text and audio; 0: most probable
+    top_k: Int[Array, "B"]  # tokens that compete; 0: all
+    top_p: Float[Array, "B"]  # share of the probability that competes; 1: all
+
+
+class OmniState(NamedTuple):
+    """What a conversation carries from step to step."""
+
+    backbone: DecoderState  # with voice "parallel" its leaves are [B, 2, ...]: the row that speaks, the row that writes
+    post_adapter: DecoderState | None  # of the row that speaks; None where the model has none or does not speak
+    tokens: Int[Array, "B A+1"]  # sampled last, text last, and fed by the next `decode_step`
+    ended: Bool[Array, "B"]  # the answer's text has ended
+    seed: UInt32[Array, "B"]
+
+
+class OmniBlock(NamedTuple):
+    """A block of a prompt."""
+
+    tokens: Int[Array, "B A+1 T"]  # numbers in each stream's own vocabulary
+    features: Float[Array, "B T W"]  # of speech, where `heard`
+    heard: Bool[Array, "B T"]
+    own: Bool[Array, "B T"]  # steps of the model's answers: a row that writes alone has padding in their audio streams
+
+
+@dataclasses.dataclass(frozen=True)
+class OmniGenerator:
+    """A Mini-Omni as step functions. Hashable; parameters (from `prepare`) and state are passed beside it."""
+
+    config: MiniOmniConfig
+    context: int  # steps that a slot's cache holds
+    voice: str = "single"  # one of VOICES
+    block: int = 256  # longest block that `prefill` takes, a power of two
+    dtype: str = "float32"  # of the cache
+
+    def __post_init__(self) -> None:
+        most = self.config.decoder.max_positions
+        if not 2 <= self.context <= most:
+            raise ConfigError(f"a context of {self.context} steps was asked for; the model takes 2 to {most}.")
+        if self.voice not in VOICES:
+            raise ConfigError(f"voice {self.voice!r} is not known, only {', '.join(VOICES)}.")
+
+    @property
+    def model(self) -> MiniOmni:
+        """The module, with rows of text and audio apart."""
+        return MiniOmni(self.config, apart=True)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the backbone's batch that a slot has."""
+        return 2 if self.voice == "parallel" else 1
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """The lengths of block in use: `prefill` is compiled once for each that occurs."""
+        return block_sizes(min(self.block, self.context))
+
+    def prepare(self, params: Params) -> dict[str, Any]:
+        """The parameters as steps take them (`set_apart`). Keep `params` itself for export."""
+        return set_apart(params, self.config)
+
+    def initial_state(self, slots: int, seed: int | Sequence[int] = 0) -> OmniState:
+        """State before the first step; `seed` is slot 0's and counts on, or one per slot."""
+        whole = self.model.initial_state(slots * self.rows, self.context, self.dtype, self.blocks[-1])
+        post = None
+        if self.voice != "none":
+            post = self.model.initial_state(slots, self.context, self.dtype, self.blocks[-1]).post_adapter
+        tokens = jnp.zeros((slots, self.config.vocabulary.streams + 1), jnp.int32)
+        backbone = _split_rows(whole.backbone, self.rows)
+        return OmniState(backbone, post, tokens, jnp.zeros((slots,), bool), slot_seeds(seed, slots))
+
+    def controls(self, slots: int, sampling: TextSampling | None = None) -> OmniControls:
+        """Controls for all slots alike, speaking if there is a voice; without `sampling` greedy."""
+        s = sampling or TextSampling()
+        return OmniControls(
+            active=jnp.ones((slots,), bool), speaks=jnp.full((slots,), self.voice != "none"),
+            temperature=jnp.full((slots,), s.temperature, jnp.float32),
+            top_k=jnp.full((slots,), s.top_k, jnp.int32), top_p=jnp.full((slots,), s.top_p, jnp.float32),
+        )  # fmt: skip
+
+    def prefill(
+        self, params: Params, state: OmniState, block: OmniBlock, lengths: Int[Array, "B"], controls: OmniControls
+    ) -> OmniState:
+        """Feeds a block of prompts and samples each answer's first tokens; jitted once per T, the state is donated.
+
+        Args:
+          params: from `prepare`.
+          state: from `initial_state` or the call before.
+          block: padded with anything on the right; T is at most the last of `blocks`.
+          lengths: steps of each slot that are there; 0 leaves a slot as it is.
+          controls: how the tokens after the block are sampled; `active` is not read here.
+        """
+        return _prefill(self, params, state, block, lengths, controls)
+
+    def decode_step(self, params: Params, state: OmniState, controls: OmniControls) -> OmniState:
+        """Feeds the tokens sampled last and samples the next; jitted once, the state is donated."""
+        return _decode_step(self, params, state, controls)
+
+    def can_rewind(self, held: int, kept: int) -> bool:
+        """Whether a slot that has taken `held` steps can go back to its first `kept` ones by its offset alone."""
+        return can_rewind(self.config.decoder, self.context, self.blocks[-1], held, kept)
+
+
+def place(state: OmniState, offset: Int[Array, "B"]) -> OmniState:
+    """The state with every slot at the given step of what it has taken: 0 begins anew."""
+    held = state.backbone.offset
+    backbone = state.backbone._replace(offset=jnp.broadcast_to(offset.reshape(-1, *[1] * (held.ndim - 1)), held.shape))
+    post = state.post_adapter
+    # A copy: two leaves of a donated state may not be one array.
+    post = None if post is None else post._replace(offset=jnp.array(offset, copy=True))
+    return state._replace(backbone=backbone, post_adapter=post)
+
+
+def _advance(
+    generator: OmniGenerator, params: Params, state: OmniState, block: OmniBlock, lengths: Array,
+    controls: OmniControls, begins: bool,
+) -> OmniState:  # fmt: skip
+    v, rows, speaking = generator.config.vocabulary, generator.rows, generator.voice != "none"
+    slots = len(lengths)
+    last = jnp.maximum(lengths - 1, 0)[:, None, None]
+
+    def run(model: MiniOmni) -> tuple[Array, Array | None, Any, Any]:
+        tokens, features, heard = _each_row(generator, block)
+        x, backbone = model.listen(
+            tokens, features, heard, _join_rows(state.backbone, rows), None, jnp.repeat(lengths, rows)
+        )
+        x = x.reshape(slots, rows, *x.shape[1:])
+        text = model.text_logits(jnp.take_along_axis(x[:, -1], last, 1)[:, 0])
+        if not speaking:
+            return text, None, backbone, None
+        y, post = model.speak(x[:, 0], state.post_adapter, None, lengths)
+        return text, model.audio_logits(jnp.take_along_axis(y, last, 1)[:, 0]), backbone, post
+
+    text_logits, audio_logits, backbone, post = generator.model.apply({"params": params}, method=run)  # type: ignore[misc]
+    backbone = _split_rows(backbone, rows)
+    offset = backbone.offset.reshape(slots, rows)[:, 0]
+    text = _draw(text_logits[:, None], state.seed, offset, 0, controls)[:, 0]
+    before = jnp.zeros_like(state.ended) if begins else state.ended
+    text = jnp.where(before, v.pad_text, text)
+    audio = jnp.full((slots, v.streams), v.pad_audio, jnp.int32)
+    if audio_logits is not None:
+        audio = jnp.where(controls.speaks[:, None], _draw(audio_logits, state.seed, offset, 1, controls), audio)
+    taken = lengths > 0
+    drawn = jnp.concatenate([audio, text[:, None]], 1)
+    return OmniState(
+        backbone, post, jnp.where(taken[:, None], drawn, state.tokens),
+        jnp.where(taken, before | (text == v.end_of_text), state.ended), state.seed,
+    )  # fmt: skip
+
+
+def _each_row(generator: OmniGenerator, block: OmniBlock) -> tuple[Array, Array | None, Array | None]:
+    """Tokens, features and `heard` of every row of the batch; a slot's rows are neighbours."""
+    rows, tokens = generator.rows, block.tokens
+    if rows == 2:
+        muted = jnp.where(block.own[:, None], generator.config.vocabulary.pad_audio, tokens[:, :-1])
+        written = jnp.concatenate([muted, tokens[:, -1:]], 1)
+        tokens = jnp.stack([tokens, written], 1).reshape(-1, *tokens.shape[1:])
+    if block.features is None:
+        return tokens, None, None
+    return tokens, jnp.repeat(block.features, rows, 0), jnp.repeat(block.heard, rows, 0)
+
+
+def _draw(
+    logits: Float[Array, "B N V"], seed: Array, offset: Array, first: int, controls: OmniControls
+) -> Int[Array, "B N"]:
+    """A token of each of N streams, by the slot's settings; noise depends on (seed, offset, stream) of the slot."""
+    slots, streams = logits.shape[:2]
+
+    def drawn(logits: Array) -> Array:
+        keys = jnp.stack([slot_keys(seed, offset, first + i) for i in range(streams)], 1).reshape(-1)
+        settings = (jnp.repeat(x, streams) for x in (controls.temperature, controls.top_k, controls.top_p))
+        temperature, top_k, top_p = settings
+        flat = logits.reshape(slots * streams, -1)
+        return sample(flat, temperature, top_k, keys, top_p).reshape(slots, streams)
+
+    def best(logits: Array) -> Array:
+        return jnp.argmax(logits, -1).astype(jnp.int32)
+
+    return jax.lax.cond((controls.temperature > 0).any(), drawn, best, logits)
+
+
+def _join_rows(tree: Any, rows: int) -> Any:
+    return tree if rows == 1 else jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+
+
+def _split_rows(tree: Any, rows: int) -> Any:
+    return tree if rows == 1 else jax.tree.map(lambda x: x.reshape(-1, rows, *x.shape[1:]), tree)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _prefill(
+    generator: OmniGenerator, params: Params, state: OmniState, block: OmniBlock, lengths: Array, controls: OmniControls
+) -> OmniState:
+    return _advance(generator, params, state, block, lengths, controls, begins=True)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _decode_step(generator: OmniGenerator, params: Params, state: OmniState, controls: OmniControls) -> OmniState:
+    nothing: Any = None
+    block = OmniBlock(state.tokens[..., None], nothing, nothing, jnp.ones((len(state.tokens), 1), bool))
+    return _advance(generator, params, state, block, controls.active.astype(jnp.int32), controls, begins=False)

@@ -1,0 +1,149 @@
+"""Mini-Omni's published files: litgpt's names of tensors, and its configuration in YAML.
+
+A tied model's files may hold the head as well (`lm_head.weight`, which `lit_model.pth` shares with the embedding); it
+is compared with the embedding and not read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import yaml
+
+from jomni.errors import ConfigError, WeightsError
+from jomni.models.decoder.config import DecoderConfig, RopeConfig
+from jomni.models.mini_omni.config import MiniOmniConfig, Vocabulary
+from jomni.models.mini_omni.model import MiniOmni
+from jomni.models.snac.config import SnacConfig
+from jomni.models.whisper.config import WhisperConfig
+from jomni.tensors.source import TensorSource, file_size, without_copy
+from jomni.tensors.weight_map import Place, Rule, Stack, Table, bind
+
+CONFIG_NAME = "model_config.yaml"
+WEIGHT_NAMES = ("lit_model.safetensors", "lit_model.pth")
+"""Weight files: as it is exported, and as it is published."""
+WHISPER_NAME = "small.pt"  # OpenAI's file, as it lies beside it
+WHISPER_FOLDERS = ("whisper",)  # as it is exported
+SNAC_FOLDERS = ("snac", "snac_24khz")  # as it is exported, and by its name on the hub
+SNAC_ON_HUB = "hubertsiuzdak/snac_24khz"  # the codec that the published model speaks with
+HEAD, EMBEDDING = "lm_head.weight", "transformer.wte.weight"
+
+_KINDS = ("weight", "bias")
+_PROJECTIONS = ("q_proj", "k_proj", "v_proj")
+_MLP = (("gate_proj", "fc_1"), ("up_proj", "fc_2"), ("down_proj", "proj"))
+
+
+def omni_tree(config: MiniOmniConfig) -> dict[str, Any]:
+    """Shapes of a Mini-Omni's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    tokens = jax.ShapeDtypeStruct((1, config.vocabulary.streams + 1, 2), jnp.int32)
+    return jax.eval_shape(MiniOmni(config).init, jax.random.key(0), tokens)["params"]
+
+
+def omni_table(config: MiniOmniConfig) -> Table:
+    """The weight map of a Mini-Omni file.
+
+    One tensor holds, for each head of keys, its heads of queries, that of keys and that of values.
+    """
+    rules = [
+        Rule("backbone/embed_tokens/weight", EMBEDDING),
+        Rule("backbone/lm_head/weight", HEAD),
+        Rule("backbone/norm/alpha", "transformer.ln_f.weight"),
+        Rule("post_adapter/norm/alpha", "transformer.post_adapter_audio_ln.weight"),
+        Rule("post_adapter/lm_head/weight", "transformer.post_adapter_audio_lm_head.weight"),
+    ]
+    layer = [
+        Rule("pre_attention_norm/alpha", "norm_1.weight"),
+        Rule("pre_feedforward_norm/alpha", "norm_2.weight"),
+    ]
+    for kind in _KINDS:
+        rules.append(Rule(f"whisper_adapter/{kind}", f"whisper_adapter.{kind}"))
+        rules.append(Rule(f"whisper_adapter/{{name}}/{kind}", f"whisper_adapter.{{name}}.{kind}"))
+        layer += [Rule(f"self_attn/{ours}/{kind}", f"attn.attn.{i}.{kind}") for i, ours in enumerate(_PROJECTIONS)]
+        layer.append(Rule(f"self_attn/o_proj/{kind}", f"attn.proj.{kind}"))
+        layer += [Rule(f"mlp/{ours}/{kind}", f"mlp.{theirs}.{kind}") for ours, theirs in _MLP]
+    for path, name in (("backbone", "transformer.h"), ("post_adapter", "transformer.post_adapter")):
+        rules += [rule.under(f"{path}/layers_{{i}}", f"{name}.{{i}}") for rule in layer]
+    groups = config.decoder.num_kv_heads
+    stacks = tuple(Stack(f"attn.attn.{{i}}.{kind}", f"attn.attn.{kind}", groups) for kind in _KINDS)
+    return Table(tuple(rules), stacks)
+
+
+def bind_omni(config: MiniOmniConfig, source: TensorSource) -> dict[str, Place]:
+    """Where each parameter lies in a file under the published names.
+
+    Raises:
+      WeightsError: tensors are missing, surplus or misshapen; or a tied head is not the embedding.
+    """
+    table = omni_table(config)
+    if config.decoder.tied:
+        source = without_copy(source, HEAD, EMBEDDING, "Set 'tie_word_embeddings' to false to use it, or remove it.")
+    return bind(table, table.expect(omni_tree(config)), source.specs, source.name, f"the {CONFIG_NAME} beside it")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The fields of a `model_config.yaml`.
+
+    Raises:
+      WeightsError: it is empty or no YAML.
+      ConfigError: it is no list of options.
+    """
+    file_size(path)
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        told = " ".join(str(error).split())
+        raise WeightsError(f"{path}: is not valid YAML ({told}). Correct it or fetch it anew.") from None
+    if not isinstance(fields, dict) or not all(isinstance(key, str) for key in fields):
+        raise ConfigError(f"{path}: is not a list of options with their values. Fetch it anew.")
+    return fields
+
+
+def write_yaml(path: Path, fields: Mapping[str, Any]) -> None:
+    """Writes the fields of a `model_config.yaml`."""
+    path.write_text(yaml.safe_dump(dict(fields)), encoding="utf-8")
+
+
+def check_neighbours(omni: MiniOmniConfig, whisper: WhisperConfig | None, snac: SnacConfig | None, where: str) -> None:
+    """Raises `ConfigError` unless the model can hear through this encoder and speak through this codec."""
+    v, problems = omni.vocabulary, []
+    if whisper is not None and whisper.n_audio_state != omni.feature_dim:
+        problems.append(
+            f"its Whisper is {whisper.n_audio_state} wide, but 'whisper_adapter_dim' is {omni.feature_dim}: "
+            "put the Whisper there that it was trained with"
+        )
+    if snac is not None and (sum(snac.tokens_per_frame), snac.codebook_size) != (v.streams, v.audio_size):
+        problems.append(
+            f"its SNAC has {sum(snac.tokens_per_frame)} tokens a frame of {snac.codebook_size} entries, but the model "
+            f"speaks {v.streams} of {v.audio_size}: put the SNAC there that it was trained with"
+        )
+    if problems:
+        raise ConfigError(f"{where}: {'; '.join(problems)}.")
+
+
+def read_json_config(raw: Mapping[str, Any], where: str) -> MiniOmniConfig:
+    """The configuration from its form in jomni.json, which any backbone has.
+
+    Raises:
+      ConfigError: it is not such a form, or makes no sense.
+    """
+    try:
+        decoder = dict(raw["decoder"])
+        ropes = {name: RopeConfig(**decoder[name]) for name in ("rope", "local_rope") if decoder.get(name)}
+        decoder |= ropes | {"layer_kinds": tuple(decoder["layer_kinds"])}
+        parts = {"decoder": DecoderConfig(**decoder), "vocabulary": Vocabulary(**raw["vocabulary"])}
+        return MiniOmniConfig(**(dict(raw) | parts))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        told = f"is not a configuration of Mini-Omni ({error})"
+        raise ConfigError(f"{where}: {told}. Save the checkpoint anew.") from None
+
+
+def write_json_config(config: MiniOmniConfig) -> dict[str, Any]:
+    """The form that `read_json_config` reads."""
+    return dataclasses.asdict(config)

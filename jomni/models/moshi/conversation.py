@@ -1,0 +1,167 @@
+"""A conversation with recordings, frame by frame as if live: what is fed when, and when it is over.
+
+Axes: B slots (one recording each), T samples of a frame, Q codebooks of the agent, U codebooks of the user.
+
+Time: user frame f holds the samples from f to f + 1 frames. What the agent says to it is heard from f + 1 frames on, as
+it cannot be known before the frame is complete (the time that computing takes comes on top, in a live system).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jomni.errors import AudioError
+from jomni.generation.controls import FREE, Controls
+from jomni.models.moshi.config import MoshiConfig
+from jomni.models.moshi.duplex import Duplex, DuplexState
+
+SILENCE_RMS = 10 ** (-50 / 20)
+"""A frame of the agent below this level (-50 dB of full scale 1) is silent, provided that it says no text either."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """One frame of a conversation in all slots, as numpy arrays."""
+
+    index: int  # number of the user frame, from 0
+    active: np.ndarray  # bool [B]: the slot's conversation goes on; False: ignore its row of all others
+    valid: np.ndarray  # bool [B]: the agent has begun (the delays between its streams have passed)
+    pcm: np.ndarray  # float32 [B, T]: the agent's audio; zeros where it has none
+    text: np.ndarray  # int32 [B]: the agent's text token; FREE (-2) where it has none
+    codes: np.ndarray  # int32 [B, Q]: the agent's codes, likewise
+    user_codes: np.ndarray  # int32 [B, U]: the codes of the user frame, or `end_code`
+    milliseconds: float  # that the step took, its results brought to the host
+    heads: tuple[np.ndarray, ...] = ()  # float32 [B, C] each: probabilities of the model's extra heads
+
+
+def converse(
+    duplex: Duplex,
+    params: Any,
+    waveforms: Sequence[np.ndarray],
+    *,
+    seed: int = 0,
+    controls: Controls | None = None,
+    conditions: Mapping[str, Any] | None = None,
+    unguided: Mapping[str, Any] | None = None,
+    silence: float = 2.0,
+    tail: float = 20.0,
+    end_code: int | None = None,
+    end_token: int | None = None,
+) -> Iterator[Frame]:
+    """Talks with every recording in a slot of its own, until all conversations are over.
+
+    After a recording ends, silence is fed until the agent has been silent for `silence` seconds, at most `tail`
+    seconds. A slot that is done is paused while the others go on.
+
+    Args:
+      duplex: the model.
+      params: its parameters.
+      waveforms: one float array [samples] a slot, at the codec's sampling rate; a trailing partial frame is completed
+        with zeros.
+      seed: of slot 0's sampling; the next slots count on from it.
+      controls: from `duplex.controls(len(waveforms), ...)`; None: the checkpoint's defaults.
+      conditions: for models that take them, see `Duplex.initial_state`.
+      unguided: likewise.
+      silence: seconds.
+      tail: seconds.
+      end_code: what the model hears in every codebook, instead of audio, in the first frame after a recording (Hibiki).
+      end_token: text token by which the model ends a conversation after a recording, instead of by silence (Hibiki).
+
+    Returns:
+      An iterator of `Frame`. When it is returned the step is compiled already, so that no frame's time includes that.
+
+    Raises:
+      AudioError: a waveform that is empty, not one-dimensional, or holds NaN or infinity.
+    """
+    size, rate, slots = duplex.frame_size, duplex.mimi.config.frame_rate, len(waveforms)
+    for b, wave in enumerate(waveforms):
+        if wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
+            raise AudioError(f"waveform {b}: must be a non-empty row of finite samples, got shape {list(wave.shape)}")
+    lengths = np.array([-(-len(wave) // size) for wave in waveforms])
+    silent = silent_tokens(duplex.generator.lm.config)
+    ending = Ending(lengths, round(tail * rate), round(silence * rate), silent, end_token)
+    controls = duplex.controls(slots) if controls is None else controls
+
+    def beginning() -> DuplexState:
+        return duplex.initial_state(slots, seed=seed, params=params, conditions=conditions, unguided=unguided)
+
+    jax.block_until_ready(duplex.step(params, beginning(), jnp.zeros((slots, 1, size)), controls))
+    return _frames(duplex, params, beginning(), waveforms, controls, ending, end_code)
+
+
+def _frames(
+    duplex: Duplex,
+    params: Any,
+    state: DuplexState,
+    waveforms: Sequence[np.ndarray],
+    controls: Controls,
+    ending: Ending,
+    end_code: int | None,
+) -> Iterator[Frame]:
+    slots, size, index = len(waveforms), duplex.frame_size, 0
+    while ending.active.any():
+        pcm = np.zeros((slots, 1, size), np.float32)
+        for b, wave in enumerate(waveforms):
+            piece = wave[index * size : (index + 1) * size]
+            pcm[b, 0, : len(piece)] = piece
+        now = controls._replace(active=jnp.asarray(ending.active))
+        ended = (ending.lengths == index)[:, None]
+        if end_code is not None:
+            now = now._replace(force_user=jnp.where(ended, end_code, controls.force_user))
+        begin = time.perf_counter()
+        state, out = duplex.step(params, state, jnp.asarray(pcm), now)
+        out = jax.device_get(out)
+        milliseconds = (time.perf_counter() - begin) * 1e3
+        voice = out.pcm.astype(np.float32).reshape(slots, -1)
+        user_codes = np.asarray(out.user_codes)
+        if end_code is not None:
+            user_codes = np.where(ended, end_code, user_codes)
+        active = ending.active.copy()
+        frame = Frame(index, active, out.valid, voice, out.text, out.codes, user_codes, milliseconds, out.heads)
+        yield frame
+        ending.update(frame)
+        index += 1
+
+
+class Ending:
+    """Decides for each slot when its conversation is over: `active` is True until then.
+
+    Args:
+      lengths: frames of each recording, [B].
+      tail: frames of silence fed after a recording at most.
+      silence: frames that the agent must have been silent, one after the other, since the recording ended.
+      silent: text tokens that say nothing.
+      end_token: text token that ends a conversation after the recording; then silence does not.
+    """
+
+    def __init__(
+        self, lengths: np.ndarray, tail: int, silence: int, silent: Iterable[int], end_token: int | None = None
+    ) -> None:
+        self.lengths = lengths
+        self.tail = tail
+        self.silence = silence
+        self.silent = [*silent, FREE]
+        self.end_token = end_token
+        self.quiet = np.zeros(len(lengths), int)  # frames that each agent has been silent
+        self.active = np.ones(len(lengths), bool)
+
+    def update(self, frame: Frame) -> None:
+        """Takes note of what a frame brought."""
+        since_end = frame.index + 1 - self.lengths  # frames fed after the recording
+        level = np.sqrt(np.square(frame.pcm, dtype=np.float64).mean(axis=-1))
+        quiet = (level < SILENCE_RMS) & np.isin(frame.text, self.silent)
+        self.quiet = np.where(quiet & (since_end > 0), self.quiet + 1, 0)
+        done = self.quiet >= self.silence if self.end_token is None else frame.text == self.end_token
+        self.active = self.active & ~((since_end > 0) & done) & (since_end < self.tail)
+
+
+def silent_tokens(config: MoshiConfig) -> tuple[int, int]:
+    """The text tokens by which a model says nothing: padding, and end of padding."""
+    return (config.existing_text_padding_id, config.existing_text_end_padding_id)

@@ -1,0 +1,191 @@
+"""One frame of a full-duplex conversation: the user's 80 ms in, the agent's 80 ms and text out, in one jitted function.
+
+Axes: B slot, C audio channels, S samples of a frame, Q agent's codebooks, U user's codebooks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from jomni.errors import ConfigError
+from jomni.generation.controls import FREE, Controls
+from jomni.models.mimi.model import DecodeState, EncodeState, Mimi
+from jomni.models.mimi.quantizer import fold_codebooks
+from jomni.models.moshi.generate import Generator, GeneratorOutput, GeneratorState, Guidance, SamplingDefaults
+from jomni.models.moshi.model import MoshiLM
+from jomni.nn.streaming import reset
+
+if TYPE_CHECKING:
+    from jomni.checkpoints.checkpoint import Checkpoint
+
+Params = Mapping[str, Any]
+
+
+class DuplexState(NamedTuple):
+    """Everything a conversation remembers. A plain pytree: save it, restore it, take rows of it."""
+
+    encode: EncodeState
+    generator: GeneratorState
+    decode: DecodeState | tuple[()]
+
+
+class DuplexOutput(NamedTuple):
+    """What one call gives.
+
+    Call f (counted from 0 at the slot's reset) returns the agent's frame f + 1 - max_delay; a live listener hears it
+    right after the user's frame f has ended. A stream of delay d was decided in call f + d - max_delay: what the agent
+    decides on hearing frame f (text, first codebook) comes out max_delay calls later, and so is heard max_delay + 1
+    frames after frame f began.
+    """
+
+    pcm: Float[Array, "B C S"]  # the agent's voice; zeros where `valid` is False
+    text: Int[Array, "B"]  # text token of that frame, FREE (-2) where there is none
+    codes: Int[Array, "B Q"]  # its codes, likewise
+    valid: Bool[Array, "B"]  # the slot is active and past the first max_delay - 1 calls after its reset
+    sampled_text: Int[Array, "B"]  # text token generated in this call: `text` of the call max_delay - delays[0] later
+    user_codes: Int[Array, "B U"]  # codes of the user's frame
+    heads: tuple[Float[Array, "B C"], ...]  # class probabilities of the extra heads
+
+
+@dataclasses.dataclass(frozen=True)
+class Duplex:
+    """Codec and language model joined into one step function. Hashable; parameters and state are passed beside it.
+
+    The first frame of a conversation is not lost: the language model's first step, which hears nothing, is taken before
+    it, as Kyutai's offline runner (moshi/run_inference.py) does by feeding the first frame twice.
+    """
+
+    mimi: Mimi
+    generator: Generator
+
+    def __post_init__(self) -> None:
+        config = self.generator.lm.config
+        if self.mimi.num_codebooks < config.user_q or self.mimi.config.num_codebooks < config.dep_q:
+            raise ConfigError(
+                f"the language model hears {config.user_q} and speaks {config.dep_q} codebooks, "
+                f"but the codec is set to {self.mimi.num_codebooks} of {self.mimi.config.num_codebooks}"
+            )
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, guidance: Guidance | None = None) -> Duplex:
+        """The step function of a loaded checkpoint.
+
+        Raises:
+          ConfigError: the checkpoint has no language model, or no codec.
+        """
+        if checkpoint.lm is None or checkpoint.mimi is None:
+            raise ConfigError(f"{checkpoint.source}: a conversation needs a codec and a language model; one is missing")
+        if checkpoint.settings.get("tts_config", {}).get("multistream"):
+            raise ConfigError(f"{checkpoint.source}: 'tts_config.multistream' is not supported: no dialogue model")
+        lm = MoshiLM(checkpoint.lm)
+        dtype = str(checkpoint.params["lm"]["text_emb"]["weight"].dtype)
+        defaults = SamplingDefaults.from_kyutai(checkpoint.generation)
+        mimi = Mimi(checkpoint.mimi, max(checkpoint.lm.codec_codebooks, checkpoint.mimi.quantizer.n_q_semantic))
+        return cls(mimi, Generator(lm, dtype, guidance, defaults))
+
+    @property
+    def frame_size(self) -> int:
+        """Samples per call."""
+        return self.mimi.config.frame_size
+
+    def prepare(self, params: Params) -> dict[str, Any]:
+        """Folds the codec's codebooks: the same numbers, less work a step. Keep `params` itself for export."""
+        return {**params, "mimi": fold_codebooks(params["mimi"])}
+
+    def initial_state(
+        self,
+        slots: int,
+        seed: int | Sequence[int] = 0,
+        params: Params | None = None,
+        conditions: Mapping[str, Any] | None = None,
+        unguided: Mapping[str, Any] | None = None,
+        ring: str = "exact",
+    ) -> DuplexState:
+        """State before the first frame; see `Generator.initial_state`, and `Transformer.initial_state` for `ring`."""
+        lm_params = None if params is None else params["lm"]
+        return DuplexState(
+            self.mimi.initial_encode_state(slots, ring=ring),
+            self.generator.initial_state(slots, seed, lm_params, conditions, unguided),
+            self.mimi.initial_decode_state(slots, ring=ring) if self.generator.lm.config.dep_q else (),
+        )
+
+    def controls(self, slots: int, **settings: Any) -> Controls:
+        """See `Generator.controls`."""
+        return self.generator.controls(slots, **settings)
+
+    def step(
+        self, params: Params, state: DuplexState, pcm: Float[Array, "B C S"], controls: Controls
+    ) -> tuple[DuplexState, DuplexOutput]:
+        """One frame of B conversations; jitted, the state is donated.
+
+        Args:
+          params: {"mimi": ..., "lm": ...}, as loaded or from `prepare`.
+          state: from `initial_state` or the step before.
+          pcm: the user's next frame, float in [-1, 1]. Samples that are not finite are taken as zeros.
+          controls: steering; forced tokens act on the call's own step, not on the one that precedes a conversation.
+        """
+        return _step_donated(self, params, state, pcm, controls)
+
+    def step_undonated(
+        self, params: Params, state: DuplexState, pcm: Float[Array, "B C S"], controls: Controls
+    ) -> tuple[DuplexState, DuplexOutput]:
+        """`step` that leaves `state` usable, to fork a conversation or keep a copy of it."""
+        return _step_undonated(self, params, state, pcm, controls)
+
+
+def _step(
+    duplex: Duplex, params: Params, state: DuplexState, pcm: Array, controls: Controls
+) -> tuple[DuplexState, DuplexOutput]:
+    mimi, generator, active = duplex.mimi, duplex.generator, controls.active
+    encode, decode = reset((state.encode, state.decode), controls.reset)
+    codec = {"params": params["mimi"]}
+    codes, heard = mimi.apply(codec, pcm, encode, active, method="encode")
+    user = codes[:, : generator.lm.config.user_q, 0]
+    spoken, out = _advance(generator, params["lm"], generator.restart(state.generator, controls), user, controls)
+    voice = jnp.zeros(pcm.shape, codec_dtype(params["mimi"]))
+    if generator.lm.config.dep_q:
+        voice, decode = mimi.apply(codec, jnp.maximum(out.codes, 0)[..., None], decode, out.valid, method="decode")
+        voice = jnp.where(out.valid[:, None, None], voice, 0)
+    result = DuplexOutput(voice, out.text, out.codes, out.valid, out.sampled_text, user, out.heads)
+    return DuplexState(heard, spoken, decode), result  # type: ignore[arg-type]
+
+
+def _advance(
+    generator: Generator, params: Params, state: GeneratorState, user: Array, controls: Controls
+) -> tuple[GeneratorState, GeneratorOutput]:
+    """One step of the language model; two where a conversation begins, the first hearing nothing.
+
+    A loop of one or two turns, and not a second copy of the model: the program stays half as large, and the second turn
+    costs nothing when no conversation begins.
+    """
+    beginning = (state.offset == 0) & controls.active
+    turns = 1 + jnp.any(beginning).astype(jnp.int32)
+    unforced = controls._replace(
+        active=beginning, force_text=jnp.full_like(controls.force_text, FREE),
+        force_audio=jnp.full_like(controls.force_audio, FREE),
+    )  # fmt: skip
+
+    def turn(index: Array, carry: tuple[GeneratorState, GeneratorOutput]) -> tuple[GeneratorState, GeneratorOutput]:
+        last = index == turns - 1
+        now = jax.tree.map(lambda a, b: jnp.where(last, a, b), controls, unforced)
+        return generator.advance(params, carry[0], user, now)
+
+    shapes = jax.eval_shape(generator.advance, params, state, user, controls)[1]
+    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    return lax.fori_loop(0, turns, turn, (state, nothing))
+
+
+def codec_dtype(params: Any) -> Any:
+    """dtype of the codec's parameters."""
+    return params["quantizer"]["rvq_first"]["input_proj"]["weight"].dtype
+
+
+_step_donated = jax.jit(_step, static_argnums=0, donate_argnums=2)
+_step_undonated = jax.jit(_step, static_argnums=0)

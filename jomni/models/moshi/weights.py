@@ -1,0 +1,40 @@
+"""Weight map of Moshi's language model in Kyutai's published files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jomni.models.moshi.config import MoshiConfig
+from jomni.models.moshi.model import MoshiLM
+from jomni.tensors.kyutai import RENAMES, STACKS, dotted, linear, norm, transformer
+from jomni.tensors.weight_map import VECTOR, Rule, Table
+
+
+def lm_tree(config: MoshiConfig) -> dict[str, Any]:
+    """Shapes of the language model's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    codes = jax.ShapeDtypeStruct((1, config.n_q + 1, 2), jnp.int32)
+    return jax.eval_shape(MoshiLM(config).init, jax.random.key(0), codes)["params"]
+
+
+def lm_table(config: MoshiConfig) -> Table:
+    """The weight map of a Moshi file, low-rank adapters (LoRA) included."""
+    del config  # every option's tensors have names of their own
+    rules = [Rule("text_linear/bias", "text_linear.bias"), Rule("linears_{k}/bias", "linears.{k}.bias")]
+    rules += linear("text_linear") + linear("linears_{k}") + linear("extra_heads_{k}") + linear("depformer_in_{k}")
+    for table in ("emb_{k}", "text_emb", "depformer_emb_{k}", "depformer_text_emb"):
+        name = dotted(table)
+        rules += [Rule(f"{table}/weight", f"{name}.weight"), *norm(f"{table}/norm", f"{name}.norm")]
+        for part in ("low_rank", "out1", "out2"):
+            rules += linear(f"{table}/{part}", f"{name}.{part}")
+    rules += norm("out_norm", "out_norm") + norm("depformer_norms_{k}", "depformer_norms.{k}")
+    rules += transformer("transformer", "transformer") + transformer("depformer", "depformer")
+    path, name = "condition_provider/{name}", "condition_provider.conditioners.{name}"
+    rules += [
+        Rule(f"{path}/embed/weight", f"{name}.embed.weight"),
+        Rule(f"{path}/learnt_padding", f"{name}.learnt_padding", VECTOR),
+        *linear(f"{path}/output_proj", f"{name}.output_proj"),
+    ]
+    return Table(tuple(rules), STACKS, RENAMES)

@@ -1,0 +1,314 @@
+"""SNAC: audio to tokens of several rates and back, whole or in blocks (arXiv:2410.14411; snac/snac.py).
+
+The codes of a recording are a tuple, coarse to fine; codebook k has `config.tokens_per_frame[k]` tokens a frame, such
+as 1, 2 and 4. SNAC is not causal: the audio of a frame depends on frames that follow it. So a stream runs late by
+`config.look_ahead` samples: a step gives as many samples as its frames have, but those of `look_ahead` samples ago, and
+what is then outstanding, `decode_flush` gives. Joined together these are the whole decode; nothing is computed twice or
+faded over. Encoding likewise runs `config.encode_delay` frames late.
+
+The decoder adds noise. The original draws it anew at each call; here it is an argument and, drawn from a key, depends
+on (key, stage, position) alone, so that it is the same in whatever blocks it is decoded.
+
+Axes: B slot, T samples, N frames, F frames of one block, K codebooks, C channels of the latent.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int
+
+from jomni.errors import AudioError
+from jomni.models.snac.config import SnacConfig
+from jomni.models.snac.layers import SnacDecoder, SnacEncoder, SnacQuantizer
+from jomni.nn.lookahead import Block, Past
+from jomni.nn.streaming import broadcast_slots, keep_paused
+
+Params = Any
+Codes = tuple[Int[Array, "B N"], ...]
+"""Tokens int32, one array for each codebook: [B, N * tokens_per_frame[k]]."""
+Noise = Any
+"""None (silence), PRNG keys [B], or numbers for each stage of the decoder: a sequence of [B, steps of that stage]."""
+
+
+class StreamState(NamedTuple):
+    """What the encoder or the decoder carries from step to step."""
+
+    offset: Int[Array, "B"]  # frames taken since the last reset; at 0 what the layers carry counts as zeros
+    layers: Past
+
+    def past(self) -> Past:
+        """What the layers carry, in slots that start anew zeros."""
+        fresh = self.offset == 0
+        return jax.tree.map(lambda x: jnp.where(broadcast_slots(fresh, x), 0, x), self.layers)
+
+    def after(self, frames: int, layers: Past, active: Bool[Array, "B"] | None, ended: bool) -> StreamState:
+        """The state some frames later; slots that have ended are ready to begin anew."""
+        offset = jnp.zeros_like(self.offset) if ended else self.offset + frames
+        return keep_paused(active, StreamState(offset, layers), self)
+
+
+class Snac(nn.Module):
+    """The codec. Hashable, so that it can be a static argument of `jax.jit`; parameters are passed beside it."""
+
+    config: SnacConfig
+
+    def setup(self) -> None:
+        self.encoder = SnacEncoder(self.config)
+        self.quantizer = SnacQuantizer(self.config)
+        self.decoder = SnacDecoder(self.config)
+
+    def __call__(self, pcm: Float[Array, "B 1 T"]) -> Float[Array, "B 1 T"]:
+        """Encodes and decodes, without noise; T must be a multiple of frame_size * frame_multiple."""
+        return self.decode(self.encode(pcm)[0])[0]
+
+    def encode(
+        self,
+        pcm: Float[Array, "B 1 T"],
+        state: StreamState | None = None,
+        active: Bool[Array, "B"] | None = None,
+        ended: bool = False,
+    ) -> tuple[Codes, StreamState | None]:
+        """Codes of a whole waveform (state None), or of the next block of a stream.
+
+        T must be a multiple of frame_size * frame_multiple; `ended` says that this block lies beyond the end. Steps
+        take samples that are not finite as zeros.
+        """
+        x = pcm.swapaxes(1, 2)
+        if state is None:
+            return self.quantizer.encode(self.encoder(Block(x))[0].steps), None
+        c = self.config
+        start = state.offset * c.frame_size
+        block = Block(jnp.where(jnp.isfinite(x), x, 0), start, end=start if ended else None)
+        block, past = self.encoder(block.inside(), state.past())
+        assert block.delay == c.encode_delay * c.vq_strides[0]
+        return self.quantizer.encode(block.steps), state.after(x.shape[1] // c.frame_size, past, active, ended)
+
+    def decode(
+        self,
+        codes: Codes,
+        noise: Noise = None,
+        state: StreamState | None = None,
+        active: Bool[Array, "B"] | None = None,
+    ) -> tuple[Float[Array, "B 1 T"], StreamState | None]:
+        """Waveform of whole codes (state None), or of the next block of a stream."""
+        return self.decode_latent(self.quantizer.decode(codes), noise, state, active)
+
+    def decode_latent(
+        self,
+        latent: Float[Array, "B N C"],
+        noise: Noise = None,
+        state: StreamState | None = None,
+        active: Bool[Array, "B"] | None = None,
+        ended: bool = False,
+    ) -> tuple[Float[Array, "B 1 T"], StreamState | None]:
+        """Waveform of a latent; `ended` and what is not finite as in `encode`."""
+        noise_of = functools.partial(_noise_of, noise)
+        if state is None:
+            return self.decoder(Block(latent), noise_of)[0].steps.swapaxes(1, 2), None
+        stride = self.config.vq_strides[0]
+        start = state.offset * stride
+        block = Block(jnp.where(jnp.isfinite(latent), latent, 0), start, end=start if ended else None)
+        block, past = self.decoder(block.inside(), noise_of, state.past())
+        assert block.delay == self.config.look_ahead
+        return block.steps.swapaxes(1, 2), state.after(latent.shape[1] // stride, past, active, ended)
+
+    def initial_encode_state(self, slots: int, dtype: Any = jnp.float32) -> StreamState:
+        """State before the first frame."""
+        c = self.config
+        pcm = jnp.zeros((slots, c.frame_size * c.frame_multiple, 1), dtype)
+        return _initial_state(SnacEncoder(c, parent=None), pcm)
+
+    def initial_decode_state(self, slots: int, dtype: Any = jnp.float32) -> StreamState:
+        """State before the first frame."""
+        c = self.config
+        latent = jnp.zeros((slots, c.vq_strides[0] * c.frame_multiple, c.latent_width), dtype)
+        return _initial_state(SnacDecoder(c, parent=None), latent, lambda stage, block: None)
+
+
+def _initial_state(module: nn.Module, x: Array, *arguments: Any) -> StreamState:
+    """Zeros in the form of what the layers carry after a first block x."""
+
+    def first(key: Array) -> Past:
+        block = Block(x, jnp.zeros(len(x), jnp.int32))
+        return module.init_with_output(key, block, *arguments)[0][1]
+
+    shapes = jax.eval_shape(first, jax.random.key(0))
+    layers = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return StreamState(jnp.zeros(len(x), jnp.int32), layers)
+
+
+def noise_at(keys: Array, stage: int, positions: Int[Array, "B T"]) -> Float[Array, "B T"]:
+    """The normal numbers that a stage of the decoder adds at steps of these numbers, from PRNG keys [B]."""
+
+    def one(key: Array, position: Array) -> Array:
+        return jax.random.normal(jax.random.fold_in(key, position))
+
+    staged = jax.vmap(jax.random.fold_in, (0, None))(keys, stage)
+    return jax.vmap(jax.vmap(one, (None, 0)))(staged, positions)
+
+
+def encode(snac: Snac, params: Params, pcm: Float[Array, "B 1 T"] | Float[Array, "B T"]) -> Codes:
+    """Encodes whole waveforms. Compiles once per length.
+
+    Args:
+      snac: the codec.
+      params: its parameters.
+      pcm: samples at `config.sampling_rate`, in [-1, 1]; completed with zeros to a multiple of
+        frame_size * frame_multiple, as the original does. [B, T] is taken as one channel.
+
+    Returns:
+      Codes of N frames, N the least multiple of `frame_multiple` that holds T samples.
+
+    Raises:
+      AudioError: the shape does not fit, or there are no samples.
+    """
+    if pcm.ndim == 2:
+        pcm = pcm[:, None]
+    if pcm.ndim != 3 or pcm.shape[1] != 1 or pcm.shape[2] == 0:
+        raise AudioError(
+            f"pcm must have shape [B, 1, T] with T > 0, got {list(pcm.shape)}: pass one row per waveform, mixed to mono"
+        )
+    missing = -pcm.shape[-1] % (snac.config.frame_size * snac.config.frame_multiple)
+    return _encode(snac, params, jnp.pad(jnp.asarray(pcm), ((0, 0), (0, 0), (0, missing))))
+
+
+def decode(
+    snac: Snac, params: Params, codes: Sequence[Int[Array, "B N"]], noise: Noise = None
+) -> Float[Array, "B 1 T"]:
+    """Decodes whole codes to N * frame_size samples.
+
+    Args:
+      snac: the codec.
+      params: its parameters.
+      codes: one array for each codebook, of N frames, N a multiple of `frame_multiple`.
+      noise: PRNG keys [B] (the sound that the model was trained to), None for none of it, or the numbers themselves.
+
+    Raises:
+      AudioError: the shapes do not fit, or a code is out of range.
+    """
+    check_codes(snac.config, codes)
+    return _decode(snac, params, tuple(jnp.asarray(c) for c in codes), noise)
+
+
+def check_codes(config: SnacConfig, codes: Sequence[Int[Array, "B N"] | Int[np.ndarray, "B N"]]) -> None:
+    """Raises `AudioError` unless the codec can decode the codes."""
+    shapes, tokens = [tuple(c.shape) for c in codes], config.tokens_per_frame
+    frames = shapes[0][-1] if shapes and shapes[0] else 0
+    if not frames or shapes != [(shapes[0][0], frames * n) for n in tokens]:
+        raise AudioError(
+            f"codes must be {len(tokens)} arrays [B, N * tokens] with {list(tokens)} tokens a frame, got "
+            f"{[list(s) for s in shapes]}"
+        )
+    if frames % config.frame_multiple:
+        raise AudioError(
+            f"this codec attends within windows of {config.attn_window_size} latent steps, so it decodes a multiple of "
+            f"{config.frame_multiple} frames, got {frames}: give whole windows, as `encode` does"
+        )
+    for k, c in enumerate(codes):
+        if not jnp.issubdtype(c.dtype, jnp.integer):
+            raise AudioError(f"codes must be whole numbers, got {c.dtype} in codebook {k}")
+        low, high = int(c.min()), int(c.max())
+        if low < 0 or high >= config.codebook_size:
+            raise AudioError(
+                f"codes must lie in 0 ... {config.codebook_size - 1}, found {low} ... {high} in codebook {k}: were "
+                "they made by this codec?"
+            )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode(snac: Snac, params: Params, pcm: Array) -> Codes:
+    return snac.apply({"params": params}, pcm, method="encode")[0]  # type: ignore[return-value]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _decode(snac: Snac, params: Params, codes: Codes, noise: Noise) -> Array:
+    return snac.apply({"params": params}, codes, noise, method="decode")[0]
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def encode_step(
+    snac: Snac,
+    params: Params,
+    state: StreamState,
+    pcm: Float[Array, "B 1 T"],
+    active: Bool[Array, "B"] | None = None,
+) -> tuple[StreamState, Codes]:
+    """Encodes the next F = T / frame_size frames of B streams, F a multiple of `frame_multiple`. The state is donated.
+
+    Returns:
+      The new state, and the codes of F frames: those of `config.encode_delay` frames ago. The first `encode_delay`
+      frames of a stream mean nothing.
+    """
+    codes, new = snac.apply({"params": params}, pcm, state, active, method="encode")
+    return new, codes  # type: ignore[return-value]
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def encode_flush(
+    snac: Snac, params: Params, state: StreamState, active: Bool[Array, "B"] | None = None
+) -> tuple[StreamState, Codes]:
+    """Ends streams: gives the codes of their last `config.encode_delay` frames; their slots may begin anew. The state
+    is donated."""
+    c = snac.config
+    silence = jnp.zeros((len(state.offset), 1, c.whole_frames(c.encode_delay) * c.frame_size))
+    codes, new = snac.apply({"params": params}, silence, state, active, True, method="encode")
+    last = (x[:, : c.encode_delay * n] for x, n in zip(codes, c.tokens_per_frame, strict=True))
+    return new, tuple(last)  # type: ignore[return-value]
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def decode_step(
+    snac: Snac,
+    params: Params,
+    state: StreamState,
+    codes: Codes,
+    noise: Noise = None,
+    active: Bool[Array, "B"] | None = None,
+) -> tuple[StreamState, Float[Array, "B 1 T"]]:
+    """Decodes the next F frames of B streams, F a multiple of `frame_multiple`. The state is donated.
+
+    Args:
+      snac: the codec.
+      params: its parameters.
+      state: of `Snac.initial_decode_state`.
+      codes: one array for each codebook: [B, F * tokens_per_frame[k]].
+      noise: PRNG keys [B] or None; the same at every step of a stream.
+      active: slots that run; the state of others does not move, and their output means nothing.
+
+    Returns:
+      The new state, and T = F * frame_size samples: those of `config.look_ahead` samples ago, zeros before a stream's
+      first sample. A stream may be 2^31 samples long.
+    """
+    pcm, new = snac.apply({"params": params}, codes, noise, state, active, method="decode")
+    return new, pcm  # type: ignore[return-value]
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def decode_flush(
+    snac: Snac, params: Params, state: StreamState, noise: Noise = None, active: Bool[Array, "B"] | None = None
+) -> tuple[StreamState, Float[Array, "B 1 T"]]:
+    """Ends streams: gives their last T = `config.look_ahead` samples; their slots may begin anew. The state is donated.
+
+    Arguments are those of `decode_step`.
+    """
+    c = snac.config
+    frames = c.whole_frames(-(-c.look_ahead // c.frame_size))
+    nothing = jnp.zeros((len(state.offset), frames * c.vq_strides[0], c.latent_width))
+    pcm, new = snac.apply({"params": params}, nothing, noise, state, active, True, method="decode_latent")
+    return new, pcm[..., : c.look_ahead]  # type: ignore[return-value]
+
+
+def _noise_of(noise: Noise, stage: int, block: Block) -> Float[Array, "B T"] | None:
+    """The noise of a stage of the decoder at the steps of a block."""
+    if noise is None:
+        return None
+    if isinstance(noise, jax.Array):
+        return noise_at(noise, stage, block.positions).astype(block.steps.dtype)
+    return jnp.asarray(noise[stage], block.steps.dtype)

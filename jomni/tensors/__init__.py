@@ -1,0 +1,1 @@
+"""Names and bytes of weight files: readers, weight maps, streaming into parameters, writing. Knows no model."""

@@ -1,0 +1,257 @@
+"""Where tensors come from: one small protocol over safetensors files, sharded or not, and plain dictionaries.
+
+Opening a source reads names, shapes and dtypes only; data is read tensor by tensor, or some rows at a time, so that
+whoever copies a model out of it decides how much of it is ever held in memory. Pickled torch files are read by
+`jomni.tensors.unpickle`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from jomni.errors import WeightsError
+
+SAFETENSORS_SUFFIXES = (".safetensors", ".sft", ".sfts")
+PICKLE_SUFFIXES = (".pt", ".pth", ".bin", ".th")
+INDEX_SUFFIX = ".index.json"
+
+DTYPES: dict[str, np.dtype] = {
+    name: np.dtype(dtype)
+    for name, dtype in {
+        "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
+        "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
+        "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
+    }.items()
+}  # fmt: skip
+"""safetensors' names of the dtypes that are read and written."""
+
+
+class TensorSpec(NamedTuple):
+    """Shape and dtype of a tensor, as the file stores it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+class TensorSource(Protocol):
+    """Named tensors that can be read one at a time."""
+
+    @property
+    def name(self) -> str:
+        """What to call the source in an error message: a path as a rule."""
+        ...
+
+    @property
+    def specs(self) -> Mapping[str, TensorSpec]:
+        """Every tensor's shape and dtype, without reading its data."""
+        ...
+
+    def read(self, name: str, rows: slice | None = None) -> np.ndarray:
+        """The tensor, or `rows` of its first axis (step 1): a view or a copy, not to be written to."""
+        ...
+
+
+class MemorySource:
+    """Tensors in a dictionary."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray], name: str = "tensors in memory") -> None:
+        self.name = name
+        self._tensors = dict(tensors)
+        self.specs = {k: TensorSpec(tuple(v.shape), np.dtype(v.dtype)) for k, v in self._tensors.items()}
+
+    def read(self, name: str, rows: slice | None = None) -> np.ndarray:
+        tensor = np.asarray(self._tensors[name])
+        return tensor if rows is None else tensor[rows]
+
+
+class SafetensorsSource:
+    """One safetensors file, mapped: what `read` returns is a copy of just the rows asked for.
+
+    Raises:
+      WeightsError: for a file that is missing, empty, cut short or not safetensors.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.name = str(path)
+        size = file_size(self.path)
+        try:
+            self._file = safe_open(self.path, framework="np")
+            self.specs = {k: self._spec(k) for k in self._file.keys()}  # noqa: SIM118  (not a dict)
+        except SafetensorError as error:
+            raise WeightsError(f"{path}: {_explain(self.path, size, str(error))}") from None
+        except OSError as error:
+            raise WeightsError(f"{path}: cannot be read ({error.strerror or error}). Check its permissions.") from None
+
+    def _spec(self, name: str) -> TensorSpec:
+        view = self._file.get_slice(name)
+        kind = view.get_dtype()
+        if kind not in DTYPES:
+            raise WeightsError(
+                f"{self.path}: tensor '{name}' has dtype {kind}, which is not supported. "
+                f"Convert the file to one of {', '.join(DTYPES)}."
+            )
+        return TensorSpec(tuple(view.get_shape()), DTYPES[kind])
+
+    def read(self, name: str, rows: slice | None = None) -> np.ndarray:
+        try:
+            if rows is None:
+                return self._file.get_tensor(name)
+            return self._file.get_slice(name)[rows]
+        except SafetensorError as error:
+            raise WeightsError(f"{self.path}: tensor '{name}' cannot be read ({error}). Fetch the file anew.") from None
+
+
+class ShardedSource:
+    """Several safetensors files listed by a `*.safetensors.index.json`.
+
+    Raises:
+      WeightsError: for an index that is no such index, that names missing files, or that disagrees with them.
+    """
+
+    def __init__(self, index: str | Path) -> None:
+        self.path = Path(index)
+        self.name = str(index)
+        shards = shard_names(self.path)
+        files = sorted(set(shards.values()))
+        missing = [f for f in files if not (self.path.parent / f).is_file()]
+        if missing:
+            raise WeightsError(
+                f"{index}: {len(missing)} of its {len(files)} files are missing from {self.path.parent}: "
+                f"{listing(missing)}. Fetch them, or fetch the checkpoint anew."
+            )
+        sources = {f: SafetensorsSource(self.path.parent / f) for f in files}
+        absent = [n for n, f in shards.items() if n not in sources[f].specs]
+        unlisted = [n for f, s in sources.items() for n in s.specs if shards.get(n) != f]
+        if absent or unlisted:
+            told = [f"lists tensors that its files lack: {listing(absent)}"] if absent else []
+            told += [f"does not list tensors that its files hold: {listing(unlisted)}"] if unlisted else []
+            raise WeightsError(f"{index}: {'; '.join(told)}. Fetch the index and its files anew, together.")
+        self._sources = {n: sources[f] for n, f in shards.items()}
+        self.specs = {n: s.specs[n] for n, s in self._sources.items()}
+
+    def read(self, name: str, rows: slice | None = None) -> np.ndarray:
+        return self._sources[name].read(name, rows)
+
+
+def open_source(path: str | Path) -> TensorSource:
+    """Opens a weight file by its suffix: safetensors, an index of them, or a pickled torch checkpoint.
+
+    Where `path` itself does not exist but `path.index.json` does, the shards that this lists are opened.
+
+    Raises:
+      WeightsError: the file is missing, damaged, unsafe, or of another kind.
+    """
+    path = Path(path)
+    index = path.with_name(path.name + INDEX_SUFFIX)
+    if not path.exists() and index.is_file():
+        path = index
+    if path.name.endswith(INDEX_SUFFIX):
+        return ShardedSource(path)
+    if path.suffix in SAFETENSORS_SUFFIXES:
+        return SafetensorsSource(path)
+    if path.suffix in PICKLE_SUFFIXES:
+        from jomni.tensors.unpickle import TorchSource
+
+        return TorchSource(path)
+    file_size(path)
+    raise WeightsError(
+        f"{path}: not a weight file by its suffix. "
+        f"Supported: {', '.join((*SAFETENSORS_SUFFIXES, *PICKLE_SUFFIXES))} and *.safetensors{INDEX_SUFFIX}."
+    )
+
+
+class _Without:
+    """A source that does not show one of its tensors."""
+
+    def __init__(self, source: TensorSource, name: str) -> None:
+        self.name = source.name
+        self.specs = {key: spec for key, spec in source.specs.items() if key != name}
+        self.read = source.read
+
+
+def without_copy(source: TensorSource, head: str, embedding: str, cure: str) -> TensorSource:
+    """Leaves out a head that is the embedding over again, as some files of tied models hold it.
+
+    Raises:
+      WeightsError: it is another one, which the original would not use; `cure` says what to do.
+    """
+    if head not in source.specs:
+        return source
+    specs = source.specs
+    same = specs.get(embedding) == specs[head]
+    rows = specs[head].shape[0] if same else 0
+    for start in range(0, rows, 4096):
+        piece = slice(start, min(start + 4096, rows))
+        same = same and source.read(embedding, piece).tobytes() == source.read(head, piece).tobytes()
+    if not same:
+        raise WeightsError(f"{source.name}: '{head}' is not '{embedding}', but the configuration ties them. {cure}")
+    return _Without(source, head)
+
+
+def shard_names(index: Path) -> dict[str, str]:
+    """Tensor name -> file name, as a safetensors index lists them."""
+    file_size(index)
+    raw = read_json(index)
+    shards = raw.get("weight_map") if isinstance(raw, dict) else None
+    if not isinstance(shards, dict) or not shards or not all(isinstance(f, str) for f in shards.values()):
+        raise WeightsError(f"{index}: has no 'weight_map' of tensor names to files. Fetch the index anew.")
+    outside = sorted({f for f in shards.values() if Path(f).name != f or f in ("", ".", "..")})
+    if outside:
+        raise WeightsError(
+            f"{index}: names files outside its own folder: {listing(outside)}. "
+            "An index may only name files beside it; do not use this checkpoint."
+        )
+    return shards
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file; raises `WeightsError` where it is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or error}). Check the path.") from None
+    except ValueError as error:
+        raise WeightsError(f"{path}: is not valid JSON ({error}). Correct it or fetch it anew.") from None
+
+
+def file_size(path: Path) -> int:
+    """Bytes in a file; raises `WeightsError` where there is no such file or it is empty."""
+    if path.is_dir():
+        raise WeightsError(f"{path}: is a folder, not a weight file. Name a file in it.")
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise WeightsError(f"{path}: no such weight file ({error.strerror or error}). Check the path.") from None
+    if not size:
+        raise WeightsError(f"{path}: is empty. Fetch it anew.")
+    return size
+
+
+def listing(names: list[str], most: int = 8) -> str:
+    """Names for a message, the first few written out and the rest counted."""
+    told = ", ".join(names[:most])
+    return told if len(names) <= most else f"{told} and {len(names) - most} more"
+
+
+def _explain(path: Path, size: int, error: str) -> str:
+    """What is wrong with a file that the safetensors library refuses, and the cure."""
+    if size < 8:
+        return f"is only {size} bytes long, too short for a safetensors file. Fetch it anew."
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > size - 8:
+        return (
+            f"claims a header of {length} bytes but is only {size} bytes long: it is cut short, damaged or not a "
+            "safetensors file. Fetch it anew."
+        )
+    if "not fully covered" in error or "InvalidOffset" in error:
+        return f"its header does not fit its {size} bytes of data ({error}): cut short or damaged. Fetch it anew."
+    return f"is damaged or not a safetensors file ({error}). Fetch it anew."

@@ -1,0 +1,271 @@
+"""Weight maps as data: which tensor of a file is which parameter, and how its axes are laid out there.
+
+A `Rule` ties a parameter's path to the name that the original's modules give it, one to one. A `Stack` says which of
+those tensors the published files store as one, on their first axis: one after another, or in turns. `Table.expect`
+applies them to a parameter tree and gives the names and shapes that a file must have; `bind` compares these with a file
+that is there, both ways, and gives the place of each parameter. Reading (`jomni.tensors.stream`) and writing
+(`jomni.checkpoints.save`) follow the same expectation: an import is exported under the same names, in the same
+layout.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jomni.errors import WeightsError
+from jomni.tensors.source import TensorSpec, listing
+
+
+@dataclasses.dataclass(frozen=True)
+class Transform:
+    """Layout of one tensor in a file: leaf = the file's tensor, unit axes dropped, then axes permuted."""
+
+    perm: tuple[int, ...] | None = None  # leaf = file.transpose(perm)
+    units: tuple[int, ...] = ()  # axes of length 1 that only the file has
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Row i of the file is row i of the leaf."""
+        return self.perm is None and 0 not in self.units
+
+    def to_leaf(self, tensor: np.ndarray) -> np.ndarray:
+        tensor = tensor.squeeze(self.units)
+        return tensor if self.perm is None else tensor.transpose(self.perm)
+
+    def to_file(self, leaf: np.ndarray) -> np.ndarray:
+        if self.perm is not None:
+            leaf = leaf.transpose(tuple(int(i) for i in np.argsort(self.perm)))
+        return np.expand_dims(leaf, self.units)
+
+    def file_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The file's shape of a leaf of this shape."""
+        return self.to_file(np.broadcast_to(np.int8(0), shape)).shape
+
+
+IDENTITY = Transform()
+CONV = Transform(perm=(2, 1, 0))  # [O, I, K] in the file, [K, I, O] as parameter
+CONV_TRANSPOSED = Transform(perm=(0, 2, 1))  # [I, O, K] in the file, [I, K, O] as parameter
+POINTWISE = Transform(units=(2,))  # [O, I, 1] in the file, [O, I] as parameter
+VECTOR = Transform(units=(0, 1))  # [1, 1, D] in the file, [D] as parameter
+
+
+class Rule(NamedTuple):
+    """A parameter's path and its tensor's name. `{i}` stands for a number, `{name}` for a word, the same in both."""
+
+    path: str
+    name: str
+    transform: Transform = IDENTITY
+
+    def under(self, path: str, name: str) -> Rule:
+        """The same rule for a module that sits at `path` and is called `name`."""
+        return Rule(f"{path}/{self.path}", f"{name}.{self.name}", self.transform)
+
+
+class Stack(NamedTuple):
+    """Tensors whose names end in `parts`, `{i}` counting up, are one that ends in `whole` in published files."""
+
+    parts: str
+    whole: str
+    groups: int = 1  # > 1: the rows go round: a share of each part, then the next share of each, and so on
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """One parameter and the tensor of its own that the original's modules hold."""
+
+    path: str  # of the parameter, "/"-separated
+    name: str  # of its tensor in the original's modules
+    transform: Transform
+    shape: tuple[int, ...]  # of the parameter
+    file_shape: tuple[int, ...]  # of the tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """One tensor of a published file: a leaf, or several stacked on the first axis."""
+
+    name: str
+    shape: tuple[int, ...]
+    leaves: tuple[Leaf, ...]
+    groups: int = 1  # as `Stack.groups`
+
+    def places(self) -> list[Place]:
+        """Where each leaf lies in it."""
+        if len(self.leaves) == 1:
+            return [Place(self.name, None, self.leaves[0])]
+        heights = [leaf.file_shape[0] // self.groups for leaf in self.leaves]
+        ends, period = list(itertools.accumulate(heights)), sum(heights)
+        return [Place(self.name, slice(end - height, end), leaf, self.groups, period)
+                for leaf, end, height in zip(self.leaves, ends, heights, strict=True)]  # fmt: skip
+
+
+class Place(NamedTuple):
+    """Where a parameter's numbers lie: a tensor of the file, or some of its rows."""
+
+    name: str
+    rows: slice | None
+    leaf: Leaf
+    groups: int = 1  # so many runs of rows, of which `rows` is the first
+    period: int = 0  # rows from one run to the next
+
+    def runs(self, most: int) -> Iterator[tuple[int, int, int]]:
+        """(first row of the leaf, how many, first row of the tensor), of `most` rows or fewer, in the leaf's order."""
+        first, height = self.rows.start if self.rows else 0, self.leaf.file_shape[0] // self.groups
+        for group in range(self.groups):
+            for row in range(0, height, most):
+                yield group * height + row, min(most, height - row), first + group * self.period + row
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The weight map of one model family."""
+
+    rules: tuple[Rule, ...]
+    stacks: tuple[Stack, ...] = ()
+    renames: tuple[tuple[str, str], ...] = ()  # regular expression -> replacement: older and other spellings in files
+
+    def expect(self, tree: Mapping[str, Any]) -> list[Tensor]:
+        """The published file that holds `tree`, a nested dictionary of arrays or of `jax.ShapeDtypeStruct`.
+
+        Raises:
+          WeightsError: a parameter that no rule knows.
+        """
+        rules = [(_regex(rule.path, "/"), rule) for rule in self.rules]
+        stacks = [(re.compile(f"(?P<stem>.*\\.){_regex(s.parts, '.').pattern}"), s) for s in self.stacks]
+        members: dict[str, tuple[int, list[tuple[int, Leaf]]]] = {}
+        for path, value in flatten(tree):
+            leaf = _leaf(path, tuple(value.shape), rules)
+            whole, index, groups = leaf.name, 0, 1
+            for regex, stack in stacks:
+                if match := regex.fullmatch(leaf.name):
+                    whole, index, groups = match["stem"] + stack.whole, int(match["i"]), stack.groups
+            members.setdefault(whole, (groups, []))[1].append((index, leaf))
+        tensors = []
+        for name, (groups, found) in members.items():
+            leaves = tuple(leaf for _, leaf in sorted(found, key=lambda m: m[0]))
+            shape = leaves[0].file_shape
+            if len(leaves) > 1:
+                shape = (sum(leaf.file_shape[0] for leaf in leaves), *shape[1:])
+            tensors.append(Tensor(name, shape, leaves, groups))
+        return tensors
+
+    def rename(self, name: str) -> str:
+        """The name in use today for a tensor that a file spells otherwise."""
+        for pattern, replacement in self.renames:
+            name = re.sub(pattern, replacement, name)
+        return name
+
+
+def bind(table: Table, tensors: Iterable[Tensor], specs: Mapping[str, TensorSpec], where: str,
+         fits: str = "its configuration") -> dict[str, Place]:  # fmt: skip
+    """Finds every parameter in a file that is there; nothing may be missing, left over or of another shape.
+
+    Stacked tensors may also come apart, under the names that the original's modules have today.
+
+    Args:
+      tensors: what the file must hold, as `Table.expect` gives it.
+      specs: what it does hold.
+      where, fits: the file and what it was compared with, for the message.
+
+    Returns:
+      The place of each parameter, by path.
+
+    Raises:
+      WeightsError: one message with all that is missing, surplus, misshapen or not of a floating-point dtype.
+    """
+    found: dict[str, str] = {}
+    problems: dict[str, list[str]] = {"missing": [], "surplus": [], "of another shape or kind": []}
+    for name in specs:
+        if (known := table.rename(name)) in found:
+            problems["surplus"].append(f"'{name}' (the same as '{found[known]}')")
+        else:
+            found[known] = name
+    places: dict[str, Place] = {}
+    used: set[str] = set()
+    for tensor in tensors:
+        if tensor.name in found:
+            wanted = [(tensor.name, tensor.shape)]
+            places |= {p.leaf.path: p._replace(name=found[tensor.name]) for p in tensor.places()}
+        elif any(leaf.name in found for leaf in tensor.leaves):
+            wanted = [(leaf.name, leaf.file_shape) for leaf in tensor.leaves]
+            places |= {leaf.path: Place(found.get(leaf.name, ""), None, leaf) for leaf in tensor.leaves}
+        else:
+            wanted = [(tensor.name, tensor.shape)]
+        for name, shape in wanted:
+            used.add(name)
+            if name not in found:
+                problems["missing"].append(f"'{name}' {list(shape)}")
+                continue
+            spec = specs[found[name]]
+            if spec.shape != shape:
+                told = f"'{found[name]}' {list(spec.shape)} (expected {list(shape)})"
+                problems["of another shape or kind"].append(told)
+            elif not is_float(spec.dtype):
+                problems["of another shape or kind"].append(f"'{found[name]}' {spec.dtype} (expected floating point)")
+    problems["surplus"] += [f"'{name}'" for known, name in found.items() if known not in used]
+    if any(problems.values()):
+        raise misfit(problems, where, fits)
+    return places
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, leaf) of a nested dictionary, depth first in its own order."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}/")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested dictionary of a flat one, by path."""
+    tree: dict[str, Any] = {}
+    for path, value in leaves.items():
+        *parents, last = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return tree
+
+
+def is_float(dtype: Any) -> bool:
+    """Floating point, bfloat16 included."""
+    return np.dtype(dtype).kind == "f" or np.dtype(dtype).name == "bfloat16"
+
+
+_FIELD = re.compile(r"\{(\w+)\}")
+
+
+def _regex(template: str, separator: str) -> re.Pattern[str]:
+    """A one-letter field is a number, a longer one a word without the separator."""
+    parts = _FIELD.split(template)
+    for i, part in enumerate(parts):
+        if i % 2:
+            parts[i] = f"(?P<{part}>\\d+)" if len(part) == 1 else f"(?P<{part}>[^{separator}]+)"
+        else:
+            parts[i] = re.escape(part)
+    return re.compile("".join(parts))
+
+
+def _leaf(path: str, shape: tuple[int, ...], rules: list[tuple[re.Pattern[str], Rule]]) -> Leaf:
+    for regex, rule in rules:
+        if match := regex.fullmatch(path):
+            name = rule.name.format(**match.groupdict())
+            return Leaf(path, name, rule.transform, shape, rule.transform.file_shape(shape))
+    raise WeightsError(f"parameter '{path}' has no name in the published layout; this layout cannot hold it")
+
+
+def misfit(problems: Mapping[str, list[str]], where: str, fits: str) -> WeightsError:
+    """One error for all that does not fit: what is wrong -> which names."""
+    told = [f"{len(names)} {kind}: {listing(names)}" for kind, names in problems.items() if names]
+    cure = "Use the configuration that belongs to this file, or fetch the file anew."
+    if any("_scb" in name for name in problems.get("surplus", [])):
+        cure = "These are int8 weights of the original's quantised form, which is not supported: use the bf16 file."
+    return WeightsError(f"{where}: does not fit {fits}: {'; '.join(told)}. {cure}")

@@ -1,0 +1,1 @@
+"""One training task per model: its data, losses and update."""

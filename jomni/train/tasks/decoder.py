@@ -1,0 +1,164 @@
+"""Training of a small text decoder from nothing, on questions and answers: what can then be given ears and a voice.
+
+Axes: B rows, T tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+import tokenizers
+from jaxtyping import Array, Float, PRNGKeyArray
+
+import jomni
+from jomni.checkpoints.checkpoint import Checkpoint
+from jomni.checkpoints.hf import read_text_files
+from jomni.data.text import ASSISTANT, END, USER, read_pairs
+from jomni.errors import ConfigError, DataError
+from jomni.generation.tokenizer import TextTokenizer
+from jomni.models.decoder import Decoder, DecoderConfig
+from jomni.models.decoder.weights import write_decoder_config
+from jomni.train.config import harmless
+from jomni.train.freeze import Tree
+from jomni.train.gradient_task import DescentConfig, DescentState, DescentTask
+from jomni.train.task import Batch, Metrics
+from jomni.train.tasks.moshi_loss import cross_entropy
+
+IGNORE = -1  # target where nothing is to be predicted
+
+
+@dataclasses.dataclass(frozen=True)
+class TextData:
+    """Questions and answers in text."""
+
+    file: str  # one pair a line, a tab between the two
+    steps: int = 64  # tokens that rows are completed to
+    workers: int = harmless(0)  # processes that read; 0: a thread
+
+    def dataset(self, tokenizer: bytes, batch: int, seed: int) -> Any:
+        """Endless batches of "tokens" and "targets", int32 [B, T]; targets are the answer's tokens and its end.
+
+        Raises:
+          DataError: the file is not what it should be, or a row is too long.
+        """
+        from jomni.data.pipeline import endless
+
+        text = tokenizers.Tokenizer.from_str(tokenizer.decode())
+        rows = [encode_chat(text, question, answer) for question, answer in read_pairs(self.file)]
+        long = [number for number, (tokens, _) in enumerate(rows, 1) if len(tokens) > self.steps]
+        if long:
+            raise DataError(
+                f"{self.file}: {len(long)} of {len(rows)} lines are longer than {self.steps} tokens, the first is line "
+                f"{long[0]}. Give more 'steps', or shorter lines."
+            )
+        return endless(rows, _Complete(self.steps), batch=batch, seed=seed, workers=self.workers)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Complete:
+    """Fills a row up to `steps`."""
+
+    steps: int
+
+    def __call__(self, row: tuple[list[int], list[int]], rng: np.random.Generator) -> Batch:
+        tokens, targets = (np.pad(x, (0, self.steps - len(x)), constant_values=IGNORE) for x in row)
+        return {"tokens": np.maximum(tokens, 0).astype(np.int32), "targets": targets.astype(np.int32)}
+
+
+def encode_chat(text: tokenizers.Tokenizer, question: str, answer: str) -> tuple[list[int], list[int]]:
+    """A row's tokens, and what follows each: as the chat template of `jomni.data.text.chat_tokenizer` writes them."""
+    user, assistant, end = _special(text)
+    asked = [user, *text.encode(question, add_special_tokens=False).ids, assistant]
+    told = [*text.encode(answer, add_special_tokens=False).ids, end]
+    return [*asked, *told[:-1]], [*[IGNORE] * (len(asked) - 1), *told]
+
+
+def _special(text: tokenizers.Tokenizer) -> tuple[Any, ...]:
+    return tuple(text.token_to_id(token) for token in (USER, ASSISTANT, END))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextConfig(DescentConfig):
+    """A text decoder and how it is trained."""
+
+    data: TextData  # where batches come from
+    valid: TextData | None = harmless(None)  # likewise, never trained on
+    model: DecoderConfig
+    tokenizer: str  # folder of its tokenizer's files, such as `chat_tokenizer` gives; exported with the model
+    family: Literal["qwen2", "qwen3", "llama"] = "qwen2"  # of Hugging Face, as which it is exported
+
+    def build(self, steps: int) -> TextTask:
+        """The task; reads the tokenizer.
+
+        Raises:
+          ConfigError, WeightsError: it is missing, damaged, or not one for this model.
+        """
+        return TextTask(self, steps)
+
+
+class TextTask(DescentTask):
+    """The text decoder in training."""
+
+    unit = "tokens"
+
+    def __init__(self, config: TextConfig, steps: int) -> None:
+        super().__init__(config, steps)
+        self.config = config
+        self.units_per_step = float(config.batch * config.data.steps)
+        self._decoder = Decoder(config.model, remat=config.remat)
+        write_decoder_config(config.model, config.family)  # refuses what the family cannot express
+        self._files = _files(Path(config.tokenizer).expanduser(), config.model)
+
+    def fresh(self, key: PRNGKeyArray) -> Tree:
+        params: Tree = dict(self._decoder.init(key, jnp.zeros((1, 2), jnp.int32), method="whole")["params"])
+        # Rows of unit length: where they are the head too, the first logits are of unit size.
+        weight = params["embed_tokens"]["weight"] * self.config.model.dim**-0.5
+        return params | {"embed_tokens": {"weight": weight}}
+
+    def counts(self, batch: Batch) -> tuple[Array, int]:
+        return jnp.maximum((batch["targets"] != IGNORE).sum(), 1), len(batch["targets"])
+
+    def loss(
+        self, params: Tree, batch: Batch, counts: tuple[Array, int], key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Metrics]:
+        targets, (tokens, rows) = batch["targets"], counts
+        logits: Any = self._decoder.apply({"params": params}, batch["tokens"], method="whole")
+        there = targets != IGNORE
+        loss = jnp.where(there, cross_entropy(logits, targets), 0).sum() / tokens
+        right = (logits.argmax(-1) == targets) | ~there
+        accuracy = (right & there).sum() / tokens
+        return loss, {"loss": loss, "accuracy": accuracy, "exact": right.all(1).sum() / rows}
+
+    def dataset(self, seed: int) -> Any:
+        return self.config.data.dataset(self._files["tokenizer.json"], self.config.batch, seed)
+
+    def valid_dataset(self) -> Any:
+        c = self.config
+        return None if c.valid is None else c.valid.dataset(self._files["tokenizer.json"], c.batch, 0)
+
+    def export(self, state: DescentState, folder: Path) -> None:
+        c = self.config
+        params = {"decoder": self.exported(state)}
+        made = Checkpoint("decoder", None, None, params, model_type=c.family, decoder=c.model, files=self._files)
+        jomni.save(made, folder, overwrite=True)
+
+
+def _files(folder: Path, model: DecoderConfig) -> dict[str, bytes]:
+    """The tokenizer's files, checked against the model's vocabulary."""
+    files = read_text_files(folder)
+    if "tokenizer.json" not in files:
+        raise ConfigError(f"'tokenizer' {folder}: holds no tokenizer.json. Name a folder that does.")
+    TextTokenizer(files, f"'tokenizer' {folder}")  # which refuses damaged files
+    text = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode())
+    if None in _special(text):
+        told = ", ".join((USER, ASSISTANT, END))
+        raise ConfigError(f"'tokenizer' {folder}: lacks one of the tokens {told}. Make it with chat_tokenizer.")
+    if text.get_vocab_size() > model.vocab_size:
+        raise ConfigError(
+            f"'tokenizer' {folder}: has {text.get_vocab_size()} tokens, the model's vocab_size is {model.vocab_size}"
+        )
+    return files

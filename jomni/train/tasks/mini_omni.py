@@ -1,0 +1,302 @@
+"""Any Model Can Talk (arXiv:2408.16725, 3.4): a text decoder is given ears and a voice, in stages that freeze parts.
+
+The parameters are `MiniOmni`'s and, under "whisper", the speech encoder's; which of them train is said by their paths.
+The tables of tokens, embedding and head, are each two parameters here: the text's rows ("text") and those that the
+model was given ("new"), special tokens of the text included. So they are frozen apart.
+
+Axes: B rows, A audio streams, T steps, S samples, F frames of the speech encoder, W its width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+import jomni
+from jomni.checkpoints.checkpoint import Checkpoint
+from jomni.checkpoints.detect import open_checkpoint
+from jomni.errors import ConfigError
+from jomni.generation.tokenizer import TextTokenizer
+from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_voice, place_features, set_apart
+from jomni.models.mini_omni.weights import check_neighbours
+from jomni.models.whisper import WhisperConfig, WhisperEncoder, log_mel
+from jomni.tensors.weight_map import flatten, unflatten
+from jomni.train.config import harmless
+from jomni.train.freeze import Tree, check_patterns, frozen_paths
+from jomni.train.gradient_task import DescentConfig, DescentState, DescentTask
+from jomni.train.lora import LoRAConfig, fuse
+from jomni.train.task import Batch, Metrics
+from jomni.train.tasks.mini_omni_data import OmniData
+from jomni.train.tasks.mini_omni_loss import OmniLossConfig, omni_counts, omni_loss
+
+# Stage 1 trains what is new: adapters, and the new rows of embedding and head. Mini-Omni has one head for text and
+# audio (unless it has a post-adapter, whose head is audio's own), so without these rows nothing could be said. The
+# text's rows stay: they and the backbone are what the text model knows, and its text logits are left as they were.
+ALIGN = ("whisper/", r"backbone/(?!.*/new$).")
+"""Frozen in stage 1, modality alignment: speech encoder and text model."""
+
+# Stage 2 has no target in the audio streams: their rows would not learn, only decay, while Adam forgot them.
+ADAPT = (r"(whisper|whisper_adapter|post_adapter)/", r"backbone/.*/new$")
+"""Frozen in stage 2, adaptation: what stage 1 trained. The text model learns to answer what it hears in text."""
+
+ALL = ("whisper/",)
+"""Frozen in stage 3: the speech encoder alone."""
+
+_TABLES = ("backbone/embed_tokens/weight", "backbone/lm_head/weight")
+_BEYOND_LORA = re.compile(r"backbone/.*(/lora_[AB]|/new)$")
+
+
+@dataclasses.dataclass(frozen=True)
+class VoiceConfig:
+    """What a text decoder is given to hear and to speak; defaults are Mini-Omni's."""
+
+    adapter: str = "llamamlp"  # from the speech encoder: "llamamlp" or "mlp"
+    post_adapter_layers: int = 0  # layers between the backbone and a head of audio's own; 0: one head for all
+    merge: str = "mean"  # of the streams' embeddings: "mean", Mini-Omni's, or "sum", which leaves text as it was
+    text_special: int = 64  # rows for special tokens of the text
+    audio_size: int = 4096  # entries of a codebook
+    audio_special: int = 64  # rows for special tokens of each audio stream
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OmniConfig(DescentConfig):
+    """A Mini-Omni and how it is trained. Give `backbone`, to begin from a text decoder, or `init_from`, an export."""
+
+    data: OmniData  # where batches come from
+    valid: OmniData | None = harmless(None)  # likewise, never trained on
+    backbone: str | None = None  # checkpoint of the text decoder that is given ears and a voice
+    voice: VoiceConfig = dataclasses.field(default_factory=VoiceConfig)  # what it is given
+    init_from: str | None = None  # export of an earlier stage
+    encoder: str | None = None  # checkpoint of the speech encoder, a Whisper
+    encoder_model: WhisperConfig | None = None  # or a speech encoder from nothing; neither: that of init_from
+    codec: str | None = harmless(None)  # checkpoint whose SNAC is exported with the model; none: that of init_from
+    freeze: tuple[str, ...] = ALL  # parts that stay as they are: patterns that parameter paths begin with
+    lora: LoRAConfig | None = None  # of the backbone train low-rank adapters and new rows alone; exported added in
+    loss: OmniLossConfig = dataclasses.field(default_factory=OmniLossConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_patterns(self.freeze)
+        if (self.backbone is None) == (self.init_from is None):
+            raise ConfigError("give either 'backbone' (a text decoder) or 'init_from' (an export), and not both")
+        if (self.encoder is not None) + (self.encoder_model is not None) != (self.init_from is None):
+            raise ConfigError(
+                "with 'backbone' give the speech encoder too, by 'encoder' (a Whisper) or 'encoder_model' (from "
+                "nothing), one of them; an export brings its own"
+            )
+        if self.lora is not None and self.lora.embeddings:
+            raise ConfigError(
+                "'lora.embeddings' is for Moshi; here the new rows train, and the text's stay as they are"
+            )
+
+    def build(self, steps: int) -> OmniTask:
+        """The task; reads configurations and tokenizer of the checkpoints, not their weights.
+
+        Raises:
+          ConfigError, WeightsError: these are missing, damaged, or do not fit together.
+        """
+        return OmniTask(self, steps)
+
+
+@dataclasses.dataclass(frozen=True)
+class OmniModel:
+    """A Mini-Omni with the speech encoder that it hears through."""
+
+    config: MiniOmniConfig
+    encoder: WhisperConfig
+    files: dict[str, bytes]  # the backbone's tokenizer and generation files, by name
+    codec: str | None = None  # checkpoint with the SNAC that it speaks with
+
+
+class OmniTask(DescentTask):
+    """Mini-Omni in training."""
+
+    unit = "turns"
+
+    def __init__(self, config: OmniConfig, steps: int) -> None:
+        super().__init__(config, steps)
+        self.config = config
+        self.units_per_step = float(config.batch)
+        self.model = _open(config)
+        where = f"'backbone' {config.backbone}" if config.init_from is None else f"'init_from' {config.init_from}"
+        self._tokenizer = TextTokenizer(self.model.files, where)  # which refuses damaged files
+        weights, rows = config.loss.stream_weights, self.model.config.vocabulary
+        if len(weights) not in (0, rows.streams):
+            raise ConfigError(f"loss.stream_weights has {len(weights)} weights, there are {rows.streams} audio streams")
+        self._lora = (config.lora.rank, config.lora.scaling) if config.lora else (0, 2.0)
+        self._omni = MiniOmni(self.model.config, self._lora, config.remat, apart=True)
+        drawn = (config.data, config.valid) if config.valid else (config.data,)
+        tasks = {task for data in drawn for task in data.shares.tasks()}
+        self._listens, self._speaks = any(t.listens for t in tasks), any(t.speaks for t in tasks)
+        self._encoder = WhisperEncoder(self.model.encoder)
+
+    def fresh(self, key: PRNGKeyArray) -> Tree:
+        keys, vocabulary = jax.random.split(key), self.model.config.vocabulary
+        tokens = jnp.zeros((1, vocabulary.streams + 1, 1), jnp.int32)
+        params: Tree = dict(MiniOmni(self.model.config, self._lora).init(keys[0], tokens)["params"])
+        mel = jnp.zeros((1, self.model.encoder.n_mels, 2))
+        return cut_rows(params | {"whisper": self._encoder.init(keys[1], mel)["params"]}, vocabulary)
+
+    def frozen(self, params: Tree) -> Collection[str]:
+        stays = frozen_paths(params, self.config.freeze)
+        if self.config.lora is None:
+            return stays
+        backbone = (f"backbone/{path}" for path, _ in flatten(params["backbone"]))
+        return stays | {path for path in backbone if not _BEYOND_LORA.match(path)}
+
+    def start(self, key: PRNGKeyArray) -> Tree:
+        """The parameters of the export, or of the text decoder with ears and a voice that are drawn with the key."""
+        c = self.config
+        if c.init_from is not None:
+            held = jomni.load(c.init_from, parts=("omni", "whisper")).params
+            return cut_rows(held["omni"] | {"whisper": held["whisper"]}, self.model.config.vocabulary)
+        assert c.backbone is not None
+        decoder = jomni.load(c.backbone, parts=("decoder",)).params["decoder"]
+        likened = turn_marks(self._tokenizer, self.model.config.vocabulary)
+        drawn = jax.random.fold_in(key, 1)  # other numbers than those of the speech encoder that `fresh` draws
+        params = give_voice(decoder, self.model.config, drawn, likened)
+        if c.encoder is not None:
+            params["whisper"] = jomni.load(c.encoder, parts=("whisper",)).params["whisper"]
+        return cut_rows(params, self.model.config.vocabulary)
+
+    def counts(self, batch: Batch) -> Float[Array, "A+1"]:
+        return omni_counts(batch["targets"])
+
+    def loss(
+        self, params: Tree, batch: Batch, counts: Float[Array, "A+1"], key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Metrics]:
+        tokens, features, heard = batch["tokens"], None, None
+        if self._listens:
+            features, heard = place_features(self.hear(params, batch["pcm"]), batch["frames"], tokens.shape[2])
+        omni = {name: part for name, part in join_rows(params).items() if name != "whisper"}
+        omni = set_apart(omni, self.model.config)  # so that each head is a product with its own rows alone
+        logits: Any = self._omni.apply({"params": omni}, tokens, features, heard, self._speaks, method=_logits)
+        text, audio = logits
+        return omni_loss(self.config.loss, text, audio, batch["targets"], counts)
+
+    def hear(self, params: Tree, pcm: Float[Array, "B S"]) -> Float[Array, "B F W"]:
+        """The speech encoder's features of questions at 16 kHz."""
+        mel = log_mel(pcm, self.model.encoder.n_mels, pcm.shape[1])
+        return self._encoder.apply({"params": params["whisper"]}, mel)  # type: ignore[return-value]
+
+    def dataset(self, seed: int) -> Any:
+        return self._batches(self.config.data, seed)
+
+    def valid_dataset(self) -> Any:
+        return None if self.config.valid is None else self._batches(self.config.valid, 0)
+
+    def _batches(self, data: OmniData, seed: int) -> Any:
+        model = self.model
+        return data.dataset(model.config, model.encoder, model.files["tokenizer.json"], self.config.batch, seed)
+
+    def export(self, state: DescentState, folder: Path) -> None:
+        model, params = self.model, join_rows(self.exported(state))
+        if self.config.lora is not None:
+            params = fuse(params, self.config.lora.scaling)
+        parts, snac = {"whisper": params.pop("whisper"), "omni": params}, None
+        if model.codec is not None:
+            codec = jomni.load(model.codec, parts=("snac",))
+            parts, snac = parts | codec.params, codec.snac
+        made = Checkpoint(
+            "mini_omni", None, None, parts, model_type="mini-omni", omni=model.config, whisper=model.encoder, snac=snac,
+            files=model.files,
+        )  # fmt: skip
+        jomni.save(made, folder, "orbax", overwrite=True)  # litgpt's layout does not express every backbone
+
+
+def cut_rows(params: Mapping[str, Any], vocabulary: Vocabulary) -> Tree:
+    """Parameters with each table of tokens in two: the rows of the text decoder, and those it was given."""
+    leaves = dict(flatten(params))
+    for path in _TABLES:
+        if path in leaves:
+            table = leaves.pop(path)
+            leaves |= {f"{path}/text": table[: vocabulary.text_size], f"{path}/new": table[vocabulary.text_size :]}
+    return unflatten(leaves)
+
+
+def join_rows(params: Mapping[str, Any]) -> Tree:
+    """What `cut_rows` cut."""
+    leaves = dict(flatten(params))
+    for path in _TABLES:
+        if f"{path}/text" in leaves:
+            leaves[path] = jnp.concatenate([leaves.pop(f"{path}/text"), leaves.pop(f"{path}/new")])
+    return unflatten(leaves)
+
+
+def _open(config: OmniConfig) -> OmniModel:
+    """The model that an export holds, or that a text decoder becomes."""
+    model = _begun(config)
+    if config.codec is None:
+        return model
+    codec = open_checkpoint(config.codec, parts=("snac",)).snac
+    if codec is None:
+        raise ConfigError(f"'codec' {config.codec}: holds no SNAC")
+    check_neighbours(model.config, None, codec, f"'codec' {config.codec}")
+    return dataclasses.replace(model, codec=config.codec)
+
+
+def _logits(
+    model: MiniOmni,
+    tokens: Int[Array, "B A+1 T"],
+    features: Float[Array, "B T W"] | None,
+    heard: Bool[Array, "B T"] | None,
+    speaks: bool,
+) -> tuple[Float[Array, "B T V"], Float[Array, "B T A U"] | None]:
+    """Logits of the text and, where it speaks, of the audio."""
+    x, _ = model.listen(tokens, features, heard)
+    return model.text_logits(x), model.audio_logits(model.speak(x)[0]) if speaks else None
+
+
+def turn_marks(tokenizer: TextTokenizer, vocabulary: Vocabulary) -> dict[int, list[int]]:
+    """What Mini-Omni's marks around a question and an answer are in the text model's own chat template.
+
+    Returns:
+      For the special tokens input_text, answer_text and end_of_text the template's tokens in their place, as far as
+      there are any. Empty where the model has no template.
+
+    Raises:
+      PromptError, WeightsError: the template is damaged, or refuses a question.
+    """
+    if tokenizer.template is None:
+        return {}
+    end, asked = tokenizer.token(tokenizer.special.get("eos_token", "")), "question"
+    before, _, after = tokenizer.render([{"role": "user", "content": asked}]).rpartition(asked)
+    asks, answers = (tokenizer.encode(part, special=False) for part in (before, after))
+    if end in asks:  # a system prompt, and its end
+        asks = asks[len(asks) - asks[::-1].index(end) :]
+    if end in answers:  # the question's end
+        answers = answers[answers.index(end) + 1 :]
+    v = vocabulary
+    marks = {v.input_text: asks, v.answer_text: answers, v.end_of_text: [] if end is None else [end]}
+    return {mark: like for mark, like in marks.items() if like}
+
+
+def _begun(config: OmniConfig) -> OmniModel:
+    if config.init_from is not None:
+        held = open_checkpoint(config.init_from)
+        if held.omni is None or held.whisper is None or "tokenizer.json" not in held.files:
+            raise ConfigError(
+                f"'init_from' {config.init_from}: is no export of Mini-Omni's training, nor a Mini-Omni with its "
+                "Whisper and tokenizer.json"
+            )
+        return OmniModel(held.omni, held.whisper, held.files, config.init_from if held.snac else None)
+    assert config.backbone is not None
+    opened, encoder = open_checkpoint(config.backbone, parts=("decoder",)), config.encoder_model
+    if opened.decoder is None or "tokenizer.json" not in opened.files:
+        raise ConfigError(f"'backbone' {config.backbone}: is no text decoder with a tokenizer.json beside it")
+    if config.encoder is not None:
+        encoder = open_checkpoint(config.encoder, parts=("whisper",)).whisper
+    if encoder is None:
+        raise ConfigError(f"'encoder' {config.encoder}: is no Whisper")
+    v = config.voice
+    vocabulary = Vocabulary(opened.decoder.vocab_size, v.text_special, v.audio_size, v.audio_special)
+    decoder = dataclasses.replace(opened.decoder, vocab_size=vocabulary.size)
+    made = MiniOmniConfig(decoder, vocabulary, v.adapter, encoder.n_audio_state, v.post_adapter_layers, v.merge)
+    return OmniModel(made, encoder, opened.files)

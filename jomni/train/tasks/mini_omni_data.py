@@ -1,0 +1,50 @@
+"""Where Mini-Omni's batches come from: spoken turns in parquet files, as its tasks."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from jomni.data.turns.batches import SAMPLE_RATE, TaskShares
+from jomni.errors import ConfigError
+from jomni.models.mini_omni import MiniOmniConfig
+from jomni.models.whisper import WhisperConfig
+from jomni.models.whisper.mel import HOP, N_FFT
+from jomni.train.config import harmless
+
+
+@dataclasses.dataclass(frozen=True)
+class OmniData:
+    """Spoken turns in VoiceAssistant-400K's schema, and what is made of them."""
+
+    files: tuple[str, ...]  # parquet files, or folders of them
+    shares: TaskShares = TaskShares()  # noqa: RUF009  (frozen): how often each task is drawn
+    lengths: tuple[int, ...] = (512,)  # steps that a batch is completed to: the least that holds its longest example
+    seconds: float = 30.0  # of a question that the speech encoder hears, completed with silence
+    slips: float = 0.0  # share of spoken answers in whose past a stretch is from elsewhere in them, so wrong
+    skip_bad: bool = False  # leave out rows that cannot be used, instead of refusing the file
+    workers: int = harmless(0)  # processes that read; 0: a thread
+
+    @property
+    def samples(self) -> int:
+        """Of a question, silence included."""
+        return round(self.seconds * SAMPLE_RATE)
+
+    def dataset(self, model: MiniOmniConfig, encoder: WhisperConfig, tokenizer: bytes, batch: int, seed: int) -> Any:
+        """Batches for this model; see `jomni.data.turns.batches.omni_dataset`.
+
+        Raises:
+          ConfigError, DataError: the data is missing, or is not what the model takes.
+        """
+        from jomni.data.turns.batches import omni_dataset
+
+        if self.samples % HOP or not N_FFT <= self.samples <= encoder.mel_frames * HOP:
+            raise ConfigError(
+                f"'seconds' = {self.seconds} must be a multiple of 0.01, at least 0.03 and at most the "
+                f"{encoder.mel_frames / 100:g} s that the speech encoder hears"
+            )
+        return omni_dataset(
+            self.files, numbers=model.vocabulary, audio_size=model.vocabulary.audio_size, tokenizer=tokenizer,
+            shares=self.shares, lengths=self.lengths, seconds=self.seconds, batch=batch, seed=seed,
+            slips=self.slips, skip_bad=self.skip_bad, workers=self.workers,
+        )  # fmt: skip

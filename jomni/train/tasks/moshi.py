@@ -1,0 +1,292 @@
+"""Training of the language model: from nothing or from a checkpoint, whole or through low-rank adapters.
+
+Axes: B rows, K streams (text, agent's codebooks, user's codebooks), T frames.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import sentencepiece
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+import jomni
+from jomni.checkpoints.checkpoint import Checkpoint
+from jomni.checkpoints.detect import Opened, open_checkpoint
+from jomni.errors import ConfigError
+from jomni.models.moshi import MoshiLM
+from jomni.models.moshi.config import MoshiConfig
+from jomni.models.moshi.embedding import ZERO
+from jomni.tensors.weight_map import flatten
+from jomni.train.config import harmless
+from jomni.train.freeze import Tree, join
+from jomni.train.gradient_task import DescentConfig, DescentState, DescentTask
+from jomni.train.lora import LoRAConfig, fuse, save_adapters
+from jomni.train.task import Batch, Metrics
+from jomni.train.tasks.moshi_data import LMData, check_batch
+from jomni.train.tasks.moshi_loss import Counts, LMLossConfig, counts, lm_loss
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LMConfig(DescentConfig):
+    """A language model and how it is trained. Give `model`, to begin from nothing, or `init_from`."""
+
+    data: LMData  # where batches come from
+    valid: LMData | None = harmless(None)  # likewise, never trained on
+    model: MoshiConfig | None = None  # the model, from nothing
+    init_from: str | None = None  # the checkpoint to begin from: a folder or a hub id
+    shrink: float = 1.0  # of the temporal transformer's weights, the share of init_from's; the rest is drawn anew
+    lora: LoRAConfig | None = None  # train low-rank adapters alone; none: everything
+    loss: LMLossConfig = dataclasses.field(default_factory=LMLossConfig)
+    depth_share: float = 1.0  # share of the frames, drawn anew each step, that the depth transformer learns from
+    depth_moving: float = 1.0  # how much likelier those are drawn in which the agent's semantic code is a new one
+    monologue: bool = True  # whether there is text; False: it only pads, and the agent speaks without thinking in words
+    user_noise: float = 0.0  # share of the user's frames whose codes are heard as random ones
+    agent_noise: float = 0.0  # share of the agent's own past frames that are heard as others of the conversation
+    codec: str | None = harmless(None)  # checkpoint whose codec is exported with the model; none: that of init_from
+    tokenizer: str | None = None  # sentencepiece file exported with the model; none: that of init_from
+    temperature: float | None = harmless(None)  # of the voice, which the export recommends; none: that of init_from
+    text_temperature: float | None = harmless(None)  # of the text, likewise
+    export: Literal["whole", "adapters", "fused"] = harmless("whole")  # with LoRA: all, adapters, all with them added
+
+    def __post_init__(self) -> None:
+        if (self.model is None) == (self.init_from is None):
+            raise ConfigError("give either 'model' (from nothing) or 'init_from' (a checkpoint), and not both")
+        super().__post_init__()
+        for name in ("user_noise", "agent_noise", "shrink"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"'{name}' is a share, from 0 to 1, got {getattr(self, name)}")
+        if not 0 < self.depth_share <= 1:
+            raise ConfigError(f"'depth_share' is above 0, and 1 at most, got {self.depth_share}")
+        if not self.depth_moving > 0:
+            raise ConfigError(f"'depth_moving' is a factor above 0, got {self.depth_moving}")
+        if not self.monologue and not self.loss.text_weight:
+            raise ConfigError(
+                "without a 'monologue' the text has to learn that it only pads: give 'loss.text_weight' above 0. The "
+                "model is fed its own text, and would hear tokens drawn from a head that has learnt nothing"
+            )
+        if self.shrink < 1 and (self.init_from is None or self.lora is not None):
+            raise ConfigError("'shrink' below 1 is for training the whole of 'init_from': give that, and no 'lora'")
+        if self.lora is None and self.export != "whole":
+            raise ConfigError(f"'export' = {self.export!r} is for LoRA; without it there is only 'whole'")
+        if self.lora is not None and self.init_from is None:
+            raise ConfigError("'lora' adapts a trained model: give 'init_from'")
+
+    def build(self, steps: int) -> LMTask:
+        """The task; reads the configuration and the tokenizer of the checkpoint, not its weights."""
+        return LMTask(self, steps)
+
+
+class _Rows(NamedTuple):
+    """What the loss is of."""
+
+    delayed: Int[Array, "B K T"]
+    past: Int[Array, "B K T"] | None  # what the temporal transformer hears in place of it
+    heard: Int[Array, "B T"] | None  # the user's words
+    frames: Int[Array, "B S"] | None  # those that the depth transformer learns from; None: all
+    read: Bool[Array, "B"] | None  # rows whose text is not to be predicted
+
+
+class LMTask(DescentTask):
+    """The language model in training."""
+
+    unit = "frames"
+
+    def __init__(self, config: LMConfig, steps: int) -> None:
+        super().__init__(config, steps)
+        self.config = config
+        self._opened: Opened | None = None
+        if config.init_from is not None:
+            self._opened = open_checkpoint(config.init_from)
+            if self._opened.lm is None:
+                raise ConfigError(f"'init_from' {config.init_from}: is a codec alone, without a language model")
+            model = dataclasses.replace(self._opened.lm, lora_rank=0)
+        else:
+            assert config.model is not None
+            model = config.model
+        if model.conditioners:
+            raise ConfigError(f"the model takes conditions {[c.name for c in model.conditioners]}: not trained here")
+        if config.lora is not None:
+            model = dataclasses.replace(model, lora_rank=config.lora.rank, lora_scaling=config.lora.scaling)
+        if config.loss.heard_weight and not model.says_heard_words:
+            raise ConfigError(
+                f"loss.heard_weight trains an extra head that says the user's words: give the model "
+                f"extra_heads_num_heads = 1 and extra_heads_dim = text_card = {model.text_card}"
+            )
+        self.model = model
+        self.units_per_step = float(config.batch * config.data.frames)
+        self._lm = MoshiLM(model, config.remat)
+        self._tokenizer = _tokenizer(config, self._opened, model)
+        self._codec = config.codec or (config.init_from if self._opened and self._opened.mimi else None)
+        if config.codec is not None:
+            _check_codec(config.codec, model)
+
+    def fresh(self, key: PRNGKeyArray) -> Tree:
+        params: Any = self._lm.init(key, jnp.zeros((1, self.model.n_q + 1, 2), jnp.int32))["params"]
+        return params
+
+    def frozen(self, params: Tree) -> Collection[str]:
+        lora = self.config.lora
+        return () if lora is None else {path for path, _ in flatten(params) if not lora.trains(path)}
+
+    def warm_start(self, state: DescentState, key: PRNGKeyArray) -> DescentState:
+        """With `shrink`, layers begin between init_from's weights and new ones (shrink and perturb, arXiv:1910.08475),
+        so that data which they have not met counts as much as what they were trained on first."""
+        if self._opened is None:
+            return state
+        kept = self.config.shrink
+        held = dict(flatten(join(state.params, state.frozen)))
+        old = {path: (leaf.dtype, leaf.sharding) for path, leaf in held.items()}
+        adapters = {path: leaf for path, leaf in held.items() if "/lora_" in path}
+        anew = {path: leaf for path, leaf in held.items() if kept < 1 and path.startswith("transformer/")}
+        for path in held.keys() - adapters.keys() - anew.keys():
+            held[path].delete()  # or two models would be in memory
+        del held
+        found = jomni.load(
+            self._opened.source, fuse_lora=True, parts=("lm",),
+            sharding=lambda path, shape: old[path.removeprefix("lm/")][1],
+        )  # fmt: skip
+        leaves = {path: leaf.astype(old[path][0]) for path, leaf in flatten(found.params["lm"])} | adapters
+        leaves |= {path: kept * leaves[path] + (1 - kept) * leaf for path, leaf in anew.items()}
+        return self.with_parameters(state, leaves)
+
+    def rows(self, batch: Batch, key: PRNGKeyArray | None) -> _Rows:
+        c, codes = self.config, self._codes(batch)
+        delayed: Any = self._lm.apply({}, codes, method="delay")
+        past: Any = None
+        frames = None
+        if "own" in batch:
+            past = codes.at[:, 1 : 1 + self.model.dep_q].set(batch["own"])
+        if key is not None:
+            noise, key = jax.random.split(key)
+            if c.user_noise or c.agent_noise:
+                past = add_noise(codes if past is None else past, self.model, c.user_noise, c.agent_noise, noise)
+            if c.depth_share < 1:
+                frames = draw_frames(delayed, c.depth_share, key, c.depth_moving)
+        if past is not None:
+            past = self._lm.apply({}, past, method="delay")
+        heard = batch["heard"] if c.loss.heard_weight else None
+        return _Rows(delayed, past, heard, frames, batch.get("read"))
+
+    def counts(self, rows: _Rows) -> Counts:
+        return counts(self.model, self.config.loss, rows.delayed, rows.heard, rows.frames, rows.read)
+
+    def loss(self, params: Tree, rows: _Rows, counts: Counts, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
+        delayed, past, heard, frames, read = rows
+        logits: Any = self._lm.apply({"params": params}, delayed, None, frames, past, method="delayed_logits")
+        return lm_loss(self.model, self.config.loss, logits, delayed, counts, heard, frames, read)
+
+    def _codes(self, batch: Batch) -> Int[Array, "B K T"]:
+        codes = batch["codes"]
+        if self.config.monologue:
+            return codes
+        text = codes[:, 0]
+        return codes.at[:, 0].set(jnp.where(text == ZERO, text, self.model.existing_text_padding_id))
+
+    def dataset(self, seed: int) -> Any:
+        return self._batches(self.config.data, seed)
+
+    def valid_dataset(self) -> Any:
+        return None if self.config.valid is None else self._batches(self.config.valid, 0)
+
+    def _batches(self, data: LMData, seed: int) -> Any:
+        dataset = data.dataset(self.model, self._tokenizer, self.config.batch, seed)
+        check_batch(next(iter(dataset)), self.model, self.config.loss.heard_weight > 0)
+        return dataset
+
+    def export(self, state: DescentState, folder: Path) -> None:
+        c, lora = self.config, self.config.lora
+        params, config = self.exported(state), self.model
+        if c.export == "fused":
+            params, config = fuse(params, config.lora_scaling), dataclasses.replace(config, lora_rank=0)
+        opened, mimi, weights = self._opened, None, {"lm": params}
+        if self._codec is not None and c.export != "adapters":
+            codec = jomni.load(self._codec, parts=("mimi",))
+            mimi, weights = codec.mimi, weights | codec.params
+        carried: dict[str, Any] = {}
+        if opened is not None:
+            carried = {k: getattr(opened, k) for k in ("generation", "model_type", "settings")}
+        wanted = {"temp": c.temperature, "temp_text": c.text_temperature}
+        carried["generation"] = carried.get("generation", {}) | {k: v for k, v in wanted.items() if v is not None}
+        checkpoint = Checkpoint("moshi", mimi, config, weights, self._tokenizer, **carried)
+        if c.export == "adapters":
+            assert lora is not None
+            save_adapters(checkpoint, folder, lora)
+        else:
+            jomni.save(checkpoint, folder, overwrite=True)
+
+
+def draw_frames(tokens: Int[Array, "B K T"], share: float, key: PRNGKeyArray, moving: float = 1.0) -> Int[Array, "B S"]:
+    """Different frames of each row, in their order, a share of them all: one at least.
+
+    Args:
+      tokens: text, the agent's and the user's codes.
+      share: of the frames.
+      key: of the draw.
+      moving: weight of a frame whose first audio code differs from that of the frame before it, where others have 1:
+        silence is soon learnt, and an agent that listens is mostly silent (drawn without replacement by Efraimidis and
+        Spirakis' keys, log(u) / weight).
+    """
+    rows, frames = tokens.shape[0], tokens.shape[2]
+    moves = jnp.pad(tokens[:, 1, 1:] != tokens[:, 1, :-1], ((0, 0), (1, 0)))
+    rank = jax.random.exponential(key, (rows, frames)) / jnp.where(moves, moving, 1.0)
+    return jnp.sort(rank.argsort(-1)[:, : max(1, round(share * frames))], -1)
+
+
+def add_noise(
+    codes: Int[Array, "B K T"], model: MoshiConfig, user: float, agent: float, key: PRNGKeyArray
+) -> Int[Array, "B K T"]:
+    """Makes a past less reliable than the true one, as it is when the model talks, so that it leans on no single frame.
+
+    A frame is hit in all its codebooks or in none, and not where it has no codes.
+
+    Args:
+      codes: text, the agent's and the user's codes, not delayed.
+      model: the model's configuration.
+      user: share of the user's frames that become random codes.
+      agent: share of the agent's frames that become another frame of the same row, drawn at random: plausible, and
+        wrong, as its own slips are.
+      key: of the draws.
+    """
+    keys, (rows, _, frames) = jax.random.split(key, 4), codes.shape
+    text, own, heard = jnp.split(codes, [1, model.dep_q + 1], 1)
+    random = jax.random.randint(keys[0], heard.shape, 0, model.card)
+    other = jnp.take_along_axis(own, jax.random.randint(keys[1], (rows, 1, frames), 0, frames), 2)
+    heard = jnp.where(jax.random.bernoulli(keys[2], user, (rows, 1, frames)) & (heard >= 0), random, heard)
+    present = (own >= 0).all(1, keepdims=True) & (other >= 0).all(1, keepdims=True)
+    hit = jax.random.bernoulli(keys[3], agent, (rows, 1, frames)) & present
+    return jnp.concatenate([text, jnp.where(hit, other, own), heard], 1)
+
+
+def _tokenizer(config: LMConfig, opened: Opened | None, model: MoshiConfig) -> bytes | None:
+    """The text tokenizer's file, checked against the model's vocabulary."""
+    if config.tokenizer is None:
+        return opened.tokenizer if opened else None
+    path = Path(config.tokenizer).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"'tokenizer' {path}: there is no such file")
+    content = path.read_bytes()
+    try:
+        entries = sentencepiece.SentencePieceProcessor(model_proto=content).vocab_size()
+    except RuntimeError as error:
+        raise ConfigError(f"'tokenizer' {path}: is not a sentencepiece model ({error})") from None
+    if entries > model.text_card:
+        raise ConfigError(f"'tokenizer' {path}: has {entries} pieces, the model's text_card is {model.text_card}")
+    return content
+
+
+def _check_codec(source: str, model: MoshiConfig) -> None:
+    """Refuses a codec whose codes are not the model's."""
+    codec = open_checkpoint(source, parts=("mimi",)).mimi
+    if codec is None:
+        raise ConfigError(f"'codec' {source}: holds no codec")
+    if codec.num_codebooks < model.codec_codebooks or codec.quantizer.bins != model.card:
+        raise ConfigError(
+            f"'codec' {source}: has {codec.num_codebooks} codebooks of {codec.quantizer.bins} entries, the model needs "
+            f"{model.codec_codebooks} of {model.card}"
+        )
