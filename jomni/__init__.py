@@ -43,7 +43,7 @@ _HOME = {
     "Chat": "jomni.models.decoder.chat",
     "OmniChat": "jomni.models.mini_omni.chat",
     "OmniParts": "jomni.models.mini_omni.chat",
-    "FREE": "jomni.generation.controls",
+    "UNFORCED": "jomni.generation.controls",
     "Controls": "jomni.generation.controls",
     "Checkpoint": "jomni.checkpoints.checkpoint",
     "load": "jomni.checkpoints.load",
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from jomni.checkpoints.load import load
     from jomni.checkpoints.save import save
     from jomni.errors import JomniError
-    from jomni.generation.controls import FREE, Controls
+    from jomni.generation.controls import UNFORCED, Controls
     from jomni.models.decoder import Decoder, DecoderConfig
     from jomni.models.decoder.chat import Chat
     from jomni.models.mimi import MIMI, Mimi, MimiConfig, decode, decode_step, encode, encode_step, fold_codebooks

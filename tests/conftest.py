@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
-import shutil
-import tempfile
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import jax
+import jaxlib
 import pytest
 
 import jomni
@@ -20,14 +21,27 @@ hypothesis.settings.register_profile("jomni", deadline=None)  # the first exampl
 hypothesis.settings.load_profile("jomni")
 
 
+def compilation_cache() -> Path:
+    """Return the folder of compiled programs: one per version of jax and jaxlib and per processor.
+
+    A program compiled for one processor may use instructions that another lacks.
+    """
+    cpuinfo = Path("/proc/cpuinfo")
+    processor = [platform.machine(), platform.processor()]
+    if cpuinfo.exists():
+        wanted = ("model name", "flags", "Features", "CPU part")
+        processor += sorted({line for line in cpuinfo.read_text().splitlines() if line.startswith(wanted)})
+    key = hashlib.sha256("\n".join(processor).encode()).hexdigest()[:12]
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "jomni" / "xla" / f"jax-{jax.__version__}-jaxlib-{jaxlib.__version__}-{key}"
+
+
 def pytest_configure(config):
-    """What one test has compiled no other compiles: workers, and the commands that tests start, share it."""
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # this is a worker, or somebody keeps a cache of their own
+    """Keeps compiled programs from run to run. Workers, and the commands that tests start, inherit the setting."""
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # a worker, or a cache chosen by the user
         return
-    folder = tempfile.mkdtemp(prefix="jomni-xla-")
-    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     for name, value in {
-        "jax_compilation_cache_dir": folder, "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_compilation_cache_dir": str(compilation_cache()), "jax_persistent_cache_min_compile_time_secs": 0.1,
     }.items():  # fmt: skip
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)  # of this process: jax, imported above, has read the environment already

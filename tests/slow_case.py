@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jomni.data.pipeline import Batch, endless
-from jomni.train.config import TrainConfig, harmless
+from jomni.train.config import TrainConfig, mutable_on_resume
 from jomni.train.task import Task
 
 
@@ -41,9 +41,9 @@ class Draw:
 class SlowConfig:
     """Numbers to be added up."""
 
-    numbers: int = harmless(10)
-    seconds: float = harmless(0.0)  # that each takes
-    workers: int = harmless(0)
+    numbers: int = mutable_on_resume(10)
+    seconds: float = mutable_on_resume(0.0)  # that each takes
+    workers: int = mutable_on_resume(0)
 
     def build(self, steps: int) -> SlowTask:
         return SlowTask(self)

@@ -10,7 +10,7 @@ import numpy as np
 from jomni.checkpoints.checkpoint import Checkpoint
 from jomni.checkpoints.registry import PARTS, present
 from jomni.tensors.source import TensorSpec
-from jomni.tensors.weight_map import Table, Tensor, bind
+from jomni.tensors.weight_map import Tensor, WeightMap, bind
 
 
 class ParameterSource:
@@ -20,7 +20,7 @@ class ParameterSource:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, part: str, dtype: np.dtype | None = None, table: Table | None = None
+        self, checkpoint: Checkpoint, part: str, dtype: np.dtype | None = None, table: WeightMap | None = None
     ) -> None:
         self.name = checkpoint.source or "checkpoint"
         self._params = checkpoint.params[part]

@@ -22,7 +22,7 @@ from jomni.models.snac.weights import snac_table, snac_tree
 from jomni.models.whisper.config import WhisperConfig
 from jomni.models.whisper.weights import bind_encoder, whisper_table, whisper_tree
 from jomni.tensors.source import TensorSource
-from jomni.tensors.weight_map import Place, Table, bind
+from jomni.tensors.weight_map import Place, WeightMap, bind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Part:
 
     name: str
     tree: Callable[[Any], dict[str, Any]]  # configuration -> shapes of the parameters
-    table: Callable[[Any], Table]  # configuration -> names that its authors publish them under
+    table: Callable[[Any], WeightMap]  # configuration -> names that its authors publish them under
     read: Callable[[Any, str], Any] | None = None  # (JSON, where it stands) -> configuration
     write: Callable[[Any], Any] | None = None  # back; None: the project's own form does not hold this part
     fits: str = "its configuration"  # what a weight file is compared with, for messages

@@ -53,8 +53,8 @@ def _encode(options: Namespace, config: MimiConfig, codebooks: int, info: audio.
         params = jomni.fold_codebooks(load_codec(options.model).params["mimi"])
         mimi = jomni.Mimi(config, codebooks)
         silence = jnp.zeros((1, 1, block))
-        jax.block_until_ready(jomni.encode_step(mimi, params, mimi.initial_encode_state(1, frames=BLOCK), silence))
-    state = mimi.initial_encode_state(1, frames=BLOCK)
+        jax.block_until_ready(jomni.encode_step(mimi, params, mimi.init_encode_state(1, frames=BLOCK), silence))
+    state = mimi.init_encode_state(1, frames=BLOCK)
     found = []
     with meter("encoding", samples / config.sample_rate) as progress:
         for piece in audio.blocks(info, config.sample_rate, block):
@@ -127,8 +127,8 @@ def _decode(options: Namespace, config: MimiConfig, given: Codes, writer: audio.
         params = jomni.fold_codebooks(load_codec(options.model).params["mimi"])
         mimi = jomni.Mimi(config, given.codes.shape[0])
         zeros = jnp.zeros((1, given.codes.shape[0], BLOCK), jnp.int32)
-        jax.block_until_ready(jomni.decode_step(mimi, params, mimi.initial_decode_state(1, frames=BLOCK), zeros))
-    state = mimi.initial_decode_state(1, frames=BLOCK)
+        jax.block_until_ready(jomni.decode_step(mimi, params, mimi.init_decode_state(1, frames=BLOCK), zeros))
+    state = mimi.init_decode_state(1, frames=BLOCK)
     with meter("decoding", left / config.sample_rate) as progress:
         for first in range(0, given.codes.shape[1], BLOCK):
             codes = given.codes[:, first : first + BLOCK]

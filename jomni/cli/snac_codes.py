@@ -50,7 +50,7 @@ def _encode(options: Namespace, config: SnacConfig, info: audio.AudioInfo) -> tu
         params = jomni.fold_weight_norm(load_codec(options.model).params["snac"])
         codec = jomni.Snac(config)
     left = frames * config.frame_size
-    state, found = codec.initial_encode_state(1), list[Any]()
+    state, found = codec.init_encode_state(1), list[Any]()
     with meter("encoding", samples / config.sampling_rate) as progress:
         for piece in audio.blocks(info, config.sampling_rate, block):
             # The last step may be shorter, so that the stream ends where the whole would.
@@ -114,7 +114,7 @@ def _decode(
     with working(f"loading {options.model}"):
         params = jomni.fold_weight_norm(load_codec(options.model).params["snac"])
         codec, key = jomni.Snac(config), jax.random.split(jax.random.key(0), 1)
-    state, late, left = codec.initial_decode_state(1), config.look_ahead, samples
+    state, late, left = codec.init_decode_state(1), config.look_ahead, samples
     whole = frames - frames % block  # then a shorter step, so that the stream ends where the codes do
     steps = [*range(0, whole, block), *([whole] if whole < frames else []), None]
     with meter("decoding", samples / config.sampling_rate) as progress:

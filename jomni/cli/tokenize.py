@@ -80,7 +80,7 @@ def codec_encoder(checkpoint: jomni.Checkpoint, codebooks: int, name: str) -> En
     block = BLOCK * config.frame_size
 
     def encode(pcm: np.ndarray) -> np.ndarray:
-        state, found = mimi.initial_encode_state(len(pcm), frames=BLOCK), []
+        state, found = mimi.init_encode_state(len(pcm), frames=BLOCK), []
         for first in range(0, pcm.shape[1], block):
             piece = pcm[:, first : first + block]
             piece = np.pad(piece, ((0, 0), (0, block - piece.shape[1])))

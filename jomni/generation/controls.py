@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-FREE = -2
+UNFORCED = -2
 """In a forced-token array: this token is not forced (the original's "ungenerated" token)."""
 
 
@@ -23,9 +23,9 @@ class Controls(NamedTuple):
     reset: Bool[Array, "B"]  # start this slot's conversation anew before the step
     active: Bool[Array, "B"]  # False: the slot is paused, nothing of it moves
     seed: UInt32[Array, "B"]  # of the slot's sampling, taken up where `reset` is set
-    force_text: Int[Array, "B"]  # text token to take instead of a sampled one; FREE: sample
+    force_text: Int[Array, "B"]  # text token to take instead of a sampled one; UNFORCED: sample
     force_audio: Int[Array, "B Q"]  # agent's codes likewise, codebook by codebook
-    force_user: Int[Array, "B U"]  # user's codes to hear instead of those of the audio; FREE: hear the audio
+    force_user: Int[Array, "B U"]  # user's codes to hear instead of those of the audio; UNFORCED: hear the audio
     text_bias: Float[Array, "B V"]  # added to the text logits; -inf forbids a token
     temperature: Float[Array, "B"]  # of the audio tokens; 0: most probable
     text_temperature: Float[Array, "B"]

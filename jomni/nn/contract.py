@@ -16,7 +16,7 @@ Step = Callable[[Any, State, Any], tuple[Any, State]]
 
 def verify_contract(
     run: Step,
-    initial_state: Callable[[int, int], State],
+    init_state: Callable[[int, int], State],
     x: Array | np.ndarray,
     *,
     unit: int = 1,
@@ -34,7 +34,7 @@ def verify_contract(
 
     Args:
       run: `(x, state, active) -> (y, state)`; with state None, x is a whole sequence.
-      initial_state: `(batch, block in units) -> state`.
+      init_state: `(batch, block in units) -> state`.
       x: input with slots first; its length along `axis` is a multiple of `unit`. At least two rows.
       unit: least number of input steps that a call takes.
       axis: time axis of x.
@@ -69,7 +69,7 @@ def verify_contract(
         if size > units:
             continue
         rng = np.random.default_rng(seed + size)
-        state = initial_state(B, size)
+        state = init_state(B, size)
         form = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state)
         done, resets = [0] * B, [1] * B
         for tick in range(4 * B * (units // size + 1)):
@@ -92,7 +92,7 @@ def verify_contract(
             state = new
             if all(r <= 0 for r in resets) and min(done) > units // 2:
                 break
-        _check_independence(step, initial_state(B, size), piece([0] * B, size, [False] * B))
+        _check_independence(step, init_state(B, size), piece([0] * B, size, [False] * B))
 
 
 def _same_row(old: State, new: State, row: int) -> None:

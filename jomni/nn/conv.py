@@ -42,7 +42,7 @@ class CausalConv(nn.Module):
     dilation: int = 1
     use_bias: bool = True
     pad_mode: str = "constant"  # "constant": zeros; "replicate": the first input step
-    channels: int | None = None  # input channels; needed by `initial_state` alone
+    channels: int | None = None  # input channels; needed by `init_state` alone
 
     @property
     def history(self) -> int:
@@ -75,7 +75,7 @@ class CausalConv(nn.Module):
         new = ConvState(state.offset + x.shape[1], joined[:, joined.shape[1] - self.history :])
         return y, keep_paused(active, new, state)
 
-    def initial_state(self, batch: int, dtype: Any = jnp.float32) -> ConvState:
+    def init_state(self, batch: int, dtype: Any = jnp.float32) -> ConvState:
         assert self.channels is not None
         return _initial_state(batch, self.history, self.channels, dtype)
 
@@ -121,7 +121,7 @@ class CausalConvTranspose(nn.Module):
             return done, None
         return done, keep_paused(active, ConvState(state.offset + T, rest), state)
 
-    def initial_state(self, batch: int, dtype: Any = jnp.float32) -> ConvState:
+    def init_state(self, batch: int, dtype: Any = jnp.float32) -> ConvState:
         return _initial_state(batch, self.overlap, self.features, dtype)
 
 

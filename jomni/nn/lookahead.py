@@ -125,7 +125,7 @@ class _WeightNormed(nn.Module):
         return weight_norm(self.param("direction", _init, shape), magnitude)
 
 
-class CentredConv(_WeightNormed):
+class LookaheadConv(_WeightNormed):
     """Weight-normed convolution with zeros around its sequence: T steps give T / stride.
 
     Kernel: [W, I, O], or [W, 1, O] where `depthwise`; normed for each output channel. `bias` [O].
@@ -158,7 +158,7 @@ class CentredConv(_WeightNormed):
         return block.resampled(y, (late + wait) // s, down=s), past
 
 
-class CentredConvTranspose(_WeightNormed):
+class LookaheadConvTranspose(_WeightNormed):
     """Weight-normed transposed convolution of width 2 * stride: T steps give T * stride.
 
     Of what the first step gives, the first ceil(stride / 2) steps are cut off. Kernel: [I, W, O], so that the product

@@ -156,7 +156,7 @@ class Transformer(nn.Module):
 
         Args:
           x: the whole sequence (state None) or its next block.
-          state: from `initial_state`; T may not be larger than its `block`.
+          state: from `init_state`; T may not be larger than its `block`.
           active: slots whose state advances; None: all.
           cross: from `cross_caches`, where the config has cross attention.
 
@@ -209,9 +209,7 @@ class Transformer(nn.Module):
             caches.append(cache)
         return x, tuple(caches)
 
-    def initial_state(
-        self, batch: int, dtype: Any = jnp.float32, block: int = 1, ring: str = "exact"
-    ) -> TransformerState:
+    def init_state(self, batch: int, dtype: Any = jnp.float32, block: int = 1, ring: str = "exact") -> TransformerState:
         """State before the first step.
 
         Args:

@@ -1,7 +1,7 @@
 """Weight maps as data: which tensor of a file is which parameter, and how its axes are laid out there.
 
 A `Rule` ties a parameter's path to the name that the original's modules give it, one to one. A `Stack` says which of
-those tensors the published files store as one, on their first axis: one after another, or in turns. `Table.expect`
+those tensors the published files store as one, on their first axis: one after another, or in turns. `WeightMap.expect`
 applies them to a parameter tree and gives the names and shapes that a file must have; `bind` compares these with a file
 that is there, both ways, and gives the place of each parameter. Reading (`jomni.tensors.stream`) and writing
 (`jomni.checkpoints.save`) follow the same expectation: an import is exported under the same names, in the same
@@ -123,7 +123,7 @@ class Place(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class WeightMap:
     """The weight map of one model family."""
 
     rules: tuple[Rule, ...]
@@ -162,14 +162,14 @@ class Table:
         return name
 
 
-def bind(table: Table, tensors: Iterable[Tensor], specs: Mapping[str, TensorSpec], where: str,
+def bind(table: WeightMap, tensors: Iterable[Tensor], specs: Mapping[str, TensorSpec], where: str,
          fits: str = "its configuration") -> dict[str, Place]:  # fmt: skip
     """Finds every parameter in a file that is there; nothing may be missing, left over or of another shape.
 
     Stacked tensors may also come apart, under the names that the original's modules have today.
 
     Args:
-      tensors: what the file must hold, as `Table.expect` gives it.
+      tensors: what the file must hold, as `WeightMap.expect` gives it.
       specs: what it does hold.
       where, fits: the file and what it was compared with, for the message.
 

@@ -9,9 +9,9 @@ from jomni.errors import ConfigError
 from jomni.train.task import TaskConfig
 
 
-def harmless(default: Any) -> Any:
+def mutable_on_resume(default: Any) -> Any:
     """A field that may differ when a run is resumed: it does not change what has been learnt so far."""
-    return dataclasses.field(default=default, metadata={"harmless": True})
+    return dataclasses.field(default=default, metadata={"mutable_on_resume": True})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,19 +33,19 @@ class TrainConfig:
 
     name: str  # the run's name, and its folder's
     task: TaskConfig  # what is trained on what
-    steps: int = harmless(1000)  # updates in all
+    steps: int = mutable_on_resume(1000)  # updates in all
     seed: int = 0  # of the parameters, the order of the data and all noise
-    out: str = harmless("runs")  # folder of runs
-    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig, metadata={"harmless": True})  # devices
-    log_every: int = harmless(10)  # steps between two lines of metrics
-    checkpoint_every: int = harmless(500)  # steps between two checkpoints
-    keep: int = harmless(2)  # checkpoints kept
-    export_every: int = harmless(0)  # steps between two exports of the weights; 0: at the end only
-    valid_every: int = harmless(0)  # steps between two measurements on data that is not trained on; 0: none
-    valid_batches: int = harmless(16)  # of that data, the same ones every time
-    max_skips: int = harmless(20)  # steps in a row without a finite gradient before the run gives up
-    prefetch: int = harmless(2)  # batches placed on the device ahead of their step
-    tensorboard: bool = harmless(True)  # write event files beside metrics.jsonl
+    out: str = mutable_on_resume("runs")  # folder of runs
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig, metadata={"mutable_on_resume": True})  # devices
+    log_every: int = mutable_on_resume(10)  # steps between two lines of metrics
+    checkpoint_every: int = mutable_on_resume(500)  # steps between two checkpoints
+    keep: int = mutable_on_resume(2)  # checkpoints kept
+    export_every: int = mutable_on_resume(0)  # steps between two exports of the weights; 0: at the end only
+    valid_every: int = mutable_on_resume(0)  # steps between two measurements on data that is not trained on; 0: none
+    valid_batches: int = mutable_on_resume(16)  # of that data, the same ones every time
+    max_skips: int = mutable_on_resume(20)  # steps in a row without a finite gradient before the run gives up
+    prefetch: int = mutable_on_resume(2)  # batches placed on the device ahead of their step
+    tensorboard: bool = mutable_on_resume(True)  # write event files beside metrics.jsonl
 
     def __post_init__(self) -> None:
         for name in ("steps", "log_every", "checkpoint_every", "keep", "valid_batches", "max_skips", "prefetch"):

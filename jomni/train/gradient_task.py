@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from jomni.errors import ConfigError
 from jomni.tensors.weight_map import flatten, unflatten
-from jomni.train.config import harmless
+from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree, cast, join, split
 from jomni.train.guard import all_finite, guard
 from jomni.train.optimizer import OptimizerConfig, accumulate, ema_update, make_optimizer, make_schedule
@@ -30,10 +30,10 @@ class DescentConfig:
     """How such a task goes about it."""
 
     batch: int = 8  # examples a step
-    microbatches: int = harmless(1)  # parts that a batch is worked through in, for memory's sake; the same result
+    microbatches: int = mutable_on_resume(1)  # parts of a batch, computed one after another to save memory
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; what trains is kept in float32
-    remat: bool = harmless(False)  # compute the layers again in the backward pass, to save memory
+    remat: bool = mutable_on_resume(False)  # compute the layers again in the backward pass, to save memory
     ema: float = 0.0  # decay of a running average of the weights, which is what is exported; 0: none
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class DescentState:
     ema: Any  # running average of params, or None
 
 
-class DescentTask(Task):
+class GradientTask(Task):
     """Derive from it, and give `fresh`, `loss`, `dataset`, `export` and `units_per_step`."""
 
     unit = "steps"

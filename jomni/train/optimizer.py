@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Float
 
 from jomni.errors import ConfigError
-from jomni.train.config import harmless
+from jomni.train.config import mutable_on_resume
 
 SCHEDULES = ("constant", "cosine", "linear")
 
@@ -26,16 +26,16 @@ SCHEDULES = ("constant", "cosine", "linear")
 class OptimizerConfig:
     """AdamW (arXiv:1711.05101) with a warm-up and a schedule."""
 
-    lr: float = harmless(3e-4)  # learning rate at its peak
+    lr: float = mutable_on_resume(3e-4)  # learning rate at its peak
     b1: float = 0.9  # decay of the first moment
     b2: float = 0.95  # decay of the second moment
     eps: float = 1e-8
     weight_decay: float = 0.1  # decoupled; vectors and scalars are never decayed
     decay_embeddings: bool = True  # whether tables of embeddings are decayed too
-    clip: float = harmless(1.0)  # largest global norm of the gradient; 0: no limit
+    clip: float = mutable_on_resume(1.0)  # largest global norm of the gradient; 0: no limit
     warmup: int = 0  # steps of linear rise from 0 to lr
     schedule: str = "cosine"  # after the warm-up: constant, cosine or linear
-    final_lr: float = harmless(0.0)  # where cosine and linear end
+    final_lr: float = mutable_on_resume(0.0)  # where cosine and linear end
 
     def __post_init__(self) -> None:
         for name in ("lr", "eps"):

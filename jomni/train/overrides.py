@@ -102,7 +102,13 @@ def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str, 
             yield from fields(value, name + ".")
         else:
             said = shown(value, hints[field.name])
-            yield name, str(field.type), said, comments.get(field.name, ""), bool(field.metadata.get("harmless"))
+            yield (
+                name,
+                str(field.type),
+                said,
+                comments.get(field.name, ""),
+                bool(field.metadata.get("mutable_on_resume")),
+            )
 
 
 def shown(value: Any, hint: Any) -> str:
@@ -308,7 +314,7 @@ def _default_group(hint: Any) -> Any:
 
 def _harmless(config: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for field in dataclasses.fields(config):
-        if field.metadata.get("harmless"):
+        if field.metadata.get("mutable_on_resume"):
             yield (*prefix, field.name)
         elif _is_group(getattr(config, field.name)):
             yield from _harmless(getattr(config, field.name), (*prefix, field.name))

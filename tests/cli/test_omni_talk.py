@@ -11,6 +11,7 @@ import soundfile
 import jomni
 from jomni import audio
 from jomni.cli.files import read_codes
+from jomni.models.decoder.generate import TextSampling
 from tests import omni_case
 from tests.cli.conftest import speech
 
@@ -67,7 +68,7 @@ def test_an_answer_is_that_of_the_api_printed_and_written(talk, question, model,
     said, told = talk(question, "--system", "Be brief.", "--temperature", 0.9, "--top-k", 30, "--seed", 5)
     report = told["question"]
     parts = jomni.OmniParts.from_checkpoint(jomni.load(model))
-    sampling = jomni.generate.TextSampling(0.9, 30)
+    sampling = TextSampling(0.9, 30)
     chat = jomni.OmniChat(parts, system="Be brief.", seed=5, sampling=sampling)
     pieces = list(chat.reply([audio.read(question, 16_000)], max_steps=14))
     text = "".join(piece.text[0] for piece in pieces)

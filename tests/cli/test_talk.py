@@ -62,7 +62,7 @@ def test_a_conversation_is_the_duplex_step_frame_by_frame(talk, recording, tmp_p
     pcm = audio.read(recording, 24000)
     frames = -(-len(pcm) // FRAME)
     fed = np.pad(pcm, (0, (frames + 5) * FRAME - len(pcm))).reshape(-1, FRAME)
-    state, controls = duplex.initial_state(1, seed=7), duplex.controls(1)
+    state, controls = duplex.init_state(1, seed=7), duplex.controls(1)
     told = report(tmp_path)["frames"]
     assert len(told) == frames + 5
     voice = [np.zeros(FRAME)]

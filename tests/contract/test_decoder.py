@@ -20,7 +20,7 @@ def test_steps_equal_the_whole(config):
     x = jax.random.normal(jax.random.key(1), (3, 23, config.dim))
     verify_contract(
         lambda x, state, active: decoder.apply({"params": held}, x, state, active),
-        lambda batch, block: decoder.initial_state(batch, 23, jnp.float32, block),
+        lambda batch, block: decoder.init_state(batch, 23, jnp.float32, block),
         x, blocks=(1, 11),
     )  # fmt: skip
 
@@ -30,7 +30,7 @@ def test_padded_blocks_equal_the_whole():
     x = np.asarray(jax.random.normal(jax.random.key(2), (2, 24, SLIDING.dim)))
     whole = np.asarray(decoder.apply({"params": held}, x)[0])
     step = jax.jit(lambda x, state, lengths: decoder.apply({"params": held}, x, state, None, lengths))
-    state = decoder.initial_state(2, 24, jnp.float32, 6)
+    state = decoder.init_state(2, 24, jnp.float32, 6)
     done = np.array([0, 0])
     for lengths in ([6, 1], [0, 6], [3, 6], [6, 0], [1, 6], [6, 5]):
         block = np.full((2, 6, SLIDING.dim), np.nan, np.float32)
@@ -45,7 +45,7 @@ def test_padded_blocks_equal_the_whole():
 
 
 def test_sliding_layers_hold_their_window_and_no_more():
-    state = Decoder(SLIDING).initial_state(2, 500, block=4)
+    state = Decoder(SLIDING).init_state(2, 500, block=4)
     assert [cache.keys.shape[2] for cache in state.layers] == [8, 500, 8]
 
 

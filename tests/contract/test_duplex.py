@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jomni.errors import ConfigError
-from jomni.generation.controls import FREE
+from jomni.generation.controls import UNFORCED
 from jomni.models.mimi.model import Mimi
 from jomni.models.moshi import MoshiLM
 from jomni.models.moshi import duplex as duplex_module
@@ -40,7 +40,7 @@ def speech(seed=0, slots=SLOTS, frames=FRAMES):
 def talk(duplex, params, pcm, state=None, seed=0, change=lambda frame, controls: controls):
     """Runs frames [F, B, 1, S]; returns the outputs, stacked over frames, and the last state."""
     slots = pcm.shape[1]
-    state = duplex.initial_state(slots, seed) if state is None else state
+    state = duplex.init_state(slots, seed) if state is None else state
     controls, outputs = duplex.controls(slots), []
     for frame, x in enumerate(pcm):
         state, out = duplex.step(params, state, x, change(frame, controls))
@@ -75,14 +75,14 @@ def test_one_compile_over_resets_pauses_and_steering():
 
     _, state = talk(duplex, params, speech(), change=change)
     assert duplex_module._step_donated._cache_size() == 1
-    fresh = duplex.initial_state(SLOTS)
+    fresh = duplex.init_state(SLOTS)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(lambda x: (x.shape, x.dtype), fresh)
 
 
 def test_state_is_donated_and_the_undonated_form_leaves_it():
     duplex, params = model()
     pcm, controls = speech()[0], duplex.controls(SLOTS)
-    state = duplex.initial_state(SLOTS)
+    state = duplex.init_state(SLOTS)
     kept, _ = duplex.step_undonated(params, state, pcm, controls)
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
     duplex.step(params, state, pcm, controls)
@@ -94,7 +94,7 @@ def test_state_is_donated_and_the_undonated_form_leaves_it():
 def test_caches_are_updated_in_place(slots):
     """The step needs no copy of a cache, not even in the loop that takes a conversation's first two steps."""
     duplex, params = model(context=20_000)
-    state, pcm = duplex.initial_state(slots), speech(slots=slots)[0]
+    state, pcm = duplex.init_state(slots), speech(slots=slots)[0]
     step = duplex_module._step_donated.lower(duplex, params, state, pcm, duplex.controls(slots)).compile()
     caches = sum(leaf.nbytes for leaf in jax.tree.leaves(state.generator.transformer))
     memory = step.memory_analysis()
@@ -145,7 +145,7 @@ def test_a_paused_slot_does_not_move_and_is_silent():
         return controls._replace(active=jnp.asarray([True, frame != 4, True]))
 
     paused, _ = talk(duplex, params, held, change=change)
-    assert not paused.pcm[4, 1].any() and paused.text[4, 1] == FREE and not paused.valid[4, 1]
+    assert not paused.pcm[4, 1].any() and paused.text[4, 1] == UNFORCED and not paused.valid[4, 1]
     assert same(row(jax.tree.map(lambda x: np.delete(x, 4, 0), paused), 1), row(straight, 1))
 
 
@@ -203,7 +203,7 @@ def test_frames_come_max_delay_minus_one_calls_after_the_start(delays):
     out, _ = talk(duplex, params, speech())
     wait = max(max(delays) - 1, 0)
     assert not out.valid[:wait].any() and out.valid[wait:].all()
-    assert not out.pcm[:wait].any() and (out.codes[:wait] == FREE).all()
+    assert not out.pcm[:wait].any() and (out.codes[:wait] == UNFORCED).all()
     ahead = max(delays) - delays[0]
     assert np.array_equal(out.text[wait + ahead :], out.sampled_text[wait : FRAMES - ahead])
 
@@ -215,9 +215,9 @@ def test_forced_tokens_are_taken_and_heard_by_the_model():
     codes = (np.arange(FRAMES)[:, None] + np.arange(4)) % 32
 
     def force(frame, controls):
-        audio = np.full((SLOTS, 4), FREE, np.int32)
+        audio = np.full((SLOTS, 4), UNFORCED, np.int32)
         audio[1] = codes[frame]
-        said = jnp.asarray([text[frame], FREE, FREE], jnp.int32)
+        said = jnp.asarray([text[frame], UNFORCED, UNFORCED], jnp.int32)
         return controls._replace(force_text=said, force_audio=jnp.asarray(audio))
 
     free, _ = talk(duplex, params, pcm)

@@ -21,16 +21,16 @@ def noise(*shape: int, seed: int = 0) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-def verify(module, x, *, init=lambda batch, block: (batch,), method=None, state_method="initial_state", **options):
+def verify(module, x, *, init=lambda batch, block: (batch,), method=None, state_method="init_state", **options):
     params = random_params(module, x, method=method)
 
     def run(x, state, active):
         return module.apply({"params": params}, x, state, active, method=method)
 
-    def initial_state(batch, block):
+    def init_state(batch, block):
         return module.apply({}, *init(batch, block), method=state_method)
 
-    verify_contract(run, initial_state, x, **options)
+    verify_contract(run, init_state, x, **options)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_cross_attention():
     caches = module.apply({"params": params}, source, method="cross_caches")
     verify_contract(
         lambda x, state, active: module.apply({"params": params}, x, state, active, caches),
-        lambda batch, block: module.initial_state(batch, jnp.float32, block),
+        lambda batch, block: module.init_state(batch, jnp.float32, block),
         x,
     )
 
@@ -91,7 +91,7 @@ def test_kyutai_ring_differs_from_the_whole_once_it_wraps_in_blocks_and_only_the
     whole, _ = module.apply({"params": params}, x)
 
     def stream(block):
-        state, out = module.initial_state(1, jnp.float32, block, ring="kyutai"), []
+        state, out = module.init_state(1, jnp.float32, block, ring="kyutai"), []
         for start in range(0, 16, block):
             y, state = module.apply({"params": params}, x[:, start : start + block], state)
             out.append(y)
@@ -122,17 +122,17 @@ def test_mimi(width):
     def run(method, x, state, active):
         return mimi.apply({"params": params}, x, state, active, method=method)
 
-    verify_contract(partial(run, "encode"), mimi.initial_encode_state, x, unit=frame, axis=2, out_axis=2, blocks=(1, 3))
+    verify_contract(partial(run, "encode"), mimi.init_encode_state, x, unit=frame, axis=2, out_axis=2, blocks=(1, 3))
     codes, _ = run("encode", x, None, None)
     assert len(np.unique(codes)) > 10, "codes that hardly vary would prove nothing"
-    verify_contract(partial(run, "decode"), mimi.initial_decode_state, codes, axis=2, out_axis=2, blocks=(1, 3))
+    verify_contract(partial(run, "decode"), mimi.init_decode_state, codes, axis=2, out_axis=2, blocks=(1, 3))
 
 
 def test_each_codec_step_compiles_once():
     """Over resets, pauses and broken audio."""
     mimi = Mimi(TINY_MIMI, 4)
     params = random_params(mimi, noise(2, 1, TINY_MIMI.frame_size))
-    hearing, saying = mimi.initial_encode_state(2), mimi.initial_decode_state(2)
+    hearing, saying = mimi.init_encode_state(2), mimi.init_decode_state(2)
     encode_step.clear_cache(), decode_step.clear_cache()
     for frame in range(6):
         again = jnp.asarray([frame == 3, False])
@@ -152,7 +152,7 @@ def test_temporal_transformer_of_the_language_model():
     params = random_params(lm, tokens)
     verify_contract(
         lambda x, state, active: lm.apply({"params": params}, x, state, active, method="temporal"),
-        lambda batch, block: lm.initial_state(batch),
+        lambda batch, block: lm.init_state(batch),
         tokens, axis=2, blocks=(1,),
     )  # fmt: skip
 

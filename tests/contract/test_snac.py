@@ -72,7 +72,7 @@ def frames_of(config, codes, first, last):
 
 def in_steps(codec, params, codes, size):
     """All samples that steps of `size` frames and the flush give."""
-    state, out = codec.initial_decode_state(ROWS), []
+    state, out = codec.init_decode_state(ROWS), []
     for first in range(0, codes[0].shape[1], size):
         piece = frames_of(codec.config, codes, first, first + size)
         state, pcm = snac.decode_step(codec, params, state, piece, KEYS)
@@ -108,7 +108,7 @@ def test_encoding_in_steps_and_a_flush_gives_the_codes_of_the_whole(case, size):
     pcm = 0.5 * jax.random.normal(jax.random.key(3), (ROWS, 1, 3 * size * c.frame_size))
     params = standardised(codec, params, pcm)
     whole = snac.encode(codec, params, pcm)
-    state, out = codec.initial_encode_state(ROWS), []
+    state, out = codec.init_encode_state(ROWS), []
     for piece in jnp.split(pcm, 3, axis=-1):
         state, codes = snac.encode_step(codec, params, state, piece)
         out.append(codes)
@@ -136,7 +136,7 @@ def test_a_stream_pauses_and_starts_anew_and_no_row_feels_its_neighbours(case):
 
     # NaN as a paused row is fed them must not outlive the pause either.
     verify_contract(
-        run, lambda batch, block: codec.initial_decode_state(batch), latent, unit=c.frame_multiple * c.vq_strides[0],
+        run, lambda batch, block: codec.init_decode_state(batch), latent, unit=c.frame_multiple * c.vq_strides[0],
         out_axis=2, blocks=(1, 2),
     )  # fmt: skip
 
@@ -144,7 +144,7 @@ def test_a_stream_pauses_and_starts_anew_and_no_row_feels_its_neighbours(case):
 def test_a_flushed_slot_starts_anew_and_a_paused_one_is_not_flushed():
     codec, params = made("plain")
     codes = codes_of(codec.config, 4)
-    state = codec.initial_decode_state(ROWS)
+    state = codec.init_decode_state(ROWS)
     state, first = snac.decode_step(codec, params, state, codes, KEYS)
     ended = np.array([True, False, True])
     state, _ = snac.decode_flush(codec, params, state, KEYS, ended)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import jomni
-from jomni.generation.controls import FREE
+from jomni.generation.controls import UNFORCED
 from jomni.models.mimi.model import Mimi, decode_step, encode_step
 from jomni.models.moshi import MoshiConfig, MoshiLM
 from jomni.models.moshi.conditioning import prepare_conditions
@@ -51,7 +51,7 @@ def encode_stream(
 ) -> np.ndarray:  # fmt: skip
     """pcm [B, C, S] -> codes [B, K, T], `block` frames a call; active, reset: bool [calls, B]."""
     size = mimi.config.frame_size * block
-    state, out = mimi.initial_encode_state(len(pcm), block, ring), []
+    state, out = mimi.init_encode_state(len(pcm), block, ring), []
     for i in range(pcm.shape[-1] // size):
         state = state if reset is None else jomni.nn.reset(state, reset[i])
         mask = np.ones(len(pcm), bool) if active is None else active[i]  # always given: one compilation
@@ -65,7 +65,7 @@ def decode_stream(
     active: np.ndarray | None = None, reset: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     """codes [B, K, T] -> pcm [B, C, S], in the manner of `encode_stream`."""
-    state, out = mimi.initial_decode_state(len(codes), block, ring), []
+    state, out = mimi.init_decode_state(len(codes), block, ring), []
     for i in range(codes.shape[-1] // block):
         state = state if reset is None else jomni.nn.reset(state, reset[i])
         mask = np.ones(len(codes), bool) if active is None else active[i]
@@ -118,7 +118,7 @@ def stream(lm: MoshiLM, params: Params, run: Run, inputs: Inputs) -> Streamed:
     null = condition_values(lm.config, inputs.null) if isinstance(inputs.null, list) else inputs.null
     if null == "dropped" and values is not None:
         null = dropped(values)
-    state = generator.initial_state(slots, params=params, conditions=values, unguided=null)
+    state = generator.init_state(slots, params=params, conditions=values, unguided=null)
     masked = list(run.masked_until or [0] * slots)
     controls = generator.controls(
         slots, temperature=0.0, text_temperature=0.0, guidance=run.guidance, masked_until=masked
@@ -129,7 +129,9 @@ def stream(lm: MoshiLM, params: Params, run: Run, inputs: Inputs) -> Streamed:
         if inputs.audio is not None:
             controls = controls._replace(force_audio=inputs.audio[t])
         if inputs.text is not None:
-            controls = controls._replace(force_text=np.where(inputs.text[t] < 0, FREE, inputs.text[t]).astype(np.int32))
+            controls = controls._replace(
+                force_text=np.where(inputs.text[t] < 0, UNFORCED, inputs.text[t]).astype(np.int32)
+            )
         state, out = generator.step(params, state, inputs.user[t], controls)
         tokens.append(np.concatenate([np.asarray(out.text)[:, None], np.asarray(out.codes)], 1))
         logits.append(np.asarray(out.text_logits))

@@ -17,7 +17,7 @@ def load() -> tuple[jomni.Checkpoint, jomni.Duplex]:
 def converse(checkpoint: jomni.Checkpoint, duplex: jomni.Duplex, question: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Question float32 [1, 1, T], whole frames -> text int32 [1, N], voice float32 [1, 1, N * frame_size]."""
     params = duplex.prepare(checkpoint.params)
-    state = duplex.initial_state(1, ring="kyutai")
+    state = duplex.init_state(1, ring="kyutai")
     controls = duplex.controls(1, temperature=0.0, text_temperature=0.0)
     texts, voices = [], []
     for frame in np.split(question, question.shape[-1] // duplex.frame_size, -1):

@@ -157,7 +157,7 @@ def test_a_conversation_is_that_of_the_offline_runner(say, tmp_path):
     mimi, codec = jomni_side.load_mimi(tmp_path, codebooks)
     lm, params = jomni_side.load_lm(folder)
     duplex = jomni.Duplex(mimi, jomni.Generator(lm))
-    state = duplex.initial_state(len(pcm), ring="kyutai")
+    state = duplex.init_state(len(pcm), ring="kyutai")
     controls = duplex.controls(len(pcm), temperature=0.0, text_temperature=0.0)
     texts, voices = [], []
     for frame in np.split(pcm, frames, -1):

@@ -94,7 +94,7 @@ class Agent:
         zero = np.zeros(slots)
         return Steering(zero, zero, zero, zero + settings.get("temperature", 0.8))
 
-    def initial_state(self, slots: int, seed: int = 0, params: Any = None) -> list[dict[str, Any]]:
+    def init_state(self, slots: int, seed: int = 0, params: Any = None) -> list[dict[str, Any]]:
         return [{} for _ in range(slots)]
 
     def step(self, params: Any, state: Any, pcm: Any, controls: Steering) -> tuple[Any, Any]:

@@ -49,7 +49,7 @@ def test_blocks_equal_the_whole(name):
     placed, heard = place_features(features, lengths, 9)
     text, audio, _ = model.apply({"params": params}, tokens, placed, heard)
     assert text.shape == (2, 9, 256) and audio.shape == (2, 9, 7, 21)
-    state, at = model.initial_state(2, 12, block=5), 0
+    state, at = model.init_state(2, 12, block=5), 0
     for size in (5, 1, 1, 2):
         now = slice(at, at + size)
         some, more, state = model.apply({"params": params}, tokens[..., now], placed[:, now], heard[:, now], state)

@@ -254,6 +254,6 @@ def test_a_seed_decides_a_slots_draws_whatever_its_neighbours():
 
 
 def test_caches_take_the_dtype_that_is_asked_for():
-    state = dataclasses.replace(session().generator, dtype="bfloat16", voice="parallel").initial_state(2)
+    state = dataclasses.replace(session().generator, dtype="bfloat16", voice="parallel").init_state(2)
     assert state.backbone.layers[0].keys.dtype == jnp.bfloat16
     assert {leaf.shape[0] for leaf in jax.tree.leaves(state)} == {2} and state.backbone.offset.shape == (2, 2)

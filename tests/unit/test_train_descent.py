@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jomni.train.gradient_task import DescentConfig, DescentTask
+from jomni.train.gradient_task import DescentConfig, GradientTask
 from jomni.train.optimizer import OptimizerConfig
 
 X = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
@@ -14,7 +14,7 @@ KEY = jax.random.key(0)
 CONFIG = DescentConfig(batch=6, optimizer=OptimizerConfig(lr=0.1, weight_decay=0.1, schedule="constant"), ema=0.5)
 
 
-class Toy(DescentTask):
+class Toy(GradientTask):
     """y = (a + b) x, of which a is frozen and begins at given numbers."""
 
     def fresh(self, key):

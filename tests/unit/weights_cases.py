@@ -1,4 +1,4 @@
-"""Small checkpoints in Kyutai's layout for the tests of `jomni.weights`, from the golden list of names and shapes."""
+"""Small checkpoints in Kyutai's layout for the weight tests, from the golden list of names and shapes."""
 
 import json
 import os

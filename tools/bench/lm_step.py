@@ -42,7 +42,7 @@ def jomni_step(config: MoshiConfig, batch: int, dtype: str) -> Callable[[], None
     draw = jax.jit(lambda key, shape: (0.02 * jax.random.normal(key, shape)).astype(dtype), static_argnums=1)
     params = jax.tree.unflatten(structure, [draw(k, s.shape) for k, s in zip(keys, leaves, strict=True)])
     generator = Generator(lm, dtype)
-    held = [generator.initial_state(batch)]
+    held = [generator.init_state(batch)]
     controls, user = generator.controls(batch), jnp.zeros((batch, config.user_q), jnp.int32)
 
     def step() -> None:

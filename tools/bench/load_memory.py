@@ -29,7 +29,7 @@ GIB = 2**30
 _LOAD = """
 import sys, time
 import jax, jomni
-from jomni.weights.load import lm_tree
+from jomni.models.moshi.weights import lm_tree
 lm_tree(jomni.MOSHI_7B)  # shapes are traced once here: the baseline has JAX at work, but no weights
 print("ready", flush=True)
 sys.stdin.readline()

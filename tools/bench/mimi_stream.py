@@ -45,8 +45,8 @@ def ours(folder: Path, batch: int, codebooks: int) -> Side:
     mimi = jomni.Mimi(checkpoint.mimi, codebooks)
     params = jomni.fold_codebooks(checkpoint.params["mimi"])
     state = {
-        "encode": mimi.initial_encode_state(batch, ring="kyutai"),
-        "decode": mimi.initial_decode_state(batch, ring="kyutai"),
+        "encode": mimi.init_encode_state(batch, ring="kyutai"),
+        "decode": mimi.init_decode_state(batch, ring="kyutai"),
     }
 
     def encode(pcm: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ def theirs(model: torch.nn.Module, config: jomni.SnacConfig, codes: Codes, noise
 
 def ours(codec: Snac, params: dict, codes: Codes, keys: jax.Array, size: int) -> np.ndarray:
     """jomni's stream, without the look-ahead at its beginning."""
-    state, out = codec.initial_decode_state(1), []
+    state, out = codec.init_decode_state(1), []
     for _, piece in chunks(codec.config, codes, size):
         state, pcm = snac.decode_step(codec, params, state, tuple(jnp.asarray(c) for c in piece), keys)
         out.append(np.asarray(pcm[0, 0]))

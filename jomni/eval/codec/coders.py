@@ -73,7 +73,7 @@ class MimiCoder:
         pcm = np.zeros((slots, 1, -(-max(counts) // BLOCK) * BLOCK * size), np.float32)
         for row, wave in zip(pcm, waves, strict=False):
             row[0, : len(wave)] = wave
-        state, found = codec.initial_encode_state(slots, frames=BLOCK), []
+        state, found = codec.init_encode_state(slots, frames=BLOCK), []
         for first in range(0, pcm.shape[-1], BLOCK * size):
             block = jnp.asarray(pcm[..., first : first + BLOCK * size])
             state, codes = mimi.encode_step(codec, self._params, state, block)
@@ -90,7 +90,7 @@ class MimiCoder:
         padded = np.zeros((slots, codec.num_codebooks, -(-max(counts) // BLOCK) * BLOCK), np.int32)
         for row, codes, count in zip(padded, some, counts, strict=False):
             row[:, :count] = codes
-        state, found = codec.initial_decode_state(slots, frames=BLOCK), []
+        state, found = codec.init_decode_state(slots, frames=BLOCK), []
         for first in range(0, padded.shape[-1], BLOCK):
             block = jnp.asarray(padded[..., first : first + BLOCK])
             state, pcm = mimi.decode_step(codec, self._params, state, block)
@@ -124,7 +124,7 @@ class SnacCoder:
         pcm = np.zeros((slots, 1, lengths.max() * c.frame_size), np.float32)
         for row, wave in zip(pcm, waves, strict=False):
             row[0, : len(wave)] = wave
-        state, found = self._codec.initial_encode_state(slots, self._dtype), list[Any]()
+        state, found = self._codec.init_encode_state(slots, self._dtype), list[Any]()
         for frame in range(0, lengths.max(), step):
             block = jnp.asarray(pcm[..., frame * c.frame_size : (frame + step) * c.frame_size], self._dtype)
             state, codes = snac.encode_step(self._codec, self._params, state, block, jnp.asarray(frame < lengths))
@@ -148,7 +148,7 @@ class SnacCoder:
             for book, held in zip(books, codes, strict=True):
                 book[slot, : len(held)] = held
         noise = jnp.broadcast_to(jax.random.split(jax.random.key(0), 1), slots) if self._noise else None
-        state, pieces = self._codec.initial_decode_state(slots, self._dtype), list[np.ndarray]()
+        state, pieces = self._codec.init_decode_state(slots, self._dtype), list[np.ndarray]()
         for frame in range(0, lengths.max(), step):
             block = tuple(
                 jnp.asarray(book[:, frame * n : (frame + step) * n])

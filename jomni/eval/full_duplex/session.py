@@ -20,7 +20,7 @@ import numpy as np
 from jomni.eval.full_duplex.metrics import Interval, SoundRule, sounds
 from jomni.eval.full_duplex.test_set import Item
 from jomni.eval.full_duplex.user_simulator import Ear, Patience, Piece, Player, pieces_of
-from jomni.generation.controls import FREE
+from jomni.generation.controls import UNFORCED
 from jomni.models.moshi.conversation import silent_tokens
 from jomni.models.moshi.duplex import Duplex
 from jomni.models.moshi.transcript import Tokenizer, text_pieces
@@ -183,7 +183,7 @@ def hold(
     silent = silent_tokens(duplex.generator.lm.config)
     controls = duplex.controls(slots, **(settings or {}))
     params = jax.device_put(params)
-    state = duplex.initial_state(slots, params=params)
+    state = duplex.init_state(slots, params=params)
     waiting = iter(conversations)
     held: list[_Slot | None] = [None] * slots
     more, frame = True, 0
@@ -210,7 +210,7 @@ def hold(
             if slot is None:
                 continue
             said = np.asarray(voice[b].reshape(-1), np.float32)
-            outcome = slot.take(said, int(text[b]) if valid[b] else FREE, tokenizer, silent)
+            outcome = slot.take(said, int(text[b]) if valid[b] else UNFORCED, tokenizer, silent)
             if outcome is not None:
                 yield outcome
                 if slot.item is None:

@@ -246,7 +246,7 @@ def frame_times(
     size = duplex.frame_size
     frames = np.resize(wave, (max(len(wave) // size, 1), 1, 1, size)).astype(np.float32)
     params = jax.device_put(params)
-    state, controls = duplex.initial_state(1, params=params), duplex.controls(1, **(settings or {}))
+    state, controls = duplex.init_state(1, params=params), duplex.controls(1, **(settings or {}))
     taken = []
     for n in range(count + 50):
         begin = time.perf_counter()

@@ -19,7 +19,7 @@ from jomni.errors import ConfigError, PromptError
 from jomni.generation.sampling import sample, slot_keys
 from jomni.models.decoder import Decoder, DecoderConfig, DecoderState
 from jomni.models.decoder.config import SLIDING
-from jomni.models.moshi.generate import slot_seeds
+from jomni.models.moshi.generate import batch_seeds
 
 Params = Any
 SMALLEST_BLOCK = 16
@@ -102,10 +102,10 @@ class TextGenerator:
         """The lengths of block in use: `prefill` is compiled once for each that occurs."""
         return block_sizes(min(self.block, self.context))
 
-    def initial_state(self, slots: int, seed: int | Sequence[int] = 0) -> TextState:
+    def init_state(self, slots: int, seed: int | Sequence[int] = 0) -> TextState:
         """State before the first step; `seed` is slot 0's and counts on, or one per slot."""
-        decoder = self.decoder.initial_state(slots, self.context, self.dtype, self.blocks[-1])
-        return TextState(decoder, jnp.zeros((slots,), jnp.int32), slot_seeds(seed, slots))
+        decoder = self.decoder.init_state(slots, self.context, self.dtype, self.blocks[-1])
+        return TextState(decoder, jnp.zeros((slots,), jnp.int32), batch_seeds(seed, slots))
 
     def controls(self, slots: int, sampling: TextSampling | None = None) -> TextControls:
         """Controls for all slots alike; without `sampling` greedy."""
@@ -123,7 +123,7 @@ class TextGenerator:
 
         Args:
           params: of the decoder.
-          state: from `initial_state` or the call before.
+          state: from `init_state` or the call before.
           tokens: the block, padded with anything on the right; T is at most the last of `blocks`.
           lengths: tokens of each slot that are there; 0 leaves a slot as it is.
           controls: how the token after the block is sampled; `active` is not read here.
@@ -202,7 +202,7 @@ class TextSession:
         self.generator = generator
         self.params = params
         self.held: list[list[int]] = [[] for _ in range(slots)]  # tokens in the cache, by slot
-        self._state = generator.initial_state(slots, seed)
+        self._state = generator.init_state(slots, seed)
 
     def answer(
         self, prompts: Sequence[Sequence[int] | None], *, max_tokens: int, stop: Collection[int] = (),

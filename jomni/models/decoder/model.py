@@ -170,7 +170,7 @@ class Decoder(nn.Module):
 
         Args:
           x: embeddings (from `embed`, or others) of the whole sequence (state None) or of its next block.
-          state: from `initial_state`; T may not be larger than its `block`.
+          state: from `init_state`; T may not be larger than its `block`.
           active: slots whose state advances; None: all.
           lengths: how many steps of each slot's block are there, 0 to T; the rest is padding, whose outputs mean
             nothing. None: all T. With state None padding needs no mention: no step sees a later one.
@@ -224,7 +224,7 @@ class Decoder(nn.Module):
         y, cap = logits.astype(jnp.float32), self.config.logit_softcap
         return y if cap is None else cap * jnp.tanh(y / cap)
 
-    def initial_state(self, batch: int, capacity: int, dtype: Any = jnp.float32, block: int = 1) -> DecoderState:
+    def init_state(self, batch: int, capacity: int, dtype: Any = jnp.float32, block: int = 1) -> DecoderState:
         """State before the first step.
 
         Args:

@@ -21,7 +21,7 @@ from jomni.errors import ConfigError
 from jomni.models.decoder.config import FULL, ROPES, SLIDING, DecoderConfig, RopeConfig
 from jomni.models.decoder.model import Decoder
 from jomni.tensors.config_reader import Section
-from jomni.tensors.weight_map import Rule, Table
+from jomni.tensors.weight_map import Rule, WeightMap
 
 _ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 _KINDS = {"full_attention": FULL, "sliding_attention": SLIDING}
@@ -238,7 +238,7 @@ def _write_rope(rope: RopeConfig) -> dict[str, Any]:
     return raw
 
 
-def decoder_table(config: DecoderConfig) -> Table:
+def decoder_table(config: DecoderConfig) -> WeightMap:
     """The weight map of a decoder's files."""
     layer = "layers_{i}"
     norms = {"pre_attention_norm": "input_layernorm", "pre_feedforward_norm": "post_attention_layernorm"}
@@ -257,4 +257,4 @@ def decoder_table(config: DecoderConfig) -> Table:
     for part in ("self_attn", "mlp"):
         for last in ("weight", "bias"):
             rules.append(Rule(f"{layer}/{part}/{{name}}/{last}", f"model.layers.{{i}}.{part}.{{name}}.{last}"))
-    return Table(tuple(rules))
+    return WeightMap(tuple(rules))

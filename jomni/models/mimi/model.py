@@ -61,8 +61,8 @@ class ProjectedTransformer(nn.Module):
         y, state = self.transformer(self.input_proj(x), state, active)
         return self.output_projs[0](y), state
 
-    def initial_state(self, batch: int, dtype: Any, block: int, ring: str) -> TransformerState:
-        return self.transformer.initial_state(batch, dtype, block, ring)
+    def init_state(self, batch: int, dtype: Any, block: int, ring: str) -> TransformerState:
+        return self.transformer.init_state(batch, dtype, block, ring)
 
 
 class Mimi(nn.Module):
@@ -139,7 +139,7 @@ class Mimi(nn.Module):
         x, decoder = self.decoder(x, decoder, active)
         return x.swapaxes(1, 2), state and DecodeState(upsample, transformer, decoder)  # type: ignore[arg-type]
 
-    def initial_encode_state(
+    def init_encode_state(
         self, slots: int, frames: int = 1, ring: str = "exact", dtype: Any = jnp.float32
     ) -> EncodeState:
         """State before the first frame.
@@ -147,31 +147,31 @@ class Mimi(nn.Module):
         Args:
           slots: conversations, B.
           frames: largest number of frames that a step will be given.
-          ring: see `Transformer.initial_state`.
+          ring: see `Transformer.init_state`.
           dtype: of the buffers; that of the parameters.
         """
         return self.apply({}, slots, frames, ring, dtype, method="_encode_state")  # type: ignore[return-value]
 
-    def initial_decode_state(
+    def init_decode_state(
         self, slots: int, frames: int = 1, ring: str = "exact", dtype: Any = jnp.float32
     ) -> DecodeState:
-        """State before the first frame; arguments as for `initial_encode_state`."""
+        """State before the first frame; arguments as for `init_encode_state`."""
         return self.apply({}, slots, frames, ring, dtype, method="_decode_state")  # type: ignore[return-value]
 
     def _encode_state(self, slots: int, frames: int, ring: str, dtype: Any) -> EncodeState:
         stride = self.config.resample_stride
         return EncodeState(
-            self.encoder.initial_state(slots, dtype),
-            self.encoder_transformer.initial_state(slots, dtype, frames * stride, ring),
-            self.downsample.initial_state(slots, dtype) if stride > 1 else (),
+            self.encoder.init_state(slots, dtype),
+            self.encoder_transformer.init_state(slots, dtype, frames * stride, ring),
+            self.downsample.init_state(slots, dtype) if stride > 1 else (),
         )
 
     def _decode_state(self, slots: int, frames: int, ring: str, dtype: Any) -> DecodeState:
         stride = self.config.resample_stride
         return DecodeState(
-            self.upsample.initial_state(slots, dtype) if stride > 1 else (),
-            self.decoder_transformer.initial_state(slots, dtype, frames * stride, ring),
-            self.decoder.initial_state(slots, dtype),
+            self.upsample.init_state(slots, dtype) if stride > 1 else (),
+            self.decoder_transformer.init_state(slots, dtype, frames * stride, ring),
+            self.decoder.init_state(slots, dtype),
         )
 
 

@@ -50,7 +50,7 @@ def _run(
 
 
 def _initial_states(layers: Sequence[Any], batch: int, dtype: Any) -> tuple[State, ...]:
-    return tuple(layer.initial_state(batch, dtype) if isinstance(layer, nn.Module) else () for layer in layers)
+    return tuple(layer.init_state(batch, dtype) if isinstance(layer, nn.Module) else () for layer in layers)
 
 
 class ResidualBlock(nn.Module):
@@ -81,8 +81,8 @@ class ResidualBlock(nn.Module):
         skip, shortcut = self.shortcut(x, state and state[1], active)
         return skip + y, state and (block, shortcut)
 
-    def initial_state(self, batch: int, dtype: Any = jnp.float32) -> State:
-        shortcut = () if self.config.true_skip else self.shortcut.initial_state(batch, dtype)
+    def init_state(self, batch: int, dtype: Any = jnp.float32) -> State:
+        shortcut = () if self.config.true_skip else self.shortcut.init_state(batch, dtype)
         return _initial_states(self.block, batch, dtype), shortcut
 
 
@@ -106,7 +106,7 @@ class _Stack(nn.Module):
     ) -> tuple[Float[Array, "B T2 C2"], State | None]:
         return _run(self.model, x, state, active)
 
-    def initial_state(self, batch: int, dtype: Any = jnp.float32) -> State:
+    def init_state(self, batch: int, dtype: Any = jnp.float32) -> State:
         return _initial_states(self.model, batch, dtype)
 
 

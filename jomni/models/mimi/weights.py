@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jomni.models.mimi.config import MimiConfig
 from jomni.models.mimi.model import Mimi
 from jomni.tensors.kyutai import RENAMES, STACKS, conv, transformer
-from jomni.tensors.weight_map import CONV, CONV_TRANSPOSED, IDENTITY, POINTWISE, Rule, Table
+from jomni.tensors.weight_map import CONV, CONV_TRANSPOSED, IDENTITY, POINTWISE, Rule, WeightMap
 
 
 def mimi_tree(config: MimiConfig) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def mimi_tree(config: MimiConfig) -> dict[str, Any]:
     return jax.eval_shape(mimi.init, jax.random.key(0), pcm)["params"]
 
 
-def mimi_table(config: MimiConfig) -> Table:
+def mimi_table(config: MimiConfig) -> WeightMap:
     """The weight map of a Mimi file."""
     # The decoder is a convolution, then for each stage an ELU, a transposed convolution and its residual blocks.
     upsampling = [2 + stage * (2 + config.seanet.n_residual_layers) for stage in range(len(config.seanet.ratios))]
@@ -53,4 +53,4 @@ def mimi_table(config: MimiConfig) -> Table:
             Rule(f"quantizer/{part}/layers_{{k}}/cluster_usage", f"{book}.cluster_usage"),
             Rule(f"quantizer/{part}/layers_{{k}}/embedding_sum", f"{book}.embedding_sum"),
         ]
-    return Table(tuple(rules), STACKS, RENAMES)
+    return WeightMap(tuple(rules), STACKS, RENAMES)

@@ -26,7 +26,7 @@ from jomni.generation.sampling import sample, slot_keys
 from jomni.models.decoder import DecoderState
 from jomni.models.decoder.generate import TextSampling, block_sizes, can_rewind
 from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, set_apart
-from jomni.models.moshi.generate import slot_seeds
+from jomni.models.moshi.generate import batch_seeds
 
 Params = Any
 VOICES = ("none", "single", "parallel")
@@ -100,15 +100,15 @@ class OmniGenerator:
         """The parameters as steps take them (`set_apart`). Keep `params` itself for export."""
         return set_apart(params, self.config)
 
-    def initial_state(self, slots: int, seed: int | Sequence[int] = 0) -> OmniState:
+    def init_state(self, slots: int, seed: int | Sequence[int] = 0) -> OmniState:
         """State before the first step; `seed` is slot 0's and counts on, or one per slot."""
-        whole = self.model.initial_state(slots * self.rows, self.context, self.dtype, self.blocks[-1])
+        whole = self.model.init_state(slots * self.rows, self.context, self.dtype, self.blocks[-1])
         post = None
         if self.voice != "none":
-            post = self.model.initial_state(slots, self.context, self.dtype, self.blocks[-1]).post_adapter
+            post = self.model.init_state(slots, self.context, self.dtype, self.blocks[-1]).post_adapter
         tokens = jnp.zeros((slots, self.config.vocabulary.streams + 1), jnp.int32)
         backbone = _split_rows(whole.backbone, self.rows)
-        return OmniState(backbone, post, tokens, jnp.zeros((slots,), bool), slot_seeds(seed, slots))
+        return OmniState(backbone, post, tokens, jnp.zeros((slots,), bool), batch_seeds(seed, slots))
 
     def controls(self, slots: int, sampling: TextSampling | None = None) -> OmniControls:
         """Controls for all slots alike, speaking if there is a voice; without `sampling` greedy."""
@@ -126,7 +126,7 @@ class OmniGenerator:
 
         Args:
           params: from `prepare`.
-          state: from `initial_state` or the call before.
+          state: from `init_state` or the call before.
           block: padded with anything on the right; T is at most the last of `blocks`.
           lengths: steps of each slot that are there; 0 leaves a slot as it is.
           controls: how the tokens after the block are sampled; `active` is not read here.

@@ -165,15 +165,15 @@ class MiniOmni(nn.Module):
         x = (audio + text) / (v.streams + 1) if mean else audio + text
         return x * jnp.asarray(self.config.decoder.embedding_scale, x.dtype)
 
-    def initial_state(self, batch: int, capacity: int, dtype: Any = jnp.float32, block: int = 1) -> MiniOmniState:
-        """State before the first step; arguments as in `Decoder.initial_state`."""
+    def init_state(self, batch: int, capacity: int, dtype: Any = jnp.float32, block: int = 1) -> MiniOmniState:
+        """State before the first step; arguments as in `Decoder.init_state`."""
         c = self.config
         post = (
             None
             if c.post_adapter is None
-            else Decoder(c.post_adapter, parent=None).initial_state(batch, capacity, dtype, block)
+            else Decoder(c.post_adapter, parent=None).init_state(batch, capacity, dtype, block)
         )
-        return MiniOmniState(Decoder(c.decoder, parent=None).initial_state(batch, capacity, dtype, block), post)
+        return MiniOmniState(Decoder(c.decoder, parent=None).init_state(batch, capacity, dtype, block), post)
 
 
 def place_features(

@@ -54,7 +54,7 @@ class OmniSession:
         self.generator = generator
         self.params = params
         self.slots = [OmniSlot() for _ in range(slots)]
-        self._state: OmniState = generator.initial_state(slots, seed)
+        self._state: OmniState = generator.init_state(slots, seed)
         self._controls: OmniControls = generator.controls(slots, sampling)
 
     def ask(

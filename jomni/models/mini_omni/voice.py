@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from jomni.errors import ConfigError
 from jomni.models.mini_omni import Vocabulary
 from jomni.models.mini_omni.streams import tree_order
-from jomni.models.moshi.generate import slot_seeds
+from jomni.models.moshi.generate import batch_seeds
 from jomni.models.snac.config import SnacConfig
 from jomni.models.snac.model import Snac, decode_flush, decode_step
 from jomni.nn.lookahead import fold_weight_norm
@@ -100,8 +100,8 @@ class OmniVoice:
         self._snac, self._params = Snac(config), fold_weight_norm(params)
         self._order = tree_order(config.tokens_per_frame)
         self._vocabulary = vocabulary
-        self._noise = None if seed is None else jax.vmap(jax.random.key)(slot_seeds(seed, slots))
-        self._state = self._snac.initial_decode_state(slots, params["quantizer"]["quantizers_0"]["codebook"].dtype)
+        self._noise = None if seed is None else jax.vmap(jax.random.key)(batch_seeds(seed, slots))
+        self._state = self._snac.init_decode_state(slots, params["quantizer"]["quantizers_0"]["codebook"].dtype)
         self._frames = [FrameStream(vocabulary) for _ in range(slots)]
         self._runs = [_Run() for _ in range(slots)]
 

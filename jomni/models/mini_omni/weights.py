@@ -22,7 +22,7 @@ from jomni.models.mini_omni.model import MiniOmni
 from jomni.models.snac.config import SnacConfig
 from jomni.models.whisper.config import WhisperConfig
 from jomni.tensors.source import TensorSource, file_size, without_copy
-from jomni.tensors.weight_map import Place, Rule, Stack, Table, bind
+from jomni.tensors.weight_map import Place, Rule, Stack, WeightMap, bind
 
 CONFIG_NAME = "model_config.yaml"
 WEIGHT_NAMES = ("lit_model.safetensors", "lit_model.pth")
@@ -44,7 +44,7 @@ def omni_tree(config: MiniOmniConfig) -> dict[str, Any]:
     return jax.eval_shape(MiniOmni(config).init, jax.random.key(0), tokens)["params"]
 
 
-def omni_table(config: MiniOmniConfig) -> Table:
+def omni_table(config: MiniOmniConfig) -> WeightMap:
     """The weight map of a Mini-Omni file.
 
     One tensor holds, for each head of keys, its heads of queries, that of keys and that of values.
@@ -70,7 +70,7 @@ def omni_table(config: MiniOmniConfig) -> Table:
         rules += [rule.under(f"{path}/layers_{{i}}", f"{name}.{{i}}") for rule in layer]
     groups = config.decoder.num_kv_heads
     stacks = tuple(Stack(f"attn.attn.{{i}}.{kind}", f"attn.attn.{kind}", groups) for kind in _KINDS)
-    return Table(tuple(rules), stacks)
+    return WeightMap(tuple(rules), stacks)
 
 
 def bind_omni(config: MiniOmniConfig, source: TensorSource) -> dict[str, Place]:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jomni.errors import AudioError
-from jomni.generation.controls import FREE, Controls
+from jomni.generation.controls import UNFORCED, Controls
 from jomni.models.moshi.config import MoshiConfig
 from jomni.models.moshi.duplex import Duplex, DuplexState
 
@@ -34,7 +34,7 @@ class Frame:
     active: np.ndarray  # bool [B]: the slot's conversation goes on; False: ignore its row of all others
     valid: np.ndarray  # bool [B]: the agent has begun (the delays between its streams have passed)
     pcm: np.ndarray  # float32 [B, T]: the agent's audio; zeros where it has none
-    text: np.ndarray  # int32 [B]: the agent's text token; FREE (-2) where it has none
+    text: np.ndarray  # int32 [B]: the agent's text token; UNFORCED (-2) where it has none
     codes: np.ndarray  # int32 [B, Q]: the agent's codes, likewise
     user_codes: np.ndarray  # int32 [B, U]: the codes of the user frame, or `end_code`
     milliseconds: float  # that the step took, its results brought to the host
@@ -67,7 +67,7 @@ def converse(
         with zeros.
       seed: of slot 0's sampling; the next slots count on from it.
       controls: from `duplex.controls(len(waveforms), ...)`; None: the checkpoint's defaults.
-      conditions: for models that take them, see `Duplex.initial_state`.
+      conditions: for models that take them, see `Duplex.init_state`.
       unguided: likewise.
       silence: seconds.
       tail: seconds.
@@ -90,7 +90,7 @@ def converse(
     controls = duplex.controls(slots) if controls is None else controls
 
     def beginning() -> DuplexState:
-        return duplex.initial_state(slots, seed=seed, params=params, conditions=conditions, unguided=unguided)
+        return duplex.init_state(slots, seed=seed, params=params, conditions=conditions, unguided=unguided)
 
     jax.block_until_ready(duplex.step(params, beginning(), jnp.zeros((slots, 1, size)), controls))
     return _frames(duplex, params, beginning(), waveforms, controls, ending, end_code)
@@ -147,7 +147,7 @@ class Ending:
         self.lengths = lengths
         self.tail = tail
         self.silence = silence
-        self.silent = [*silent, FREE]
+        self.silent = [*silent, UNFORCED]
         self.end_token = end_token
         self.quiet = np.zeros(len(lengths), int)  # frames that each agent has been silent
         self.active = np.ones(len(lengths), bool)

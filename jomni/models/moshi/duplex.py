@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jomni.errors import ConfigError
-from jomni.generation.controls import FREE, Controls
+from jomni.generation.controls import UNFORCED, Controls
 from jomni.models.mimi.model import DecodeState, EncodeState, Mimi
 from jomni.models.mimi.quantizer import fold_codebooks
 from jomni.models.moshi.generate import Generator, GeneratorOutput, GeneratorState, Guidance, SamplingDefaults
@@ -46,7 +46,7 @@ class DuplexOutput(NamedTuple):
     """
 
     pcm: Float[Array, "B C S"]  # the agent's voice; zeros where `valid` is False
-    text: Int[Array, "B"]  # text token of that frame, FREE (-2) where there is none
+    text: Int[Array, "B"]  # text token of that frame, UNFORCED (-2) where there is none
     codes: Int[Array, "B Q"]  # its codes, likewise
     valid: Bool[Array, "B"]  # the slot is active and past the first max_delay - 1 calls after its reset
     sampled_text: Int[Array, "B"]  # text token generated in this call: `text` of the call max_delay - delays[0] later
@@ -99,7 +99,7 @@ class Duplex:
         """Folds the codec's codebooks: the same numbers, less work a step. Keep `params` itself for export."""
         return {**params, "mimi": fold_codebooks(params["mimi"])}
 
-    def initial_state(
+    def init_state(
         self,
         slots: int,
         seed: int | Sequence[int] = 0,
@@ -108,12 +108,12 @@ class Duplex:
         unguided: Mapping[str, Any] | None = None,
         ring: str = "exact",
     ) -> DuplexState:
-        """State before the first frame; see `Generator.initial_state`, and `Transformer.initial_state` for `ring`."""
+        """State before the first frame; see `Generator.init_state`, and `Transformer.init_state` for `ring`."""
         lm_params = None if params is None else params["lm"]
         return DuplexState(
-            self.mimi.initial_encode_state(slots, ring=ring),
-            self.generator.initial_state(slots, seed, lm_params, conditions, unguided),
-            self.mimi.initial_decode_state(slots, ring=ring) if self.generator.lm.config.dep_q else (),
+            self.mimi.init_encode_state(slots, ring=ring),
+            self.generator.init_state(slots, seed, lm_params, conditions, unguided),
+            self.mimi.init_decode_state(slots, ring=ring) if self.generator.lm.config.dep_q else (),
         )
 
     def controls(self, slots: int, **settings: Any) -> Controls:
@@ -127,7 +127,7 @@ class Duplex:
 
         Args:
           params: {"mimi": ..., "lm": ...}, as loaded or from `prepare`.
-          state: from `initial_state` or the step before.
+          state: from `init_state` or the step before.
           pcm: the user's next frame, float in [-1, 1]. Samples that are not finite are taken as zeros.
           controls: steering; forced tokens act on the call's own step, not on the one that precedes a conversation.
         """
@@ -168,8 +168,8 @@ def _advance(
     beginning = (state.offset == 0) & controls.active
     turns = 1 + jnp.any(beginning).astype(jnp.int32)
     unforced = controls._replace(
-        active=beginning, force_text=jnp.full_like(controls.force_text, FREE),
-        force_audio=jnp.full_like(controls.force_audio, FREE),
+        active=beginning, force_text=jnp.full_like(controls.force_text, UNFORCED),
+        force_audio=jnp.full_like(controls.force_audio, UNFORCED),
     )  # fmt: skip
 
     def turn(index: Array, carry: tuple[GeneratorState, GeneratorOutput]) -> tuple[GeneratorState, GeneratorOutput]:

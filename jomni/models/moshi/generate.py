@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jomni.errors import ConfigError
-from jomni.generation.controls import FREE, Controls
+from jomni.generation.controls import UNFORCED, Controls
 from jomni.generation.sampling import sample, slot_keys
 from jomni.models.moshi.conditioning import prepare_conditions
 from jomni.models.moshi.embedding import ZERO
@@ -79,7 +79,7 @@ class GeneratorState(NamedTuple):
 
 
 class GeneratorOutput(NamedTuple):
-    """What a step gives. At step s this is frame s - max_delay; before there is none, and tokens are FREE (-2)."""
+    """What a step gives. At step s this is frame s - max_delay; before there is none, and tokens are UNFORCED (-2)."""
 
     text: Int[Array, "B"]
     codes: Int[Array, "B Q"]
@@ -99,7 +99,7 @@ class Generator:
     guidance: Guidance | None = None
     defaults: SamplingDefaults = SamplingDefaults()
 
-    def initial_state(
+    def init_state(
         self,
         slots: int,
         seed: int | Sequence[int] = 0,
@@ -120,12 +120,12 @@ class Generator:
           ConfigError: conditions are missing or not of this model.
         """
         branches = 1 if self.guidance is None else 2
-        transformer = self.lm.initial_state(slots * branches, self.dtype)
+        transformer = self.lm.init_state(slots * branches, self.dtype)
         config = self.lm.config
         return GeneratorState(
             offset=jnp.zeros((slots,), jnp.int32),
-            seed=slot_seeds(seed, slots),
-            tokens=jnp.full((slots, config.n_q + 1, config.max_delay + 2), FREE, jnp.int32),
+            seed=batch_seeds(seed, slots),
+            tokens=jnp.full((slots, config.n_q + 1, config.max_delay + 2), UNFORCED, jnp.int32),
             transformer=_split_branches(transformer, branches),
             conditions=self._conditions(slots, params, conditions, unguided),
         )
@@ -140,8 +140,9 @@ class Generator:
         config, d = self.lm.config, self.defaults
         fields: dict[str, tuple[Any, Any, tuple[int, ...]]] = {
             "reset": (False, bool, ()), "active": (True, bool, ()), "seed": (0, jnp.uint32, ()),
-            "force_text": (FREE, jnp.int32, ()), "force_audio": (FREE, jnp.int32, (config.dep_q,)),
-            "force_user": (FREE, jnp.int32, (config.user_q,)), "text_bias": (0.0, jnp.float32, (config.text_card_out,)),
+            "force_text": (UNFORCED, jnp.int32, ()), "force_audio": (UNFORCED, jnp.int32, (config.dep_q,)),
+            "force_user": (UNFORCED, jnp.int32, (config.user_q,)),
+            "text_bias": (0.0, jnp.float32, (config.text_card_out,)),
             "temperature": (d.temperature, jnp.float32, ()), "text_temperature": (d.text_temperature, jnp.float32, ()),
             "top_k": (d.top_k, jnp.int32, ()), "text_top_k": (d.text_top_k, jnp.int32, ()),
             "guidance": (d.guidance, jnp.float32, ()), "masked_until": (0, jnp.int32, ()),
@@ -151,7 +152,7 @@ class Generator:
             raise TypeError(f"controls have no {sorted(unknown)}; they have {sorted(fields)}")
         values = {name: settings.get(name, default) for name, (default, _, _) in fields.items()}
         if "seed" not in settings:
-            values["seed"] = slot_seeds(0, slots)
+            values["seed"] = batch_seeds(0, slots)
 
         def fill(name: str) -> Array:
             _, dtype, row = fields[name]
@@ -172,7 +173,7 @@ class Generator:
 
         Args:
           params: of the language model.
-          state: from `initial_state` or the step before.
+          state: from `init_state` or the step before.
           user_codes: what the user said in this frame; codebooks beyond the model's are left aside.
           controls: steering.
         """
@@ -217,7 +218,7 @@ class Generator:
         return jax.tree.map(lambda *rows: jnp.stack(rows, 1), *embedded)
 
 
-def slot_seeds(seed: int | Sequence[int], slots: int) -> UInt32[Array, "B"]:
+def batch_seeds(seed: int | Sequence[int], slots: int) -> UInt32[Array, "B"]:
     """Seeds per slot: counted on from one, or as given."""
     seeds = np.asarray(seed).astype(np.uint32)
     if seeds.ndim == 0:
@@ -234,7 +235,7 @@ def _advance(
     delays = jnp.asarray(config.delays, jnp.int32)
     spoken = 1 + config.dep_q  # streams that the model generates
 
-    heard = jnp.where(controls.force_user == FREE, user_codes[:, : config.user_q], controls.force_user)
+    heard = jnp.where(controls.force_user == UNFORCED, user_codes[:, : config.user_q], controls.force_user)
     tokens = _put(state.tokens, slice(spoken, None), heard, state.offset[:, None] + delays[spoken:], active)
     starting = (state.offset[:, None] <= delays) | ~active[:, None]
     inputs = jnp.where(starting, lm.initial_tokens(), _take(tokens, state.offset[:, None] + 0 * delays))
@@ -252,14 +253,14 @@ def _advance(
     text_logits = _guide(text_logits, branches, controls.guidance, keep_text) + controls.text_bias
     keys = functools.partial(slot_keys, state.seed, state.offset)
     text = sample(text_logits, controls.text_temperature, controls.text_top_k, keys(0))
-    text = jnp.where(controls.force_text == FREE, text, controls.force_text)
+    text = jnp.where(controls.force_text == UNFORCED, text, controls.force_text)
 
     codes, token, past = [], text, None
     for k in range(config.dep_q):
         logits, past = lm.depth_step(jnp.repeat(token, branches), hidden, past, k)
         logits = _guide(logits.astype(jnp.float32), branches, controls.guidance)
         token = sample(logits, controls.temperature, controls.top_k, keys(1 + k))
-        token = jnp.where(controls.force_audio[:, k] == FREE, token, controls.force_audio[:, k])
+        token = jnp.where(controls.force_audio[:, k] == UNFORCED, token, controls.force_audio[:, k])
         codes.append(token)
 
     offset = state.offset + active
@@ -267,7 +268,7 @@ def _advance(
     tokens = _put(tokens, slice(0, spoken), generated, jnp.repeat(offset[:, None], spoken, 1), active)
     frame = _take(tokens[:, :spoken], offset[:, None] - config.max_delay + delays[:spoken])
     valid = (offset > config.max_delay) & active
-    frame = jnp.where(valid[:, None], frame, FREE)
+    frame = jnp.where(valid[:, None], frame, UNFORCED)
     heads = tuple(jax.nn.softmax(y[::branches, 0].astype(jnp.float32), -1) for y in lm.heads(hidden))
     new = GeneratorState(offset, state.seed, tokens, _split_branches(transformer, branches), state.conditions)
     return new, GeneratorOutput(frame[:, 0], frame[:, 1:], valid, text, generated[:, 1:], text_logits, heads)

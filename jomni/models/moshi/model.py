@@ -217,12 +217,12 @@ class MoshiLM(nn.Module):
         y, past = self.depformer.step(x, past, codebook)
         return self._depth_logits(y[:, 0], codebook), past
 
-    def initial_state(self, batch: int, dtype: Any = jnp.float32) -> TransformerState:
+    def init_state(self, batch: int, dtype: Any = jnp.float32) -> TransformerState:
         """State of the temporal transformer before the first frame."""
         return self.apply({}, batch, dtype, method="_initial_state")  # type: ignore[return-value]
 
     def _initial_state(self, batch: int, dtype: Any) -> TransformerState:
-        return self.transformer.initial_state(batch, dtype)
+        return self.transformer.init_state(batch, dtype)
 
     def _depth_input(self, token: Int[Array, "B T"], hidden: Float[Array, "B T D"], codebook: int) -> Array:
         projected = self.depformer_in[self.config.depth_input_sets[codebook]](hidden)

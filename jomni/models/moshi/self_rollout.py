@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, UInt16
 
-from jomni.generation.controls import FREE
+from jomni.generation.controls import UNFORCED
 from jomni.models.moshi.generate import Generator, GeneratorState
 
 BLOCK = 64
@@ -55,7 +55,7 @@ def rehearse(
         forced[: len(tokens), slot] = tokens
         # The first step of a conversation hears nothing: each frame is heard in the step after it.
         heard[1:, slot] = np.pad(codes[: config.user_q], ((0, 0), (0, steps)), "edge")[:, : steps - 1].T
-    state, said = generator.initial_state(len(text), seed), []
+    state, said = generator.init_state(len(text), seed), []
     for first in range(0, steps, BLOCK):
         block = slice(first, first + BLOCK)
         state, codes = _say(generator, params, state, jnp.asarray(forced[block]), jnp.asarray(heard[block]))
@@ -74,7 +74,7 @@ def _say(
     def step(state: GeneratorState, given: tuple[Array, Array]) -> tuple[GeneratorState, Array]:
         forced, codes = given
         # -1 stands where a conversation has no text: nothing is forced there.
-        forced = jnp.where(forced < 0, FREE, forced)
+        forced = jnp.where(forced < 0, UNFORCED, forced)
         state, out = generator.advance(params, state, codes, controls._replace(force_text=forced))
         return state, out.codes
 

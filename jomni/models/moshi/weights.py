@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jomni.models.moshi.config import MoshiConfig
 from jomni.models.moshi.model import MoshiLM
 from jomni.tensors.kyutai import RENAMES, STACKS, dotted, linear, norm, transformer
-from jomni.tensors.weight_map import VECTOR, Rule, Table
+from jomni.tensors.weight_map import VECTOR, Rule, WeightMap
 
 
 def lm_tree(config: MoshiConfig) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def lm_tree(config: MoshiConfig) -> dict[str, Any]:
     return jax.eval_shape(MoshiLM(config).init, jax.random.key(0), codes)["params"]
 
 
-def lm_table(config: MoshiConfig) -> Table:
+def lm_table(config: MoshiConfig) -> WeightMap:
     """The weight map of a Moshi file, low-rank adapters (LoRA) included."""
     del config  # every option's tensors have names of their own
     rules = [Rule("text_linear/bias", "text_linear.bias"), Rule("linears_{k}/bias", "linears.{k}.bias")]
@@ -37,4 +37,4 @@ def lm_table(config: MoshiConfig) -> Table:
         Rule(f"{path}/learnt_padding", f"{name}.learnt_padding", VECTOR),
         *linear(f"{path}/output_proj", f"{name}.output_proj"),
     ]
-    return Table(tuple(rules), STACKS, RENAMES)
+    return WeightMap(tuple(rules), STACKS, RENAMES)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from jomni.models.snac.config import DILATIONS, HEAD_WIDTH, KERNEL, SnacConfig
 from jomni.nn.linear import Linear, contract_last
-from jomni.nn.lookahead import Block, CentredConv, CentredConvTranspose, Past, pasts
+from jomni.nn.lookahead import Block, LookaheadConv, LookaheadConvTranspose, Past, pasts
 from jomni.nn.norm import LayerNorm
 from jomni.nn.positions import rotate
 from jomni.nn.streaming import precision
@@ -64,8 +64,8 @@ class ResidualUnit(nn.Module):
     depthwise: bool
 
     def setup(self) -> None:
-        wide = CentredConv(self.channels, KERNEL, dilation=self.dilation, depthwise=self.depthwise)
-        self.block: list[Any] = [Snake(), wide, Snake(), CentredConv(self.channels, 1)]
+        wide = LookaheadConv(self.channels, KERNEL, dilation=self.dilation, depthwise=self.depthwise)
+        self.block: list[Any] = [Snake(), wide, Snake(), LookaheadConv(self.channels, 1)]
 
     def __call__(self, block: Block, past: Past) -> tuple[Block, Past]:
         wide_past, skip_past, _ = pasts(past, 3)
@@ -82,7 +82,7 @@ class NoiseBlock(nn.Module):
     channels: int
 
     def setup(self) -> None:
-        self.linear = CentredConv(self.channels, 1, use_bias=False)
+        self.linear = LookaheadConv(self.channels, 1, use_bias=False)
 
     def __call__(self, block: Block, noise: Float[Array, "B T"] | None) -> Block:
         scale, _ = self.linear(block, None)
@@ -136,7 +136,7 @@ class EncoderBlock(nn.Module):
 
     def setup(self) -> None:
         units = [ResidualUnit(self.channels, d, self.depthwise) for d in DILATIONS]
-        self.block: list[Any] = [*units, Snake(), CentredConv(2 * self.channels, 2 * self.stride, self.stride)]
+        self.block: list[Any] = [*units, Snake(), LookaheadConv(2 * self.channels, 2 * self.stride, self.stride)]
 
     def __call__(self, block: Block, past: Past) -> tuple[Block, Past]:
         *units, snake, conv = self.block
@@ -158,7 +158,7 @@ class DecoderBlock(nn.Module):
         half = self.channels // 2
         noise = [NoiseBlock(half)] if self.noise else []
         units = [ResidualUnit(half, d, self.depthwise) for d in DILATIONS]
-        self.block: list[Any] = [Snake(), CentredConvTranspose(half, self.stride), *noise, *units]
+        self.block: list[Any] = [Snake(), LookaheadConvTranspose(half, self.stride), *noise, *units]
 
     def __call__(self, block: Block, past: Past, noise: Callable[[Block], Array | None]) -> tuple[Block, Past]:
         snake, conv, *rest = self.block
@@ -178,13 +178,13 @@ class SnacEncoder(nn.Module):
     def setup(self) -> None:
         c = self.config
         width = c.encoder_dim
-        layers: list[Any] = [CentredConv(width, KERNEL)]
+        layers: list[Any] = [LookaheadConv(width, KERNEL)]
         for stride in c.encoder_rates:
             layers.append(EncoderBlock(width, stride, c.depthwise))
             width *= 2
         if c.attn_window_size is not None:
             layers.append(LocalAttention(c.attn_window_size))
-        self.block: list[Any] = [*layers, CentredConv(width, KERNEL, depthwise=c.depthwise)]
+        self.block: list[Any] = [*layers, LookaheadConv(width, KERNEL, depthwise=c.depthwise)]
 
     def __call__(self, block: Block, past: Past = None) -> tuple[Block, Past]:
         before = pasts(past, len(self.block) + 1)
@@ -202,13 +202,13 @@ class SnacDecoder(nn.Module):
         c = self.config
         layers: list[Any] = []
         if c.depthwise:
-            layers += [CentredConv(c.latent_width, KERNEL, depthwise=True), CentredConv(c.decoder_dim, 1)]
+            layers += [LookaheadConv(c.latent_width, KERNEL, depthwise=True), LookaheadConv(c.decoder_dim, 1)]
         else:
-            layers.append(CentredConv(c.decoder_dim, KERNEL))
+            layers.append(LookaheadConv(c.decoder_dim, KERNEL))
         if c.attn_window_size is not None:
             layers.append(LocalAttention(c.attn_window_size))
         stages = [DecoderBlock(c.decoder_dim >> i, s, c.noise, c.depthwise) for i, s in enumerate(c.decoder_rates)]
-        self.model = [*layers, *stages, Snake(), CentredConv(1, KERNEL)]
+        self.model = [*layers, *stages, Snake(), LookaheadConv(1, KERNEL)]
 
     def __call__(self, block: Block, noise: NoiseOf, past: Past = None) -> tuple[Block, Past]:
         *layers, snake, last = self.model
@@ -235,8 +235,8 @@ class VectorQuantizer(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        self.in_proj = CentredConv(c.codebook_dim, 1)
-        self.out_proj = CentredConv(c.latent_width, 1)
+        self.in_proj = LookaheadConv(c.codebook_dim, 1)
+        self.out_proj = LookaheadConv(c.latent_width, 1)
         self.codebook = self.param("codebook", nn.initializers.normal(1.0), (c.codebook_size, c.codebook_dim))
 
     def encode(self, x: Float[Array, "B T C"]) -> Int[Array, "B N"]:

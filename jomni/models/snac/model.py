@@ -119,13 +119,13 @@ class Snac(nn.Module):
         assert block.delay == self.config.look_ahead
         return block.steps.swapaxes(1, 2), state.after(latent.shape[1] // stride, past, active, ended)
 
-    def initial_encode_state(self, slots: int, dtype: Any = jnp.float32) -> StreamState:
+    def init_encode_state(self, slots: int, dtype: Any = jnp.float32) -> StreamState:
         """State before the first frame."""
         c = self.config
         pcm = jnp.zeros((slots, c.frame_size * c.frame_multiple, 1), dtype)
         return _initial_state(SnacEncoder(c, parent=None), pcm)
 
-    def initial_decode_state(self, slots: int, dtype: Any = jnp.float32) -> StreamState:
+    def init_decode_state(self, slots: int, dtype: Any = jnp.float32) -> StreamState:
         """State before the first frame."""
         c = self.config
         latent = jnp.zeros((slots, c.vq_strides[0] * c.frame_multiple, c.latent_width), dtype)
@@ -277,7 +277,7 @@ def decode_step(
     Args:
       snac: the codec.
       params: its parameters.
-      state: of `Snac.initial_decode_state`.
+      state: of `Snac.init_decode_state`.
       codes: one array for each codebook: [B, F * tokens_per_frame[k]].
       noise: PRNG keys [B] or None; the same at every step of a stream.
       active: slots that run; the state of others does not move, and their output means nothing.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jomni.models.snac.config import SnacConfig
 from jomni.models.snac.model import Snac
-from jomni.tensors.weight_map import CONV, CONV_TRANSPOSED, IDENTITY, Rule, Table, Transform
+from jomni.tensors.weight_map import CONV, CONV_TRANSPOSED, IDENTITY, Rule, Transform, WeightMap
 
 _CHANNELS = Transform(units=(0, 2))  # [1, C, 1] in the file, [C] as parameter
 
@@ -20,7 +20,7 @@ def snac_tree(config: SnacConfig) -> dict[str, Any]:
     return jax.eval_shape(Snac(config).init, jax.random.key(0), pcm)["params"]
 
 
-def snac_table() -> Table:
+def snac_table() -> WeightMap:
     """The weight map of a SNAC file; every option's tensors have names of their own."""
     stage = "decoder/model_{i}", "decoder.model.{i}"
     rules = [rule.under(*stage) for rule in _conv("block_1", "block.1", CONV_TRANSPOSED)]
@@ -36,7 +36,7 @@ def snac_table() -> Table:
         rules += [rule.under(path, name) for rule in parts]
     books = [*_conv("in_proj", "in_proj"), *_conv("out_proj", "out_proj"), Rule("codebook", "codebook.weight")]
     rules += [rule.under("quantizer/quantizers_{i}", "quantizer.quantizers.{i}") for rule in books]
-    return Table(tuple(rules), renames=_RENAMES)
+    return WeightMap(tuple(rules), renames=_RENAMES)
 
 
 def _layer() -> list[Rule]:

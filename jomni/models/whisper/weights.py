@@ -22,7 +22,7 @@ from jomni.models.whisper.config import WhisperConfig
 from jomni.models.whisper.encoder import WhisperEncoder
 from jomni.tensors.config_reader import Section
 from jomni.tensors.source import TensorSource
-from jomni.tensors.weight_map import CONV, Place, Rule, Table, bind, unflatten
+from jomni.tensors.weight_map import CONV, Place, Rule, WeightMap, bind, unflatten
 
 LAYOUTS = ("openai", "hf")
 
@@ -47,7 +47,7 @@ def whisper_tree(config: WhisperConfig) -> dict[str, Any]:
     return jax.eval_shape(WhisperEncoder(config).init, jax.random.key(0), mel)["params"]
 
 
-def whisper_table(layout: str) -> Table:
+def whisper_table(layout: str) -> WeightMap:
     """The weight map of a whole Whisper file, in the layout "openai" or "hf"."""
     hf = layout == "hf"
     rules: list[Rule] = []
@@ -67,7 +67,7 @@ def whisper_table(layout: str) -> Table:
         rules.append(Rule(f"{path}token_embedding", f"{name}.{tokens}.weight"))
     rules.append(Rule(f"{_DECODER}head", _HEAD))
     # `WhisperModel` writes the names without the prefix that `WhisperForConditionalGeneration` writes.
-    return Table(tuple(rules), renames=((r"^(encoder|decoder)\.", r"model.\1."),) if hf else ())
+    return WeightMap(tuple(rules), renames=((r"^(encoder|decoder)\.", r"model.\1."),) if hf else ())
 
 
 def decoder_tree(config: WhisperConfig, head: bool = False) -> dict[str, Any]:

@@ -22,9 +22,9 @@ from jomni.errors import ConfigError, DataError
 from jomni.generation.tokenizer import TextTokenizer
 from jomni.models.decoder import Decoder, DecoderConfig
 from jomni.models.decoder.weights import write_decoder_config
-from jomni.train.config import harmless
+from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree
-from jomni.train.gradient_task import DescentConfig, DescentState, DescentTask
+from jomni.train.gradient_task import DescentConfig, DescentState, GradientTask
 from jomni.train.task import Batch, Metrics
 from jomni.train.tasks.moshi_loss import cross_entropy
 
@@ -37,7 +37,7 @@ class TextData:
 
     file: str  # one pair a line, a tab between the two
     steps: int = 64  # tokens that rows are completed to
-    workers: int = harmless(0)  # processes that read; 0: a thread
+    workers: int = mutable_on_resume(0)  # processes that read; 0: a thread
 
     def dataset(self, tokenizer: bytes, batch: int, seed: int) -> Any:
         """Endless batches of "tokens" and "targets", int32 [B, T]; targets are the answer's tokens and its end.
@@ -86,7 +86,7 @@ class TextConfig(DescentConfig):
     """A text decoder and how it is trained."""
 
     data: TextData  # where batches come from
-    valid: TextData | None = harmless(None)  # likewise, never trained on
+    valid: TextData | None = mutable_on_resume(None)  # likewise, never trained on
     model: DecoderConfig
     tokenizer: str  # folder of its tokenizer's files, such as `chat_tokenizer` gives; exported with the model
     family: Literal["qwen2", "qwen3", "llama"] = "qwen2"  # of Hugging Face, as which it is exported
@@ -100,7 +100,7 @@ class TextConfig(DescentConfig):
         return TextTask(self, steps)
 
 
-class TextTask(DescentTask):
+class TextTask(GradientTask):
     """The text decoder in training."""
 
     unit = "tokens"

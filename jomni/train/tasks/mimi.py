@@ -30,7 +30,7 @@ from jomni.models.mimi.config import MimiConfig
 from jomni.models.mimi.model import Mimi
 from jomni.nn.linear import contract_last
 from jomni.tensors.weight_map import flatten, unflatten
-from jomni.train.config import harmless
+from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import check_patterns, frozen_paths
 from jomni.train.guard import all_finite, guard
 from jomni.train.optimizer import OptimizerConfig, ema_update, make_optimizer, make_schedule
@@ -66,7 +66,7 @@ class CodecDataConfig:
     gain_db: tuple[float, float] | None = None  # lowest and highest random gain
     on_frames: bool = False  # segments begin at whole code frames only, for a voice that always does
     skip_bad: bool = False  # leave bad recordings out instead of refusing the manifest
-    workers: int = harmless(0)  # processes that read; 0: a thread
+    workers: int = mutable_on_resume(0)  # processes that read; 0: a thread
 
     @property
     def teacher_features(self) -> int:
@@ -116,7 +116,7 @@ class CodecTaskConfig:
 
     model: MimiConfig
     data: CodecDataConfig
-    valid: CodecDataConfig | None = harmless(None)  # never trained on
+    valid: CodecDataConfig | None = mutable_on_resume(None)  # never trained on
     init_from: str = ""  # folder or weight file to start from; "": from nothing
     input_gain: float = 1.0  # factor on the encoder's first layer at the start, and one over it on the decoder's last:
     # what brings speech to unit size, where the activations bend it; near zero they are a line, and learn slowly

@@ -28,9 +28,9 @@ from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_vo
 from jomni.models.mini_omni.weights import check_neighbours
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, log_mel
 from jomni.tensors.weight_map import flatten, unflatten
-from jomni.train.config import harmless
+from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree, check_patterns, frozen_paths
-from jomni.train.gradient_task import DescentConfig, DescentState, DescentTask
+from jomni.train.gradient_task import DescentConfig, DescentState, GradientTask
 from jomni.train.lora import LoRAConfig, fuse
 from jomni.train.task import Batch, Metrics
 from jomni.train.tasks.mini_omni_data import OmniData
@@ -70,13 +70,13 @@ class OmniConfig(DescentConfig):
     """A Mini-Omni and how it is trained. Give `backbone`, to begin from a text decoder, or `init_from`, an export."""
 
     data: OmniData  # where batches come from
-    valid: OmniData | None = harmless(None)  # likewise, never trained on
+    valid: OmniData | None = mutable_on_resume(None)  # likewise, never trained on
     backbone: str | None = None  # checkpoint of the text decoder that is given ears and a voice
     voice: VoiceConfig = dataclasses.field(default_factory=VoiceConfig)  # what it is given
     init_from: str | None = None  # export of an earlier stage
     encoder: str | None = None  # checkpoint of the speech encoder, a Whisper
     encoder_model: WhisperConfig | None = None  # or a speech encoder from nothing; neither: that of init_from
-    codec: str | None = harmless(None)  # checkpoint whose SNAC is exported with the model; none: that of init_from
+    codec: str | None = mutable_on_resume(None)  # checkpoint whose SNAC is exported; none: that of init_from
     freeze: tuple[str, ...] = ALL  # parts that stay as they are: patterns that parameter paths begin with
     lora: LoRAConfig | None = None  # of the backbone train low-rank adapters and new rows alone; exported added in
     loss: OmniLossConfig = dataclasses.field(default_factory=OmniLossConfig)
@@ -115,7 +115,7 @@ class OmniModel:
     codec: str | None = None  # checkpoint with the SNAC that it speaks with
 
 
-class OmniTask(DescentTask):
+class OmniTask(GradientTask):
     """Mini-Omni in training."""
 
     unit = "turns"

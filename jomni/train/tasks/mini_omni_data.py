@@ -10,7 +10,7 @@ from jomni.errors import ConfigError
 from jomni.models.mini_omni import MiniOmniConfig
 from jomni.models.whisper import WhisperConfig
 from jomni.models.whisper.mel import HOP, N_FFT
-from jomni.train.config import harmless
+from jomni.train.config import mutable_on_resume
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class OmniData:
     seconds: float = 30.0  # of a question that the speech encoder hears, completed with silence
     slips: float = 0.0  # share of spoken answers in whose past a stretch is from elsewhere in them, so wrong
     skip_bad: bool = False  # leave out rows that cannot be used, instead of refusing the file
-    workers: int = harmless(0)  # processes that read; 0: a thread
+    workers: int = mutable_on_resume(0)  # processes that read; 0: a thread
 
     @property
     def samples(self) -> int:

@@ -23,9 +23,9 @@ from jomni.models.moshi import MoshiLM
 from jomni.models.moshi.config import MoshiConfig
 from jomni.models.moshi.embedding import ZERO
 from jomni.tensors.weight_map import flatten
-from jomni.train.config import harmless
+from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree, join
-from jomni.train.gradient_task import DescentConfig, DescentState, DescentTask
+from jomni.train.gradient_task import DescentConfig, DescentState, GradientTask
 from jomni.train.lora import LoRAConfig, fuse, save_adapters
 from jomni.train.task import Batch, Metrics
 from jomni.train.tasks.moshi_data import LMData, check_batch
@@ -37,7 +37,7 @@ class LMConfig(DescentConfig):
     """A language model and how it is trained. Give `model`, to begin from nothing, or `init_from`."""
 
     data: LMData  # where batches come from
-    valid: LMData | None = harmless(None)  # likewise, never trained on
+    valid: LMData | None = mutable_on_resume(None)  # likewise, never trained on
     model: MoshiConfig | None = None  # the model, from nothing
     init_from: str | None = None  # the checkpoint to begin from: a folder or a hub id
     shrink: float = 1.0  # of the temporal transformer's weights, the share of init_from's; the rest is drawn anew
@@ -48,11 +48,11 @@ class LMConfig(DescentConfig):
     monologue: bool = True  # whether there is text; False: it only pads, and the agent speaks without thinking in words
     user_noise: float = 0.0  # share of the user's frames whose codes are heard as random ones
     agent_noise: float = 0.0  # share of the agent's own past frames that are heard as others of the conversation
-    codec: str | None = harmless(None)  # checkpoint whose codec is exported with the model; none: that of init_from
+    codec: str | None = mutable_on_resume(None)  # checkpoint whose codec is exported; none: that of init_from
     tokenizer: str | None = None  # sentencepiece file exported with the model; none: that of init_from
-    temperature: float | None = harmless(None)  # of the voice, which the export recommends; none: that of init_from
-    text_temperature: float | None = harmless(None)  # of the text, likewise
-    export: Literal["whole", "adapters", "fused"] = harmless("whole")  # with LoRA: all, adapters, all with them added
+    temperature: float | None = mutable_on_resume(None)  # exported default for audio; none: that of init_from
+    text_temperature: float | None = mutable_on_resume(None)  # exported default for text; none: that of init_from
+    export: Literal["whole", "adapters", "fused"] = mutable_on_resume("whole")  # with LoRA: what is written
 
     def __post_init__(self) -> None:
         if (self.model is None) == (self.init_from is None):
@@ -92,7 +92,7 @@ class _Rows(NamedTuple):
     read: Bool[Array, "B"] | None  # rows whose text is not to be predicted
 
 
-class LMTask(DescentTask):
+class LMTask(GradientTask):
     """The language model in training."""
 
     unit = "frames"

@@ -10,7 +10,7 @@ import numpy as np
 
 from jomni.errors import ConfigError, DataError
 from jomni.models.moshi.config import MoshiConfig
-from jomni.train.config import harmless
+from jomni.train.config import mutable_on_resume
 
 if TYPE_CHECKING:
     from jomni.data import Alignment
@@ -56,7 +56,7 @@ class ConversationData:
     own_share: float = 0.0  # share of the examples of rehearsed conversations in which the agent hears its own voice
     text: str = ""  # file of sentences that the agent may say, one a line, to learn from their text alone
     text_share: float = 0.0  # share of the examples that are such text, without audio
-    workers: int = harmless(0)  # processes that read; 0: a thread
+    workers: int = mutable_on_resume(0)  # processes that read; 0: a thread
 
     def dataset(self, model: MoshiConfig, tokenizer: bytes | None, batch: int, seed: int) -> Any:
         from jomni.data import lm_dataset, read_header

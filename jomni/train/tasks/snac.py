@@ -29,9 +29,9 @@ from jomni.models.snac.config import SnacConfig
 from jomni.models.snac.model import Snac
 from jomni.nn.lookahead import Block
 from jomni.tensors.weight_map import flatten, unflatten
-from jomni.train.config import harmless
+from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree, check_patterns, frozen_paths
-from jomni.train.gradient_task import DescentConfig, DescentState, DescentTask
+from jomni.train.gradient_task import DescentConfig, DescentState, GradientTask
 from jomni.train.guard import guard
 from jomni.train.task import Batch, Metrics
 from jomni.train.tasks.audio_losses import SpectralConfig, spectral_distance
@@ -48,7 +48,7 @@ class SnacData:
     gain_db: tuple[float, float] | None = None  # lowest and highest random gain
     on_frames: bool = False  # segments begin at whole code frames only, for a voice that always does
     skip_bad: bool = False  # leave bad recordings out instead of refusing the manifest
-    workers: int = harmless(0)  # processes that read; 0: a thread
+    workers: int = mutable_on_resume(0)  # processes that read; 0: a thread
 
     def dataset(self, model: SnacConfig, batch: int, seed: int) -> Any:
         """Endless batches of "pcm", float32 [B, 1, T].
@@ -83,7 +83,7 @@ class SnacTrainConfig(DescentConfig):
 
     model: SnacConfig
     data: SnacData
-    valid: SnacData | None = harmless(None)  # never trained on
+    valid: SnacData | None = mutable_on_resume(None)  # never trained on
     init_from: str | None = None  # checkpoint to begin from; none: from nothing
     fit_codebooks: int = 0  # batches, the k-means of whose latents init_from's codebooks become; 0: as they are
     quantize: float = 1.0  # share of the examples that are quantised; the others' latents pass as they are
@@ -207,7 +207,7 @@ class SnacState(DescentState):
     books: dict[str, CodebookAverage]  # by the quantizer's name: those codebooks that are moving averages
 
 
-class SnacTask(DescentTask):
+class SnacTask(GradientTask):
     """SNAC in training."""
 
     unit = "audio s"

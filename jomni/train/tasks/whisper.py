@@ -23,9 +23,9 @@ from jomni.errors import ConfigError
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, log_mel
 from jomni.models.whisper.mel import HOP, SAMPLE_RATE
 from jomni.nn.linear import Linear
-from jomni.train.config import harmless
+from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree
-from jomni.train.gradient_task import DescentConfig, DescentState, DescentTask
+from jomni.train.gradient_task import DescentConfig, DescentState, GradientTask
 from jomni.train.task import Batch, Metrics
 from jomni.train.tasks.audio_losses import distillation_loss
 
@@ -41,7 +41,7 @@ class EarsData:
     seconds: float = 4.0  # of each segment; what is shorter stands somewhere in it, silence around it
     gain_db: tuple[float, float] | None = None  # lowest and highest random gain
     skip_bad: bool = False  # leave bad recordings out instead of refusing the manifest
-    workers: int = harmless(0)  # processes that read; 0: a thread
+    workers: int = mutable_on_resume(0)  # processes that read; 0: a thread
 
     def dataset(self, batch: int, seed: int) -> Any:
         """Endless batches of "pcm", float32 [B, 1, S], and "teacher", float32 [B, T / 2, 2 P].
@@ -64,7 +64,7 @@ class EarsConfig(DescentConfig):
 
     model: WhisperConfig  # of its decoder nothing is built
     data: EarsData
-    valid: EarsData | None = harmless(None)  # never trained on
+    valid: EarsData | None = mutable_on_resume(None)  # never trained on
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,7 +91,7 @@ class _Ears(nn.Module):
         return Linear(self.phones, True, name="head")(WhisperEncoder(self.config, name="whisper")(mel))
 
 
-class EarsTask(DescentTask):
+class EarsTask(GradientTask):
     """The speech encoder in training."""
 
     unit = "audio s"
