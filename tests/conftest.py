@@ -79,7 +79,7 @@ def compiled_programs_dropped() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_mimi(tiny_moshi) -> jomni.Checkpoint:
     """A codec alone."""
-    return jomni.Checkpoint("mimi", tiny_moshi.mimi, None, {"mimi": tiny_moshi.params["mimi"]}, model_type="mimi")
+    return jomni.Checkpoint("mimi", {"mimi": tiny_moshi.configs["mimi"]}, {"mimi": tiny_moshi.params["mimi"]})
 
 
 @pytest.fixture(scope="session")

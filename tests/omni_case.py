@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import yaml
 
+from jomni.models.snac import weights as snac_weights
 from jomni.models.snac.config import SnacConfig
-from jomni.models.snac.weights import snac_tree
 from tests import text_cases
 from tests.parity.test_snac_golden import MANIFESTS
 from tests.unit.weights_cases import write_torch
@@ -36,7 +36,7 @@ CODEC = SnacConfig(
 
 def codec_params(config: SnacConfig = CODEC) -> Any:
     """Its random parameters."""
-    leaves, form = jax.tree.flatten(snac_tree(config))
+    leaves, form = jax.tree.flatten(snac_weights.abstract_params(config))
     rng = np.random.default_rng(0)
     return jax.tree.unflatten(form, [jnp.asarray(0.3 * rng.standard_normal(x.shape), jnp.float32) for x in leaves])
 

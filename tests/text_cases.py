@@ -12,7 +12,7 @@ import tokenizers
 
 import jomni
 from jomni.models.decoder import DecoderConfig, RopeConfig
-from jomni.models.decoder.weights import decoder_tree
+from jomni.models.decoder import weights as decoder_weights
 from tools.goldens.chats import TEMPLATES
 
 SPECIAL = ["<|im_start|>", "<|im_end|>"]
@@ -30,7 +30,7 @@ SLIDING = dataclasses.replace(
 
 def params(config: DecoderConfig, seed: int = 0) -> dict:
     """Random parameters; scales of norms near their neutral value."""
-    leaves, form = jax.tree.flatten(decoder_tree(config))
+    leaves, form = jax.tree.flatten(decoder_weights.abstract_params(config))
     rng = np.random.default_rng(seed)
 
     def draw(leaf):
@@ -66,6 +66,6 @@ def checkpoint(config: DecoderConfig = PLAIN, family: str = "qwen2", seed: int =
     """A decoder that chats, in bytes."""
     held = files()
     return jomni.Checkpoint(
-        "decoder", None, None, {"decoder": params(config, seed)}, model_type=family, decoder=config, files=held,
+        "decoder", {"decoder": config}, {"decoder": params(config, seed)}, model_type=family, files=held,
         generation=json.loads(held["generation_config.json"]), source="tiny decoder",
     )  # fmt: skip

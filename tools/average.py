@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 import jomni
-from jomni.checkpoints.registry import PARTS
+from jomni.checkpoints.registry import COMPONENTS
 from jomni.errors import ConfigError
 from jomni.tensors.weight_map import is_float
 
@@ -30,12 +30,14 @@ def average(models: Sequence[jomni.Checkpoint]) -> jomni.Checkpoint:
     """
     first, *others = models
     for other in others:
-        for name in ("family", *PARTS):
-            if getattr(other, name) != getattr(first, name):
-                raise ConfigError(
-                    f"{other.source}: '{name}' is not as in {first.source}. Only models of one configuration have a "
-                    "mean, and it talks only if they went on from the same weights."
-                )
+        different = [n for n in COMPONENTS if other.configs.get(n) != first.configs.get(n)]
+        if other.family != first.family:
+            different.insert(0, "family")
+        for name in different:
+            raise ConfigError(
+                f"{other.source}: '{name}' is not as in {first.source}. Only models of one configuration have a "
+                "mean, and it talks only if they went on from the same weights."
+            )
 
     def mean(*leaves: Any) -> Any:
         if not is_float(leaves[0].dtype):

@@ -19,10 +19,10 @@ import numpy as np
 import sentencepiece
 
 import jomni
+from jomni.models.mimi import weights as mimi_weights
 from jomni.models.mimi.config import MIMI
-from jomni.models.mimi.weights import mimi_tree
+from jomni.models.moshi import weights as moshi_weights
 from jomni.models.moshi.config import MOSHI_7B
-from jomni.models.moshi.weights import lm_tree
 
 CODEC = dataclasses.replace(
     MIMI,
@@ -82,10 +82,13 @@ def random_tokenizer(vocabulary: int) -> bytes:
 
 def random_checkpoint(seed: int = 0) -> jomni.Checkpoint:
     """The small model: codec, language model and tokenizer."""
-    params = {"mimi": random_params(mimi_tree(CODEC), seed), "lm": random_params(lm_tree(LM), seed + 1)}
+    params = {
+        "mimi": random_params(mimi_weights.abstract_params(CODEC), seed),
+        "lm": random_params(moshi_weights.abstract_params(LM), seed + 1),
+    }
     last = params["mimi"]["decoder"][f"model_{3 * len(CODEC.seanet.ratios) + 2}"]
     last["kernel"] *= np.float32(0.05)  # at the level of speech
-    return jomni.Checkpoint("moshi", CODEC, LM, params, random_tokenizer(LM.text_card))
+    return jomni.Checkpoint("moshi", {"lm": LM, "mimi": CODEC}, params, tokenizer=random_tokenizer(LM.text_card))
 
 
 def main() -> None:

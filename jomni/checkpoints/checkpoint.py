@@ -1,79 +1,106 @@
-"""What a checkpoint is once it is read: configurations, parameters and the text tokenizer."""
+"""A checkpoint in memory: named components (configuration and parameters), and the text tokenizer."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sentencepiece
 
-from jomni.checkpoints.registry import PARTS, is_float32_only
+from jomni.checkpoints.registry import COMPONENTS, is_float32_only, layouts_of
 from jomni.errors import WeightsError
-from jomni.models.decoder.config import DecoderConfig
-from jomni.models.mimi.config import MimiConfig
-from jomni.models.mini_omni.config import MiniOmniConfig
-from jomni.models.moshi.config import MoshiConfig
-from jomni.models.snac.config import SnacConfig
-from jomni.models.whisper.config import WhisperConfig
+from jomni.tensors.source import TensorSource
 from jomni.tensors.weight_map import flatten, is_float
-
-_LAYOUTS = {
-    "moshi": ("kyutai", "hf", "orbax"), "mimi": ("kyutai", "hf", "orbax"), "snac": ("snac", "orbax"),
-    "whisper": ("openai", "hf", "orbax"), "decoder": ("hf",), "mini_omni": ("litgpt", "orbax"),
-}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
-class Checkpoint:
-    """A model as `jomni.load` returns it and `jomni.save` writes it."""
+class CheckpointInfo:
+    """Everything of a checkpoint but its numbers.
+
+    `configs` maps the name of each component (`jomni.checkpoints.registry.COMPONENTS`) to its configuration: "lm" and
+    "mimi" for a Moshi, "omni", "whisper" and "snac" for a Mini-Omni, one of "mimi", "snac", "whisper", "decoder" for a
+    model of one component.
+    """
 
     family: str
-    """"moshi" or "mini_omni" (as a rule with codec, and speech encoder), or one part alone: "mimi", "snac", "whisper",
-    "decoder" (of text)."""
-    mimi: MimiConfig | None  # None: the checkpoint brings no Mimi
-    lm: MoshiConfig | None  # None: no Moshi
-    params: dict[str, Any]  # {"mimi": tree, "lm": tree, "snac": tree, ...}, those that are present
-    tokenizer: bytes | None = dataclasses.field(default=None, repr=False)  # sentencepiece model, as its file holds it
-    generation: dict[str, Any] = dataclasses.field(default_factory=dict)  # the published "lm_gen_config"
-    model_type: str = "moshi"  # intended use: "moshi", "hibiki", "stt", "tts", ..., or the family of a part alone
+    """"moshi", "mini_omni", or the name of the only component."""
+    configs: dict[str, Any]
+    _: dataclasses.KW_ONLY
+    tokenizer: bytes | None = None  # sentencepiece model, the bytes of its file
+    generation: dict[str, Any] = dataclasses.field(default_factory=dict)  # default sampling ("lm_gen_config")
+    model_type: str = ""  # intended use: "moshi", "hibiki", "stt", "tts", "qwen2", ...; by default the family
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Other published keys, kept for export: "stt_config", "tts_config", "model_id"; Mini-Omni's without effect."""
     source: str = ""  # where it was loaded from
-    stored: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
-    """Parameter path ("mimi/...", "lm/...", "whisper/...") -> dtype that its file had, where memory holds it as
-    float32."""
-    snac: SnacConfig | None = None  # None: the checkpoint brings no SNAC
-    whisper: WhisperConfig | None = None  # of the speech encoder, where there is one
-    decoder: DecoderConfig | None = None  # of the text decoder, likewise
-    omni: MiniOmniConfig | None = None  # of Mini-Omni's language model, likewise
-    files: dict[str, bytes] = dataclasses.field(default_factory=dict, repr=False)
-    """A text decoder's or a Mini-Omni's tokenizer and generation files as they are, by name: "tokenizer.json", ..."""
+    stored: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Parameter path ("mimi/...", "lm/...") -> dtype in the file, where memory holds float32 instead."""
+    files: dict[str, bytes] = dataclasses.field(default_factory=dict)
+    """Tokenizer and generation files of a text decoder or a Mini-Omni by name, such as "tokenizer.json"."""
 
     def __post_init__(self) -> None:
-        for part in PARTS:
-            config = getattr(self, part)
-            if (config is None) == (part in self.params):
-                raise WeightsError(f"checkpoint {self.source!r}: '{part}' needs its configuration and its parameters")
+        if not self.model_type:
+            object.__setattr__(self, "model_type", self.family)
+        if unknown := sorted(set(self.configs) - set(COMPONENTS)):
+            raise WeightsError(f"checkpoint {self.source!r}: unknown components {unknown}; known: {list(COMPONENTS)}")
 
     @property
     def layouts(self) -> tuple[str, ...]:
-        """The layouts that can express it; the first is that of the model's authors."""
-        return _LAYOUTS[self.family]
+        """The layouts that can hold it. The first is that of the model's authors."""
+        return layouts_of(self.family)
 
     @property
     def codec_codebooks(self) -> int:
-        """Codebooks that the codec must give and take (`loaders.py::CheckpointInfo.get_mimi`); for a codec alone 8."""
-        if self.lm is None:
-            return min(8, self.mimi.num_codebooks) if self.mimi else 0
+        """Codebooks of Mimi that the model uses (`loaders.py::CheckpointInfo.get_mimi`); 8 for a codec alone."""
+        lm, mimi = self.configs.get("lm"), self.configs.get("mimi")
+        if lm is None:
+            return min(8, mimi.num_codebooks) if mimi else 0
         halves = 2 if (self.settings.get("tts_config") or {}).get("multistream") else 1
-        return self.lm.codec_codebooks // halves
+        return lm.codec_codebooks // halves
+
+    def __repr__(self) -> str:
+        # Configurations, tokenizer bytes and parameters would fill screens.
+        parts = ", ".join(self._component(name) for name in self.configs)
+        kind = f", {self.model_type}" if self.model_type != self.family else ""
+        return f"{type(self).__name__}({self.family}{kind}, {{{parts}}}, source={self.source!r})"
+
+    def _component(self, name: str) -> str:
+        return name
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class CheckpointSource(CheckpointInfo):
+    """A checkpoint whose configurations are read and whose weight files are open; no tensor is read yet."""
+
+    _: dataclasses.KW_ONLY
+    sources: dict[str, TensorSource] = dataclasses.field(default_factory=dict)
+    """Component -> its weights, under its authors' names."""
+    lora_source: TensorSource | None = None  # low-rank adapters, and tensors that replace the model's
+    orbax: Path | None = None  # the folder, where the layout is the project's own: then no source is open
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Checkpoint(CheckpointInfo):
+    """A model as `jomni.load` returns it and `jomni.save` writes it.
+
+    `params` maps each component to its parameters: a nested dictionary of arrays.
+    """
+
+    params: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in COMPONENTS:
+            if (name in self.configs) != (name in self.params):
+                raise WeightsError(f"checkpoint {self.source!r}: '{name}' needs its configuration and its parameters")
 
     def file_dtype(self, path: str, dtype: Any = None) -> np.dtype:
-        """The dtype in which a file should hold a parameter of path "mimi/...", "snac/...", "lm/...", "whisper/...".
+        """Return the dtype in which a file should hold the parameter of a path such as "mimi/..." or "lm/...".
 
-        The codec and the conditioners are as their file had them; the rest is as in memory or `dtype`.
+        Codecs and conditioners keep the dtype of the file that they were read from; all else has `dtype`, or by default
+        its dtype in memory.
         """
         leaf: Any = self.params
         for part in path.split("/"):
@@ -83,7 +110,7 @@ class Checkpoint:
         return np.dtype(dtype)
 
     def text_tokenizer(self) -> sentencepiece.SentencePieceProcessor | None:
-        """The text tokenizer, or None where the checkpoint brings none.
+        """Return the sentencepiece tokenizer, or None where the checkpoint has none.
 
         Raises:
           WeightsError: its file is not a sentencepiece model.
@@ -98,8 +125,11 @@ class Checkpoint:
             ) from None
 
     def num_parameters(self, part: str | None = None) -> int:
-        """Numbers held, in all or of one part ("mimi", "lm", ...), or of a branch such as "lm/depformer"."""
+        """Count the numbers of all parameters, of one component ("lm"), or of a branch ("lm/depformer")."""
         tree: Any = self.params
         for key in (part or "").split("/") if part else ():
             tree = tree.get(key, {}) if isinstance(tree, Mapping) else {}
         return sum(int(np.prod(leaf.shape)) for _, leaf in flatten(tree))
+
+    def _component(self, name: str) -> str:
+        return f"{name}: {self.num_parameters(name):,} parameters"

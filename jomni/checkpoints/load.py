@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from jomni.checkpoints import orbax
-from jomni.checkpoints.checkpoint import Checkpoint
-from jomni.checkpoints.detect import Opened, open_checkpoint
-from jomni.checkpoints.registry import PARTS, is_float32_only, present
+from jomni.checkpoints.checkpoint import Checkpoint, CheckpointSource
+from jomni.checkpoints.detect import detect
+from jomni.checkpoints.registry import COMPONENTS, is_float32_only
 from jomni.errors import WeightsError
-from jomni.models.moshi.weights import lm_table, lm_tree
 from jomni.tensors.stream import Origin, parse_dtype, placements, read_tree
 from jomni.tensors.weight_map import bind, is_float
 
@@ -29,7 +28,7 @@ def load(
     revision: str | None = None,
     fuse_lora: bool = False,
     lora: str | os.PathLike[str] | None = None,
-    parts: Collection[str] = tuple(PARTS),
+    components: Collection[str] = tuple(COMPONENTS),
 ) -> Checkpoint:
     """Loads a checkpoint. Peak host memory is little more than the parameters themselves.
 
@@ -50,8 +49,8 @@ def load(
       fuse_lora: add low-rank adapters into the weights (W + scaling * B A, computed in float32) instead of keeping them
         beside. The checkpoint's configuration then has none.
       lora: a LoRA file in place of the one that config.json names.
-      parts: what to load of the checkpoint: ("mimi", "snac") leaves the language model where it is, and does not fetch
-        it from the hub where it has a file of its own.
+      components: those to load. ("mimi", "snac") leaves out the language model, and does not fetch its file from the
+        hub where it has one of its own.
 
     Raises:
       WeightsError: files are missing, damaged, unsafe, or do not fit the configuration: all tensors that are missing,
@@ -60,43 +59,44 @@ def load(
     """
     target = parse_dtype(dtype)
     placement = placements(sharding)
-    opened = open_checkpoint(source, revision=revision, lora=lora, parts=parts)
-    if "lm" not in parts and opened.lm is not None:
-        opened = dataclasses.replace(opened, family="mimi", lora_source=None)
-    if "omni" not in parts and opened.omni is not None:
-        rest = next((part for part in ("snac", "whisper") if part in parts), opened.family)
-        opened = dataclasses.replace(opened, family=rest, model_type=rest, settings={}, files={})
-    opened = dataclasses.replace(opened, **dict.fromkeys(PARTS.keys() - set(parts)))  # type: ignore[arg-type]
-    stored, lm = dict(opened.stored), opened.lm
+    opened = _chosen(detect(source, revision=revision, lora=lora, components=components), components)
+    configs, stored = dict(opened.configs), dict(opened.stored)
     if opened.orbax is not None:
-        if fuse_lora and lm is not None and lm.lora_rank:
+        if fuse_lora and "lm" in configs and configs["lm"].lora_rank:
             raise WeightsError(f"{opened.source}: 'fuse_lora' needs Kyutai's layout. Save it as such and load that.")
-        params = orbax.read_params(opened.orbax, opened, target, placement)
+        params = orbax.read_params(opened.orbax, configs, target, placement)
     else:
-        origins = _origins(opened, fuse_lora)
+        origins = {name: _origins(opened, name, fuse_lora) for name in configs}  # checks all files before reading any
         params = {
-            part: read_tree(f"{part}/", tree, _dtypes(target, stored), placement) for part, tree in origins.items()
+            name: read_tree(f"{name}/", tree, _dtypes(target, stored), placement) for name, tree in origins.items()
         }
-    if lm is not None and fuse_lora:
-        lm = dataclasses.replace(lm, lora_rank=0)
-    configs = {part.name: config for part, config in present(opened)} | {"lm": lm}
+    if fuse_lora and "lm" in configs:
+        configs["lm"] = dataclasses.replace(configs["lm"], lora_rank=0)
     return Checkpoint(
-        opened.family, params=params, tokenizer=opened.tokenizer, generation=opened.generation,
-        model_type=opened.model_type, settings=opened.settings, source=opened.source, stored=stored,
-        files=opened.files, **({"mimi": None} | configs),
+        opened.family, configs, params, tokenizer=opened.tokenizer, generation=opened.generation,
+        model_type=opened.model_type, settings=opened.settings, source=opened.source, stored=stored, files=opened.files,
     )  # fmt: skip
 
 
-def _origins(opened: Opened, fuse_lora: bool) -> dict[str, dict[str, Origin]]:
-    """Where every parameter lies, by part; all files are checked whole before any is read."""
-    parts: dict[str, dict[str, Origin]] = {}
-    for part, config in present(opened):
-        source = opened.sources[part.name]
-        if part.name == "lm":
-            parts["lm"] = _lm_origins(opened, fuse_lora)
-        else:
-            parts[part.name] = {path: Origin(source, place) for path, place in part.places(config, source).items()}
-    return parts
+def _chosen(opened: CheckpointSource, components: Collection[str]) -> CheckpointSource:
+    """Leave out the components that are not wanted. What then is left of a model has the family of its component."""
+    left = {name: config for name, config in opened.configs.items() if name in components}
+    if opened.family in COMPONENTS or set(left) & {"lm", "omni"} or not left:
+        return dataclasses.replace(opened, configs=left)
+    family = next(iter(sorted(left)))
+    kept = opened.tokenizer if "lm" in opened.configs else None
+    return dataclasses.replace(
+        opened, configs=left, family=family, model_type=family, lora_source=None, settings={}, files={}, tokenizer=kept
+    )
+
+
+def _origins(opened: CheckpointSource, name: str, fuse_lora: bool) -> dict[str, Origin]:
+    """Return where each parameter of a component lies."""
+    source = opened.sources[name]
+    if name == "lm":
+        return _lm_origins(opened, fuse_lora)
+    places = COMPONENTS[name].places(opened.configs[name], source)
+    return {path: Origin(source, place) for path, place in places.items()}
 
 
 def _dtypes(target: np.dtype | None, stored: dict[str, str]) -> Callable[[str, np.dtype], np.dtype]:
@@ -105,7 +105,8 @@ def _dtypes(target: np.dtype | None, stored: dict[str, str]) -> Callable[[str, n
     def choose(path: str, held: np.dtype) -> np.dtype:
         if not is_float(held):
             return held
-        if is_float32_only(path) or (path.startswith("whisper/") and target is None):
+        component = COMPONENTS[path.partition("/")[0]]
+        if is_float32_only(path) or (component.float32_default and target is None):
             if held != np.float32:
                 stored[path] = held.name
             return np.dtype(np.float32)
@@ -114,12 +115,11 @@ def _dtypes(target: np.dtype | None, stored: dict[str, str]) -> Callable[[str, n
     return choose
 
 
-def _lm_origins(opened: Opened, fuse_lora: bool) -> dict[str, Origin]:
+def _lm_origins(opened: CheckpointSource, fuse_lora: bool) -> dict[str, Origin]:
     """Where each parameter of the language model lies, over the model's file and the LoRA file."""
-    lm, base, lora = opened.lm, opened.sources["lm"], opened.lora_source
-    assert lm is not None
-    table = lm_table(lm)
-    tensors = table.expect(lm_tree(lm))
+    lm, base, lora = opened.configs["lm"], opened.sources["lm"], opened.lora_source
+    table = COMPONENTS["lm"].weight_map(lm)
+    tensors = table.expect(COMPONENTS["lm"].abstract_params(lm))
     adapters = [t for t in tensors if t.leaves[0].path.endswith(_LORA)]
     own = [t for t in tensors if not t.leaves[0].path.endswith(_LORA)]
     if lora is None:

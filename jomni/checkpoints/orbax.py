@@ -1,4 +1,4 @@
-"""The project's own form: parameters in Orbax, the rest in jomni.json, the tokenizer's file beside.
+"""The project's own layout: parameters in Orbax, the rest in jomni.json, the tokenizer's file beside.
 
 A folder of `jomni.json`, `params/` (an Orbax PyTree of the nested parameter dictionary) and, where there is one,
 `tokenizer.model`, or the files of the text tokenizer.
@@ -7,7 +7,6 @@ A folder of `jomni.json`, `params/` (an Orbax PyTree of the nested parameter dic
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,13 +16,17 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jomni.checkpoints.checkpoint import Checkpoint
-from jomni.checkpoints.registry import PARTS, is_float32_only, present
+from jomni.checkpoints.checkpoint import Checkpoint, CheckpointSource
+from jomni.checkpoints.export import write_json, write_text_files
+from jomni.checkpoints.hub import HubRepository
+from jomni.checkpoints.place import TEXT_FILES, Place
+from jomni.checkpoints.registry import COMPONENTS, is_float32_only
 from jomni.errors import WeightsError
 from jomni.tensors.source import listing, read_json
 from jomni.tensors.stream import Placement
 from jomni.tensors.weight_map import flatten, is_float, misfit, unflatten
 
+MARKER = "jomni.json"
 _VERSION = 1
 _PARAMS = "params"
 _BATCH_BYTES = 64 << 20  # parameters asked of Orbax at a time
@@ -31,7 +34,7 @@ _TOKENIZER = "tokenizer.model"
 
 
 def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
-    """Fills an empty folder; `dtype` as for `jomni.save`."""
+    """Fill an empty folder; `dtype` as for `jomni.save`."""
     leaves = {}
     for path, leaf in flatten(checkpoint.params):
         keep = dtype is None or is_float32_only(path) or not is_float(leaf.dtype)
@@ -40,66 +43,73 @@ def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
         checkpointer.save((folder / _PARAMS).absolute(), args=ocp.args.PyTreeSave(unflatten(leaves)))
     if checkpoint.tokenizer is not None:
         (folder / _TOKENIZER).write_bytes(checkpoint.tokenizer)
-    for name, content in checkpoint.files.items():
-        (folder / name).write_bytes(content)
-    lm = checkpoint.lm
+    write_text_files(checkpoint, folder)
+    lm = checkpoint.configs.get("lm")
+    held = {name: component for name, component in COMPONENTS.items() if component.to_json}
     raw = {
         "jomni": _VERSION,
         "family": checkpoint.family,
         "model_type": checkpoint.model_type,
-        **{name: None for name, part in PARTS.items() if part.write},
-        **{part.name: part.write(config) for part, config in present(checkpoint) if part.write},
+        **dict.fromkeys(held),
+        **{name: held[name].to_json(config) for name, config in checkpoint.configs.items()},  # type: ignore[misc]
         "text_eos_reads_as_padding": bool(lm and lm.text_eos_reads_as_padding),
         "generation": checkpoint.generation,
         "settings": checkpoint.settings,
         "stored": checkpoint.stored,
         "files": sorted(checkpoint.files),
     }
-    (folder / "jomni.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / MARKER, raw)
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
-    """All but the parameters, as the fields of the same names of `Checkpoint`.
+def open_folder(place: Place, marker: Path) -> CheckpointSource:
+    """Read all but the parameters. From the hub, all files of the layout are fetched.
 
     Raises:
       WeightsError: it is damaged, or of a later version.
     """
-    path = folder / "jomni.json"
-    raw = read_json(path)
+    if isinstance(place.files, HubRepository):
+        place.files.fetch([MARKER, f"{_PARAMS}/*", *TEXT_FILES])
+    folder, raw = marker.parent, read_json(marker)
     if not isinstance(raw, Mapping) or raw.get("jomni") != _VERSION:
         version = raw.get("jomni") if isinstance(raw, Mapping) else None
-        raise WeightsError(f"{path}: has version {version!r}; this program reads {_VERSION}. Update it, or save anew.")
+        raise WeightsError(
+            f"{marker}: has version {version!r}; this program reads {_VERSION}. Update it, or save anew."
+        )
     tokenizer = folder / _TOKENIZER
     files = raw.get("files", [])
     if missing := [name for name in files if Path(name).name != name or not (folder / name).is_file()]:
-        raise WeightsError(f"{path}: names files that are not beside it: {listing(missing)}. Save the checkpoint anew.")
+        raise WeightsError(
+            f"{marker}: names files that are not beside it: {listing(missing)}. Save the checkpoint anew."
+        )
     try:
         configs = {
-            name: part.read(raw[name], f"{path}, {name}")
-            for name, part in PARTS.items()
-            if part.read and raw.get(name)  # folders of earlier versions lack some of them
+            name: component.from_json(raw[name], f"{marker}, {name}")
+            for name, component in COMPONENTS.items()
+            if component.from_json and raw.get(name)
         }
         if "lm" in configs:
             reads = raw["text_eos_reads_as_padding"]
             configs["lm"] = dataclasses.replace(configs["lm"], text_eos_reads_as_padding=reads)
-        return {
-            **configs,
-            "tokenizer": tokenizer.read_bytes() if tokenizer.is_file() and _TOKENIZER not in files else None,
-            "files": {name: (folder / name).read_bytes() for name in files},
-            **{key: raw[key] for key in ("family", "generation", "model_type", "settings", "stored")},
-        }
+        return CheckpointSource(
+            raw["family"], configs, source=place.where, orbax=folder,
+            tokenizer=tokenizer.read_bytes() if tokenizer.is_file() and _TOKENIZER not in files else None,
+            files={name: (folder / name).read_bytes() for name in files},
+            **{key: raw[key] for key in ("generation", "model_type", "settings", "stored")},
+        )  # fmt: skip
     except KeyError as error:
-        raise WeightsError(f"{path}: lacks {error}. Save the checkpoint anew.") from None
+        raise WeightsError(f"{marker}: lacks {error}. Save the checkpoint anew.") from None
 
 
-def read_params(folder: Path, holder: Any, dtype: np.dtype | None, placement: Placement) -> dict[str, Any]:
-    """The parameters of the parts that `holder` has, some at a time: Orbax would hold half as much again.
+def read_params(
+    folder: Path, configs: Mapping[str, Any], dtype: np.dtype | None, placement: Placement
+) -> dict[str, Any]:
+    """Read the parameters of the components in `configs`, some at a time: Orbax would hold half as much again.
 
     Raises:
       WeightsError: they are damaged, or do not fit the configurations.
     """
     folder = (folder / _PARAMS).absolute()
-    trees = {part.name: part.tree(config) for part, config in present(holder)}
+    trees = {name: COMPONENTS[name].abstract_params(config) for name, config in configs.items()}
     shapes = {path: tuple(leaf.shape) for path, leaf in flatten(trees)}
     leaves: dict[str, Any] = {}
     try:
@@ -139,7 +149,7 @@ def _check(held: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], where
         "of another shape": [f"'{p}' {list(held[p].shape)} (expected {list(shapes[p])})" for p in other],
     }
     if any(problems.values()):
-        raise misfit(problems, where, "jomni.json beside it")
+        raise misfit(problems, where, f"{MARKER} beside it")
 
 
 def _checkpointer() -> ocp.Checkpointer:

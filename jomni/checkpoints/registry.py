@@ -1,80 +1,48 @@
-"""The parts that a checkpoint can have, in one table: their configurations, parameters and published names.
+"""The networks that checkpoints can hold. A new model is a folder in `jomni.models` and one line here.
 
-Everything that goes through a checkpoint part by part -- loading, exporting, the project's own form, checks -- follows
-this table. A part's configuration is the field of its name of `Checkpoint` and `Opened`; its parameters and its weight
-file stand under that name too.
+Detecting, loading, saving, `jomni info` and `jomni convert` follow this list.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-from jomni.models.decoder.weights import decoder_table, decoder_tree
-from jomni.models.mimi.config import MimiConfig
-from jomni.models.mimi.weights import mimi_table, mimi_tree
-from jomni.models.mini_omni.weights import bind_omni, omni_table, omni_tree, read_json_config, write_json_config
-from jomni.models.moshi.config import MoshiConfig
-from jomni.models.moshi.weights import lm_table, lm_tree
-from jomni.models.snac.config import SnacConfig
-from jomni.models.snac.weights import snac_table, snac_tree
-from jomni.models.whisper.config import WhisperConfig
-from jomni.models.whisper.weights import bind_encoder, whisper_table, whisper_tree
-from jomni.tensors.source import TensorSource
-from jomni.tensors.weight_map import Place, WeightMap, bind
+from jomni.models.decoder.component import COMPONENT as DECODER
+from jomni.models.mimi.component import COMPONENT as MIMI
+from jomni.models.mini_omni.component import COMPONENT as MINI_OMNI
+from jomni.models.moshi.component import COMPONENT as MOSHI
+from jomni.models.snac.component import COMPONENT as SNAC
+from jomni.models.whisper.component import COMPONENT as WHISPER
+from jomni.tensors.component import Component
 
+COMPONENTS: dict[str, Component] = {c.name: c for c in (MOSHI, MINI_OMNI, DECODER, MIMI, SNAC, WHISPER)}
+"""By name: "lm" (Moshi's language model), "omni" (Mini-Omni's), "decoder", "mimi", "snac", "whisper"."""
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """One kind of model that a checkpoint can hold."""
-
-    name: str
-    tree: Callable[[Any], dict[str, Any]]  # configuration -> shapes of the parameters
-    table: Callable[[Any], WeightMap]  # configuration -> names that its authors publish them under
-    read: Callable[[Any, str], Any] | None = None  # (JSON, where it stands) -> configuration
-    write: Callable[[Any], Any] | None = None  # back; None: the project's own form does not hold this part
-    fits: str = "its configuration"  # what a weight file is compared with, for messages
-    find: Callable[[Any, TensorSource], dict[str, Place]] | None = None  # in place of comparing file and table whole
-
-    def places(self, config: Any, source: TensorSource) -> dict[str, Place]:
-        """Where each parameter lies in a weight file, by path.
-
-        Raises:
-          WeightsError: the file does not fit; all that is missing, surplus or misshapen is named.
-        """
-        if self.find is not None:
-            return self.find(config, source)
-        table = self.table(config)
-        return bind(table, table.expect(self.tree(config)), source.specs, source.name, self.fits)
+_FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "moshi": ("kyutai", "hf", "orbax"),  # lm and mimi
+    "mimi": ("kyutai", "hf", "orbax"),
+    "mini_omni": ("litgpt", "orbax"),  # omni, whisper and snac
+}
+"""Families whose layouts do not follow from one component alone."""
 
 
-_PARTS = (
-    Part("lm", lm_tree, lm_table, MoshiConfig.from_kyutai, MoshiConfig.to_kyutai),
-    Part("omni", omni_tree, omni_table, read_json_config, write_json_config, find=bind_omni),
-    Part("decoder", decoder_tree, decoder_table),
-    Part(
-        "mimi", mimi_tree, mimi_table, MimiConfig.from_kyutai, MimiConfig.to_kyutai,
-        fits="the Mimi configuration it was read with",
-    ),
-    Part("snac", snac_tree, lambda config: snac_table(), SnacConfig.from_published, SnacConfig.to_published),
-    Part(
-        "whisper", whisper_tree, lambda config: whisper_table("openai"), WhisperConfig.from_openai,
-        WhisperConfig.to_openai, find=bind_encoder,
-    ),
-)  # fmt: skip
-
-PARTS: Mapping[str, Part] = {part.name: part for part in _PARTS}
-"""By name: Moshi's language model, Mini-Omni's, text decoder, codec, another codec, speech encoder."""
+def layouts_of(family: str) -> tuple[str, ...]:
+    """Return the layouts that can hold a family. The first is that of the model's authors."""
+    if family in _FAMILIES:
+        return _FAMILIES[family]
+    component = COMPONENTS[family]
+    found = [component.published.layout] if component.published else []
+    found += ["hf"] if component.huggingface else []
+    return (*found, "orbax") if component.to_json else tuple(found)
 
 
-def present(holder: Any) -> Iterator[tuple[Part, Any]]:
-    """The parts that a `Checkpoint` or an `Opened` has, each with its configuration."""
-    for part in _PARTS:
-        if (config := getattr(holder, part.name)) is not None:
-            yield part, config
+def model_kind(model_type: str) -> str:
+    """Return what a checkpoint of a model type is, for people."""
+    kinds = {kind: said for component in COMPONENTS.values() for kind, said in component.kinds.items()}
+    return kinds.get(model_type, model_type)
 
 
 def is_float32_only(path: str) -> bool:
-    """Whether a parameter, "mimi/...", "snac/..." or "lm/...", stays float32 whatever the model's dtype."""
-    return path.startswith(("mimi/", "snac/", "lm/condition_provider/"))
+    """Return whether a parameter ("mimi/...", "lm/...") stays float32 whatever the model's dtype."""
+    name, _, rest = path.partition("/")
+    return name in COMPONENTS and rest.startswith(COMPONENTS[name].float32_only)

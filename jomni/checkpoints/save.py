@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jomni.checkpoints import hf, orbax
+from jomni.checkpoints import hf, kyutai, litgpt, orbax, single
 from jomni.checkpoints.checkpoint import Checkpoint
-from jomni.checkpoints.detect import (
-    CONFIG_NAME,
-    MIMI_CONFIG_NAME,
-    MIMI_NAME,
-    MOSHI_NAME,
-    SETTINGS,
-    SNAC_NAMES,
-    TOKENIZER_NAME,
-)
-from jomni.checkpoints.parameters import ParameterSource, check_parameters
+from jomni.checkpoints.export import check_parameters
+from jomni.checkpoints.registry import COMPONENTS
 from jomni.errors import ConfigError
-from jomni.models.mimi.config import MIMI
-from jomni.models.mini_omni import weights as mini_omni
-from jomni.models.mini_omni.config import NO_EFFECT
 from jomni.tensors.stream import parse_dtype
 from jomni.tensors.weight_map import flatten, is_float, unflatten
-from jomni.tensors.write import checkpoint_folder, write_safetensors
+from jomni.tensors.write import checkpoint_folder
 
-LORA_NAME = "lora.safetensors"
-LAYOUTS = ("kyutai", "snac", "openai", "litgpt", "hf", "orbax")
+_WRITERS: dict[str, Callable[[Checkpoint, Path, np.dtype | None], None]] = {
+    "kyutai": kyutai.write,
+    "litgpt": litgpt.write,
+    "hf": hf.write,
+    "orbax": orbax.write,
+    **{c.published.layout: single.write for c in COMPONENTS.values() if c.published},
+}
+LAYOUTS = tuple(_WRITERS)
 
 
 def save(
@@ -72,88 +66,17 @@ def save(
             f"layout {layout!r} cannot express a model of the family {checkpoint.family!r}, only "
             f"{', '.join(checkpoint.layouts)}. Choose another."
         )
-    writers: dict[str, Callable[[Checkpoint, Path, np.dtype | None], None]] = {
-        "kyutai": write_kyutai, "snac": write_snac, "openai": write_openai, "litgpt": write_litgpt,
-        "hf": hf.save_folder, "orbax": orbax.write,
-    }  # fmt: skip
     check_parameters(checkpoint)
     if codec_target is not None:
         checkpoint = _round_codec(checkpoint, codec_target)
     with checkpoint_folder(folder, overwrite) as made:
-        writers[layout](checkpoint, made, target)
-
-
-def write_kyutai(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
-    """Fills an empty folder with what `CheckpointInfo.from_hf_repo` of moshi/models/loaders.py reads."""
-    raw: dict[str, Any] = {}
-    if checkpoint.lm is not None:
-        lm = checkpoint.lm
-        if lm.text_eos_reads_as_padding != (checkpoint.model_type == "hibiki"):
-            raise ConfigError(
-                f"Kyutai's layout cannot express 'text_eos_reads_as_padding' = {lm.text_eos_reads_as_padding} with the "
-                f"model type {checkpoint.model_type!r}: there it belongs to 'hibiki' alone. Save as 'orbax'."
-            )
-        raw |= lm.to_kyutai() | {"moshi_name": MOSHI_NAME, "model_type": checkpoint.model_type}
-        raw |= {key: checkpoint.settings[key] for key in SETTINGS if key in checkpoint.settings}
-        if checkpoint.generation:
-            raw["lm_gen_config"] = checkpoint.generation
-        source = ParameterSource(checkpoint, "lm", dtype)
-        adapters = {name for name in source.specs if name.endswith((".lora_A.weight", ".lora_B.weight"))}
-        _write(folder / MOSHI_NAME, source, source.specs.keys() - adapters)
-        if adapters:
-            raw["lora_name"] = LORA_NAME
-            _write(folder / LORA_NAME, source, adapters)
-    if checkpoint.mimi is not None:
-        raw["mimi_name"] = MIMI_NAME
-        if checkpoint.mimi != MIMI:
-            raw["mimi_config_name"] = MIMI_CONFIG_NAME
-            _write_json(folder / MIMI_CONFIG_NAME, checkpoint.mimi.to_kyutai())
-        source = ParameterSource(checkpoint, "mimi", dtype)
-        _write(folder / MIMI_NAME, source, source.specs.keys())
-    if checkpoint.tokenizer is not None:
-        raw["tokenizer_name"] = TOKENIZER_NAME
-        (folder / TOKENIZER_NAME).write_bytes(checkpoint.tokenizer)
-    if checkpoint.lm is not None:  # a codec alone has no config.json there
-        _write_json(folder / CONFIG_NAME, raw)
-
-
-def write_openai(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
-    """Fills an empty folder with a Whisper's encoder under OpenAI's names, and its dimensions."""
-    assert checkpoint.whisper is not None
-    source = ParameterSource(checkpoint, "whisper", dtype)
-    _write(folder / MOSHI_NAME, source, source.specs.keys())
-    _write_json(folder / CONFIG_NAME, checkpoint.whisper.to_openai())
-
-
-def write_litgpt(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
-    """Fills an empty folder with a Mini-Omni under its published names, and with its Whisper and SNAC beside it."""
-    assert checkpoint.omni is not None
-    fields = checkpoint.omni.to_published({k: v for k, v in checkpoint.settings.items() if k in NO_EFFECT})
-    mini_omni.write_yaml(folder / mini_omni.CONFIG_NAME, fields)
-    source = ParameterSource(checkpoint, "omni", dtype)
-    _write(folder / mini_omni.WEIGHT_NAMES[0], source, source.specs.keys())
-    for name, content in checkpoint.files.items():
-        (folder / name).write_bytes(content)
-    if checkpoint.whisper is not None:
-        (folder / mini_omni.WHISPER_FOLDERS[0]).mkdir()
-        write_openai(checkpoint, folder / mini_omni.WHISPER_FOLDERS[0], dtype)
-    if checkpoint.snac is not None:
-        (folder / mini_omni.SNAC_FOLDERS[0]).mkdir()
-        write_snac(checkpoint, folder / mini_omni.SNAC_FOLDERS[0], dtype)
-
-
-def write_snac(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
-    """Fills an empty folder with SNAC's config.json, and its weights under their published names in safetensors."""
-    assert checkpoint.snac is not None
-    source = ParameterSource(checkpoint, "snac", dtype)
-    _write(folder / SNAC_NAMES[0], source, source.specs.keys())
-    _write_json(folder / CONFIG_NAME, checkpoint.snac.to_published())
+        _WRITERS[layout](checkpoint, made, target)
 
 
 def _round_codec(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:
     """The checkpoint with codecs that `dtype` can hold, noted as stored in it."""
     params, stored = dict(checkpoint.params), dict(checkpoint.stored)
-    for part in {"mimi", "snac"} & params.keys():
+    for part in [name for name in params if COMPONENTS[name].is_codec]:
         codec = {p: np.asarray(x) for p, x in flatten(params[part])}
         rounded = {p: x.astype(dtype).astype(np.float32) if is_float(x.dtype) else x for p, x in codec.items()}
         params[part] = unflatten(rounded)
@@ -161,12 +84,3 @@ def _round_codec(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:
         if dtype != np.float32:
             stored |= {f"{part}/{path}": dtype.name for path, x in codec.items() if is_float(x.dtype)}
     return dataclasses.replace(checkpoint, params=params, stored=stored)
-
-
-def _write(path: Path, source: ParameterSource, names: Collection[str]) -> None:
-    # "format" is what other readers of safetensors look for before they take a file for torch's.
-    write_safetensors(path, {name: source.specs[name] for name in names}, source.read, {"format": "pt"})
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

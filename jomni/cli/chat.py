@@ -22,7 +22,7 @@ def chat(options: Namespace) -> None:
     if prompt is not None and not prompt.strip():
         raise PromptError("the prompt is empty. Give some text.")
     opened = open_model(options.model)
-    if opened.decoder is None:
+    if "decoder" not in opened.configs:
         raise ConfigError(
             f"{options.model}: is no text decoder, so it takes no text. "
             "Give one, such as Qwen/Qwen2.5-0.5B-Instruct; 'jomni talk' talks with models of speech."

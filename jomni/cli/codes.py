@@ -28,8 +28,8 @@ def encode(options: Namespace) -> None:
     info = audio.inspect(options.input)
     with output_file(options.output, force=options.force, inputs=[options.input]) as part:
         opened = open_model(options.model, codec_only=True)
-        if opened.snac is not None:
-            snac_codes.encode(options, opened.snac, info, part)
+        if "snac" in opened.configs:
+            snac_codes.encode(options, opened.configs["snac"], info, part)
             return
         config = codec_of(opened)
         codebooks = chosen_codebooks(opened, options.codebooks, options.model)
@@ -74,8 +74,8 @@ def decode(options: Namespace) -> None:
     given = read_codes(options.input)
     with output_file(options.output, force=options.force, inputs=[options.input]) as part:
         opened = open_model(options.model, codec_only=True)
-        if opened.snac is not None:
-            snac_codes.decode(options, opened.snac, given, part)
+        if "snac" in opened.configs:
+            snac_codes.decode(options, opened.configs["snac"], given, part)
             return
         config = codec_of(opened)
         check_codes(options, given, config)

@@ -16,7 +16,7 @@ from jomni.errors import AudioError, ConfigError, JomniError
 from jomni.extras import require
 
 if TYPE_CHECKING:
-    from jomni.checkpoints.detect import Opened
+    from jomni.checkpoints.checkpoint import CheckpointSource
     from jomni.eval.codec.coders import Coder
     from jomni.eval.full_duplex.test_set import Item
 
@@ -35,7 +35,7 @@ def codec(options: Namespace) -> None:
         opened = open_model(options.model, codec_only=True)
         with stages() as progress, device(options.device) as chosen:
             coder = _coder(opened, options.model)
-            numbers = options.codebooks or [coder.fewest if opened.mimi is None else used_codebooks(opened)]
+            numbers = options.codebooks or [coder.fewest if "mimi" not in opened.configs else used_codebooks(opened)]
             low, high = coder.fewest, len(coder.rates)
             if not low <= min(numbers) <= max(numbers) <= high:
                 span = f"{low} to {high}" if low < high else f"{high}, to be decoded together"
@@ -55,12 +55,12 @@ def codec(options: Namespace) -> None:
     say(f"{options.out}: report.md, report.json, files.json, codec.png, examples")
 
 
-def _coder(opened: Opened, model: str) -> Coder:
+def _coder(opened: CheckpointSource, model: str) -> Coder:
     """The codec of a model, with its weights."""
     from jomni.eval.codec.coders import MimiCoder, SnacCoder
 
-    if opened.snac is not None:
-        return SnacCoder(opened.snac, load_codec(model).params["snac"], noise=True)
+    if "snac" in opened.configs:
+        return SnacCoder(opened.configs["snac"], load_codec(model).params["snac"], noise=True)
     return MimiCoder(codec_of(opened), load_codec(model).params["mimi"])
 
 
@@ -81,9 +81,9 @@ def talk(options: Namespace) -> None:
     with report_folder(options.out, force=options.force) as part:
         opened = open_model(options.model)
         codec_of(opened)
-        if opened.lm is None:
+        if "lm" not in opened.configs:
             raise ConfigError(f"{options.model}: is a codec alone. 'jomni eval codec' measures it.")
-        if not opened.lm.dep_q:
+        if not opened.configs["lm"].dep_q:
             raise ConfigError(f"{options.model}: has no depth transformer, so it does not speak. Give a talking model.")
         with device(options.device) as chosen:
             checkpoint, dtype = load_model(options, chosen)
@@ -135,17 +135,17 @@ def turns(options: Namespace) -> None:
                 f"{options.model}: has no tokenizer.json, so it takes no text. Give a Mini-Omni or a text decoder with "
                 "its tokenizer; 'jomni eval talk' measures models that talk in full duplex."
             )
-        voice = opened.snac if options.codec is None else open_model(options.codec, codec_only=True).snac
+        voice = (opened if options.codec is None else open_model(options.codec, codec_only=True)).configs.get("snac")
         if options.codec is not None and voice is None:
             raise ConfigError(f"--codec {options.codec}: is no SNAC. Give the codec that the model was trained with.")
-        report = check_turns(options.tests, unfit(opened.whisper, voice)).accepted(options.skip_bad)
+        report = check_turns(options.tests, unfit(opened.configs.get("whisper"), voice)).accepted(options.skip_bad)
         source = TurnSource([report])
         chosen_turns = [source[n] for n in some(range(len(source)), options.limit)]
         with device(options.device) as chosen:
             checkpoint, dtype = load_model(options, chosen)
             other = None if options.codec is None else load_codec(options.codec)
             held = other or checkpoint
-            spoken = None if held.snac is None else (held.snac, held.params["snac"])
+            spoken = (held.configs["snac"], held.params["snac"]) if "snac" in held.configs else None
             asking = Asking(min(options.slots, len(chosen_turns)), options.seed, options.voice)
             plan = Plan(
                 replies=options.replies, sentences=sentences, processes=options.processes,

@@ -16,8 +16,7 @@ from jomni.errors import AudioError, ConfigError, JomniError
 if TYPE_CHECKING:
     import jax
 
-    from jomni.checkpoints.checkpoint import Checkpoint
-    from jomni.checkpoints.detect import Opened
+    from jomni.checkpoints.checkpoint import Checkpoint, CheckpointSource
     from jomni.models.mimi.config import MimiConfig
 
 
@@ -33,13 +32,13 @@ def split_revision(name: str) -> tuple[str, str | None]:
     return name, None
 
 
-def open_model(name: str, *, codec_only: bool = False) -> Opened:
+def open_model(name: str, *, codec_only: bool = False) -> CheckpointSource:
     """Recognises a model and reads its configuration, but no weights; `codec_only` asks for a codec's alone."""
-    from jomni.checkpoints.detect import open_checkpoint
-    from jomni.checkpoints.registry import PARTS
+    from jomni.checkpoints.detect import detect
+    from jomni.checkpoints.registry import COMPONENTS
 
     source, revision = split_revision(name)
-    return open_checkpoint(source, revision=revision, parts=CODECS if codec_only else tuple(PARTS))
+    return detect(source, revision=revision, components=CODECS if codec_only else tuple(COMPONENTS))
 
 
 def load_codec(name: str) -> Checkpoint:
@@ -47,7 +46,7 @@ def load_codec(name: str) -> Checkpoint:
     import jomni
 
     source, revision = split_revision(name)
-    return jomni.load(source, revision=revision, parts=CODECS)
+    return jomni.load(source, revision=revision, components=CODECS)
 
 
 def load_model(options: Namespace, chosen: jax.Device) -> tuple[Checkpoint, str]:
@@ -60,16 +59,16 @@ def load_model(options: Namespace, chosen: jax.Device) -> tuple[Checkpoint, str]
         return jomni.load(source, revision=revision, dtype=dtype), dtype
 
 
-def used_codebooks(opened: Opened) -> int:
+def used_codebooks(opened: CheckpointSource) -> int:
     """Codebooks of the codec that a model uses; 8 for a codec alone."""
-    assert opened.mimi is not None
-    if opened.lm is None:
-        return min(8, opened.mimi.num_codebooks)
+    assert "mimi" in opened.configs
+    if "lm" not in opened.configs:
+        return min(8, opened.configs["mimi"].num_codebooks)
     halves = 2 if (opened.settings.get("tts_config") or {}).get("multistream") else 1
-    return max(opened.lm.codec_codebooks // halves, opened.mimi.quantizer.n_q_semantic)
+    return max(opened.configs["lm"].codec_codebooks // halves, opened.configs["mimi"].quantizer.n_q_semantic)
 
 
-def chosen_codebooks(opened: Opened, asked: int | None, model: str) -> int:
+def chosen_codebooks(opened: CheckpointSource, asked: int | None, model: str) -> int:
     """The codebooks that --codebooks asks for, else those that the model uses; raises `AudioError` for an impossible
     number."""
     if asked is None:
@@ -83,18 +82,18 @@ def chosen_codebooks(opened: Opened, asked: int | None, model: str) -> int:
     return asked
 
 
-def codec_of(opened: Opened) -> MimiConfig:
+def codec_of(opened: CheckpointSource) -> MimiConfig:
     """The codec's configuration; raises `ConfigError` where the model brings none."""
-    if opened.snac is not None:
+    if "snac" in opened.configs:
         raise ConfigError(f"{opened.source}: its codec is SNAC, this command works with Mimi. Give a model with Mimi.")
-    if opened.mimi is None:
+    if "mimi" not in opened.configs:
         raise ConfigError(f"{opened.source}: the model brings no codec. Give one with its codec's weights beside it.")
-    if opened.mimi.channels != 1:
+    if opened.configs["mimi"].channels != 1:
         raise ConfigError(
-            f"{opened.source}: its codec takes {opened.mimi.channels} channels, jomni's commands work with one. "
-            "Use the functions of jomni instead."
+            f"{opened.source}: its codec has {opened.configs['mimi'].channels} channels; commands work with "
+            "one. Use the functions of jomni instead."
         )
-    return opened.mimi
+    return opened.configs["mimi"]
 
 
 def refuse_options(options: Namespace, names: Collection[str], kind: str) -> None:

@@ -18,7 +18,7 @@ from jomni.errors import AudioError, ConfigError, PromptError
 from jomni.models.whisper.mel import HOP, SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from jomni.checkpoints.detect import Opened
+    from jomni.checkpoints.checkpoint import CheckpointSource
     from jomni.models.mini_omni.chat import OmniChat
     from jomni.models.snac.config import SnacConfig
 
@@ -53,7 +53,7 @@ class Answer:
         return "".join(text for _, text in self.pieces)
 
 
-def talk(options: Namespace, opened: Opened, infos: Sequence[audio.AudioInfo]) -> None:
+def talk(options: Namespace, opened: CheckpointSource, infos: Sequence[audio.AudioInfo]) -> None:
     """Runs `jomni talk` with a Mini-Omni, of which the configuration is read so far."""
     codec = checked(options, opened, infos)
     names = unique_names(options.inputs) or [ASKED]
@@ -73,7 +73,7 @@ def talk(options: Namespace, opened: Opened, infos: Sequence[audio.AudioInfo]) -
         say(line)
 
 
-def checked(options: Namespace, opened: Opened, infos: Sequence[audio.AudioInfo]) -> SnacConfig | None:
+def checked(options: Namespace, opened: CheckpointSource, infos: Sequence[audio.AudioInfo]) -> SnacConfig | None:
     """The codec that the model is to speak with; None where it is to write.
 
     Raises:
@@ -97,12 +97,12 @@ def checked(options: Namespace, opened: Opened, infos: Sequence[audio.AudioInfo]
     if "tokenizer.json" not in opened.files:
         raise ConfigError(f"{opened.source}: has no tokenizer.json. Put that of its text model beside its weights.")
     if infos:
-        if opened.whisper is None:
+        if "whisper" not in opened.configs:
             raise ConfigError(
                 f"{opened.source}: has no ears, so it hears no recording. Put the Whisper that it was trained with "
                 f"beside its weights ({WHISPER_NAME}, or a folder {WHISPER_FOLDERS[0]}), or write to it with --ask."
             )
-        window = opened.whisper.mel_frames * HOP
+        window = opened.configs["whisper"].mel_frames * HOP
         for info in infos:
             if info.samples_at(SAMPLE_RATE) > window:
                 raise AudioError(
@@ -116,7 +116,7 @@ def checked(options: Namespace, opened: Opened, infos: Sequence[audio.AudioInfo]
             raise ConfigError(f"--answer {options.answer}: nothing is spoken then. Leave --codec and --parallel out.")
         return None
     voice = opened if options.codec is None else open_model(options.codec, codec_only=True)
-    if voice.snac is None:
+    if "snac" not in voice.configs:
         if options.codec is not None:
             raise ConfigError(f"--codec {options.codec}: holds no SNAC. Give one, such as {SNAC_ON_HUB}.")
         raise ConfigError(
@@ -124,9 +124,9 @@ def checked(options: Namespace, opened: Opened, infos: Sequence[audio.AudioInfo]
             f"one: --codec {SNAC_ON_HUB}), put it beside its weights as a folder {SNAC_FOLDERS[0]}, or take "
             "--answer text."
         )
-    assert opened.omni is not None
-    check_neighbours(opened.omni, None, voice.snac, voice.source)
-    return voice.snac
+    assert "omni" in opened.configs
+    check_neighbours(opened.configs["omni"], None, voice.configs["snac"], voice.source)
+    return voice.configs["snac"]
 
 
 def _talk(options: Namespace, infos: Sequence[audio.AudioInfo], *, speaks: bool) -> tuple[list[Answer], dict[str, Any]]:

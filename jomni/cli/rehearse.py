@@ -26,8 +26,8 @@ def rehearse(options: Namespace) -> None:
     with device(options.device):
         source, revision = split_revision(options.model)
         with working(f"loading {options.model}"):
-            checkpoint = jomni.load(source, revision=revision, parts=("lm",), dtype="float32")
-        config, params = checkpoint.lm, checkpoint.params.get("lm")
+            checkpoint = jomni.load(source, revision=revision, components=("lm",), dtype="float32")
+        config, params = checkpoint.configs.get("lm"), checkpoint.params.get("lm")
         if config is None:
             raise ConfigError(f"{options.model}: holds no Moshi that could speak. Give the export of its training.")
         if checkpoint.tokenizer is None:

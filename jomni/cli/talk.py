@@ -19,7 +19,7 @@ from jomni.cli.parser import MAX_TAIL
 from jomni.errors import ConfigError
 
 if TYPE_CHECKING:
-    from jomni.checkpoints.detect import Opened
+    from jomni.checkpoints.checkpoint import CheckpointSource
     from jomni.models.moshi.transcript import Transcript
 
 SILENCE = 2.0
@@ -41,7 +41,7 @@ def talk(options: Namespace) -> None:
     """Runs `jomni talk`."""
     infos = [audio.inspect(path) for path in options.inputs]
     opened = open_model(options.model)
-    if opened.omni is not None:
+    if "omni" in opened.configs:
         omni_talk.talk(options, opened, infos)
         return
     refuse_options(options, omni_talk.OPTIONS, "that take turns (Mini-Omni)")
@@ -140,7 +140,7 @@ class Plan:
     end_token: int | None = None
 
 
-def plan_of(opened: Opened, tail: float) -> Plan:
+def plan_of(opened: CheckpointSource, tail: float) -> Plan:
     """What a model's kind asks for.
 
     Raises:
@@ -148,7 +148,7 @@ def plan_of(opened: Opened, tail: float) -> Plan:
     """
     from jomni.models.moshi.generate import Guidance
 
-    lm, kind = opened.lm, opened.model_type
+    lm, kind = opened.configs.get("lm"), opened.model_type
     if lm is None:
         raise ConfigError(f"{opened.source}: is a codec alone. Give a language model, as kyutai/moshiko-pytorch-bf16.")
     if kind == "tts" or opened.settings.get("tts_config"):

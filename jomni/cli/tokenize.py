@@ -73,7 +73,7 @@ def codec_encoder(checkpoint: jomni.Checkpoint, codebooks: int, name: str) -> En
     import jomni
     from jomni.data.conversations.tokenize import Encoder
 
-    config = checkpoint.mimi
+    config = checkpoint.configs.get("mimi")
     assert config is not None
     params = jomni.fold_codebooks(checkpoint.params["mimi"])
     mimi = jomni.Mimi(config, codebooks)

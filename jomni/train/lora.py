@@ -12,10 +12,10 @@ from typing import Any
 import jax.numpy as jnp
 
 from jomni.checkpoints.checkpoint import Checkpoint
-from jomni.checkpoints.parameters import ParameterSource
-from jomni.checkpoints.save import LORA_NAME
+from jomni.checkpoints.export import ParameterSource
+from jomni.checkpoints.kyutai import LORA_NAME
 from jomni.errors import ConfigError
-from jomni.models.moshi.weights import lm_table
+from jomni.models.moshi import weights as moshi_weights
 from jomni.tensors.weight_map import flatten, unflatten
 from jomni.tensors.write import checkpoint_folder, write_safetensors
 from jomni.train.freeze import Tree
@@ -67,11 +67,11 @@ def save_adapters(checkpoint: Checkpoint, folder: Path, lora: LoRAConfig) -> Non
       folder: for lora.safetensors and config.json; replaced where it holds a former export.
       lora: what trained.
     """
-    assert checkpoint.lm is not None
+    assert "lm" in checkpoint.configs
     source = ParameterSource(checkpoint, "lm")
-    tensors = lm_table(checkpoint.lm).expect(checkpoint.params["lm"])
+    tensors = moshi_weights.weight_map(checkpoint.configs["lm"]).expect(checkpoint.params["lm"])
     specs = {t.name: source.specs[t.name] for t in tensors if lora.trains(t.leaves[0].path)}
     with checkpoint_folder(folder, overwrite=True) as made:
         write_safetensors(made / LORA_NAME, specs, source.read, {"format": "pt"})
-        raw = checkpoint.lm.to_kyutai() | {"lora_name": LORA_NAME, "model_type": checkpoint.model_type}
+        raw = checkpoint.configs["lm"].to_kyutai() | {"lora_name": LORA_NAME, "model_type": checkpoint.model_type}
         (made / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")

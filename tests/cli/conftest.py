@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 import jomni
-from jomni.checkpoints.load import lm_tree
 from jomni.cli.main import main
+from jomni.models.moshi import weights as moshi_weights
 from tools.random_model import random_params
 
 
@@ -67,9 +67,11 @@ def recording(tmp_path):
 @pytest.fixture(scope="session")
 def listener(tiny_moshi, tmp_path_factory):
     """A speech-to-text model: no depth transformer, text 2.5 s late, a second of silence to begin with."""
-    lm = dataclasses.replace(tiny_moshi.lm, dep_q=0, n_q=4, delays=(0, 0, 0, 0, 0))
-    params = {"mimi": tiny_moshi.params["mimi"], "lm": random_params(lm_tree(lm), 5)}
+    lm = dataclasses.replace(tiny_moshi.configs["lm"], dep_q=0, n_q=4, delays=(0, 0, 0, 0, 0))
+    params = {"mimi": tiny_moshi.params["mimi"], "lm": random_params(moshi_weights.abstract_params(lm), 5)}
     settings = {"stt_config": {"audio_delay_seconds": 2.5, "audio_silence_prefix_seconds": 1.0}}
     folder = tmp_path_factory.mktemp("stt") / "stt"
-    jomni.save(dataclasses.replace(tiny_moshi, lm=lm, params=params, model_type="stt", settings=settings), folder)
+    configs = tiny_moshi.configs | {"lm": lm}
+    made = dataclasses.replace(tiny_moshi, configs=configs, params=params, model_type="stt", settings=settings)
+    jomni.save(made, folder)
     return folder

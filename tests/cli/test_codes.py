@@ -25,7 +25,7 @@ def test_codes_equal_the_offline_codes_of_the_whole_recording(seconds, run, tmp_
     assert code == 0
     held = np.load(npz)
     pcm = audio.read(wav, 24000)
-    whole = jomni.encode(jomni.Mimi(tiny_moshi.mimi, 4), tiny_moshi.params["mimi"], pcm[None])
+    whole = jomni.encode(jomni.Mimi(tiny_moshi.configs["mimi"], 4), tiny_moshi.params["mimi"], pcm[None])
     assert held["codes"].dtype == np.int32 and held["codes"].shape == (4, -(-len(pcm) // FRAME))
     np.testing.assert_array_equal(held["codes"], whole[0])
     assert len(np.unique(held["codes"])) > 3 or seconds < 1
@@ -43,7 +43,7 @@ def test_audio_equals_the_offline_decode_and_ends_with_the_recording(count, run,
     assert code == 0
     codes = np.load(npz)["codes"]
     assert codes.shape[0] == count
-    whole = jomni.decode(jomni.Mimi(tiny_mimi.mimi, count), tiny_mimi.params["mimi"], codes[None])[0, 0]
+    whole = jomni.decode(jomni.Mimi(tiny_mimi.configs["mimi"], count), tiny_mimi.params["mimi"], codes[None])[0, 0]
     got = audio.read(back, 24000)
     samples = round(2.3 * 24000)
     assert len(got) == samples

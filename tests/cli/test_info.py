@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import jomni
+from jomni.checkpoints.registry import COMPONENTS
 from jomni.cli.files import unique_names
-from jomni.cli.info import CODEC_PARTS, LM_PARTS, OMNI_PARTS, human
+from jomni.tensors.component import human_bytes as size
 from jomni.tensors.source import SafetensorsSource
 from jomni.tensors.weight_map import flatten
 from tests import omni_case
@@ -19,22 +20,22 @@ def test_parameters_are_counted_by_part_and_add_up(run, tiny_moshi, tiny_moshi_f
     counts = {}
     for line in out.splitlines():
         name, _, value = line.strip().partition(": ")
-        if name in (*LM_PARTS, *CODEC_PARTS):
+        if name in (*COMPONENTS["lm"].groups, *COMPONENTS["mimi"].groups):
             counts[name] = int(value.replace(",", ""))
     lm, mimi = tiny_moshi.num_parameters("lm"), tiny_moshi.num_parameters("mimi")
     assert f"language model: {lm:,} parameters, stored as float32" in out
     assert f"codec Mimi: {mimi:,} parameters, stored as float32" in out
-    assert sum(counts.get(name, 0) for name in LM_PARTS) == lm
-    assert sum(counts[name] for name in CODEC_PARTS) == mimi
-    assert f"float32 {human(4 * (lm + mimi))}, bfloat16 {human(4 * mimi + 2 * lm)}, int8 {human(4 * mimi + lm)}" in out
-    assert "delays, frames: text 0; spoken 0 1 1 1; heard 0 1 1 1" in out
+    assert sum(counts.get(name, 0) for name in COMPONENTS["lm"].groups) == lm
+    assert sum(counts[name] for name in COMPONENTS["mimi"].groups) == mimi
+    assert f"float32 {size(4 * (lm + mimi))}, bfloat16 {size(4 * mimi + 2 * lm)}, int8 {size(4 * mimi + lm)}" in out
+    assert "delays, frames: text 0; agent 0 1 1 1; user 0 1 1 1" in out
     assert "context 20 frames (1.6 s)" in out and "8 codebooks of 32 entries, 4 in use" in out
 
 
 def test_a_codec_alone_is_described(run, tiny_mimi_file, tiny_mimi):
     code, out, _ = run("info", tiny_mimi_file)
     assert code == 0 and "Mimi, a codec" in out and "language model" not in out
-    assert f"weights take: {human(4 * tiny_mimi.num_parameters())}" in out
+    assert f"weights take: {size(4 * tiny_mimi.num_parameters())}" in out
 
 
 def test_info_reads_no_weights(run, tiny_moshi_folder, monkeypatch):
@@ -47,7 +48,7 @@ def test_info_reads_no_weights(run, tiny_moshi_folder, monkeypatch):
     [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (15_400_000_000, "15.4 GB"), (3e15, "3000 TB")],
 )
 def test_bytes_are_written_for_people(count, text):
-    assert human(count) == text
+    assert size(count) == text
 
 
 @pytest.mark.parametrize("layout", ["kyutai", "hf", "orbax"])
@@ -108,7 +109,7 @@ def test_a_whisper_is_described_and_converted(run, refuses, tmp_path, recording)
     count = jomni.load(model).num_parameters("whisper")
     assert f"encoder: {count:,} parameters, stored as float16" in out
     assert "80 mel channels of 16 kHz audio in, 50 frames of 20 ms out (1 s)" in out
-    assert f"weights take: float32 {human(4 * count)}, bfloat16 {human(2 * count)}" in out and "int8" not in out
+    assert f"weights take: float32 {size(4 * count)}, bfloat16 {size(2 * count)}" in out
     code, out, _ = run("convert", model, tmp_path / "own")
     assert code == 0 and "as openai" in out
     assert run("info", tmp_path / "own")[1].splitlines()[1:] == run("info", model)[1].splitlines()[1:]
@@ -122,17 +123,18 @@ def test_a_mini_omni_is_described_and_converted(run, refuses, tmp_path):
     model = tmp_path / "model"
     omni_case.write(model, "gated-post", neighbours=True)
     code, out, _ = run("info", model)
-    assert code == 0 and "Mini-Omni, dialogue in turns" in out and "none beside it" not in out
+    assert code == 0 and "Mini-Omni, turn-based dialogue" in out and "none beside it" not in out
     checkpoint = jomni.load(model)
     counts = dict(line.strip().split(": ", 1) for line in out.splitlines() if ": " in line)
-    parts = sum(int(counts[name].replace(",", "")) for name in OMNI_PARTS)
+    parts = sum(int(counts[name].replace(",", "")) for name in COMPONENTS["omni"].groups)
     assert parts == checkpoint.num_parameters("omni")
     assert f"language model: {parts:,} parameters, stored as float32" in out
     assert "streams: text of 320 tokens, 7 of audio with 192 each; embeddings merged by their mean" in out
     assert "post-adapter of 2 layers" in out
     codec = checkpoint.num_parameters("snac")
     rest = checkpoint.num_parameters() - codec
-    assert f"float32 {human(4 * (codec + rest))}, bfloat16 {human(4 * codec + 2 * rest)} (the codec" in out
+    assert f"float32 {size(4 * (codec + rest))}, bfloat16 {size(4 * codec + 2 * rest)}" in out
+    assert f"int8 {size(4 * codec + rest)} (codec" in out
     code, out, err = run("convert", model, tmp_path / "own", "--dtype", "bfloat16")
     assert code == 0 and "as litgpt, bfloat16" in out, err
     out = run("info", tmp_path / "own")[1]

@@ -28,7 +28,7 @@ def model(tmp_path_factory):
     codec = dataclasses.replace(omni_case.CODEC, sampling_rate=RATE, codebook_size=128)
     voice = {"snac": omni_case.codec_params(codec)}
     shutil.rmtree(folder / "snac_24khz")
-    jomni.save(jomni.Checkpoint("snac", None, None, voice, model_type="snac", snac=codec), folder / "snac_24khz")
+    jomni.save(jomni.Checkpoint("snac", {"snac": codec}, voice), folder / "snac_24khz")
     return folder
 
 

@@ -9,10 +9,10 @@ import soundfile
 
 import jomni
 from jomni import audio
-from jomni.checkpoints.detect import Opened
-from jomni.checkpoints.load import lm_tree
+from jomni.checkpoints.checkpoint import CheckpointSource
 from jomni.cli.talk import plan_of
 from jomni.errors import ConfigError
+from jomni.models.moshi import weights as moshi_weights
 from jomni.models.moshi.config import ConditionerConfig, FuserConfig
 from tests.cli.conftest import speech
 from tools.random_model import random_params
@@ -45,9 +45,9 @@ def quiet(tiny_moshi, tmp_path_factory):
         f"linears_{k}": {"weight": lm[f"linears_{k}"]["weight"], "bias": np.zeros(32, np.float32)} for k in range(4)
     }
     params["mimi"] = params["mimi"] | {"decoder": jax.tree.map(np.zeros_like, params["mimi"]["decoder"])}
-    config = dataclasses.replace(tiny_moshi.lm, bias_proj=True)
+    config = dataclasses.replace(tiny_moshi.configs["lm"], bias_proj=True)
     folder = tmp_path_factory.mktemp("quiet") / "quiet"
-    jomni.save(dataclasses.replace(tiny_moshi, lm=config, params=params), folder)
+    jomni.save(dataclasses.replace(tiny_moshi, configs=tiny_moshi.configs | {"lm": config}, params=params), folder)
     return folder
 
 
@@ -210,12 +210,13 @@ CONDITIONED = {
 
 
 def test_hibiki_is_conditioned_guided_told_the_end_and_stops_at_its_end_token(talk, recording, tmp_path, tiny_moshi):
-    lm = dataclasses.replace(tiny_moshi.lm, bias_proj=True, text_eos_reads_as_padding=True, **CONDITIONED)
-    params = random_params(lm_tree(lm), 6)
+    lm = dataclasses.replace(tiny_moshi.configs["lm"], bias_proj=True, text_eos_reads_as_padding=True, **CONDITIONED)
+    params = random_params(moshi_weights.abstract_params(lm), 6)
     params["text_linear"]["bias"] = np.where(np.arange(lm.text_card) == 2, 1000, 0).astype(np.float32)
     checkpoint = dataclasses.replace(
-        tiny_moshi, lm=lm, params=tiny_moshi.params | {"lm": params}, model_type="hibiki", generation={"cfg_coef": 2.0}
-    )
+        tiny_moshi, configs=tiny_moshi.configs | {"lm": lm}, params=tiny_moshi.params | {"lm": params},
+        model_type="hibiki", generation={"cfg_coef": 2.0},
+    )  # fmt: skip
     jomni.save(checkpoint, tmp_path / "hibiki")
     talk(recording, model=tmp_path / "hibiki")
     told = report(tmp_path)
@@ -226,15 +227,16 @@ def test_hibiki_is_conditioned_guided_told_the_end_and_stops_at_its_end_token(ta
 
 
 def plan(tiny_moshi, **changes):
-    kept = {"source": "m", "family": "moshi", "lm": tiny_moshi.lm, "mimi": tiny_moshi.mimi}
-    return plan_of(Opened(**(kept | changes)), 20.0)
+    lm = {"lm": changes.pop("lm", tiny_moshi.configs["lm"]), "mimi": tiny_moshi.configs["mimi"]}
+    configs = {name: config for name, config in lm.items() if config is not None}
+    return plan_of(CheckpointSource("moshi", configs, source="m", **changes), 20.0)
 
 
 def test_a_kind_of_model_asks_for_what_its_own_runner_does(tiny_moshi):
-    conditioned = dataclasses.replace(tiny_moshi.lm, **CONDITIONED)
+    conditioned = dataclasses.replace(tiny_moshi.configs["lm"], **CONDITIONED)
     hibiki = plan(tiny_moshi, model_type="hibiki", lm=conditioned)
     assert (hibiki.condition, hibiki.opposite, hibiki.guidance) == ("very_good", None, None)
-    assert (hibiki.end_code, hibiki.end_token) == (tiny_moshi.lm.card, 2)
+    assert (hibiki.end_code, hibiki.end_token) == (tiny_moshi.configs["lm"].card, 2)
     stt = plan(tiny_moshi, model_type="stt", settings={"stt_config": {"audio_delay_seconds": 0.5}})
     assert (stt.silence, stt.lead_in, stt.end_token) == (2.0, 0.0, None)
 
@@ -251,4 +253,4 @@ def test_models_that_do_not_converse_are_refused(changes, word, tiny_moshi):
 
 def test_conditions_that_are_not_known_are_refused(tiny_moshi):
     with pytest.raises(ConfigError, match="description"):
-        plan(tiny_moshi, lm=dataclasses.replace(tiny_moshi.lm, **CONDITIONED))
+        plan(tiny_moshi, lm=dataclasses.replace(tiny_moshi.configs["lm"], **CONDITIONED))

@@ -39,7 +39,7 @@ def test_codes_equal_the_offline_codes_of_each_channel(manifest, tmp_path, run, 
     assert (header.sample_rate, header.bins, header.model) == (RATE, 32, str(tiny_moshi_folder))
     held = [c for shard in header.shards for c in read_shard(out / shard.name)]
     assert [c.frames for c in held] == [17, 64, 25] and len(header.shards) == 2
-    mimi = jomni.Mimi(tiny_moshi.mimi, 4)
+    mimi = jomni.Mimi(tiny_moshi.configs["mimi"], 4)
     for conversation in held:
         assert [word.text for word in conversation.words] == ["well"]
         pcm = soundfile.read(manifest.parent / conversation.name, dtype="float32")[0].T
@@ -79,14 +79,14 @@ def test_another_codec_and_too_many_codebooks_are_refused(manifest, tmp_path, re
 
 def test_a_codec_is_known_by_what_its_codes_depend_on_and_by_nothing_else(tiny_mimi):
     params = tiny_mimi.params["mimi"]
-    identity = codec_identity(tiny_mimi.mimi, params)
+    identity = codec_identity(tiny_mimi.configs["mimi"], params)
     for part in params:
         changed = {**params, part: jax.tree.map(lambda leaf: leaf * 1.01, params[part])}
         hears = part in command._HEARING
-        assert (codec_identity(tiny_mimi.mimi, changed) != identity) == hears, part
+        assert (codec_identity(tiny_mimi.configs["mimi"], changed) != identity) == hears, part
     quantizer = jax.tree.map(lambda leaf: leaf, params["quantizer"])
     quantizer["rvq_first"]["output_proj"]["weight"] = quantizer["rvq_first"]["output_proj"]["weight"] * 2
-    assert codec_identity(tiny_mimi.mimi, {**params, "quantizer": quantizer}) == identity
+    assert codec_identity(tiny_mimi.configs["mimi"], {**params, "quantizer": quantizer}) == identity
     assert codec_identity(jomni.MIMI, params) != identity
 
 

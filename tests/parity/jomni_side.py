@@ -35,14 +35,14 @@ class Streamed:
 
 def load_mimi(folder: Path, num_codebooks: int) -> tuple[Mimi, Params]:
     checkpoint = jomni.load(folder / "mimi.safetensors")
-    assert checkpoint.mimi is not None
-    return Mimi(checkpoint.mimi, num_codebooks), checkpoint.params["mimi"]
+    assert "mimi" in checkpoint.configs
+    return Mimi(checkpoint.configs["mimi"], num_codebooks), checkpoint.params["mimi"]
 
 
 def load_lm(folder: Path, fuse_lora: bool = False) -> tuple[MoshiLM, Params]:
     checkpoint = jomni.load(folder, fuse_lora=fuse_lora)
-    assert checkpoint.lm is not None
-    return MoshiLM(checkpoint.lm), checkpoint.params["lm"]
+    assert "lm" in checkpoint.configs
+    return MoshiLM(checkpoint.configs["lm"]), checkpoint.params["lm"]
 
 
 def encode_stream(

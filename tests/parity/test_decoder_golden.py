@@ -16,8 +16,9 @@ from jomni.checkpoints.checkpoint import Checkpoint
 from jomni.checkpoints.load import load
 from jomni.generation.template import render
 from jomni.models.decoder import Decoder
+from jomni.models.decoder import weights as decoder_weights
 from jomni.models.decoder.generate import TextGenerator, TextSession
-from jomni.models.decoder.weights import decoder_table, decoder_tree, read_decoder_config
+from jomni.models.decoder.weights import read_decoder_config
 from tools.goldens.chats import CASES as CHATS
 from tools.goldens.chats import SPECIAL, TEMPLATES
 from tools.goldens.decoder import EVERY, PROMPT, write_folder
@@ -29,14 +30,14 @@ LAYOUTS = json.loads((DATA / "layouts.json").read_text())
 
 def logits_of(checkpoint: Checkpoint, tokens: np.ndarray) -> np.ndarray:
     """The training form: whole sequences."""
-    decoder = Decoder(checkpoint.decoder)
+    decoder = Decoder(checkpoint.configs["decoder"])
     whole = jax.jit(lambda params, tokens: decoder.apply({"params": params}, tokens, method="whole"))
     return np.asarray(whole(checkpoint.params["decoder"], tokens))
 
 
 def greedy(checkpoint: Checkpoint, tokens: np.ndarray, count: int, block: int = 16) -> np.ndarray:
     """Prefill in blocks, then decoding step by step."""
-    generator = TextGenerator(Decoder(checkpoint.decoder), tokens.shape[1] + count, block)
+    generator = TextGenerator(Decoder(checkpoint.configs["decoder"]), tokens.shape[1] + count, block)
     session = TextSession(generator, checkpoint.params["decoder"], len(tokens))
     return np.array(list(session.answer(tokens.tolist(), max_tokens=count))).T
 
@@ -46,7 +47,7 @@ def test_logits_and_200_greedy_tokens_are_those_of_transformers(case, tmp_path, 
     checkpoint = load(write_folder(tmp_path, case, CASES[case]))
     golden = dict(np.load(DATA / f"{case}.npz"))
     tokens = golden["tokens"].astype(np.int32)
-    window = checkpoint.decoder.window
+    window = checkpoint.configs["decoder"].window
     assert tokens.shape[1] == PROMPT and (window is None or 3 * window < PROMPT)
     difference = np.abs(logits_of(checkpoint, tokens)[:, EVERY - 1 :: EVERY] - golden["logits"]).max()
     say(f"{case}: logits differ by {difference:.1e} at most (standard deviation {golden['logits'].std():.2f})")
@@ -58,7 +59,7 @@ def test_logits_and_200_greedy_tokens_are_those_of_transformers(case, tmp_path, 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_names_and_shapes_of_published_models_are_those_of_transformers(name):
     config = read_decoder_config(LAYOUTS[name]["config"], name)
-    expected = decoder_table(config).expect(decoder_tree(config))
+    expected = decoder_weights.weight_map(config).expect(decoder_weights.abstract_params(config))
     assert {t.name: list(t.shape) for t in expected} == LAYOUTS[name]["tensors"]
 
 

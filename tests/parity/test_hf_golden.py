@@ -24,7 +24,7 @@ def full_precision():
 
 def check_mimi(checkpoint: Checkpoint, expected: dict[str, np.ndarray]) -> None:
     """Whole frames, whole sequences: every code equal, audio to 1e-4 of its RMS."""
-    config = checkpoint.mimi
+    config = checkpoint.configs["mimi"]
     mimi, params = Mimi(config, config.num_codebooks), checkpoint.params["mimi"]
     codes = np.asarray(encode(mimi, params, expected["pcm"]))
     assert codes.shape == expected["codes"].shape
@@ -39,7 +39,7 @@ def check_mimi(checkpoint: Checkpoint, expected: dict[str, np.ndarray]) -> None:
 
 def check_moshi(checkpoint: Checkpoint, expected: dict[str, np.ndarray]) -> None:
     """Logits of the training form to 1e-3; Hugging Face's are delayed by its own code, ours by `config.delays`."""
-    lm, config = MoshiLM(checkpoint.lm), checkpoint.lm
+    lm, config = MoshiLM(checkpoint.configs["lm"]), checkpoint.configs["lm"]
     out = jax.jit(lm.apply)({"params": checkpoint.params["lm"]}, expected["codes"])
     text, audio = expected["text_logits"], expected["audio_logits"]
     assert text.std() > 1 and audio.std() > 1

@@ -21,7 +21,9 @@ def test_the_golden_is_of_the_files_that_are_bundled(theirs):
 def test_nano_says_what_kyutais_code_said_with_its_files(theirs):
     checkpoint, duplex = nano_side.load()
     with jax.default_matmul_precision("highest"):
-        text, voice = nano_side.converse(checkpoint, duplex, question(duplex.frame_size, checkpoint.mimi.sample_rate))
+        text, voice = nano_side.converse(
+            checkpoint, duplex, question(duplex.frame_size, checkpoint.configs["mimi"].sample_rate)
+        )
     np.testing.assert_array_equal(text, theirs["text"])
     assert (text > 3).sum() > 8
     difference = sketch(voice, duplex.frame_size) - theirs["sketch"]

@@ -17,7 +17,7 @@ from tools.goldens.nano_case import question  # noqa: E402
 def test_kyutais_code_says_what_nano_says(say):
     text, voice = make_nano.converse()
     checkpoint, duplex = nano_side.load()
-    heard = question(duplex.frame_size, checkpoint.mimi.sample_rate)
+    heard = question(duplex.frame_size, checkpoint.configs["mimi"].sample_rate)
     texts, voices = nano_side.converse(checkpoint, duplex, heard)
     np.testing.assert_array_equal(texts, text)
     error = audio_error(voices, voice)

@@ -9,9 +9,9 @@ import pytest
 
 import jomni
 from jomni.models.snac import model as snac
+from jomni.models.snac import weights as snac_weights
 from jomni.models.snac.config import SNAC_24KHZ, SNAC_32KHZ, SNAC_44KHZ, SnacConfig
 from jomni.models.snac.model import Snac
-from jomni.models.snac.weights import snac_table, snac_tree
 from jomni.nn.lookahead import fold_weight_norm
 from tests.parity.compare import audio_error, differing_codes
 from tools.goldens import snac_cases
@@ -32,7 +32,7 @@ def test_codes_and_audio_are_those_of_the_original(case, tmp_path, say):
     seed, golden = snac_cases.SEEDS[case], np.load(DATA / f"{case}.npz")
     snac_cases.write(tmp_path, snac_cases.SNAC[case], MANIFESTS[case], seed)
     checkpoint = jomni.load(tmp_path)
-    codec, params, config = Snac(checkpoint.snac), checkpoint.params["snac"], checkpoint.snac
+    codec, params, config = Snac(checkpoint.configs["snac"]), checkpoint.params["snac"], checkpoint.configs["snac"]
     theirs = tuple(golden[f"codes_{k}"].astype(np.int32) for k in range(config.num_codebooks))
     ties = at_one_rate(config, [golden[f"ties_{k}"] for k in range(config.num_codebooks)])
 
@@ -52,4 +52,6 @@ def test_codes_and_audio_are_those_of_the_original(case, tmp_path, say):
 def test_names_and_shapes_are_those_of_the_original(name):
     assert dataclasses.replace(SNAC_32KHZ, sampling_rate=44_100) == SNAC_44KHZ
     config = PRESETS.get(name) or CONFIGS[name]
-    assert {t.name: list(t.shape) for t in snac_table().expect(snac_tree(config))} == MANIFESTS[name]
+    assert {
+        t.name: list(t.shape) for t in snac_weights.weight_map().expect(snac_weights.abstract_params(config))
+    } == MANIFESTS[name]

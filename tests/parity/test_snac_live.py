@@ -34,7 +34,7 @@ def test_codes_and_audio_are_those_of_the_original(case, options, tmp_path, say,
     model = peer.load(tmp_path)
     (tmp_path / "model.safetensors").unlink()  # so that jomni reads the pickle too
     checkpoint = jomni.load(tmp_path)
-    config, codec = checkpoint.snac, Snac(checkpoint.snac)
+    config, codec = checkpoint.configs["snac"], Snac(checkpoint.configs["snac"])
     params = fold_weight_norm(checkpoint.params["snac"])
 
     pcm = snac_cases.audio(case, seed)[..., :9001]

@@ -23,7 +23,7 @@ def expected():
 
 def check_encoder(checkpoint: jomni.Checkpoint, mel: np.ndarray, wanted: np.ndarray) -> float:
     """Every vector within 1e-3; returns the largest difference."""
-    ours = np.asarray(embed_audio(WhisperEncoder(checkpoint.whisper), checkpoint.params["whisper"], mel))
+    ours = np.asarray(embed_audio(WhisperEncoder(checkpoint.configs["whisper"]), checkpoint.params["whisper"], mel))
     assert wanted.std() > 0.5 and ours.shape == wanted.shape
     difference = float(np.abs(ours - wanted).max())
     assert difference < 1e-3

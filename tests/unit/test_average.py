@@ -21,7 +21,7 @@ def test_the_mean_of_two_models_is_written_as_the_first(tmp_path, monkeypatch, c
     average.main()
     assert "mean of 2 models" in capsys.readouterr().out
     mean, first, second = map(jomni.load, folders)
-    assert (mean.lm, mean.tokenizer) == (first.lm, first.tokenizer)
+    assert (mean.configs["lm"], mean.tokenizer) == (first.configs["lm"], first.tokenizer)
 
     def check(mean, a, b):
         assert mean.dtype == a.dtype
@@ -38,6 +38,7 @@ def test_the_mean_of_two_models_is_written_as_the_first(tmp_path, monkeypatch, c
 
 def test_models_of_other_configurations_have_no_mean():
     model = random_checkpoint()
-    wider = dataclasses.replace(model, source="wider", lm=dataclasses.replace(model.lm, context=30))
+    lm = dataclasses.replace(model.configs["lm"], context=30)
+    wider = dataclasses.replace(model, source="wider", configs=model.configs | {"lm": lm})
     with pytest.raises(ConfigError, match="wider: 'lm' is not as in"):
         average.average([model, wider])

@@ -68,13 +68,13 @@ def test_codebook_use_and_bitrate(tiny_mimi):
     even, odd = codec.usage([(np.arange(4), np.array([5, 5]))] * 2, 8)
     assert (even.used, even.entries, even.perplexity) == (4, 8, pytest.approx(4))
     assert (odd.used, odd.perplexity) == (1, pytest.approx(1))
-    assert bitrate(MimiCoder(tiny_mimi.mimi, tiny_mimi.params["mimi"]), 8) == pytest.approx(12.5 * 8 * 5)
+    assert bitrate(MimiCoder(tiny_mimi.configs["mimi"], tiny_mimi.params["mimi"]), 8) == pytest.approx(12.5 * 8 * 5)
     assert bitrate(SimpleNamespace(rates=(jomni.MIMI.frame_rate,) * 32, entries=2048), 8) == pytest.approx(1100)
 
 
 def test_a_scorecard_decodes_what_the_codec_decodes(tiny_mimi):
     """Whatever the batch, recordings of any length come out as the codec's own whole encoding and decoding."""
-    config, params = tiny_mimi.mimi, tiny_mimi.params["mimi"]
+    config, params = tiny_mimi.configs["mimi"], tiny_mimi.params["mimi"]
     rng = np.random.default_rng(0)
     lengths = [60_000, 1920, 5000]
     recordings = [
@@ -117,7 +117,9 @@ def test_texts_are_heard_before_and_after(tiny_mimi):
     waves = [soxr.resample(wave, 16_000, 24_000).astype(np.float32) for wave in spoken()]
     recordings = [codec.Recording(t, wave, t) for t, wave in zip(TEXTS, waves, strict=True)]
     recordings.append(codec.Recording("no text", waves[0], None))
-    card = codec.evaluate(MimiCoder(tiny_mimi.mimi, tiny_mimi.params["mimi"]), recordings, [4], batch=2, processes=1)
+    card = codec.evaluate(
+        MimiCoder(tiny_mimi.configs["mimi"], tiny_mimi.params["mimi"]), recordings, [4], batch=2, processes=1
+    )
     assert card.original.value == 0 and card.original.count == 2
     assert card.scores[0].word_errors.value > 0.5 and card.scores[0].above == card.scores[0].word_errors
 

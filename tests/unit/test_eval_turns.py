@@ -114,8 +114,8 @@ def test_what_a_model_lacks_leaves_tasks_out():
     deaf = OmniTalker(dataclasses.replace(PARTS, ears=None), Asking(), 9, 99)
     assert set(deaf.left_out) == {Task.A1_A2, Task.A1_T2, Task.A1_T1} and deaf.sample_rate == CODEC.sampling_rate
     with pytest.raises(ConfigError, match="neither a Mini-Omni nor a text decoder"):
-        make_talker(Checkpoint("snac", None, None, {"snac": {}}, snac=CODEC), None, TURNS, Asking())
-    bare = Checkpoint("mini_omni", None, None, {"omni": {}}, omni=CONFIG, source="here")
+        make_talker(Checkpoint("snac", {"snac": CODEC}, {"snac": {}}), None, TURNS, Asking())
+    bare = Checkpoint("mini_omni", {"omni": CONFIG}, {"omni": {}}, source="here")
     with pytest.raises(WeightsError, match="here: has no tokenizer"):
         make_talker(bare, None, TURNS, Asking())
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from jomni.checkpoints.hf import is_hf_config, open_folder
+from jomni.checkpoints.detect import detect
+from jomni.checkpoints.hf import is_hf_config
 from jomni.errors import ConfigError
 from jomni.models.mimi.config import MIMI
 from jomni.models.mimi.weights_hf import read_mimi_config, write_mimi_config
@@ -85,10 +86,10 @@ def test_moshi_configurations_survive_the_round_trip(config):
 @pytest.mark.parametrize("name", ["mimi", "moshi"])
 def test_what_transformers_wrote_is_written_again(name):
     """All that both have a word for; transformers adds defaults of its own."""
-    folder, theirs = open_folder(DATA / f"hf_{name}"), json.loads((DATA / f"hf_{name}" / "config.json").read_text())
-    ours = write_mimi_config(folder.mimi)
+    folder, theirs = detect(DATA / f"hf_{name}"), json.loads((DATA / f"hf_{name}" / "config.json").read_text())
+    ours = write_mimi_config(folder.configs["mimi"])
     if name == "moshi":
-        ours = write_moshi_config(folder.lm, ours)
+        ours = write_moshi_config(folder.configs["lm"], ours)
 
     def compare(ours, theirs):
         for key in set(ours) & set(theirs):

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 import jomni
-from jomni.checkpoints.hf import save_folder
+from jomni.checkpoints import hf
 from jomni.errors import ConfigError, WeightsError
 from jomni.models.decoder import DecoderConfig, RopeConfig
 from jomni.models.decoder.rope import frequencies, magnitude
@@ -108,18 +108,20 @@ def test_what_was_imported_exports_byte_for_byte(config, family, dtype, tmp_path
     held = read_all(folder)
     assert {tensor.dtype.name for tensor in held.values()} == {dtype}
     first = jomni.load(folder)
-    assert first.decoder == config and first.model_type == family and first.generation["eos_token_id"] == [257]
+    assert (
+        first.configs["decoder"] == config and first.model_type == family and first.generation["eos_token_id"] == [257]
+    )
     jomni.save(first, tmp_path / "out", "hf")
     assert_same(read_all(tmp_path / "out"), held)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
         assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
-    assert jomni.load(tmp_path / "out").decoder == config
+    assert jomni.load(tmp_path / "out").configs["decoder"] == config
 
 
 def test_shards_are_written_and_read_as_one(tmp_path):
     whole = checkpoint()
     (tmp_path / "shards").mkdir()
-    save_folder(whole, tmp_path / "shards", shard_bytes=5000)
+    hf.write(whole, tmp_path / "shards", shard_bytes=5000)
     assert len(list(tmp_path.glob("shards/*.safetensors"))) > 3
     back = jomni.load(tmp_path / "shards")
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), back.params, whole.params))

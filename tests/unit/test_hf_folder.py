@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jomni.checkpoints.hf import open_folder, save_folder
+from jomni.checkpoints import hf
+from jomni.checkpoints.checkpoint import Checkpoint
+from jomni.checkpoints.detect import detect
 from jomni.checkpoints.load import load
 from jomni.checkpoints.save import save
 from jomni.errors import ConfigError, WeightsError
@@ -45,17 +47,17 @@ def assert_same_tensors(found: Path, expected: dict[str, np.ndarray]) -> None:
 @pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16], ids=["float32", "bfloat16"])
 def test_import_delete_export_gives_every_byte_again(name, dtype, tmp_path):
     source = copy(name, tmp_path / "source", dtype=dtype)
-    expected, config = load_file(source / "model.safetensors"), open_folder(source)
+    expected, config = load_file(source / "model.safetensors"), detect(source)
     checkpoint = load(source)
     assert checkpoint.family == name
     shutil.rmtree(source)
     save(checkpoint, tmp_path / "out", "hf")
     assert_same_tensors(tmp_path / "out", expected)
-    again = open_folder(tmp_path / "out")
-    assert (again.mimi, again.lm, again.model_type) == (config.mimi, config.lm, config.model_type)
+    again = detect(tmp_path / "out")
+    assert (again.configs, again.model_type) == (config.configs, config.model_type)
     assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == np.dtype(dtype).name
     rate = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())["sampling_rate"]
-    assert rate == config.mimi.sample_rate
+    assert rate == config.configs["mimi"].sample_rate
 
 
 def test_the_way_through_kyutai_files_keeps_every_byte(tmp_path):
@@ -77,7 +79,7 @@ def test_the_file_may_have_another_type_than_memory(tmp_path):
 
 def test_large_weights_are_written_in_shards_with_an_index(tmp_path):
     checkpoint = load(DATA / "hf_moshi")
-    save_folder(checkpoint, tmp_path, shard_bytes=40_000)
+    hf.write(checkpoint, tmp_path, shard_bytes=40_000)
     files = sorted(file.name for file in tmp_path.glob("*.safetensors"))
     assert len(files) > 3 and files[0] == f"model-00001-of-{len(files):05}.safetensors"
     assert all((tmp_path / file).stat().st_size < 40_000 + 20_000 for file in files)
@@ -105,7 +107,7 @@ def test_large_weights_are_written_in_shards_with_an_index(tmp_path):
 )
 def test_sampling_options_are_carried(given, expected, tmp_path):
     save(dataclasses.replace(load(DATA / "hf_moshi"), generation=given, tokenizer=b"pieces"), tmp_path / "out", "hf")
-    folder = open_folder(tmp_path / "out")
+    folder = detect(tmp_path / "out")
     assert folder.generation == expected
     assert folder.tokenizer == b"pieces"
 
@@ -124,7 +126,7 @@ def test_the_published_spelling_of_the_text_temperature_is_read(tmp_path):
     audio = {"do_sample": True, "temperature": 0.8, "top_k": 250, "min_length": 4, "max_length": 4}
     published = {"do_sample": True, "temp": 0.7, "top_k": 25, "depth_decoder_config": audio, "pad_token_id": 40}
     (folder / "generation_config.json").write_text(json.dumps(published))
-    assert open_folder(folder).generation == {"temp": 0.8, "temp_text": 0.7, "top_k": 250, "top_k_text": 25}
+    assert detect(folder).generation == {"temp": 0.8, "temp_text": 0.7, "top_k": 250, "top_k_text": 25}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +148,7 @@ def test_checkpoints_that_cannot_be_expressed_are_refused_by_name(change, named,
 
 def test_a_language_model_without_its_codec_is_refused(tmp_path):
     whole = load(DATA / "hf_moshi")
-    checkpoint = dataclasses.replace(whole, mimi=None, params={"lm": whole.params["lm"]})
+    checkpoint = Checkpoint("moshi", {"lm": whole.configs["lm"]}, {"lm": whole.params["lm"]})
     with pytest.raises(ConfigError, match="brings none"):
         save(checkpoint, tmp_path / "out", "hf")
 
@@ -164,14 +166,14 @@ def test_other_models_are_refused_by_name(change, named, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | change))
     with pytest.raises(ConfigError) as caught:
-        open_folder(folder)
+        detect(folder)
     assert named in str(caught.value) and str(folder) in str(caught.value)
 
 
 def test_a_kyutai_configuration_is_not_read_as_transformers(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"dim": 16, "model_type": "moshi"}))
-    with pytest.raises(ConfigError, match="not a configuration of the transformers library"):
-        open_folder(tmp_path)
+    with pytest.raises(ConfigError, match="num_layers"):
+        detect(tmp_path)
 
 
 def test_missing_weights_and_tensors_are_told(tmp_path):
@@ -181,12 +183,12 @@ def test_missing_weights_and_tensors_are_told(tmp_path):
     tensors["decoder.layers.0.conv.bias"] = np.zeros(3, np.float32)
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(WeightsError) as caught:
-        open_folder(folder)
+        detect(folder)
     for told in ("missing tensor 'upsample.conv.weight'", "unknown tensor 'extra.weight'", "decoder.layers.0.conv"):
         assert told in str(caught.value)
     (folder / "model.safetensors").unlink()
     with pytest.raises(WeightsError, match=r"holds neither model\.safetensors nor its index"):
-        open_folder(folder)
+        detect(folder)
 
 
 @pytest.mark.peers

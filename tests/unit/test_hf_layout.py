@@ -9,13 +9,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jomni.checkpoints.hf import AUDIO_PREFIX, open_folder
+from jomni.checkpoints.detect import detect
+from jomni.checkpoints.hf import _AUDIO_PREFIX as AUDIO_PREFIX
 from jomni.errors import WeightsError
+from jomni.models.mimi import weights as mimi_weights
 from jomni.models.mimi.config import MIMI
-from jomni.models.mimi.weights import mimi_table, mimi_tree
 from jomni.models.mimi.weights_hf import mimi_layout
+from jomni.models.moshi import weights as moshi_weights
 from jomni.models.moshi.config import MOSHI_7B
-from jomni.models.moshi.weights import lm_table, lm_tree
 from jomni.models.moshi.weights_hf import moshi_layout
 from jomni.tensors.layout import Layout, MappedSource, check_tensors, swap_rope_order
 from jomni.tensors.source import MemorySource, TensorSpec, open_source
@@ -87,11 +88,11 @@ def test_blocks_cover_every_tensor_once(layout):
 
 @pytest.mark.parametrize(("name", "prefix"), [("mimi", ""), ("moshi", AUDIO_PREFIX)])
 def test_a_folder_written_by_transformers_goes_through_kyutai_names_and_back(name, prefix):
-    folder, base = open_folder(DATA / f"hf_{name}"), open_source(DATA / f"hf_{name}" / "model.safetensors")
-    assert folder.mimi is not None
-    layouts = [(folder.sources["mimi"], mimi_layout(folder.mimi, prefix))]
-    if folder.lm is not None:
-        layouts.append((folder.sources["lm"], moshi_layout(folder.lm)))
+    folder, base = detect(DATA / f"hf_{name}"), open_source(DATA / f"hf_{name}" / "model.safetensors")
+    assert "mimi" in folder.configs
+    layouts = [(folder.sources["mimi"], mimi_layout(folder.configs["mimi"], prefix))]
+    if "lm" in folder.configs:
+        layouts.append((folder.sources["lm"], moshi_layout(folder.configs["lm"])))
     seen = set()
     for source, layout in layouts:
         back = MappedSource(source, layout, "hf")
@@ -135,9 +136,12 @@ def test_parts_of_different_types_are_refused_by_name():
 @pytest.mark.parametrize("part", ["mimi", "moshi"])
 def test_full_size_presets_have_the_names_and_shapes_of_kyutai(part):
     if part == "mimi":
-        layout, tensors = mimi_layout(MIMI), mimi_table(MIMI).expect(mimi_tree(MIMI))
+        layout, tensors = mimi_layout(MIMI), mimi_weights.weight_map(MIMI).expect(mimi_weights.abstract_params(MIMI))
     else:
-        layout, tensors = moshi_layout(MOSHI_7B), lm_table(MOSHI_7B).expect(lm_tree(MOSHI_7B))
+        layout, tensors = (
+            moshi_layout(MOSHI_7B),
+            moshi_weights.weight_map(MOSHI_7B).expect(moshi_weights.abstract_params(MOSHI_7B)),
+        )
     assert layout.shapes["kyutai"] == {tensor.name: tensor.shape for tensor in tensors}
 
 

@@ -170,13 +170,15 @@ def test_parts_come_of_a_checkpoint_and_what_it_lacks_is_asked_for_where_it_is_n
     omni_case.write(tmp_path / "model", neighbours=True)
     whole = jomni.load(tmp_path / "model")
     found = OmniParts.from_checkpoint(whole)
-    assert (found.config, found.ears[0], found.codec[0]) == (whole.omni, whole.whisper, whole.snac)
+    assert (found.config, found.ears[0], found.codec[0]) == tuple(
+        whole.configs[name] for name in ("omni", "whisper", "snac")
+    )
     assert found.params is whole.params["omni"]
     assert found.tokenizer.decode(found.tokenizer.encode("Hi")) == "Hi"
     params = {"omni": whole.params["omni"]}
-    alone = dataclasses.replace(whole, whisper=None, snac=None, params=params)
-    voice = jomni.load(tmp_path / "model", parts=("snac",))
-    assert OmniParts.from_checkpoint(alone, voice).codec[0] == whole.snac
+    alone = dataclasses.replace(whole, configs={"omni": whole.configs["omni"]}, params=params)
+    voice = jomni.load(tmp_path / "model", components=("snac",))
+    assert OmniParts.from_checkpoint(alone, voice).codec[0] == whole.configs["snac"]
     mute = OmniChat(OmniParts.from_checkpoint(alone))
     with pytest.raises(PromptError, match="no codec to speak with"):
         mute.ask(["Hello"], "speech")
@@ -188,7 +190,7 @@ def test_parts_come_of_a_checkpoint_and_what_it_lacks_is_asked_for_where_it_is_n
         OmniParts.from_checkpoint(voice)
     with pytest.raises(ConfigError, match="holds no SNAC"):
         OmniParts.from_checkpoint(whole, alone)
-    other = dataclasses.replace(voice, snac=CODEC, params={"snac": CODEC_PARAMS})
+    other = dataclasses.replace(voice, configs={"snac": CODEC}, params={"snac": CODEC_PARAMS})
     with pytest.raises(ConfigError, match="7 tokens a frame of 16"):
         OmniParts.from_checkpoint(whole, other)
 

@@ -340,9 +340,9 @@ def test_export_is_a_codec_that_loads_and_a_run_can_start_from(tmp_path):
     trained.export(state, tmp_path / "codec")
     trained.export(state, tmp_path / "codec")  # again: replaces its own
     found = jomni.load(tmp_path / "codec")
-    assert found.mimi == TINY_MIMI
+    assert found.configs["mimi"] == TINY_MIMI
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, found.params["mimi"], state.params)))
-    codes = jomni.encode(Mimi(found.mimi, 8), found.params["mimi"], batch()["pcm"])
+    codes = jomni.encode(Mimi(found.configs["mimi"], 8), found.params["mimi"], batch()["pcm"])
     assert codes.shape == (4, 8, 30)
     again, key = task(ema=0.0, init_from=str(tmp_path / "codec")), jax.random.key(1)
     warm = again.warm_start(plainly(again.init)(key), key)

@@ -56,7 +56,7 @@ def test_an_encoder_learns_to_name_phones_and_comes_as_a_whisper(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "ears/metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["accuracy"] > 0.95 and lines[-1]["loss"] < 0.3 * lines[0]["loss"]
     found = jomni.load(tmp_path / "ears/export")
-    assert found.family == "whisper" and found.whisper == MODEL and "head" not in found.params["whisper"]
+    assert found.family == "whisper" and found.configs["whisper"] == MODEL and "head" not in found.params["whisper"]
     mel = log_mel(jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (1, 4000)), jnp.float32), 80, 4800)
     assert embed_audio(WhisperEncoder(MODEL), found.params["whisper"], mel).shape == (1, 15, 16)
 

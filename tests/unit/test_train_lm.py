@@ -332,7 +332,7 @@ def test_exported_adapters_load_beside_the_checkpoint_and_fused_weights_say_the_
     task, state = adapted(base, embeddings=True)
     task.export(state, tmp_path / "adapters")
     beside = jomni.load(base, lora=tmp_path / "adapters" / "lora.safetensors")
-    assert beside.lm.lora_rank == 4
+    assert beside.configs["lm"].lora_rank == 4
     trained = join(state.params, state.frozen)
     assert jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b), beside.params["lm"], trained))
 

@@ -246,7 +246,7 @@ def backbone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text") / "model"
     files = chat_tokenizer((text for pair in PAIRS for text in pair), DECODER.vocab_size)
     made = {"decoder": params(DECODER)}
-    jomni.save(Checkpoint("decoder", None, None, made, model_type="qwen2", decoder=DECODER, files=files), folder)
+    jomni.save(Checkpoint("decoder", {"decoder": DECODER}, made, model_type="qwen2", files=files), folder)
     return folder
 
 
@@ -338,7 +338,7 @@ def test_low_rank_adapters_train_in_place_of_the_backbone_and_are_exported_added
 
 def test_the_codec_is_exported_along_and_handed_on_from_stage_to_stage(backbone, turns, tmp_path):
     voice = {"snac": codec_params()}
-    jomni.save(Checkpoint("snac", None, None, voice, model_type="snac", snac=CODEC), tmp_path / "voice")
+    jomni.save(Checkpoint("snac", {"snac": CODEC}, voice), tmp_path / "voice")
     one = OmniConfig(
         data=OmniData((str(turns),), lengths=(30,), seconds=0.2), backbone=str(backbone), encoder_model=ENCODER,
         voice=VOICE, codec=str(tmp_path / "voice"),

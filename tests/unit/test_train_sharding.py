@@ -5,8 +5,8 @@ import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
 from jomni.errors import ConfigError
-from jomni.models.mimi.weights import mimi_tree
-from jomni.models.moshi.weights import lm_tree
+from jomni.models.mimi import weights as mimi_weights
+from jomni.models.moshi import weights as moshi_weights
 from jomni.tensors.weight_map import flatten
 from jomni.train.sharding import RULES, axes_by_path, batch_sharding, make_mesh, spec
 from tests.tiny import TINY_MIMI, TINY_MOSHI
@@ -14,7 +14,9 @@ from tests.tiny import TINY_MIMI, TINY_MOSHI
 MESH = AbstractMesh((2, 2, 2), ("data", "fsdp", "tensor"))
 
 
-@pytest.mark.parametrize("tree", [lm_tree(TINY_MOSHI), mimi_tree(TINY_MIMI)], ids=["moshi", "mimi"])
+@pytest.mark.parametrize(
+    "tree", [moshi_weights.abstract_params(TINY_MOSHI), mimi_weights.abstract_params(TINY_MIMI)], ids=["moshi", "mimi"]
+)
 def test_every_matrix_of_the_models_is_cut(tree):
     axes = axes_by_path(tree)
     for path, leaf in flatten(tree):

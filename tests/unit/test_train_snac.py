@@ -64,7 +64,7 @@ def test_a_few_steps_bring_the_audio_nearer_and_make_a_codec(tmp_path):
         spectral.append(float(metrics["spectral"]))
     assert np.mean(spectral[-5:]) < 0.85 * np.mean(spectral[:3])
     task.export(state, tmp_path / "export")
-    assert jomni.load(str(tmp_path / "export")).snac == TINY
+    assert jomni.load(str(tmp_path / "export")).configs["snac"] == TINY
 
 
 def test_codebooks_that_are_averages_stand_for_what_is_assigned_to_them(tmp_path):
@@ -132,7 +132,7 @@ def test_an_example_that_is_not_quantised_passes_as_it_is_and_moves_no_entry():
 
 def test_codebooks_begin_where_latents_are(tmp_path):
     params = random_params(Snac(TINY), jnp.zeros((1, 1, 128)))
-    made = jomni.Checkpoint("snac", None, None, {"snac": params}, model_type="snac", snac=TINY)
+    made = jomni.Checkpoint("snac", {"snac": TINY}, {"snac": params})
     jomni.save(made, tmp_path / "begun")
     config = SnacTrainConfig(model=TINY, data=SnacData(manifest(tmp_path), frames=4), batch=2,
                              init_from=str(tmp_path / "begun"), fit_codebooks=20)  # fmt: skip

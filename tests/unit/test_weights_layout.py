@@ -9,10 +9,10 @@ import pytest
 from safetensors.numpy import save_file
 
 import jomni
+from jomni.models.mimi import weights as mimi_weights
 from jomni.models.mimi.config import MIMI, MimiConfig
-from jomni.models.mimi.weights import mimi_table, mimi_tree
 from jomni.models.moshi import MOSHI_7B, MoshiConfig
-from jomni.models.moshi.weights import lm_table, lm_tree
+from jomni.models.moshi import weights as moshi_weights
 from jomni.tensors.weight_map import flatten
 from tests.unit.weights_cases import (
     LAYOUTS,
@@ -34,10 +34,10 @@ def expected_layout(case):
     if case.startswith("mimi"):
         config = MimiConfig.from_kyutai(raw)
         assert case != "mimi" or config == MIMI
-        return mimi_table(config).expect(mimi_tree(config))
+        return mimi_weights.weight_map(config).expect(mimi_weights.abstract_params(config))
     config = MoshiConfig.from_kyutai(raw)
     assert case != "moshi_7b" or config == MOSHI_7B
-    return lm_table(config).expect(lm_tree(config))
+    return moshi_weights.weight_map(config).expect(moshi_weights.abstract_params(config))
 
 
 @pytest.mark.parametrize("case", LAYOUTS)
@@ -60,7 +60,7 @@ def test_a_language_model_exports_byte_for_byte(tmp_path, case, dtype):
     jomni.save(checkpoint, tmp_path / "out")
     assert_same(read_all(tmp_path / "out"), held)
     again = jomni.load(tmp_path / "out")
-    assert again.lm == checkpoint.lm
+    assert again.configs["lm"] == checkpoint.configs["lm"]
     same = jax.tree.map(lambda a, b: (np.asarray(a) == np.asarray(b)).all(), again.params, checkpoint.params)
     assert jax.tree.all(same)
 
@@ -72,7 +72,7 @@ def test_a_codec_exports_byte_for_byte(tmp_path, case):
     shutil.rmtree(tmp_path / "in")
     jomni.save(checkpoint, tmp_path / "out")
     assert_same(read_all(tmp_path / "out"), held)
-    assert jomni.load(tmp_path / "out").mimi == checkpoint.mimi
+    assert jomni.load(tmp_path / "out").configs["mimi"] == checkpoint.configs["mimi"]
 
 
 def test_a_half_precision_codec_is_float32_in_memory_and_half_in_its_export(tmp_path):

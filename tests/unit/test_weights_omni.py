@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 import jomni
 from jomni.errors import ConfigError, JomniError, WeightsError
 from jomni.models.mini_omni import MiniOmniConfig
+from jomni.models.mini_omni import weights as mini_omni_weights
 from jomni.models.mini_omni.config import MINI_OMNI
-from jomni.models.mini_omni.weights import omni_table, omni_tree
 from jomni.tensors.weight_map import flatten
 from tests import omni_case, text_cases
 from tests.unit.weights_cases import assert_same, read_all, write_torch
@@ -51,7 +51,10 @@ def folder(tmp_path, published):
 @pytest.mark.parametrize("case", LAYOUTS)
 def test_names_and_shapes_of_full_size_are_those_of_the_original(case):
     config = MiniOmniConfig.from_published(LAYOUTS[case]["config"])
-    found = {t.name: list(t.shape) for t in omni_table(config).expect(omni_tree(config))}
+    found = {
+        t.name: list(t.shape)
+        for t in mini_omni_weights.weight_map(config).expect(mini_omni_weights.abstract_params(config))
+    }
     assert found | {"lm_head.weight": found["transformer.wte.weight"]} == LAYOUTS[case]["tensors"]
 
 
@@ -74,7 +77,7 @@ def test_a_published_folder_exports_byte_for_byte(tmp_path, case):
     assert {key: written[key] for key in given if key in written} == {k: v for k, v in given.items() if k in written}
     assert written["hf_config"] == given["hf_config"]
     again = jomni.load(tmp_path / "out" / "lit_model.safetensors")
-    assert (again.omni, again.files) == (checkpoint.omni, checkpoint.files)
+    assert (again.configs["omni"], again.files) == (checkpoint.configs["omni"], checkpoint.files)
     same(again, checkpoint)
 
 
@@ -104,7 +107,7 @@ def test_the_whisper_and_the_snac_beside_it_are_taken_and_exported(tmp_path, pub
         jomni.save(checkpoint, tmp_path / layout, layout)
         back = jomni.load(tmp_path / layout)
         same(back, checkpoint)
-        for name in ("omni", "whisper", "snac", "files", "settings", "family", "model_type"):
+        for name in ("configs", "files", "settings", "family", "model_type"):
             assert getattr(back, name) == getattr(checkpoint, name), name
     jomni.save(checkpoint, tmp_path / "litgpt", overwrite=True)
     (tmp_path / "litgpt" / "snac" / "thesis.txt").write_text("precious")
@@ -113,20 +116,23 @@ def test_the_whisper_and_the_snac_beside_it_are_taken_and_exported(tmp_path, pub
 
 
 def test_a_part_alone_is_loaded_without_opening_the_others(published, monkeypatch):
-    codec = jomni.load(published, parts=("mimi", "snac"))
-    assert (codec.family, list(codec.params), codec.omni) == ("snac", ["snac"], None)
-    ears = jomni.load(published, parts=("whisper",))
+    codec = jomni.load(published, components=("mimi", "snac"))
+    assert (codec.family, list(codec.params), codec.configs.get("omni")) == ("snac", ["snac"], None)
+    ears = jomni.load(published, components=("whisper",))
     assert (ears.family, list(ears.params)) == ("whisper", ["whisper"])
 
 
 def test_a_backbone_that_litgpt_cannot_express_is_kept_in_the_projects_own_form(tmp_path, folder):
     checkpoint = jomni.load(folder)
-    decoder = dataclasses.replace(checkpoint.omni.decoder, logit_softcap=30.0)
-    other = dataclasses.replace(checkpoint, omni=dataclasses.replace(checkpoint.omni, decoder=decoder))
+    decoder = dataclasses.replace(checkpoint.configs["omni"].decoder, logit_softcap=30.0)
+    other = dataclasses.replace(
+        checkpoint,
+        configs=checkpoint.configs | {"omni": dataclasses.replace(checkpoint.configs["omni"], decoder=decoder)},
+    )
     with pytest.raises(ConfigError, match=r"'logit_softcap' = 30\.0"):
         jomni.save(other, tmp_path / "out")
     jomni.save(other, tmp_path / "own", "orbax")
-    assert jomni.load(tmp_path / "own").omni == other.omni
+    assert jomni.load(tmp_path / "own").configs["omni"] == other.configs["omni"]
 
 
 def test_bfloat16_is_rounded_once(tmp_path, folder):

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import jomni
-from jomni.checkpoints.detect import open_checkpoint
+from jomni.checkpoints.detect import detect
 from jomni.checkpoints.hub import BUNDLED, HubRepository, open_files
 from jomni.errors import ConfigError, OutputError, WeightsError
 from jomni.models.mimi.config import MIMI
@@ -70,25 +70,25 @@ def test_a_full_kyutai_folder_brings_everything(tmp_path):
     for layout in ("kyutai", "orbax"):
         jomni.save(checkpoint, tmp_path / layout, layout)
         again = jomni.load(tmp_path / layout)
-        for field in ("family", "model_type", "tokenizer", "generation", "settings", "mimi", "lm", "stored"):
+        for field in ("family", "model_type", "tokenizer", "generation", "settings", "configs", "stored"):
             assert getattr(again, field) == getattr(checkpoint, field), field
 
 
 def test_hibiki_reads_end_of_text_as_padding_and_keeps_its_file(tmp_path):
     held = write_lm(tmp_path / "in", model_type="hibiki")
     checkpoint = jomni.load(tmp_path / "in")
-    assert checkpoint.lm.text_eos_reads_as_padding
+    assert checkpoint.configs["lm"].text_eos_reads_as_padding
     jomni.save(checkpoint, tmp_path / "out")
     assert_same(read_all(tmp_path / "out"), held)
-    assert jomni.load(tmp_path / "out").lm == checkpoint.lm
+    assert jomni.load(tmp_path / "out").configs["lm"] == checkpoint.configs["lm"]
 
 
 def test_a_legacy_folder_without_config_is_moshi_7b(tmp_path):
     save_file({"text_emb.weight": np.zeros((3, 2), np.float32)}, tmp_path / "model.safetensors")
     write_mimi(tmp_path, config="unused.json")
     (tmp_path / "tokenizer_spm_32k_3.model").write_bytes(b"tokens")
-    opened = open_checkpoint(tmp_path)
-    assert (opened.lm, opened.mimi, opened.tokenizer) == (MOSHI_7B, MIMI, b"tokens")
+    opened = detect(tmp_path)
+    assert (opened.configs["lm"], opened.configs["mimi"], opened.tokenizer) == (MOSHI_7B, MIMI, b"tokens")
     with pytest.raises(WeightsError, match=r"354 missing.*1 of another shape"):
         jomni.load(tmp_path)
 
@@ -99,13 +99,13 @@ def test_a_legacy_folder_without_config_is_moshi_7b(tmp_path):
 def test_a_bare_codec_takes_the_configuration_beside_it(tmp_path, name, config):
     write_mimi(tmp_path, name=name, config=config)
     checkpoint = jomni.load(tmp_path / name)
-    assert checkpoint.family == checkpoint.model_type == "mimi" and checkpoint.lm is None
-    assert checkpoint.mimi.to_kyutai()["quantizer"]["n_q"] == checkpoint.codec_codebooks == 3
+    assert checkpoint.family == checkpoint.model_type == "mimi" and "lm" not in checkpoint.configs
+    assert checkpoint.configs["mimi"].to_kyutai()["quantizer"]["n_q"] == checkpoint.codec_codebooks == 3
 
 
 def test_a_bare_codec_alone_has_the_published_configuration(tmp_path):
     write_mimi(tmp_path, name="codec.safetensors", config="elsewhere.json")
-    assert open_checkpoint(tmp_path / "codec.safetensors").mimi == MIMI
+    assert detect(tmp_path / "codec.safetensors").configs["mimi"] == MIMI
     with pytest.raises(WeightsError, match="does not fit the Mimi configuration it was read with"):
         jomni.load(tmp_path / "codec.safetensors")
 
@@ -172,15 +172,15 @@ def repository_files(case="plain"):
 def test_a_hub_repository_is_read_from_the_cache_offline(hub):
     hub("kyutai/tiny", repository_files())
     checkpoint = jomni.load("kyutai/tiny")
-    assert checkpoint.source == "kyutai/tiny" and checkpoint.mimi is None
-    assert jomni.load("hf://kyutai/tiny/model.safetensors").lm == checkpoint.lm
+    assert checkpoint.source == "kyutai/tiny" and "mimi" not in checkpoint.configs
+    assert jomni.load("hf://kyutai/tiny/model.safetensors").configs["lm"] == checkpoint.configs["lm"]
 
 
 def test_a_revision_is_honoured(hub):
     hub("kyutai/tiny", repository_files())
     hub("kyutai/tiny", repository_files("kv_repeat"), "v2")
-    assert jomni.load("kyutai/tiny").lm.kv_repeat == 1
-    assert jomni.load("kyutai/tiny", revision="v2").lm.kv_repeat == 2
+    assert jomni.load("kyutai/tiny").configs["lm"].kv_repeat == 1
+    assert jomni.load("kyutai/tiny", revision="v2").configs["lm"].kv_repeat == 2
     with pytest.raises(WeightsError, match=r"revision 'v3'.*HF_HUB_OFFLINE"):
         jomni.load("kyutai/tiny", revision="v3")
 
@@ -189,7 +189,7 @@ def test_a_sharded_hub_repository(hub):
     folder = hub("kyutai/tiny", repository_files())
     (folder / "model.safetensors").unlink()
     files = write_shards(folder, tensors("plain"))
-    assert jomni.load("kyutai/tiny").lm is not None
+    assert jomni.load("kyutai/tiny").configs["lm"] is not None
     (folder / files[1]).unlink()
     with pytest.raises(WeightsError, match=files[1]):
         jomni.load("kyutai/tiny")
@@ -197,22 +197,22 @@ def test_a_sharded_hub_repository(hub):
 
 def test_a_legacy_repository_is_recognised_offline(hub):
     hub("kyutai/old", {"model.safetensors": lambda path: save_file({"text_emb.weight": np.zeros((3, 2))}, path)})
-    assert open_checkpoint("kyutai/old").lm == MOSHI_7B
+    assert detect("kyutai/old").configs["lm"] == MOSHI_7B
 
 
 def test_a_repository_of_transformers_is_recognised(hub, tmp_path):
     parity = Path(__file__).parents[1] / "parity" / "data" / "hf_mimi"
     names = ("config.json", "model.safetensors")
     hub("kyutai/mimi", {name: functools.partial(shutil.copy, parity / name) for name in names})
-    opened = [open_checkpoint(source) for source in ("kyutai/mimi", parity, parity / "model.safetensors")]
-    assert {o.family for o in opened} == {"mimi"} and len({o.mimi for o in opened}) == 1
+    opened = [detect(source) for source in ("kyutai/mimi", parity, parity / "model.safetensors")]
+    assert {o.family for o in opened} == {"mimi"} and len({o.configs["mimi"] for o in opened}) == 1
 
 
 def test_the_projects_own_form_is_read_from_the_hub(hub, tmp_path):
     write_mimi(tmp_path / "in")
     jomni.save(jomni.load(tmp_path / "in"), tmp_path / "out", "orbax")
     shutil.copytree(tmp_path / "out", hub("me/mine", {}), dirs_exist_ok=True)
-    assert open_checkpoint("me/mine").mimi.num_codebooks == 3
+    assert detect("me/mine").configs["mimi"].num_codebooks == 3
     assert jomni.load("me/mine").num_parameters() == jomni.load(tmp_path / "in").num_parameters()
 
 
@@ -295,7 +295,7 @@ def test_sources_are_told_apart(tmp_path):
 def test_adapters_are_kept_apart_and_written_apart(tmp_path):
     held = write_lora(tmp_path / "in")
     checkpoint = jomni.load(tmp_path / "in")
-    assert checkpoint.lm.lora_rank == 3
+    assert checkpoint.configs["lm"].lora_rank == 3
     jomni.save(checkpoint, tmp_path / "out")
     base, adapters = split_lora(held)
     assert_same(read_all(tmp_path / "out"), held)
@@ -307,7 +307,7 @@ def test_adapters_are_kept_apart_and_written_apart(tmp_path):
 def test_fused_adapters_are_added_in_float32(tmp_path):
     held = write_lora(tmp_path)
     fused = jomni.load(tmp_path, fuse_lora=True)
-    assert fused.lm.lora_rank == 0
+    assert fused.configs["lm"].lora_rank == 0
     assert not any("lora" in path for path, _ in flatten(fused.params))
     lm = fused.params["lm"]
     for name, found in (("text_linear", lm["text_linear"]), ("linears.1", lm["linears_1"])):
@@ -349,11 +349,11 @@ def test_a_lora_file_can_be_given(tmp_path):
     np.testing.assert_array_equal(found, adapters["text_linear.lora_A.weight"] + 1)
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"lora": False}))
-    assert jomni.load(tmp_path / "model").lm.lora_rank == 0
+    assert jomni.load(tmp_path / "model").configs["lm"].lora_rank == 0
     with pytest.raises(WeightsError, match="what rank and scaling"):
         jomni.load(tmp_path / "model", lora=tuned / "lora.safetensors")
     (tuned / "config.json").write_text(json.dumps({"lora": True, "lora_rank": 3, "lora_scaling": 0.5}))
-    lm = jomni.load(tmp_path / "model", lora=tuned / "lora.safetensors").lm
+    lm = jomni.load(tmp_path / "model", lora=tuned / "lora.safetensors").configs["lm"]
     assert (lm.lora_rank, lm.lora_scaling) == (3, 0.5)
 
 
@@ -472,7 +472,7 @@ def test_a_failed_save_leaves_nothing_behind_and_the_old_one_in_place(tmp_path, 
         with pytest.raises(OutputError, match="Input/output error"):
             jomni.save(checkpoint, tmp_path / "out", overwrite=True)
     assert {name: (tmp_path / "out" / name).read_bytes() for name in os.listdir(tmp_path / "out")} == before
-    monkeypatch.setattr("jomni.checkpoints.parameters.ParameterSource.read", full)
+    monkeypatch.setattr("jomni.checkpoints.export.ParameterSource.read", full)
     with pytest.raises(OutputError, match="No space left on device"):
         jomni.save(checkpoint, tmp_path / "out", overwrite=True)
     with pytest.raises(OutputError, match="No space left on device"):
@@ -533,8 +533,8 @@ def test_a_damaged_orbax_folder_is_refused(tmp_path):
 @pytest.mark.parametrize("layout", ["kyutai", "hf", "orbax"])
 def test_one_part_can_be_loaded_alone(tiny_moshi, tmp_path, layout):
     jomni.save(tiny_moshi, tmp_path / "m", layout)
-    codec = jomni.load(tmp_path / "m", parts=("mimi",))
-    assert codec.lm is None and list(codec.params) == ["mimi"]
+    codec = jomni.load(tmp_path / "m", components=("mimi",))
+    assert "lm" not in codec.configs and list(codec.params) == ["mimi"]
     whole = jomni.load(tmp_path / "m")
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), codec.params["mimi"], whole.params["mimi"]))
-    assert list(jomni.load(tmp_path / "m", parts=("lm",)).params) == ["lm"]
+    assert list(jomni.load(tmp_path / "m", components=("lm",)).params) == ["lm"]

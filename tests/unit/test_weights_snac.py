@@ -34,7 +34,7 @@ def test_a_published_folder_exports_byte_for_byte(tmp_path, case):
     jomni.save(checkpoint, tmp_path / "out")
     assert_same(read_all(tmp_path / "out"), held)
     again = jomni.load(tmp_path / "out" / "model.safetensors")
-    assert again.snac == checkpoint.snac == SnacConfig.from_published(snac_cases.SNAC[case])
+    assert again.configs["snac"] == checkpoint.configs["snac"] == SnacConfig.from_published(snac_cases.SNAC[case])
 
 
 def test_weight_norm_under_its_older_names_is_the_same(tmp_path):
@@ -57,7 +57,7 @@ def test_the_projects_own_form_and_half_precision_exports_come_back(tmp_path):
     checkpoint = jomni.load(tmp_path / "in")
     jomni.save(checkpoint, tmp_path / "orbax", layout="orbax")
     back = jomni.load(tmp_path / "orbax")
-    assert (back.snac, back.family) == (checkpoint.snac, "snac")
+    assert (back.configs["snac"], back.family) == (checkpoint.configs["snac"], "snac")
     for (path, a), (_, b) in zip(flatten(back.params), flatten(checkpoint.params), strict=True):
         np.testing.assert_array_equal(a, b, err_msg=path)
     jomni.save(checkpoint, tmp_path / "half", codec_dtype="float16")
@@ -67,7 +67,7 @@ def test_the_projects_own_form_and_half_precision_exports_come_back(tmp_path):
 def test_folded_parameters_give_the_same_codes_and_hold_kernels(tmp_path):
     written(tmp_path)
     checkpoint = jomni.load(tmp_path)
-    codec, params = Snac(checkpoint.snac), checkpoint.params["snac"]
+    codec, params = Snac(checkpoint.configs["snac"]), checkpoint.params["snac"]
     folded = fold_weight_norm(params)
     names = {path.split("/")[-1] for path, _ in flatten(folded)}
     assert "kernel" in names and not names & {"direction", "magnitude"}

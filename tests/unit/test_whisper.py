@@ -13,9 +13,10 @@ import pytest
 from jomni.errors import AudioError, ConfigError
 from jomni.models.whisper import WHISPER, WhisperConfig, WhisperEncoder, embed_audio, log_mel, windows
 from jomni.models.whisper import encoder as encoder_file
+from jomni.models.whisper import weights as whisper_weights
 from jomni.models.whisper.mel import _log_mel as compiled
 from jomni.models.whisper.mel import mel_filters
-from jomni.models.whisper.weights import decoder_tree, whisper_table, whisper_tree
+from jomni.models.whisper.weights import abstract_decoder_params
 from tests.tiny import random_params
 
 pytestmark = pytest.mark.compiled_quickly
@@ -34,8 +35,8 @@ def noise(*shape, seed=0, scale=0.3):
 
 def folded(layout, config):
     """Names and shapes of the whole model, the blocks counted."""
-    table, found = whisper_table(layout), {}
-    for tree in (whisper_tree(config), decoder_tree(config, head=layout == "hf")):
+    table, found = whisper_weights.weight_map(layout), {}
+    for tree in (whisper_weights.abstract_params(config), abstract_decoder_params(config, head=layout == "hf")):
         for tensor in table.expect(tree):
             parts = tensor.name.split(".")
             number = next((i for i, part in enumerate(parts) if part.isdigit() and parts[i - 1] != "mlp"), None)

@@ -29,8 +29,8 @@ GIB = 2**30
 _LOAD = """
 import sys, time
 import jax, jomni
-from jomni.models.moshi.weights import lm_tree
-lm_tree(jomni.MOSHI_7B)  # shapes are traced once here: the baseline has JAX at work, but no weights
+from jomni.models.moshi import weights as moshi_weights
+moshi_weights.abstract_params(jomni.MOSHI_7B)
 print("ready", flush=True)
 sys.stdin.readline()
 start = time.perf_counter()
@@ -43,15 +43,17 @@ sys.stdin.readline()
 
 def write_model(folder: Path, layers: int | None = None) -> int:
     """Writes config.json and model.safetensors in bf16; returns the bytes of weights."""
-    from jomni.checkpoints.load import lm_tree
     from jomni.models.moshi import MOSHI_7B
-    from jomni.models.moshi.weights import lm_table
+    from jomni.models.moshi import weights as moshi_weights
     from jomni.tensors.source import TensorSpec
     from jomni.tensors.write import write_safetensors
 
     config = MOSHI_7B if layers is None else dataclasses.replace(MOSHI_7B, num_layers=layers)
     kind = np.dtype(ml_dtypes.bfloat16)
-    specs = {t.name: TensorSpec(t.shape, kind) for t in lm_table(config).expect(lm_tree(config))}
+    specs = {
+        t.name: TensorSpec(t.shape, kind)
+        for t in moshi_weights.weight_map(config).expect(moshi_weights.abstract_params(config))
+    }
     pattern = np.random.default_rng(0).standard_normal(1 << 20, np.float32).astype(kind)
     write_safetensors(folder / "model.safetensors", specs, lambda name: np.resize(pattern, specs[name].shape))
     (folder / "config.json").write_text(json.dumps(config.to_kyutai()))

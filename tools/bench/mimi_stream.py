@@ -42,7 +42,7 @@ def ours(folder: Path, batch: int, codebooks: int) -> Side:
     import jomni
 
     checkpoint = jomni.load(folder / "mimi.safetensors")
-    mimi = jomni.Mimi(checkpoint.mimi, codebooks)
+    mimi = jomni.Mimi(checkpoint.configs["mimi"], codebooks)
     params = jomni.fold_codebooks(checkpoint.params["mimi"])
     state = {
         "encode": mimi.init_encode_state(batch, ring="kyutai"),

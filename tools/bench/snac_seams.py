@@ -101,7 +101,7 @@ def main() -> None:
         checkpoint = jomni.load(options.model or given)
         jomni.save(checkpoint, folder, dtype=jnp.float32)
         model = peer.load(folder)
-        config, params = checkpoint.snac, jomni.fold_weight_norm(checkpoint.params["snac"])
+        config, params = checkpoint.configs["snac"], jomni.fold_weight_norm(checkpoint.params["snac"])
     assert config is not None
     rate, unit = config.sampling_rate, options.chunk * config.frame_size
     samples = max(2, round(options.seconds * rate / unit)) * unit

@@ -40,7 +40,7 @@ def ours(file: Path) -> Side:
     import jax
 
     checkpoint = jomni.load(file)
-    encoder, params = jomni.WhisperEncoder(checkpoint.whisper), checkpoint.params["whisper"]
+    encoder, params = jomni.WhisperEncoder(checkpoint.configs["whisper"]), checkpoint.params["whisper"]
     n_mels = encoder.config.n_mels
     return Side(
         lambda pcm: jax.block_until_ready(jomni.log_mel(pcm, n_mels)),
@@ -69,11 +69,14 @@ def write(file: Path, size: str) -> None:
     """A checkpoint of OpenAI's layout with random weights, the encoder alone."""
     import torch
 
-    from jomni.models.whisper.weights import whisper_table, whisper_tree
+    from jomni.models.whisper import weights as whisper_weights
     from tools.goldens import draw
 
     config = jomni.WHISPER[size]
-    shapes = {tensor.name: tensor.shape for tensor in whisper_table("openai").expect(whisper_tree(config))}
+    shapes = {
+        tensor.name: tensor.shape
+        for tensor in whisper_weights.weight_map("openai").expect(whisper_weights.abstract_params(config))
+    }
     state = {name: torch.from_numpy(x) for name, x in draw.weights(shapes, 0).items()}
     torch.save({"dims": config.to_openai(), "model_state_dict": state}, file)
 

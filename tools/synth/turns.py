@@ -123,10 +123,14 @@ def _once(encode: Encode) -> Encode:
 
 
 def _encoder(source: str) -> Encode:
-    found = jomni.load(source, parts=("snac",))
-    if found.snac is None:
+    found = jomni.load(source, components=("snac",))
+    if "snac" not in found.configs:
         raise jomni.JomniError(f"{source}: is no SNAC codec. Name one's checkpoint.")
-    config, codec, params = found.snac, jomni.Snac(found.snac), jomni.fold_weight_norm(found.params["snac"])
+    config, codec, params = (
+        found.configs["snac"],
+        jomni.Snac(found.configs["snac"]),
+        jomni.fold_weight_norm(found.params["snac"]),
+    )
 
     def encode(pcm: np.ndarray, rate: int) -> list[np.ndarray]:
         pcm = resample(pcm, rate, config.sampling_rate)

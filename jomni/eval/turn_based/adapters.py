@@ -175,7 +175,7 @@ def make_talker(checkpoint: Checkpoint, codec: Checkpoint | None, turns: Sequenc
       ConfigError: it is neither, or its parts do not fit each other.
       WeightsError: it brings no tokenizer.
     """
-    if checkpoint.omni is None and checkpoint.decoder is None:
+    if "omni" not in checkpoint.configs and "decoder" not in checkpoint.configs:
         raise ConfigError(
             f"{checkpoint.source}: is neither a Mini-Omni nor a text decoder. 'jomni eval talk' measures models that "
             "talk in full duplex."
@@ -183,21 +183,21 @@ def make_talker(checkpoint: Checkpoint, codec: Checkpoint | None, turns: Sequenc
     tokenizer = TextTokenizer(checkpoint.files, checkpoint.source)
     asked = max(len(tokenizer.encode(turn.question, special=False)) for turn in turns)
     told = max(asked, *(len(tokenizer.encode(turn.answer, special=False)) for turn in turns))
-    if checkpoint.omni is None:
+    if "omni" not in checkpoint.configs:
         longest = 2 * told + _SPARE
-        assert checkpoint.decoder is not None
+        assert "decoder" in checkpoint.configs
         # A template may say more than the question: so much room is left to it as to the rest.
-        context = min(checkpoint.decoder.max_positions, 2 * (asked + longest) + 256)
+        context = min(checkpoint.configs["decoder"].max_positions, 2 * (asked + longest) + 256)
         return TextTalker(Chat(checkpoint, asking.slots, context=context), longest)
     parts = OmniParts.from_checkpoint(checkpoint, codec)
-    streams = checkpoint.omni.vocabulary.streams
+    streams = checkpoint.configs["omni"].vocabulary.streams
     frames = max(turn.answer_codes.shape[1] for turn in turns)
     longest = 2 * max(told, frames) + streams + _SPARE
     heard = 0
     if parts.ears is not None:
         window = parts.ears[0].mel_frames * HOP
         heard = max(speech_frames(turn.samples_at(SAMPLE_RATE), window) for turn in turns)
-    context = min(checkpoint.omni.decoder.max_positions, max(asked, heard) + 3 + longest)
+    context = min(checkpoint.configs["omni"].decoder.max_positions, max(asked, heard) + 3 + longest)
     return OmniTalker(parts, asking, longest, context)
 
 

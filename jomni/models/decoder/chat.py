@@ -45,7 +45,7 @@ class Chat:
         self, checkpoint: Checkpoint, slots: int = 1, *, system: str | None = None, seed: int = 0,
         context: int | None = None,
     ) -> None:  # fmt: skip
-        config = checkpoint.decoder
+        config = checkpoint.configs.get("decoder")
         if config is None:
             raise ConfigError(f"{checkpoint.source}: is no text decoder. Give one, such as Qwen/Qwen2.5-0.5B-Instruct.")
         self.tokenizer = TextTokenizer(checkpoint.files, checkpoint.source)

@@ -83,7 +83,7 @@ class _Options(Section):
         return float(raw.get("rope_theta") or 10_000.0)
 
 
-def decoder_tree(config: DecoderConfig) -> dict[str, Any]:
+def abstract_params(config: DecoderConfig) -> dict[str, Any]:
     """Shapes of a text decoder's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
     decoder = Decoder(config)
     tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
@@ -238,7 +238,7 @@ def _write_rope(rope: RopeConfig) -> dict[str, Any]:
     return raw
 
 
-def decoder_table(config: DecoderConfig) -> WeightMap:
+def weight_map(config: DecoderConfig) -> WeightMap:
     """The weight map of a decoder's files."""
     layer = "layers_{i}"
     norms = {"pre_attention_norm": "input_layernorm", "pre_feedforward_norm": "post_attention_layernorm"}

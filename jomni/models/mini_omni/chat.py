@@ -63,20 +63,24 @@ class OmniParts:
           ConfigError: it is no Mini-Omni, or its Whisper or SNAC is not what it was trained with.
           WeightsError: it brings no tokenizer.
         """
-        if checkpoint.omni is None:
+        if "omni" not in checkpoint.configs:
             raise ConfigError(
                 f"{checkpoint.source}: is no Mini-Omni. Give one: a folder with lit_model.pth and model_config.yaml, "
                 "or the export of its training."
             )
         voice = codec or checkpoint
-        if codec is not None and codec.snac is None:
+        if codec is not None and "snac" not in codec.configs:
             raise ConfigError(f"{codec.source}: holds no SNAC to speak with. Give one, such as {SNAC_ON_HUB}.")
-        check_neighbours(checkpoint.omni, checkpoint.whisper, None, checkpoint.source)
-        check_neighbours(checkpoint.omni, None, voice.snac, voice.source)
+        check_neighbours(checkpoint.configs["omni"], checkpoint.configs.get("whisper"), None, checkpoint.source)
+        check_neighbours(checkpoint.configs["omni"], None, voice.configs.get("snac"), voice.source)
         tokenizer = TextTokenizer(checkpoint.files, checkpoint.source)
-        ears = None if checkpoint.whisper is None else (checkpoint.whisper, checkpoint.params["whisper"])
-        spoken = None if voice.snac is None else (voice.snac, voice.params["snac"])
-        return cls(checkpoint.omni, checkpoint.params["omni"], tokenizer, ears, spoken)
+        ears = (
+            None
+            if "whisper" not in checkpoint.configs
+            else (checkpoint.configs["whisper"], checkpoint.params["whisper"])
+        )
+        spoken = None if "snac" not in voice.configs else (voice.configs["snac"], voice.params["snac"])
+        return cls(checkpoint.configs["omni"], checkpoint.params["omni"], tokenizer, ears, spoken)
 
 
 class OmniPiece(NamedTuple):

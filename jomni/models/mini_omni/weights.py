@@ -38,13 +38,13 @@ _PROJECTIONS = ("q_proj", "k_proj", "v_proj")
 _MLP = (("gate_proj", "fc_1"), ("up_proj", "fc_2"), ("down_proj", "proj"))
 
 
-def omni_tree(config: MiniOmniConfig) -> dict[str, Any]:
+def abstract_params(config: MiniOmniConfig) -> dict[str, Any]:
     """Shapes of a Mini-Omni's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
     tokens = jax.ShapeDtypeStruct((1, config.vocabulary.streams + 1, 2), jnp.int32)
     return jax.eval_shape(MiniOmni(config).init, jax.random.key(0), tokens)["params"]
 
 
-def omni_table(config: MiniOmniConfig) -> WeightMap:
+def weight_map(config: MiniOmniConfig) -> WeightMap:
     """The weight map of a Mini-Omni file.
 
     One tensor holds, for each head of keys, its heads of queries, that of keys and that of values.
@@ -79,10 +79,10 @@ def bind_omni(config: MiniOmniConfig, source: TensorSource) -> dict[str, Place]:
     Raises:
       WeightsError: tensors are missing, surplus or misshapen; or a tied head is not the embedding.
     """
-    table = omni_table(config)
+    table = weight_map(config)
     if config.decoder.tied:
         source = without_copy(source, HEAD, EMBEDDING, "Set 'tie_word_embeddings' to false to use it, or remove it.")
-    return bind(table, table.expect(omni_tree(config)), source.specs, source.name, f"the {CONFIG_NAME} beside it")
+    return bind(table, table.expect(abstract_params(config)), source.specs, source.name, f"the {CONFIG_NAME} beside it")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

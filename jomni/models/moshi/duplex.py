@@ -80,14 +80,17 @@ class Duplex:
         Raises:
           ConfigError: the checkpoint has no language model, or no codec.
         """
-        if checkpoint.lm is None or checkpoint.mimi is None:
+        if "lm" not in checkpoint.configs or "mimi" not in checkpoint.configs:
             raise ConfigError(f"{checkpoint.source}: a conversation needs a codec and a language model; one is missing")
         if checkpoint.settings.get("tts_config", {}).get("multistream"):
             raise ConfigError(f"{checkpoint.source}: 'tts_config.multistream' is not supported: no dialogue model")
-        lm = MoshiLM(checkpoint.lm)
+        lm = MoshiLM(checkpoint.configs["lm"])
         dtype = str(checkpoint.params["lm"]["text_emb"]["weight"].dtype)
         defaults = SamplingDefaults.from_kyutai(checkpoint.generation)
-        mimi = Mimi(checkpoint.mimi, max(checkpoint.lm.codec_codebooks, checkpoint.mimi.quantizer.n_q_semantic))
+        mimi = Mimi(
+            checkpoint.configs["mimi"],
+            max(checkpoint.configs["lm"].codec_codebooks, checkpoint.configs["mimi"].quantizer.n_q_semantic),
+        )
         return cls(mimi, Generator(lm, dtype, guidance, defaults))
 
     @property

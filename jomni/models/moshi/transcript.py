@@ -132,7 +132,7 @@ def transcribe(frames: Iterable[Frame], checkpoint: Checkpoint, slot: int = 0, l
     Raises:
       ConfigError: the checkpoint has no language model, or no codec.
     """
-    codec, lm = checkpoint.mimi, checkpoint.lm
+    codec, lm = checkpoint.configs.get("mimi"), checkpoint.configs.get("lm")
     if codec is None or lm is None:
         raise ConfigError(f"{checkpoint.source}: a model that talks has a codec and a language model.")
     mine = [frame for frame in frames if frame.active[slot]]

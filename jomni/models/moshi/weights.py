@@ -13,13 +13,13 @@ from jomni.tensors.kyutai import RENAMES, STACKS, dotted, linear, norm, transfor
 from jomni.tensors.weight_map import VECTOR, Rule, WeightMap
 
 
-def lm_tree(config: MoshiConfig) -> dict[str, Any]:
+def abstract_params(config: MoshiConfig) -> dict[str, Any]:
     """Shapes of the language model's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
     codes = jax.ShapeDtypeStruct((1, config.n_q + 1, 2), jnp.int32)
     return jax.eval_shape(MoshiLM(config).init, jax.random.key(0), codes)["params"]
 
 
-def lm_table(config: MoshiConfig) -> WeightMap:
+def weight_map(config: MoshiConfig) -> WeightMap:
     """The weight map of a Moshi file, low-rank adapters (LoRA) included."""
     del config  # every option's tensors have names of their own
     rules = [Rule("text_linear/bias", "text_linear.bias"), Rule("linears_{k}/bias", "linears.{k}.bias")]

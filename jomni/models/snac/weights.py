@@ -14,13 +14,13 @@ from jomni.tensors.weight_map import CONV, CONV_TRANSPOSED, IDENTITY, Rule, Tran
 _CHANNELS = Transform(units=(0, 2))  # [1, C, 1] in the file, [C] as parameter
 
 
-def snac_tree(config: SnacConfig) -> dict[str, Any]:
+def abstract_params(config: SnacConfig) -> dict[str, Any]:
     """Shapes of a SNAC's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
     pcm = jax.ShapeDtypeStruct((1, 1, config.frame_size * config.frame_multiple), jnp.float32)
     return jax.eval_shape(Snac(config).init, jax.random.key(0), pcm)["params"]
 
 
-def snac_table() -> WeightMap:
+def weight_map() -> WeightMap:
     """The weight map of a SNAC file; every option's tensors have names of their own."""
     stage = "decoder/model_{i}", "decoder.model.{i}"
     rules = [rule.under(*stage) for rule in _conv("block_1", "block.1", CONV_TRANSPOSED)]

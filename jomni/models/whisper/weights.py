@@ -41,13 +41,13 @@ _DECODER = "decoder/"  # before the decoder's paths; the encoder's stand alone
 _HEAD = "proj_out.weight"  # Hugging Face's name of the token embedding where it stands as output head
 
 
-def whisper_tree(config: WhisperConfig) -> dict[str, Any]:
+def abstract_params(config: WhisperConfig) -> dict[str, Any]:
     """Shapes of the speech encoder's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
     mel = jax.ShapeDtypeStruct((1, config.n_mels, 2), jnp.float32)
     return jax.eval_shape(WhisperEncoder(config).init, jax.random.key(0), mel)["params"]
 
 
-def whisper_table(layout: str) -> WeightMap:
+def weight_map(layout: str) -> WeightMap:
     """The weight map of a whole Whisper file, in the layout "openai" or "hf"."""
     hf = layout == "hf"
     rules: list[Rule] = []
@@ -70,8 +70,8 @@ def whisper_table(layout: str) -> WeightMap:
     return WeightMap(tuple(rules), renames=((r"^(encoder|decoder)\.", r"model.\1."),) if hf else ())
 
 
-def decoder_tree(config: WhisperConfig, head: bool = False) -> dict[str, Any]:
-    """Shapes of the decoder's tensors, by paths that `whisper_table` knows; `head`: the output head stands apart."""
+def abstract_decoder_params(config: WhisperConfig, head: bool = False) -> dict[str, Any]:
+    """Shapes of the decoder's tensors, by paths that `weight_map` knows; `head`: the output head stands apart."""
     D = config.n_text_state
     block: dict[str, tuple[int, ...]] = {}
     for attention in ("attn", "cross_attn"):
@@ -104,9 +104,9 @@ def bind_encoder(config: WhisperConfig, source: TensorSource) -> dict[str, Place
       WeightsError: tensors of the encoder or, where there is a decoder, of the decoder are missing, misshapen or
         unknown; all of them are named.
     """
-    table = whisper_table(layout_of(source) or "openai")
-    tensors = table.expect(whisper_tree(config))
-    decoder = table.expect(decoder_tree(config, head=_HEAD in source.specs))
+    table = weight_map(layout_of(source) or "openai")
+    tensors = table.expect(abstract_params(config))
+    decoder = table.expect(abstract_decoder_params(config, head=_HEAD in source.specs))
     if {tensor.name for tensor in decoder} & {table.rename(name) for name in source.specs}:
         tensors += decoder
     places = bind(table, tensors, source.specs, source.name, "the dimensions that come with it")
@@ -127,8 +127,8 @@ _HARMLESS = (
     "mask_feature_prob", "mask_time_length", "mask_time_min_masks", "mask_time_prob", "median_filter_width",
     "num_hidden_layers", "use_weighted_layer_sum",
 )  # fmt: skip
-_ARCHITECTURES = ("WhisperForConditionalGeneration", "WhisperModel")
-HF_ARCHITECTURE = _ARCHITECTURES[0]
+ARCHITECTURES = ("WhisperForConditionalGeneration", "WhisperModel")
+HF_ARCHITECTURE = ARCHITECTURES[0]
 
 
 def read_hf_config(raw: Mapping[str, Any], where: str) -> WhisperConfig:
@@ -138,9 +138,9 @@ def read_hf_config(raw: Mapping[str, Any], where: str) -> WhisperConfig:
       ConfigError: the architecture is another, or naming every option that is unknown or not supported.
     """
     architectures = raw.get("architectures") or []
-    if any(name not in _ARCHITECTURES for name in architectures):
+    if any(name not in ARCHITECTURES for name in architectures):
         raise ConfigError(
-            f"{where}: architectures {architectures} are not supported, only {' and '.join(_ARCHITECTURES)}. "
+            f"{where}: architectures {architectures} are not supported, only {' and '.join(ARCHITECTURES)}. "
             "Save the whole model."
         )
     options = Section(raw, _DEFAULTS, _ONLY, harmless=_HARMLESS)

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 import jomni
 from jomni.checkpoints.checkpoint import Checkpoint
-from jomni.checkpoints.hf import read_text_files
+from jomni.checkpoints.hub import Folder
+from jomni.checkpoints.place import Place
 from jomni.data.text import ASSISTANT, END, USER, read_pairs
 from jomni.errors import ConfigError, DataError
 from jomni.generation.tokenizer import TextTokenizer
@@ -143,13 +144,13 @@ class TextTask(GradientTask):
     def export(self, state: DescentState, folder: Path) -> None:
         c = self.config
         params = {"decoder": self.exported(state)}
-        made = Checkpoint("decoder", None, None, params, model_type=c.family, decoder=c.model, files=self._files)
+        made = Checkpoint("decoder", {"decoder": c.model}, params, model_type=c.family, files=self._files)
         jomni.save(made, folder, overwrite=True)
 
 
 def _files(folder: Path, model: DecoderConfig) -> dict[str, bytes]:
     """The tokenizer's files, checked against the model's vocabulary."""
-    files = read_text_files(folder)
+    files = Place(Folder(folder), str(folder)).text_files()
     if "tokenizer.json" not in files:
         raise ConfigError(f"'tokenizer' {folder}: holds no tokenizer.json. Name a folder that does.")
     TextTokenizer(files, f"'tokenizer' {folder}")  # which refuses damaged files

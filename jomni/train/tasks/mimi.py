@@ -215,8 +215,8 @@ class CodecTask(Task):
     def warm_start(self, state: CodecState, key: PRNGKeyArray) -> CodecState:
         if not self.config.init_from:
             return state
-        found = load(self.config.init_from, parts=("mimi",))
-        if found.mimi != self.config.model:
+        found = load(self.config.init_from, components=("mimi",))
+        if found.configs["mimi"] != self.config.model:
             raise ConfigError(f"{self.config.init_from}: its codec's configuration is not the one of this run")
         place = lambda old, new: jax.device_put(jnp.asarray(new, old.dtype), old.sharding)  # noqa: E731
         params = jax.tree.map(place, state.params, found.params["mimi"])
@@ -314,7 +314,7 @@ class CodecTask(Task):
 
     def export(self, state: CodecState, folder: Path) -> None:
         params = jax.device_get(state.average if self.config.ema else state.params)
-        save(Checkpoint("mimi", self.config.model, None, {"mimi": params}, model_type="mimi"), folder, overwrite=True)
+        save(Checkpoint("mimi", {"mimi": self.config.model}, {"mimi": params}), folder, overwrite=True)
 
     def _apply(self, params: Params, x: Array, method: str) -> Any:
         return self.mimi.apply({"params": params}, x, method=method)

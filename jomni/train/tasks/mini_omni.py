@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 import jomni
 from jomni.checkpoints.checkpoint import Checkpoint
-from jomni.checkpoints.detect import open_checkpoint
+from jomni.checkpoints.detect import detect
 from jomni.errors import ConfigError
 from jomni.generation.tokenizer import TextTokenizer
 from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_voice, place_features, set_apart
@@ -155,15 +155,15 @@ class OmniTask(GradientTask):
         """The parameters of the export, or of the text decoder with ears and a voice that are drawn with the key."""
         c = self.config
         if c.init_from is not None:
-            held = jomni.load(c.init_from, parts=("omni", "whisper")).params
+            held = jomni.load(c.init_from, components=("omni", "whisper")).params
             return cut_rows(held["omni"] | {"whisper": held["whisper"]}, self.model.config.vocabulary)
         assert c.backbone is not None
-        decoder = jomni.load(c.backbone, parts=("decoder",)).params["decoder"]
+        decoder = jomni.load(c.backbone, components=("decoder",)).params["decoder"]
         likened = turn_marks(self._tokenizer, self.model.config.vocabulary)
         drawn = jax.random.fold_in(key, 1)  # other numbers than those of the speech encoder that `fresh` draws
         params = give_voice(decoder, self.model.config, drawn, likened)
         if c.encoder is not None:
-            params["whisper"] = jomni.load(c.encoder, parts=("whisper",)).params["whisper"]
+            params["whisper"] = jomni.load(c.encoder, components=("whisper",)).params["whisper"]
         return cut_rows(params, self.model.config.vocabulary)
 
     def counts(self, batch: Batch) -> Float[Array, "A+1"]:
@@ -202,11 +202,12 @@ class OmniTask(GradientTask):
             params = fuse(params, self.config.lora.scaling)
         parts, snac = {"whisper": params.pop("whisper"), "omni": params}, None
         if model.codec is not None:
-            codec = jomni.load(model.codec, parts=("snac",))
-            parts, snac = parts | codec.params, codec.snac
+            codec = jomni.load(model.codec, components=("snac",))
+            parts, snac = parts | codec.params, codec.configs["snac"]
+        configs = {"omni": model.config, "whisper": model.encoder, "snac": snac}
         made = Checkpoint(
-            "mini_omni", None, None, parts, model_type="mini-omni", omni=model.config, whisper=model.encoder, snac=snac,
-            files=model.files,
+            "mini_omni", {name: config for name, config in configs.items() if config is not None}, parts,
+            model_type="mini-omni", files=model.files,
         )  # fmt: skip
         jomni.save(made, folder, "orbax", overwrite=True)  # litgpt's layout does not express every backbone
 
@@ -235,7 +236,7 @@ def _open(config: OmniConfig) -> OmniModel:
     model = _begun(config)
     if config.codec is None:
         return model
-    codec = open_checkpoint(config.codec, parts=("snac",)).snac
+    codec = detect(config.codec, components=("snac",)).configs.get("snac")
     if codec is None:
         raise ConfigError(f"'codec' {config.codec}: holds no SNAC")
     check_neighbours(model.config, None, codec, f"'codec' {config.codec}")
@@ -280,23 +281,25 @@ def turn_marks(tokenizer: TextTokenizer, vocabulary: Vocabulary) -> dict[int, li
 
 def _begun(config: OmniConfig) -> OmniModel:
     if config.init_from is not None:
-        held = open_checkpoint(config.init_from)
-        if held.omni is None or held.whisper is None or "tokenizer.json" not in held.files:
+        held = detect(config.init_from)
+        configs = held.configs
+        if not {"omni", "whisper"} <= configs.keys() or "tokenizer.json" not in held.files:
             raise ConfigError(
                 f"'init_from' {config.init_from}: is no export of Mini-Omni's training, nor a Mini-Omni with its "
                 "Whisper and tokenizer.json"
             )
-        return OmniModel(held.omni, held.whisper, held.files, config.init_from if held.snac else None)
+        codec = config.init_from if "snac" in configs else None
+        return OmniModel(configs["omni"], configs["whisper"], held.files, codec)
     assert config.backbone is not None
-    opened, encoder = open_checkpoint(config.backbone, parts=("decoder",)), config.encoder_model
-    if opened.decoder is None or "tokenizer.json" not in opened.files:
+    opened, encoder = detect(config.backbone, components=("decoder",)), config.encoder_model
+    if "decoder" not in opened.configs or "tokenizer.json" not in opened.files:
         raise ConfigError(f"'backbone' {config.backbone}: is no text decoder with a tokenizer.json beside it")
     if config.encoder is not None:
-        encoder = open_checkpoint(config.encoder, parts=("whisper",)).whisper
+        encoder = detect(config.encoder, components=("whisper",)).configs.get("whisper")
     if encoder is None:
         raise ConfigError(f"'encoder' {config.encoder}: is no Whisper")
     v = config.voice
-    vocabulary = Vocabulary(opened.decoder.vocab_size, v.text_special, v.audio_size, v.audio_special)
-    decoder = dataclasses.replace(opened.decoder, vocab_size=vocabulary.size)
+    vocabulary = Vocabulary(opened.configs["decoder"].vocab_size, v.text_special, v.audio_size, v.audio_special)
+    decoder = dataclasses.replace(opened.configs["decoder"], vocab_size=vocabulary.size)
     made = MiniOmniConfig(decoder, vocabulary, v.adapter, encoder.n_audio_state, v.post_adapter_layers, v.merge)
     return OmniModel(made, encoder, opened.files)

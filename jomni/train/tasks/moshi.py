@@ -16,8 +16,8 @@ import sentencepiece
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 import jomni
-from jomni.checkpoints.checkpoint import Checkpoint
-from jomni.checkpoints.detect import Opened, open_checkpoint
+from jomni.checkpoints.checkpoint import Checkpoint, CheckpointSource
+from jomni.checkpoints.detect import detect
 from jomni.errors import ConfigError
 from jomni.models.moshi import MoshiLM
 from jomni.models.moshi.config import MoshiConfig
@@ -100,12 +100,12 @@ class LMTask(GradientTask):
     def __init__(self, config: LMConfig, steps: int) -> None:
         super().__init__(config, steps)
         self.config = config
-        self._opened: Opened | None = None
+        self._opened: CheckpointSource | None = None
         if config.init_from is not None:
-            self._opened = open_checkpoint(config.init_from)
-            if self._opened.lm is None:
+            self._opened = detect(config.init_from)
+            if "lm" not in self._opened.configs:
                 raise ConfigError(f"'init_from' {config.init_from}: is a codec alone, without a language model")
-            model = dataclasses.replace(self._opened.lm, lora_rank=0)
+            model = dataclasses.replace(self._opened.configs["lm"], lora_rank=0)
         else:
             assert config.model is not None
             model = config.model
@@ -122,7 +122,7 @@ class LMTask(GradientTask):
         self.units_per_step = float(config.batch * config.data.frames)
         self._lm = MoshiLM(model, config.remat)
         self._tokenizer = _tokenizer(config, self._opened, model)
-        self._codec = config.codec or (config.init_from if self._opened and self._opened.mimi else None)
+        self._codec = config.codec or (config.init_from if self._opened and "mimi" in self._opened.configs else None)
         if config.codec is not None:
             _check_codec(config.codec, model)
 
@@ -148,7 +148,7 @@ class LMTask(GradientTask):
             held[path].delete()  # or two models would be in memory
         del held
         found = jomni.load(
-            self._opened.source, fuse_lora=True, parts=("lm",),
+            self._opened.source, fuse_lora=True, components=("lm",),
             sharding=lambda path, shape: old[path.removeprefix("lm/")][1],
         )  # fmt: skip
         leaves = {path: leaf.astype(old[path][0]) for path, leaf in flatten(found.params["lm"])} | adapters
@@ -204,16 +204,16 @@ class LMTask(GradientTask):
         params, config = self.exported(state), self.model
         if c.export == "fused":
             params, config = fuse(params, config.lora_scaling), dataclasses.replace(config, lora_rank=0)
-        opened, mimi, weights = self._opened, None, {"lm": params}
+        opened, configs, weights = self._opened, {"lm": config}, {"lm": params}
         if self._codec is not None and c.export != "adapters":
-            codec = jomni.load(self._codec, parts=("mimi",))
-            mimi, weights = codec.mimi, weights | codec.params
+            codec = jomni.load(self._codec, components=("mimi",))
+            configs, weights = configs | codec.configs, weights | codec.params
         carried: dict[str, Any] = {}
         if opened is not None:
             carried = {k: getattr(opened, k) for k in ("generation", "model_type", "settings")}
         wanted = {"temp": c.temperature, "temp_text": c.text_temperature}
         carried["generation"] = carried.get("generation", {}) | {k: v for k, v in wanted.items() if v is not None}
-        checkpoint = Checkpoint("moshi", mimi, config, weights, self._tokenizer, **carried)
+        checkpoint = Checkpoint("moshi", configs, weights, tokenizer=self._tokenizer, **carried)
         if c.export == "adapters":
             assert lora is not None
             save_adapters(checkpoint, folder, lora)
@@ -263,7 +263,7 @@ def add_noise(
     return jnp.concatenate([text, jnp.where(hit, other, own), heard], 1)
 
 
-def _tokenizer(config: LMConfig, opened: Opened | None, model: MoshiConfig) -> bytes | None:
+def _tokenizer(config: LMConfig, opened: CheckpointSource | None, model: MoshiConfig) -> bytes | None:
     """The text tokenizer's file, checked against the model's vocabulary."""
     if config.tokenizer is None:
         return opened.tokenizer if opened else None
@@ -282,7 +282,7 @@ def _tokenizer(config: LMConfig, opened: Opened | None, model: MoshiConfig) -> b
 
 def _check_codec(source: str, model: MoshiConfig) -> None:
     """Refuses a codec whose codes are not the model's."""
-    codec = open_checkpoint(source, parts=("mimi",)).mimi
+    codec = detect(source, components=("mimi",)).configs.get("mimi")
     if codec is None:
         raise ConfigError(f"'codec' {source}: holds no codec")
     if codec.num_codebooks < model.codec_codebooks or codec.quantizer.bins != model.card:

@@ -264,8 +264,8 @@ class SnacTask(GradientTask):
         c = self.config
         if c.init_from is None:
             return None
-        found = jomni.load(c.init_from, parts=("snac",))
-        if found.snac != c.model:
+        found = jomni.load(c.init_from, components=("snac",))
+        if found.configs["snac"] != c.model:
             raise ConfigError(f"'init_from' {c.init_from}: its configuration is not that of 'model'")
         params: Tree = found.params["snac"]
         return self._fitted(params) if c.fit_codebooks else params
@@ -325,5 +325,5 @@ class SnacTask(GradientTask):
 
     def export(self, state: DescentState, folder: Path) -> None:
         params = jax.device_get(self.exported(state))
-        made = Checkpoint("snac", None, None, {"snac": params}, model_type="snac", snac=self.config.model)
+        made = Checkpoint("snac", {"snac": self.config.model}, {"snac": params})
         jomni.save(made, folder, overwrite=True)

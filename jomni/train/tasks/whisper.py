@@ -129,5 +129,5 @@ class EarsTask(GradientTask):
 
     def export(self, state: DescentState, folder: Path) -> None:
         params = {"whisper": self.exported(state)["whisper"]}
-        made = Checkpoint("whisper", None, None, params, model_type="whisper", whisper=self.config.model)
+        made = Checkpoint("whisper", {"whisper": self.config.model}, params)
         jomni.save(made, folder, overwrite=True)
