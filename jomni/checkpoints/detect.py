@@ -13,7 +13,8 @@ from jomni.checkpoints.place import CONFIG_NAME, WEIGHTS_NAME, Place
 from jomni.checkpoints.registry import COMPONENTS
 from jomni.errors import ConfigError, WeightsError
 from jomni.models.mini_omni import weights as mini_omni
-from jomni.tensors.source import open_source, read_json
+from jomni.tensors.files import open_source
+from jomni.tensors.source import read_json
 
 _MARKERS = (CONFIG_NAME, orbax.MARKER, mini_omni.CONFIG_NAME, *mini_omni.WEIGHT_NAMES)
 """Files whose name stands for the whole folder."""

@@ -23,8 +23,9 @@ from jomni.models.mimi.component import preprocessor
 from jomni.models.mimi.weights_hf import mimi_layout, read_mimi_config, write_mimi_config
 from jomni.models.moshi.weights_hf import moshi_layout, read_moshi_config, write_moshi_config
 from jomni.tensors.component import Component
+from jomni.tensors.files import open_source
 from jomni.tensors.layout import MappedSource, check_tensors
-from jomni.tensors.source import TensorSource, TensorSpec, open_source, read_json
+from jomni.tensors.source import TensorSource, TensorSpec, read_json
 from jomni.tensors.write import write_safetensors
 
 SHARD_BYTES = 5_000_000_000  # largest weight file that is written; transformers' own default

@@ -19,7 +19,8 @@ from jomni.checkpoints.place import CONFIG_NAME, WEIGHTS_NAME, Place
 from jomni.errors import ConfigError, WeightsError
 from jomni.models.mimi.config import MIMI, MimiConfig
 from jomni.models.moshi.config import MOSHI_7B, MoshiConfig
-from jomni.tensors.source import TensorSource, open_source, read_json
+from jomni.tensors.files import open_source
+from jomni.tensors.source import TensorSource, read_json
 
 MIMI_NAME = "tokenizer-e351c8d8-checkpoint125.safetensors"
 MIMI_CONFIG_NAME = "mimi_config.json"

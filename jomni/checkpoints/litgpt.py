@@ -26,7 +26,7 @@ from jomni.models.mini_omni.weights import (
     read_yaml,
     write_yaml,
 )
-from jomni.tensors.source import open_source
+from jomni.tensors.files import open_source
 
 OpenFolder = Callable[[Place], CheckpointSource]
 

@@ -14,7 +14,8 @@ from jomni.checkpoints.place import CONFIG_NAME, Place
 from jomni.checkpoints.registry import COMPONENTS
 from jomni.errors import ConfigError, WeightsError
 from jomni.tensors.component import Component
-from jomni.tensors.source import TensorSource, open_source, read_json
+from jomni.tensors.files import open_source
+from jomni.tensors.source import TensorSource, read_json
 
 
 def open_by_config(place: Place, raw: Mapping[str, Any], path: Path) -> CheckpointSource | None:

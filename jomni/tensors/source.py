@@ -2,7 +2,7 @@
 
 Opening a source reads names, shapes and dtypes only; data is read tensor by tensor, or some rows at a time, so that
 whoever copies a model out of it decides how much of it is ever held in memory. Pickled torch files are read by
-`jomni.tensors.unpickle`.
+`jomni.tensors.unpickle`; `jomni.tensors.files` chooses the reader.
 """
 
 from __future__ import annotations
@@ -139,33 +139,6 @@ class ShardedSource:
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
         return self._sources[name].read(name, rows)
-
-
-def open_source(path: str | Path) -> TensorSource:
-    """Opens a weight file by its suffix: safetensors, an index of them, or a pickled torch checkpoint.
-
-    Where `path` itself does not exist but `path.index.json` does, the shards that this lists are opened.
-
-    Raises:
-      WeightsError: the file is missing, damaged, unsafe, or of another kind.
-    """
-    path = Path(path)
-    index = path.with_name(path.name + INDEX_SUFFIX)
-    if not path.exists() and index.is_file():
-        path = index
-    if path.name.endswith(INDEX_SUFFIX):
-        return ShardedSource(path)
-    if path.suffix in SAFETENSORS_SUFFIXES:
-        return SafetensorsSource(path)
-    if path.suffix in PICKLE_SUFFIXES:
-        from jomni.tensors.unpickle import TorchSource
-
-        return TorchSource(path)
-    file_size(path)
-    raise WeightsError(
-        f"{path}: not a weight file by its suffix. "
-        f"Supported: {', '.join((*SAFETENSORS_SUFFIXES, *PICKLE_SUFFIXES))} and *.safetensors{INDEX_SUFFIX}."
-    )
 
 
 class _Without:

@@ -18,8 +18,9 @@ from jomni.models.mimi.weights_hf import mimi_layout
 from jomni.models.moshi import weights as moshi_weights
 from jomni.models.moshi.config import MOSHI_7B
 from jomni.models.moshi.weights_hf import moshi_layout
+from jomni.tensors.files import open_source
 from jomni.tensors.layout import Layout, MappedSource, check_tensors, swap_rope_order
-from jomni.tensors.source import MemorySource, TensorSpec, open_source
+from jomni.tensors.source import MemorySource, TensorSpec
 
 DATA = Path(__file__).parents[1] / "parity" / "data"
 

@@ -10,7 +10,8 @@ from safetensors.numpy import save_file
 
 import jomni
 from jomni.errors import ConfigError, WeightsError
-from jomni.tensors.source import MemorySource, open_source
+from jomni.tensors.files import open_source
+from jomni.tensors.source import MemorySource
 from tests.unit.weights_cases import (
     LAYOUTS,
     MIMI_NAME,
