@@ -25,7 +25,7 @@ def detect(
     *,
     revision: str | None = None,
     lora: str | os.PathLike[str] | None = None,
-    components: Collection[str] = tuple(COMPONENTS),
+    components: Collection[str] | None = None,
 ) -> CheckpointSource:
     """Open a folder, a file or a hub repository.
 
@@ -33,8 +33,8 @@ def detect(
       source: see `jomni.load`.
       revision: of a hub repository.
       lora: a LoRA file that replaces the one of the configuration.
-      components: those that are wanted. The configuration of a language model is read anyway, but its weight file is
-        neither opened nor fetched unless it is wanted.
+      components: those that are wanted; None: all. The configuration of a language model is read anyway, but its
+        weight file is neither opened nor fetched unless it is wanted.
 
     Raises:
       WeightsError: there is no such place, or no known checkpoint at it.

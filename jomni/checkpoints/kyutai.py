@@ -55,7 +55,7 @@ def open_config(place: Place, raw: dict[str, Any], path: Path) -> CheckpointSour
     settings = {key: raw.pop(key) for key in _SETTINGS if key in raw}
     lm = dataclasses.replace(MoshiConfig.from_kyutai(raw, str(path)), text_eos_reads_as_padding=model_type == "hibiki")
     weights = place.weights
-    if weights is None and "lm" in place.components:
+    if weights is None and place.wants("lm"):
         weights = open_source(place.needed(names["moshi_name"] or WEIGHTS_NAME))
     mimi_path = place.optional(names["mimi_name"], MIMI_NAME)
     mimi = MIMI
@@ -67,7 +67,7 @@ def open_config(place: Place, raw: dict[str, Any], path: Path) -> CheckpointSour
         lora_path = _lora_file(place.lora)
         if not lm.lora_rank:
             lm = _with_lora(lm, lora_path, str(path))
-    elif lm.lora_rank and names["lora_name"] and "lm" in place.components:
+    elif lm.lora_rank and names["lora_name"] and place.wants("lm"):
         lora_path = place.needed(names["lora_name"])
     tokenizer = place.optional(names["tokenizer_name"], TOKENIZER_NAME)
     return _moshi(place, lm, weights, mimi, mimi_path, lora_path, tokenizer, generation, model_type, settings)
@@ -76,7 +76,7 @@ def open_config(place: Place, raw: dict[str, Any], path: Path) -> CheckpointSour
 def open_without_config(place: Place) -> CheckpointSource | None:
     """Open a place without config.json: Moshi 7B under the default names, or a Mimi alone; None: neither is there."""
     weights = place.weights
-    if weights is None and ("lm" in place.components or place.files.find(MIMI_NAME) is None):
+    if weights is None and (place.wants("lm") or place.files.find(MIMI_NAME) is None):
         path = resolve_weights(place.files, WEIGHTS_NAME)
         weights = open_source(path) if path else None
     if weights is None or is_mimi(weights):

@@ -42,14 +42,14 @@ def open_omni(place: Place, options: Path, open_folder: OpenFolder) -> Checkpoin
     place.refuse_lora()
     fields = read_yaml(options)
     config, sources = MiniOmniConfig.from_published(fields, str(options)), {}
-    if "omni" in place.components:
+    if place.wants("omni"):
         found = place.first(WEIGHT_NAMES)
         if found is None:
             raise place.files.lacks(WEIGHT_NAMES[-1])
         sources["omni"] = open_source(found)
     configs: dict[str, Any] = {"omni": config}
     for name, folders in (("whisper", WHISPER_FOLDERS), ("snac", SNAC_FOLDERS)):
-        beside = _open_beside(place, name, folders, open_folder) if name in place.components else None
+        beside = _open_beside(place, name, folders, open_folder) if place.wants(name) else None
         if beside is not None:
             configs[name], sources[name] = beside.configs[name], beside.sources[name]
     check_neighbours(config, configs.get("whisper"), configs.get("snac"), place.where)

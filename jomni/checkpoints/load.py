@@ -28,7 +28,7 @@ def load(
     revision: str | None = None,
     fuse_lora: bool = False,
     lora: str | os.PathLike[str] | None = None,
-    components: Collection[str] = tuple(COMPONENTS),
+    components: Collection[str] | None = None,
 ) -> Checkpoint:
     """Loads a checkpoint. Peak host memory is little more than the parameters themselves.
 
@@ -49,8 +49,8 @@ def load(
       fuse_lora: add low-rank adapters into the weights (W + scaling * B A, computed in float32) instead of keeping them
         beside. The checkpoint's configuration then has none.
       lora: a LoRA file in place of the one that config.json names.
-      components: those to load. ("mimi", "snac") leaves out the language model, and does not fetch its file from the
-        hub where it has one of its own.
+      components: those to load; None: all. ("mimi", "snac") leaves out the language model, and does not fetch its file
+        from the hub where it has one of its own.
 
     Raises:
       WeightsError: files are missing, damaged, unsafe, or do not fit the configuration: all tensors that are missing,
@@ -78,8 +78,10 @@ def load(
     )  # fmt: skip
 
 
-def _chosen(opened: CheckpointSource, components: Collection[str]) -> CheckpointSource:
+def _chosen(opened: CheckpointSource, components: Collection[str] | None) -> CheckpointSource:
     """Leave out the components that are not wanted. What then is left of a model has the family of its component."""
+    if components is None:
+        return opened
     left = {name: config for name, config in opened.configs.items() if name in components}
     if opened.family in COMPONENTS or set(left) & {"lm", "omni"} or not left:
         return dataclasses.replace(opened, configs=left)

@@ -7,7 +7,6 @@ from collections.abc import Collection
 from pathlib import Path
 
 from jomni.checkpoints.hub import Files, resolve, resolve_weights
-from jomni.checkpoints.registry import COMPONENTS
 from jomni.errors import WeightsError
 from jomni.tensors.source import TensorSource
 
@@ -28,8 +27,12 @@ class Place:
     files: Files
     where: str  # for messages
     lora: str | None = None  # a LoRA file that replaces the one of the configuration
-    components: Collection[str] = tuple(COMPONENTS)  # weight files of others are not opened
+    components: Collection[str] | None = None  # weight files of others are not opened; None: all are wanted
     weights: TensorSource | None = None  # the weight file that was named, where one was
+
+    def wants(self, component: str) -> bool:
+        """Return whether a component is to be opened."""
+        return self.components is None or component in self.components
 
     def needed(self, name: str) -> Path:
         """Return the path of a weight file; raise `WeightsError` where it is missing."""

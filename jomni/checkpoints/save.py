@@ -24,9 +24,7 @@ _WRITERS: dict[str, Callable[[Checkpoint, Path, np.dtype | None], None]] = {
     "litgpt": litgpt.write,
     "hf": hf.write,
     "orbax": orbax.write,
-    **{c.published.layout: single.write for c in COMPONENTS.values() if c.published},
-}
-LAYOUTS = tuple(_WRITERS)
+}  # each other layout is the published one of a component
 
 
 def save(
@@ -59,8 +57,9 @@ def save(
     """
     target, codec_target = parse_dtype(dtype), parse_dtype(codec_dtype)
     layout = layout or checkpoint.layouts[0]
-    if layout not in LAYOUTS:
-        raise ConfigError(f"layout {layout!r} is unknown. Choose one of {', '.join(LAYOUTS)}.")
+    known = [*_WRITERS, *(c.published.layout for c in COMPONENTS.values() if c.published)]
+    if layout not in known:
+        raise ConfigError(f"layout {layout!r} is unknown. Choose one of {', '.join(known)}.")
     if layout not in checkpoint.layouts:
         raise ConfigError(
             f"layout {layout!r} cannot express a model of the family {checkpoint.family!r}, only "
@@ -70,7 +69,7 @@ def save(
     if codec_target is not None:
         checkpoint = _round_codec(checkpoint, codec_target)
     with checkpoint_folder(folder, overwrite) as made:
-        _WRITERS[layout](checkpoint, made, target)
+        _WRITERS.get(layout, single.write)(checkpoint, made, target)
 
 
 def _round_codec(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:

@@ -35,10 +35,9 @@ def split_revision(name: str) -> tuple[str, str | None]:
 def open_model(name: str, *, codec_only: bool = False) -> CheckpointSource:
     """Recognises a model and reads its configuration, but no weights; `codec_only` asks for a codec's alone."""
     from jomni.checkpoints.detect import detect
-    from jomni.checkpoints.registry import COMPONENTS
 
     source, revision = split_revision(name)
-    return detect(source, revision=revision, components=CODECS if codec_only else tuple(COMPONENTS))
+    return detect(source, revision=revision, components=CODECS if codec_only else None)
 
 
 def load_codec(name: str) -> Checkpoint:
