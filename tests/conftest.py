@@ -47,8 +47,15 @@ def pytest_configure(config):
         jax.config.update(name, value)  # of this process: jax, imported above, has read the environment already
 
 
-def pytest_collection_modifyitems(items):
-    """Leaves out the live comparisons where the original implementations are not installed."""
+def pytest_addoption(parser):
+    parser.addoption("--all", action="store_true", help="run the tests marked slow too")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out slow tests unless they are asked for, and live comparisons where the originals are not installed."""
+    if not config.getoption("--all") and "slow" not in config.option.markexpr:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
     missing = [name for name in ("torch", "moshi", "transformers") if importlib.util.find_spec(name) is None]
     for item in items:
         if missing and item.get_closest_marker("peers"):

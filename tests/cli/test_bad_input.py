@@ -302,6 +302,7 @@ def test_a_signal_that_falls_into_a_finalizer_is_not_lost(name, stop, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_signals_to_the_process_leave_no_partial_file(name, code, tmp_path, tiny_mimi_file):

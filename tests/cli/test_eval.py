@@ -32,6 +32,7 @@ def recordings(tmp_path_factory):
 QUICK = ["--seeds", 1, "--slots", 2, "--minutes", 0, "--replies", 2, "--frames", 5, "--processes", 1]
 
 
+@pytest.mark.slow
 def test_talk_writes_a_report_and_prints_the_table(run, tests_folder, tiny_moshi_folder, tmp_path):
     out = tmp_path / "report"
     arguments = ["eval", "talk", tests_folder, "--model", tiny_moshi_folder, "--out", out, *QUICK]
@@ -57,6 +58,7 @@ def test_talk_writes_a_report_and_prints_the_table(run, tests_folder, tiny_moshi
     assert code == 0 and again == turns  # the same seeds, the same conversations
 
 
+@pytest.mark.slow
 def test_codec_writes_a_report(run, recordings, tiny_mimi_file, tmp_path):
     out = tmp_path / "report"
     code, printed, err = run("eval", "codec", tiny_mimi_file, recordings, "--codebooks", 2, 8, "--out", out,

@@ -33,6 +33,7 @@ def turns(tmp_path_factory):
 QUICK = ["--slots", 2, "--replies", 2, "--processes", 1]
 
 
+@pytest.mark.slow
 def test_turns_writes_a_report_and_prints_the_table(run, model, turns, tmp_path):
     out = tmp_path / "report"
     code, printed, err = run("eval", "turns", model, turns, "--out", out, *QUICK)

@@ -119,6 +119,7 @@ def test_a_question_may_be_written_to_a_model_without_ears(talk, lacking, tmp_pa
     assert said.startswith(told["ask"]["text"]) and (tmp_path / "out" / "ask.wav").is_file()
 
 
+@pytest.mark.slow
 def test_the_codec_may_come_from_elsewhere_and_the_projects_own_form_holds_it(talk, model, lacking, question, tmp_path):
     line = (question, "--system", "Be brief.")  # as long as the one above: what is compiled serves again
     apart = talk(*line, "--codec", model, by=lacking("snac_24khz"), out="apart")[1]["question"]

@@ -54,6 +54,7 @@ def test_codes_and_audio_are_those_of_the_original_in_whatever_blocks(run, tmp_p
     np.testing.assert_allclose(every, golden["pcm"][0, 0, : len(every)], atol=2e-4)
 
 
+@pytest.mark.slow
 def test_noise_is_the_same_at_every_call(run, tmp_path, models):
     config = jomni.SnacConfig.from_published(snac_cases.SNAC["speech"])
     np.savez(tmp_path / "x.npz", **{f"codes_{k}": np.arange(2 * n) for k, n in enumerate(config.tokens_per_frame)})
@@ -102,6 +103,7 @@ def test_a_conversion_takes_the_layout_of_the_family(run, refuses, tmp_path, mod
     refuses("convert", model, tmp_path / "other", "--to", "hf", says=["'hf'", "only snac, orbax"])
 
 
+@pytest.mark.slow
 def test_eval_codec_measures_it(run, refuses, tmp_path, models):
     soundfile.write(tmp_path / "x.wav", speech(1.0, 8000), 8000)
     given = "eval", "codec", models / "plain", tmp_path / "x.wav", "--out", tmp_path / "report"

@@ -187,6 +187,7 @@ def test_a_model_without_a_tokenizer_gives_tokens_only(talk, recording, tmp_path
     assert told["text"] == "" and len({frame["text"] for frame in told["frames"]}) > 3
 
 
+@pytest.mark.slow
 def test_the_language_model_computes_in_the_dtype_that_is_asked_for(talk, recording, tmp_path):
     talk(recording, "--tail", 0, "--dtype", "bfloat16")
     assert report(tmp_path)["settings"]["dtype"] == "bfloat16"

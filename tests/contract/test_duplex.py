@@ -267,6 +267,7 @@ def test_text_only_model_gives_text_and_silence():
     assert len(out.heads) == 2 and np.allclose(out.heads[0].sum(-1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_guidance_of_one_changes_nothing_and_more_does():
     duplex, params = model()
     guided = dataclasses.replace(

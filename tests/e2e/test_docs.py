@@ -32,12 +32,14 @@ def printed(name, folder, monkeypatch) -> str:
     return "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
 
 
+@pytest.mark.slow
 def test_talk_notebook(tmp_path, monkeypatch):
     text = printed("talk", tmp_path, monkeypatch)
     assert "answer: seven plus five is twelve" in text
     assert "ms a frame" in text and "scripted: the banana is blue" in text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (flite.available() and espeak.available()), reason="needs flite and espeak-ng")
 def test_training_notebook(tmp_path, monkeypatch):
     monkeypatch.setenv("JOMNI_MINUTES", "0.2")

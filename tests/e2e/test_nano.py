@@ -23,6 +23,7 @@ def test_the_readmes_question_is_heard_answered_and_spoken(tmp_path, capsys):
     assert rate == 16_000 and 0.03 < abs(answer).max() <= 1
 
 
+@pytest.mark.slow
 def test_nano_snac_codes_the_voice_that_it_was_trained_on(tmp_path):
     question, codes, back = ASSETS / "samples/question.wav", str(tmp_path / "x.npz"), str(tmp_path / "back.wav")
     assert main(["talk", str(question), "--out", str(tmp_path)]) == 0

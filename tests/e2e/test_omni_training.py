@@ -16,7 +16,7 @@ from jomni.train.tasks.mini_omni import ADAPT, ALL
 from tests.omni_train_case import DECODER, PAIRS, omni_config, text_config, write_world
 
 pytest.importorskip("pyarrow")
-pytestmark = pytest.mark.compiled_quickly
+pytestmark = [pytest.mark.slow, pytest.mark.compiled_quickly]
 ROWS = DECODER.vocab_size
 EMBEDDING = "backbone/embed_tokens/weight"
 

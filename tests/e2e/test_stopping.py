@@ -15,6 +15,8 @@ from tests import slow_case
 from tests.e2e.runs import checkpoints, finish, start
 from tests.slow_case import SlowConfig, SlowTask
 
+pytestmark = pytest.mark.slow
+
 CASE = Path(slow_case.__file__)
 
 

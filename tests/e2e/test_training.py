@@ -45,6 +45,7 @@ def test_a_tiny_model_learns_the_game_within_a_minute(tmp_path):
     assert lines[-1]["word_accuracy"] == 1
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(unbroken, tmp_path):
     rng = random.Random(0)
     for _ in range(3):
@@ -65,6 +66,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(unbroken, tmp_p
     assert not [path for path in (tmp_path / "small/checkpoints").iterdir() if "tmp" in path.name]
 
 
+@pytest.mark.slow
 def test_validation_says_how_it_goes_and_changes_nothing(unbroken, tmp_path):
     said = finish(start(CASE, tmp_path, "--valid_every", "20", "--valid_batches", "2"))
     assert "step 20, on data not trained on: loss " in said
@@ -103,6 +105,7 @@ for name, (data, fsdp, tensor) in MESHES.items():
 """
 
 
+@pytest.mark.slow
 def test_losses_on_eight_devices_equal_those_on_one(tmp_path):
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu",

@@ -92,6 +92,7 @@ def test_a_scorecard_decodes_what_the_codec_decodes(tiny_mimi):
     assert card.files[1]["name"] == "r1" and set(card.files[1]["2"]) == {"pesq", "stoi", "si_snr", "mel"}
 
 
+@pytest.mark.slow
 def test_snac_recordings_come_out_as_its_whole_encoding_and_decoding():
     """Whatever the batch, and though each stream ends with its own recording."""
     params = random_params(Snac(TINY), jnp.zeros((1, 1, 96)))

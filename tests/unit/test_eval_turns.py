@@ -81,6 +81,7 @@ def talker():
     return OmniTalker(PARTS, Asking(slots=2), longest=25, context=120)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [Task.A1_A2, Task.T1_T2, Task.A1_T1])
 def test_every_question_is_answered_as_if_it_were_the_only_one(talker, task):
     waves = [talker.ask(task, TURNS[:2]), talker.ask(task, TURNS[2:3])]
@@ -129,6 +130,7 @@ def test_turns_that_cannot_be_asked_are_told():
     assert "code 16" in detail and not [*unfit(EARS, CODEC)(TURNS[4]), *unfit(None, None)(long)]
 
 
+@pytest.mark.slow
 def test_the_sets_codes_are_decoded_as_a_whole_whatever_their_lengths():
     frames = [frames_of(count, count) for count in (12, 3, 7)]
     turns = [dataclasses.replace(TURNS[0], answer_codes=each.T) for each in frames]

@@ -229,6 +229,7 @@ def test_codec_learns_to_reconstruct_and_to_follow_its_teacher():
     assert all(v["skipped"] == 0 for v in values)
 
 
+@pytest.mark.slow
 def test_without_a_teacher_the_state_can_be_saved_and_trained():
     trained = task(data=CodecDataConfig(batch=4, segment_seconds=0.1))
     state, values = run(trained, 2)
@@ -248,6 +249,7 @@ def test_the_adversarial_losses_are_hinges_and_relative_distances_of_features():
     np.testing.assert_allclose(to_fake[1][0], [0.5])
 
 
+@pytest.mark.slow
 def test_the_discriminator_learns_to_tell_and_the_codec_to_be_taken_for_real():
     adversarial = {
         "discriminator": DISCRIMINATOR, "weights": LossWeights(spectral=0.0),
@@ -262,6 +264,7 @@ def test_the_discriminator_learns_to_tell_and_the_codec_to_be_taken_for_real():
         assert with_codec < 0.5 * alone, name
 
 
+@pytest.mark.slow
 def test_adversarial_training_alone_moves_both_sides():
     trained = task(
         discriminator=DISCRIMINATOR,
@@ -289,6 +292,7 @@ def test_frozen_parts_keep_every_bit_and_the_codes_stay():
     assert not any("encoder/" in path and "decoder" not in path for path in trained._split(state.params)[0])
 
 
+@pytest.mark.slow
 def test_a_frozen_codebook_keeps_every_bit_and_the_others_move():
     for frozen in (0, 3):
         trained = task(freeze=(f"quantizer/rvq_rest/layers_{frozen}",))
@@ -299,6 +303,7 @@ def test_a_frozen_codebook_keeps_every_bit_and_the_others_move():
             assert all(same) if k == frozen else not any(same), (frozen, k)
 
 
+@pytest.mark.slow
 def test_without_losses_on_the_audio_the_encoder_learns_from_its_teacher_and_the_decoder_does_not_run():
     silent = LossWeights(spectral=0.0, distillation=3.0)
     trained = task(weights=silent, input_gain=5.0, freeze=("decoder", "upsample", "quantizer/rvq_rest"))
@@ -318,6 +323,7 @@ def test_without_losses_on_the_audio_the_encoder_learns_from_its_teacher_and_the
     assert flops(trained) < 0.6 * flops(task())
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_not_finite_is_skipped_and_changes_nothing_but_counts_of_steps():
     trained = task(discriminator=DISCRIMINATOR)
     state, update = plainly(trained.init)(jax.random.key(0)), plainly(trained.update)

@@ -62,6 +62,7 @@ def test_the_same_numbers_elsewhere_make_it_another():
     assert len(seen) == 7
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_frozen_weights_that_it_began_with_alone(tmp_path):
     def base(seed):
         task = LMConfig(data=SyntheticData(), model=SMALL).build(10)

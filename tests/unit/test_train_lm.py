@@ -49,6 +49,7 @@ def ours(lm, params, codes, rows=slice(None)):
     return lm_loss(CONFIG, LOSS, logits, delayed[rows], total)
 
 
+@pytest.mark.slow
 def test_the_users_words_train_the_extra_head_and_add_to_the_loss():
     config = dataclasses.replace(CONFIG, extra_heads_num_heads=1, extra_heads_dim=CONFIG.text_card)
     weights = dataclasses.replace(LOSS, heard_weight=0.7)
@@ -181,6 +182,7 @@ def test_the_loss_is_that_of_moshi_finetunes_own_code():
         assert float(loss) == pytest.approx((text + audio).item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_shares_of_rows_add_up_to_the_batch():
     lm, params, codes = case()
     _, whole = ours(lm, params, codes)
@@ -226,6 +228,7 @@ def test_a_noisy_past_is_read_by_the_temporal_transformer_alone():
     np.testing.assert_array_equal(other.audio[1][:, 0], clean.audio[1][:, 0])
 
 
+@pytest.mark.slow
 def test_layers_computed_again_give_the_same_step_and_half_precision_nearly_the_same():
     values = {}
     for name, options in {"plain": {}, "remat": {"remat": True}, "half": {"dtype": "bfloat16"}}.items():

@@ -277,6 +277,7 @@ def test_a_backbone_is_given_marks_that_mean_what_its_template_means(backbone, t
         np.testing.assert_array_equal(rows["new"][getattr(VOCABULARY, token) - VOCABULARY.end_of_text], known)
 
 
+@pytest.mark.slow
 def test_what_is_drawn_follows_from_the_runs_seed(backbone, turns):
     config = OmniConfig(
         data=OmniData((str(turns),), lengths=(30,), seconds=0.2), backbone=str(backbone), encoder_model=ENCODER,

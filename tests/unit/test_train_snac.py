@@ -67,6 +67,7 @@ def test_a_few_steps_bring_the_audio_nearer_and_make_a_codec(tmp_path):
     assert jomni.load(str(tmp_path / "export")).configs["snac"] == TINY
 
 
+@pytest.mark.slow
 def test_codebooks_that_are_averages_stand_for_what_is_assigned_to_them(tmp_path):
     config = SnacTrainConfig(
         model=TINY, data=SnacData(manifest(tmp_path), frames=4), batch=2, codebook_decay=0.5, restart_below=0.05,
@@ -130,6 +131,7 @@ def test_an_example_that_is_not_quantised_passes_as_it_is_and_moves_no_entry():
     assert entry == 0 and not np.abs(gradient["quantizers_0"]["codebook"]).any()
 
 
+@pytest.mark.slow
 def test_codebooks_begin_where_latents_are(tmp_path):
     params = random_params(Snac(TINY), jnp.zeros((1, 1, 128)))
     made = jomni.Checkpoint("snac", {"snac": TINY}, {"snac": params})
@@ -159,6 +161,7 @@ def test_codebooks_begin_where_latents_are(tmp_path):
         SnacTrainConfig(model=TINY, data=SnacData("none"), fit_codebooks=1)
 
 
+@pytest.mark.slow
 def test_what_is_frozen_stays_and_the_rest_learns():
     task = SnacTrainConfig(model=TINY, data=SnacData("none"), freeze=("encoder", "quantizer")).build(1)
     state = plainly(task.init)(jax.random.key(0))
