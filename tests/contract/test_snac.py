@@ -83,8 +83,14 @@ def in_steps(codec, params, codes, size):
 
 
 @pytest.mark.parametrize(
-    ("case", "size"), [*(("speech", n) for n in range(1, 9)), ("music", 2), ("music", 6), ("plain", 1), ("plain", 5)]
-)
+    ("case", "size"),
+    [
+        ("speech", 3), ("music", 2), ("plain", 5), *(
+            pytest.param(case, size, marks=pytest.mark.slow)
+            for case, size in [*(("speech", n) for n in (1, 2, 4, 5, 6, 7, 8)), ("music", 6), ("plain", 1)]
+        ),
+    ],
+)  # fmt: skip
 def test_steps_and_flush_joined_together_are_the_whole(case, size):
     codec, params = made(case)
     ahead = codec.config.look_ahead
@@ -101,7 +107,9 @@ def test_steps_and_flush_joined_together_are_the_whole(case, size):
     assert snac.decode_step._cache_size() == compiled
 
 
-@pytest.mark.parametrize(("case", "size"), [("speech", 3), ("music", 4), ("plain", 2)])
+@pytest.mark.parametrize(
+    ("case", "size"), [pytest.param("speech", 3, marks=pytest.mark.slow), ("music", 4), ("plain", 2)]
+)
 def test_encoding_in_steps_and_a_flush_gives_the_codes_of_the_whole(case, size):
     codec, params = made(case)
     c = codec.config
