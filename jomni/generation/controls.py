@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from jomni.printing import short_repr
+
 UNFORCED = -2
 """In a forced-token array: this token is not forced (the original's "ungenerated" token)."""
 
@@ -33,3 +35,6 @@ class Controls(NamedTuple):
     text_top_k: Int[Array, "B"]
     guidance: Float[Array, "B"]  # classifier-free guidance coefficient; read where the generator has guidance
     masked_until: Int[Array, "B"]  # frames hidden from the unguided branch; read by Guidance(masked_prefix=True)
+
+    def __repr__(self) -> str:
+        return short_repr(self)

@@ -18,6 +18,7 @@ from jomni.nn.config import TransformerConfig
 from jomni.nn.linear import Linear
 from jomni.nn.positions import rotate
 from jomni.nn.streaming import precision
+from jomni.printing import short_repr
 
 
 class KVCache(NamedTuple):
@@ -25,6 +26,9 @@ class KVCache(NamedTuple):
 
     keys: Float[Array, "B K S H"]
     values: Float[Array, "B K S H"]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 class Timeline(NamedTuple):
@@ -37,6 +41,9 @@ class Timeline(NamedTuple):
     angles: tuple[Float[Array, "B T H2"], Float[Array, "B T H2"]] | None
     write_at: Int[Array, "B T"] | None = None
     mask: Bool[Array, "B T S"] | None = None
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def ring_timeline(

@@ -12,7 +12,8 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jomni.nn.streaming import broadcast_slots, keep_paused, precision
+from jomni.nn.streaming import broadcast_rows, keep_paused, precision
+from jomni.printing import short_repr
 
 _init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=2)
 _init_transposed = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=0, out_axis=(1, 2))
@@ -23,6 +24,9 @@ class ConvState(NamedTuple):
 
     offset: Int[Array, "B"]  # input steps taken since the last reset; at 0 the buffer counts as empty
     buffer: Float[Array, "B P C"]  # past inputs (convolution) or unfinished outputs (transposed convolution)
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def _initial_state(batch: int, length: int, channels: int, dtype: Any) -> ConvState:
@@ -65,7 +69,7 @@ class CausalConv(nn.Module):
         if self.pad_mode == "replicate":
             before = before + x[:, :1]
         if state is not None:
-            before = jnp.where(broadcast_slots(state.offset == 0, before), before, state.buffer)
+            before = jnp.where(broadcast_rows(state.offset == 0, before), before, state.buffer)
         joined = jnp.concatenate([before, x], 1) if self.history else x
         y = convolve(joined, kernel, self.stride, self.dilation)
         if self.use_bias:
@@ -112,7 +116,7 @@ class CausalConvTranspose(nn.Module):
             spread = jnp.einsum("bti,iwo->btwo", x, kernel, precision=precision(x.dtype))
         y = overlap_add(spread, self.stride)
         if state is not None:
-            waiting = jnp.where(broadcast_slots(state.offset == 0, state.buffer), 0, state.buffer)
+            waiting = jnp.where(broadcast_rows(state.offset == 0, state.buffer), 0, state.buffer)
             y = y.at[:, : self.overlap].add(waiting)
         done, rest = y[:, : T * self.stride], y[:, T * self.stride :]
         if self.use_bias:

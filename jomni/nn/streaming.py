@@ -28,7 +28,7 @@ def reset(state: State, mask: Bool[Array, "B"]) -> State:
     def leaf(path: tuple[Any, ...], value: Array) -> Array:
         if getattr(path[-1], "name", None) != "offset":
             return value
-        return jnp.where(broadcast_slots(mask, value), jnp.zeros_like(value), value)
+        return jnp.where(broadcast_rows(mask, value), jnp.zeros_like(value), value)
 
     return jax.tree_util.tree_map_with_path(leaf, state)
 
@@ -37,10 +37,10 @@ def keep_paused(active: Bool[Array, "B"] | None, new: State, old: State) -> Stat
     """Takes `new` in active slots and `old` in paused ones. For small buffers: it reads and writes both whole."""
     if active is None:
         return new
-    return jax.tree.map(lambda n, o: jnp.where(broadcast_slots(active, n), n, o), new, old)
+    return jax.tree.map(lambda n, o: jnp.where(broadcast_rows(active, n), n, o), new, old)
 
 
-def broadcast_slots(mask: Bool[Array, "B"], value: Array) -> Array:
+def broadcast_rows(mask: Bool[Array, "B"], value: Array) -> Array:
     """Reshapes a [B] mask so that it broadcasts against `value` [B, ...]."""
     return mask.reshape(mask.shape + (1,) * (value.ndim - 1))
 

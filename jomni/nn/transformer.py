@@ -18,6 +18,7 @@ from jomni.nn.config import TransformerConfig
 from jomni.nn.linear import Linear
 from jomni.nn.norm import LayerNorm, make_norm
 from jomni.nn.positions import rotary_angles, sinusoidal
+from jomni.printing import short_repr
 
 ACTIVATIONS = {
     "sigmoid": jax.nn.sigmoid,
@@ -38,6 +39,9 @@ class TransformerState(NamedTuple):
 
     offset: Int[Array, "B"]  # steps taken since the last reset
     layers: tuple[KVCache, ...]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 class LayerScale(nn.Module):

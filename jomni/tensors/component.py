@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from jomni.tensors.source import TensorSource
 from jomni.tensors.weight_map import Place, WeightMap, bind
@@ -26,6 +26,50 @@ class Published:
     write: Callable[[Any], Any]  # back
     keys: tuple[str, ...]  # of config.json, for messages
     embedded: Callable[[TensorSource], Any] = lambda source: None  # configuration inside the weight file, or None
+
+
+class Loaded(Protocol):
+    """What a model needs of a loaded checkpoint to become runnable; `jomni.Checkpoint` is one."""
+
+    @property
+    def configs(self) -> Mapping[str, Any]:
+        """Configuration of each component."""
+        ...
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Parameters of each component."""
+        ...
+
+    @property
+    def tokenizer(self) -> bytes | None:
+        """Sentencepiece model."""
+        ...
+
+    @property
+    def generation(self) -> Mapping[str, Any]:
+        """Default sampling settings."""
+        ...
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Other published keys."""
+        ...
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """Tokenizer and generation files by name."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Where it was loaded from."""
+        ...
+
+    @property
+    def codec_codebooks(self) -> int:
+        """Codebooks of Mimi that the model uses."""
+        ...
 
 
 def _same(source: TensorSource, config: Any) -> TensorSource:
@@ -54,6 +98,7 @@ class Component:
     title: str  # for people
     abstract_params: Callable[[Any], dict[str, Any]]  # configuration -> nested dict of jax.ShapeDtypeStruct
     weight_map: Callable[[Any], WeightMap]  # configuration -> published names of the parameters
+    build: Callable[[Loaded], tuple[Any, Any]]  # checkpoint -> (runnable model, its parameters); see `from_pretrained`
     groups: Mapping[str, tuple[str, ...]]  # part of the network -> prefixes of its parameter paths
     describe: Callable[[Any, Any], list[str]]  # (configuration, `CheckpointInfo`) -> lines of `jomni info`
     kinds: Mapping[str, str]  # "model_type" -> what a checkpoint of it is, for people

@@ -29,6 +29,7 @@ COMPONENT = Component(
     title="dummy",
     abstract_params=abstract_params,
     weight_map=weight_map,
+    build=lambda checkpoint: (Dummy(checkpoint.configs["dummy"]), checkpoint.params["dummy"]),
     groups={"head": ("head/",)},
     describe=lambda config, info: [f"  {config.width} wide, {config.outputs} outputs"],
     kinds={"dummy": "Dummy, a model for tests"},

@@ -33,6 +33,8 @@ def test_it_is_saved_detected_and_loaded_in_every_layout(checkpoint, layout, tmp
     assert (again.family, again.configs) == ("dummy", checkpoint.configs)
     np.testing.assert_array_equal(again.params["dummy"]["head"]["weight"], np.arange(12).reshape(3, 4))
     assert checkpoint.layouts == ("dummy", "orbax")
+    model, params = jomni.from_pretrained(tmp_path / "out")
+    np.testing.assert_array_equal(model.apply({"params": params}, np.ones((1, 4), np.float32)), [[6, 22, 38]])
 
 
 def test_the_commands_show_and_convert_it(checkpoint, tmp_path, capsys):

@@ -21,9 +21,12 @@ from tools.synth.testsets import all_sets
 from tools.synth.utterances import utterances
 from tools.synth.voices import AGENT, AGENT_MANNER, HELD_OUT, RATE, TRAIN, Manner, Voice
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(
-    not (flite.available() and espeak.available()), reason="needs the synthesisers: apt install flite espeak-ng"
-)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (flite.available() and espeak.available()), reason="needs the synthesisers: apt install flite espeak-ng"
+    ),
+]
 VOICES = {v.id: v for v in (AGENT, *TRAIN, *HELD_OUT)}
 SOME = ("flite:slt", "flite:awb", "flite:rms", "flite:kal16", "espeak:m1", "espeak:f2", "espeak:klatt4")
 TEXT = "repeat after me, | cat, | dog, | and | fish."

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from jomni.checkpoints.checkpoint import Checkpoint
 from jomni.errors import ConfigError, PromptError
 from jomni.generation.template import Message
 from jomni.generation.tokenizer import TextStream, TextTokenizer
 from jomni.models.decoder import Decoder
 from jomni.models.decoder.generate import TextGenerator, TextSampling, TextSession, stop_tokens
+from jomni.tensors.component import Loaded
 
 CONTEXT = 4096
 """Tokens that a conversation may have where nothing else is asked for, and the model takes as many."""
@@ -42,7 +42,7 @@ class Chat:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, slots: int = 1, *, system: str | None = None, seed: int = 0,
+        self, checkpoint: Loaded, slots: int = 1, *, system: str | None = None, seed: int = 0,
         context: int | None = None,
     ) -> None:  # fmt: skip
         config = checkpoint.configs.get("decoder")

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from jomni.models.decoder import weights
+from jomni.models.decoder.chat import CONTEXT
 from jomni.models.decoder.config import SLIDING, DecoderConfig
-from jomni.tensors.component import Component, HuggingFace, human_bytes
+from jomni.models.decoder.generate import TextGenerator
+from jomni.models.decoder.model import Decoder
+from jomni.tensors.component import Component, HuggingFace, Loaded, human_bytes
 from jomni.tensors.source import TensorSource, without_copy
 
 GROUPS = {
@@ -37,11 +40,19 @@ def _without_tied_head(source: TensorSource, config: DecoderConfig) -> TensorSou
     return without_copy(source, _HEAD, _EMBEDDING, "Set 'tie_word_embeddings' to false to use it, or remove it.")
 
 
+def build(checkpoint: Loaded) -> tuple[TextGenerator, Any]:
+    """Return the decoder's step functions and its parameters."""
+    config, params = checkpoint.configs["decoder"], checkpoint.params["decoder"]
+    context = min(CONTEXT, config.max_positions)
+    return TextGenerator(Decoder(config), context, dtype=str(params["norm"]["alpha"].dtype)), params
+
+
 COMPONENT = Component(
     name="decoder",
     title="text decoder",
     abstract_params=weights.abstract_params,
     weight_map=weights.weight_map,
+    build=build,
     groups=GROUPS,
     describe=describe,
     kinds={

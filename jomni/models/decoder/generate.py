@@ -20,6 +20,7 @@ from jomni.generation.sampling import sample, slot_keys
 from jomni.models.decoder import Decoder, DecoderConfig, DecoderState
 from jomni.models.decoder.config import SLIDING
 from jomni.models.moshi.generate import batch_seeds
+from jomni.printing import short_repr
 
 Params = Any
 SMALLEST_BLOCK = 16
@@ -34,6 +35,9 @@ class TextControls(NamedTuple):
     top_k: Int[Array, "B"]  # tokens that compete; 0: all
     top_p: Float[Array, "B"]  # share of the probability that competes; 1: all
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
 
 class TextState(NamedTuple):
     """What a conversation carries from step to step."""
@@ -41,6 +45,9 @@ class TextState(NamedTuple):
     decoder: DecoderState
     token: Int[Array, "B"]  # sampled last, and fed by the next `decode_step`
     seed: UInt32[Array, "B"]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,17 +109,17 @@ class TextGenerator:
         """The lengths of block in use: `prefill` is compiled once for each that occurs."""
         return block_sizes(min(self.block, self.context))
 
-    def init_state(self, slots: int, seed: int | Sequence[int] = 0) -> TextState:
-        """State before the first step; `seed` is slot 0's and counts on, or one per slot."""
-        decoder = self.decoder.init_state(slots, self.context, self.dtype, self.blocks[-1])
-        return TextState(decoder, jnp.zeros((slots,), jnp.int32), batch_seeds(seed, slots))
+    def init_state(self, batch: int, seed: int | Sequence[int] = 0) -> TextState:
+        """State before the first step; `seed` is slot 0's and counts on, or one per row."""
+        decoder = self.decoder.init_state(batch, self.context, self.dtype, self.blocks[-1])
+        return TextState(decoder, jnp.zeros((batch,), jnp.int32), batch_seeds(seed, batch))
 
-    def controls(self, slots: int, sampling: TextSampling | None = None) -> TextControls:
-        """Controls for all slots alike; without `sampling` greedy."""
+    def controls(self, batch: int, sampling: TextSampling | None = None) -> TextControls:
+        """Controls for all rows alike; without `sampling` greedy."""
         s = sampling or TextSampling()
         return TextControls(
-            active=jnp.ones((slots,), bool), temperature=jnp.full((slots,), s.temperature, jnp.float32),
-            top_k=jnp.full((slots,), s.top_k, jnp.int32), top_p=jnp.full((slots,), s.top_p, jnp.float32),
+            active=jnp.ones((batch,), bool), temperature=jnp.full((batch,), s.temperature, jnp.float32),
+            top_k=jnp.full((batch,), s.top_k, jnp.int32), top_p=jnp.full((batch,), s.top_p, jnp.float32),
         )  # fmt: skip
 
     def prefill(

@@ -20,6 +20,7 @@ from jomni.nn.attention import KVCache, Timeline, attend, attend_causally, ring_
 from jomni.nn.linear import Linear, contract_last
 from jomni.nn.norm import RMSNorm
 from jomni.nn.positions import rotate
+from jomni.printing import short_repr
 
 _ACTIVATIONS = {
     "silu": jax.nn.silu,
@@ -34,6 +35,9 @@ class DecoderState(NamedTuple):
 
     offset: Int[Array, "B"]  # steps taken since the last reset
     layers: tuple[KVCache, ...]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 class Embedding(nn.Module):

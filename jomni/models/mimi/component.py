@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from jomni.models.mimi import weights
+from jomni.models.mimi.codec import MimiCodec
 from jomni.models.mimi.config import MimiConfig
+from jomni.models.mimi.model import Mimi
 from jomni.models.mimi.weights_hf import mimi_layout, read_mimi_config, write_mimi_config
-from jomni.tensors.component import Component, HuggingFace
+from jomni.tensors.component import Component, HuggingFace, Loaded
 from jomni.tensors.layout import MappedSource, check_tensors
 from jomni.tensors.source import TensorSource
 
@@ -44,11 +46,19 @@ def preprocessor(config: MimiConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def build(checkpoint: Loaded) -> tuple[MimiCodec, Any]:
+    """Return the codec with the codebooks that its model uses, and its parameters."""
+    config = checkpoint.configs["mimi"]
+    codec = MimiCodec(Mimi(config, max(checkpoint.codec_codebooks, config.quantizer.n_q_semantic)))
+    return codec, codec.prepare(checkpoint.params["mimi"])
+
+
 COMPONENT = Component(
     name="mimi",
     title="codec Mimi",
     abstract_params=weights.abstract_params,
     weight_map=weights.weight_map,
+    build=build,
     groups=GROUPS,
     describe=describe,
     kinds={"mimi": "Mimi, a codec"},

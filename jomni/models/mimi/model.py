@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
@@ -21,6 +22,7 @@ from jomni.nn.conv import CausalConv, CausalConvTranspose
 from jomni.nn.linear import Linear
 from jomni.nn.streaming import State
 from jomni.nn.transformer import Transformer, TransformerConfig, TransformerState
+from jomni.printing import short_repr
 
 Params = Any
 
@@ -32,6 +34,9 @@ class EncodeState(NamedTuple):
     transformer: TransformerState
     downsample: Any  # ConvState; empty where nothing is resampled
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
 
 class DecodeState(NamedTuple):
     """What the decoder carries from frame to frame."""
@@ -39,6 +44,9 @@ class DecodeState(NamedTuple):
     upsample: Any  # ConvState; empty where nothing is resampled
     transformer: TransformerState
     decoder: State
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 class ProjectedTransformer(nn.Module):
@@ -140,38 +148,38 @@ class Mimi(nn.Module):
         return x.swapaxes(1, 2), state and DecodeState(upsample, transformer, decoder)  # type: ignore[arg-type]
 
     def init_encode_state(
-        self, slots: int, frames: int = 1, ring: str = "exact", dtype: Any = jnp.float32
+        self, batch: int, frames: int = 1, ring: str = "exact", dtype: Any = jnp.float32
     ) -> EncodeState:
         """State before the first frame.
 
         Args:
-          slots: conversations, B.
+          batch: number of conversations, B.
           frames: largest number of frames that a step will be given.
           ring: see `Transformer.init_state`.
           dtype: of the buffers; that of the parameters.
         """
-        return self.apply({}, slots, frames, ring, dtype, method="_encode_state")  # type: ignore[return-value]
+        return self.apply({}, batch, frames, ring, dtype, method="_encode_state")  # type: ignore[return-value]
 
     def init_decode_state(
-        self, slots: int, frames: int = 1, ring: str = "exact", dtype: Any = jnp.float32
+        self, batch: int, frames: int = 1, ring: str = "exact", dtype: Any = jnp.float32
     ) -> DecodeState:
         """State before the first frame; arguments as for `init_encode_state`."""
-        return self.apply({}, slots, frames, ring, dtype, method="_decode_state")  # type: ignore[return-value]
+        return self.apply({}, batch, frames, ring, dtype, method="_decode_state")  # type: ignore[return-value]
 
-    def _encode_state(self, slots: int, frames: int, ring: str, dtype: Any) -> EncodeState:
+    def _encode_state(self, batch: int, frames: int, ring: str, dtype: Any) -> EncodeState:
         stride = self.config.resample_stride
         return EncodeState(
-            self.encoder.init_state(slots, dtype),
-            self.encoder_transformer.init_state(slots, dtype, frames * stride, ring),
-            self.downsample.init_state(slots, dtype) if stride > 1 else (),
+            self.encoder.init_state(batch, dtype),
+            self.encoder_transformer.init_state(batch, dtype, frames * stride, ring),
+            self.downsample.init_state(batch, dtype) if stride > 1 else (),
         )
 
-    def _decode_state(self, slots: int, frames: int, ring: str, dtype: Any) -> DecodeState:
+    def _decode_state(self, batch: int, frames: int, ring: str, dtype: Any) -> DecodeState:
         stride = self.config.resample_stride
         return DecodeState(
-            self.upsample.init_state(slots, dtype) if stride > 1 else (),
-            self.decoder_transformer.init_state(slots, dtype, frames * stride, ring),
-            self.decoder.init_state(slots, dtype),
+            self.upsample.init_state(batch, dtype) if stride > 1 else (),
+            self.decoder_transformer.init_state(batch, dtype, frames * stride, ring),
+            self.decoder.init_state(batch, dtype),
         )
 
 
@@ -211,8 +219,8 @@ def decode(mimi: Mimi, params: Params, codes: Int[Array, "B K N"]) -> Float[Arra
     return _decode(mimi, params, jnp.asarray(codes))
 
 
-def check_codes(config: MimiConfig, codes: Int[Array, "B K N"]) -> None:
-    """Raises `AudioError` unless the codes [B, K, N] are whole numbers that the codec can decode."""
+def check_codes(config: MimiConfig, codes: Int[Array, "B K N"] | Int[np.ndarray, "B K N"]) -> None:
+    """Raise `AudioError` unless the codec can decode the codes [B, K, N]. Values are checked of numpy arrays only."""
     q = config.quantizer
     if codes.ndim != 3 or not q.n_q_semantic <= codes.shape[1] <= q.n_q or codes.shape[2] == 0:
         raise AudioError(
@@ -221,6 +229,8 @@ def check_codes(config: MimiConfig, codes: Int[Array, "B K N"]) -> None:
         )
     if not jnp.issubdtype(codes.dtype, jnp.integer):
         raise AudioError(f"codes must be whole numbers, got {codes.dtype}")
+    if not isinstance(codes, np.ndarray):  # a device array would have to be waited for, a tracer has no values
+        return
     low, high = int(codes.min()), int(codes.max())
     if low < 0 or high >= q.bins:
         raise AudioError(f"codes must lie in 0 ... {q.bins - 1}, found {low} ... {high}: were they made by this codec?")

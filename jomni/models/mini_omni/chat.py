@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float
 
-from jomni.checkpoints.checkpoint import Checkpoint
 from jomni.errors import ConfigError, PromptError
 from jomni.generation.tokenizer import Decoding, TextStream, TextTokenizer
 from jomni.models.decoder.chat import check_text
@@ -25,6 +24,7 @@ from jomni.models.mini_omni.weights import SNAC_ON_HUB, check_neighbours
 from jomni.models.snac.config import SnacConfig
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, embed_audio, log_mel
 from jomni.models.whisper.mel import HOP
+from jomni.tensors.component import Loaded
 
 CONTEXT = 2048
 """Steps that a conversation may have where nothing else is asked for, and the model takes as many."""
@@ -52,7 +52,7 @@ class OmniParts:
     codec: tuple[SnacConfig, Any] | None = None  # None: it answers in text alone
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, codec: Checkpoint | None = None) -> OmniParts:
+    def from_checkpoint(cls, checkpoint: Loaded, codec: Loaded | None = None) -> OmniParts:
         """The parts of a loaded Mini-Omni. One without a Whisper is written to, one without a SNAC writes.
 
         Args:
@@ -89,6 +89,7 @@ class OmniPiece(NamedTuple):
     text: list[str]  # "" where nothing
     pcm: list[Float[np.ndarray, "S"]]  # float32 at the codec's rate, empty where nothing
     frames: list[Frame | None]  # the codes of the frame that was completed; empty for silence
+    tokens: list[Column | None]  # int32 [A+1] of the step in all streams, text last; None where no answer is under way
     done: list[bool]  # an answer that came to its end with this step
 
 
@@ -211,7 +212,7 @@ class OmniChat:
             frames, pcm = self._voice.push(spoken)
             if any(done):
                 pcm = [np.concatenate(pair) for pair in zip(pcm, self._voice.end(done), strict=True)]
-        return OmniPiece([self._write(i, columns[i], done[i]) for i in slots], pcm, frames, done)
+        return OmniPiece([self._write(i, columns[i], done[i]) for i in slots], pcm, frames, columns, done)
 
     def stop(self, slot: int, heard: float | None = None) -> None:
         """Breaks an answer off: its listener speaks. `resume` goes on with it; asking something drops the rest.

@@ -7,7 +7,8 @@ from typing import Any
 from jomni.models.decoder.component import describe as describe_decoder
 from jomni.models.mini_omni import weights
 from jomni.models.mini_omni.config import MiniOmniConfig
-from jomni.tensors.component import Component
+from jomni.models.mini_omni.system import OmniModel
+from jomni.tensors.component import Component, Loaded
 
 GROUPS = {
     "backbone": ("backbone/layers_",),
@@ -31,11 +32,18 @@ def describe(config: MiniOmniConfig, info: Any) -> list[str]:
     return [*lines, f"  post-adapter of {layers} layers with an audio head of its own"] if layers else lines
 
 
+def build(checkpoint: Loaded) -> tuple[OmniModel, Any]:
+    """Return the whole Mini-Omni and its parameters."""
+    model = OmniModel.from_checkpoint(checkpoint)
+    return model, model.prepare(checkpoint.params)
+
+
 COMPONENT = Component(
     name="omni",
     title="language model",
     abstract_params=weights.abstract_params,
     weight_map=weights.weight_map,
+    build=build,
     groups=GROUPS,
     describe=describe,
     kinds={"mini-omni": "Mini-Omni, turn-based dialogue"},

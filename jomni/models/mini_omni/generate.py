@@ -27,6 +27,7 @@ from jomni.models.decoder import DecoderState
 from jomni.models.decoder.generate import TextSampling, block_sizes, can_rewind
 from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, set_apart
 from jomni.models.moshi.generate import batch_seeds
+from jomni.printing import short_repr
 
 Params = Any
 VOICES = ("none", "single", "parallel")
@@ -44,6 +45,9 @@ class OmniControls(NamedTuple):
     top_k: Int[Array, "B"]  # tokens that compete; 0: all
     top_p: Float[Array, "B"]  # share of the probability that competes; 1: all
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
 
 class OmniState(NamedTuple):
     """What a conversation carries from step to step."""
@@ -54,6 +58,9 @@ class OmniState(NamedTuple):
     ended: Bool[Array, "B"]  # the answer's text has ended
     seed: UInt32[Array, "B"]
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
 
 class OmniBlock(NamedTuple):
     """A block of a prompt."""
@@ -62,6 +69,9 @@ class OmniBlock(NamedTuple):
     features: Float[Array, "B T W"]  # of speech, where `heard`
     heard: Bool[Array, "B T"]
     own: Bool[Array, "B T"]  # steps of the model's answers: a row that writes alone has padding in their audio streams
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,23 +110,23 @@ class OmniGenerator:
         """The parameters as steps take them (`set_apart`). Keep `params` itself for export."""
         return set_apart(params, self.config)
 
-    def init_state(self, slots: int, seed: int | Sequence[int] = 0) -> OmniState:
-        """State before the first step; `seed` is slot 0's and counts on, or one per slot."""
-        whole = self.model.init_state(slots * self.rows, self.context, self.dtype, self.blocks[-1])
+    def init_state(self, batch: int, seed: int | Sequence[int] = 0) -> OmniState:
+        """State before the first step; `seed` is slot 0's and counts on, or one per row."""
+        whole = self.model.init_state(batch * self.rows, self.context, self.dtype, self.blocks[-1])
         post = None
         if self.voice != "none":
-            post = self.model.init_state(slots, self.context, self.dtype, self.blocks[-1]).post_adapter
-        tokens = jnp.zeros((slots, self.config.vocabulary.streams + 1), jnp.int32)
+            post = self.model.init_state(batch, self.context, self.dtype, self.blocks[-1]).post_adapter
+        tokens = jnp.zeros((batch, self.config.vocabulary.streams + 1), jnp.int32)
         backbone = _split_rows(whole.backbone, self.rows)
-        return OmniState(backbone, post, tokens, jnp.zeros((slots,), bool), batch_seeds(seed, slots))
+        return OmniState(backbone, post, tokens, jnp.zeros((batch,), bool), batch_seeds(seed, batch))
 
-    def controls(self, slots: int, sampling: TextSampling | None = None) -> OmniControls:
-        """Controls for all slots alike, speaking if there is a voice; without `sampling` greedy."""
+    def controls(self, batch: int, sampling: TextSampling | None = None) -> OmniControls:
+        """Controls for all rows alike, speaking if there is a voice; without `sampling` greedy."""
         s = sampling or TextSampling()
         return OmniControls(
-            active=jnp.ones((slots,), bool), speaks=jnp.full((slots,), self.voice != "none"),
-            temperature=jnp.full((slots,), s.temperature, jnp.float32),
-            top_k=jnp.full((slots,), s.top_k, jnp.int32), top_p=jnp.full((slots,), s.top_p, jnp.float32),
+            active=jnp.ones((batch,), bool), speaks=jnp.full((batch,), self.voice != "none"),
+            temperature=jnp.full((batch,), s.temperature, jnp.float32),
+            top_k=jnp.full((batch,), s.top_k, jnp.int32), top_p=jnp.full((batch,), s.top_p, jnp.float32),
         )  # fmt: skip
 
     def prefill(
@@ -157,7 +167,7 @@ def _advance(
     controls: OmniControls, begins: bool,
 ) -> OmniState:  # fmt: skip
     v, rows, speaking = generator.config.vocabulary, generator.rows, generator.voice != "none"
-    slots = len(lengths)
+    batch = len(lengths)
     last = jnp.maximum(lengths - 1, 0)[:, None, None]
 
     def run(model: MiniOmni) -> tuple[Array, Array | None, Any, Any]:
@@ -165,7 +175,7 @@ def _advance(
         x, backbone = model.listen(
             tokens, features, heard, _join_rows(state.backbone, rows), None, jnp.repeat(lengths, rows)
         )
-        x = x.reshape(slots, rows, *x.shape[1:])
+        x = x.reshape(batch, rows, *x.shape[1:])
         text = model.text_logits(jnp.take_along_axis(x[:, -1], last, 1)[:, 0])
         if not speaking:
             return text, None, backbone, None
@@ -174,11 +184,11 @@ def _advance(
 
     text_logits, audio_logits, backbone, post = generator.model.apply({"params": params}, method=run)  # type: ignore[misc]
     backbone = _split_rows(backbone, rows)
-    offset = backbone.offset.reshape(slots, rows)[:, 0]
+    offset = backbone.offset.reshape(batch, rows)[:, 0]
     text = _draw(text_logits[:, None], state.seed, offset, 0, controls)[:, 0]
     before = jnp.zeros_like(state.ended) if begins else state.ended
     text = jnp.where(before, v.pad_text, text)
-    audio = jnp.full((slots, v.streams), v.pad_audio, jnp.int32)
+    audio = jnp.full((batch, v.streams), v.pad_audio, jnp.int32)
     if audio_logits is not None:
         audio = jnp.where(controls.speaks[:, None], _draw(audio_logits, state.seed, offset, 1, controls), audio)
     taken = lengths > 0
@@ -205,14 +215,14 @@ def _draw(
     logits: Float[Array, "B N V"], seed: Array, offset: Array, first: int, controls: OmniControls
 ) -> Int[Array, "B N"]:
     """A token of each of N streams, by the slot's settings; noise depends on (seed, offset, stream) of the slot."""
-    slots, streams = logits.shape[:2]
+    batch, streams = logits.shape[:2]
 
     def drawn(logits: Array) -> Array:
         keys = jnp.stack([slot_keys(seed, offset, first + i) for i in range(streams)], 1).reshape(-1)
         settings = (jnp.repeat(x, streams) for x in (controls.temperature, controls.top_k, controls.top_p))
         temperature, top_k, top_p = settings
-        flat = logits.reshape(slots * streams, -1)
-        return sample(flat, temperature, top_k, keys, top_p).reshape(slots, streams)
+        flat = logits.reshape(batch * streams, -1)
+        return sample(flat, temperature, top_k, keys, top_p).reshape(batch, streams)
 
     def best(logits: Array) -> Array:
         return jnp.argmax(logits, -1).astype(jnp.int32)

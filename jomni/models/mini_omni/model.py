@@ -19,6 +19,7 @@ from jomni.models.decoder import Decoder, DecoderState
 from jomni.models.decoder.model import Embedding
 from jomni.models.mini_omni.config import MiniOmniConfig
 from jomni.nn.linear import Linear
+from jomni.printing import short_repr
 
 
 class MiniOmniState(NamedTuple):
@@ -26,6 +27,9 @@ class MiniOmniState(NamedTuple):
 
     backbone: DecoderState
     post_adapter: DecoderState | None  # None where the model has none
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 class GatedAdapter(nn.Module):

@@ -81,8 +81,11 @@ def set_apart(params: dict[str, Any], config: MiniOmniConfig) -> dict[str, Any]:
     """Parameters of `MiniOmni(config, apart=True)`: rows of text and rows of audio as arrays of their own.
 
     The same numbers for generation, where a step wants some of the rows, and a slice of the whole array would be a copy
-    of it. Rows that are not used are left out. Keep `params` itself for export; what both do not share is these rows.
+    of it. Rows that are not used are left out. Keep `params` itself
+    for export. Parameters that are set apart already are returned unchanged.
     """
+    if "audio_tokens" in params:
+        return params
     v = config.vocabulary
     backbone, out = dict(params["backbone"]), dict(params)
     for name, audio in (("embed_tokens", "audio_tokens"), ("lm_head", "audio_head")):

@@ -6,7 +6,10 @@ from typing import Any
 
 from jomni.models.moshi import weights
 from jomni.models.moshi.config import MoshiConfig
-from jomni.tensors.component import Component, human_bytes
+from jomni.models.moshi.duplex import Duplex
+from jomni.models.moshi.generate import Generator, SamplingDefaults
+from jomni.models.moshi.model import MoshiLM
+from jomni.tensors.component import Component, Loaded, human_bytes
 
 GROUPS = {
     "temporal transformer": ("transformer/",),
@@ -52,11 +55,23 @@ def _row(values: tuple[int, ...]) -> str:
     return " ".join(map(str, values))
 
 
+def build(checkpoint: Loaded) -> tuple[Duplex | Generator, Any]:
+    """Return the full-duplex model and its parameters; without a codec, the language model's step functions."""
+    if "mimi" not in checkpoint.configs:
+        params = checkpoint.params["lm"]
+        defaults = SamplingDefaults.from_kyutai(checkpoint.generation)
+        lm = MoshiLM(checkpoint.configs["lm"])
+        return Generator(lm, str(params["text_emb"]["weight"].dtype), defaults=defaults), params
+    model = Duplex.from_checkpoint(checkpoint)
+    return model, model.prepare(checkpoint.params)
+
+
 COMPONENT = Component(
     name="lm",
     title="language model",
     abstract_params=weights.abstract_params,
     weight_map=weights.weight_map,
+    build=build,
     groups=GROUPS,
     describe=describe,
     kinds={

@@ -6,24 +6,26 @@ Axes: B slot, C audio channels, S samples of a frame, Q agent's codebooks, U use
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import sentencepiece
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jomni.errors import ConfigError
+from jomni.errors import AudioError, ConfigError
 from jomni.generation.controls import UNFORCED, Controls
 from jomni.models.mimi.model import DecodeState, EncodeState, Mimi
 from jomni.models.mimi.quantizer import fold_codebooks
 from jomni.models.moshi.generate import Generator, GeneratorOutput, GeneratorState, Guidance, SamplingDefaults
 from jomni.models.moshi.model import MoshiLM
 from jomni.nn.streaming import reset
-
-if TYPE_CHECKING:
-    from jomni.checkpoints.checkpoint import Checkpoint
+from jomni.printing import short_repr
+from jomni.tensors.component import Loaded
 
 Params = Mapping[str, Any]
 
@@ -34,6 +36,9 @@ class DuplexState(NamedTuple):
     encode: EncodeState
     generator: GeneratorState
     decode: DecodeState | tuple[()]
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 class DuplexOutput(NamedTuple):
@@ -53,6 +58,9 @@ class DuplexOutput(NamedTuple):
     user_codes: Int[Array, "B U"]  # codes of the user's frame
     heads: tuple[Float[Array, "B C"], ...]  # class probabilities of the extra heads
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
 
 @dataclasses.dataclass(frozen=True)
 class Duplex:
@@ -64,6 +72,7 @@ class Duplex:
 
     mimi: Mimi
     generator: Generator
+    tokenizer: bytes | None = dataclasses.field(default=None, repr=False)  # sentencepiece model, for `text`
 
     def __post_init__(self) -> None:
         config = self.generator.lm.config
@@ -74,8 +83,8 @@ class Duplex:
             )
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, guidance: Guidance | None = None) -> Duplex:
-        """The step function of a loaded checkpoint.
+    def from_checkpoint(cls, checkpoint: Loaded, guidance: Guidance | None = None) -> Duplex:
+        """Return the step function of a loaded checkpoint.
 
         Raises:
           ConfigError: the checkpoint has no language model, or no codec.
@@ -87,16 +96,43 @@ class Duplex:
         lm = MoshiLM(checkpoint.configs["lm"])
         dtype = str(checkpoint.params["lm"]["text_emb"]["weight"].dtype)
         defaults = SamplingDefaults.from_kyutai(checkpoint.generation)
-        mimi = Mimi(
-            checkpoint.configs["mimi"],
-            max(checkpoint.configs["lm"].codec_codebooks, checkpoint.configs["mimi"].quantizer.n_q_semantic),
-        )
-        return cls(mimi, Generator(lm, dtype, guidance, defaults))
+        codec = checkpoint.configs["mimi"]
+        mimi = Mimi(codec, max(lm.config.codec_codebooks, codec.quantizer.n_q_semantic))
+        return cls(mimi, Generator(lm, dtype, guidance, defaults), checkpoint.tokenizer)
 
     @property
     def frame_size(self) -> int:
-        """Samples per call."""
+        """Samples of a frame, as many as a call takes and gives."""
         return self.mimi.config.frame_size
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.mimi.config.frame_rate
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.mimi.config.sample_rate
+
+    def text(self, tokens: Any) -> list[str]:
+        """Return the text of each token in an array, such as `DuplexOutput.text`: "" for padding and special tokens.
+
+        A word begins with a blank. Bytes of a character in several tokens are written as `<0x..>`; use
+        `jomni.transcribe` for whole conversations.
+
+        Raises:
+          ConfigError: the model was made without a tokenizer.
+        """
+        if self.tokenizer is None:
+            raise ConfigError("the model has no text tokenizer. Load a checkpoint that brings one.")
+        pieces, silent = _tokenizer(self.tokenizer), {0, self.generator.lm.config.existing_text_padding_id}
+        known = (token for token in np.asarray(tokens).reshape(-1).tolist())
+        return [
+            "" if t in silent or not 0 <= t < pieces.get_piece_size() or pieces.is_control(t)
+            else pieces.id_to_piece(t).replace("\u2581", " ")
+            for t in known
+        ]  # fmt: skip
 
     def prepare(self, params: Params) -> dict[str, Any]:
         """Folds the codec's codebooks: the same numbers, less work a step. Keep `params` itself for export."""
@@ -104,7 +140,7 @@ class Duplex:
 
     def init_state(
         self,
-        slots: int,
+        batch: int,
         seed: int | Sequence[int] = 0,
         params: Params | None = None,
         conditions: Mapping[str, Any] | None = None,
@@ -114,38 +150,59 @@ class Duplex:
         """State before the first frame; see `Generator.init_state`, and `Transformer.init_state` for `ring`."""
         lm_params = None if params is None else params["lm"]
         return DuplexState(
-            self.mimi.init_encode_state(slots, ring=ring),
-            self.generator.init_state(slots, seed, lm_params, conditions, unguided),
-            self.mimi.init_decode_state(slots, ring=ring) if self.generator.lm.config.dep_q else (),
+            self.mimi.init_encode_state(batch, ring=ring),
+            self.generator.init_state(batch, seed, lm_params, conditions, unguided),
+            self.mimi.init_decode_state(batch, ring=ring) if self.generator.lm.config.dep_q else (),
         )
 
-    def controls(self, slots: int, **settings: Any) -> Controls:
+    def controls(self, batch: int, **settings: Any) -> Controls:
         """See `Generator.controls`."""
-        return self.generator.controls(slots, **settings)
+        return self.generator.controls(batch, **settings)
 
     def step(
-        self, params: Params, state: DuplexState, pcm: Float[Array, "B C S"], controls: Controls
+        self, params: Params, state: DuplexState, pcm: Float[Array, "B C S"], controls: Controls | None = None
     ) -> tuple[DuplexState, DuplexOutput]:
-        """One frame of B conversations; jitted, the state is donated.
+        """Advance B conversations by one frame. Jitted; the state is donated.
 
         Args:
           params: {"mimi": ..., "lm": ...}, as loaded or from `prepare`.
           state: from `init_state` or the step before.
           pcm: the user's next frame, float in [-1, 1]. Samples that are not finite are taken as zeros.
-          controls: steering; forced tokens act on the call's own step, not on the one that precedes a conversation.
+          controls: steering; None: the checkpoint's defaults. Forced tokens act on the call's own step, not on the one
+            that precedes a conversation.
+
+        Raises:
+          AudioError: `pcm` has another shape or is not floating-point.
         """
+        self._check(state, pcm)
         return _step_donated(self, params, state, pcm, controls)
 
     def step_undonated(
-        self, params: Params, state: DuplexState, pcm: Float[Array, "B C S"], controls: Controls
+        self, params: Params, state: DuplexState, pcm: Float[Array, "B C S"], controls: Controls | None = None
     ) -> tuple[DuplexState, DuplexOutput]:
-        """`step` that leaves `state` usable, to fork a conversation or keep a copy of it."""
+        """Advance like `step`, but leave `state` usable: to fork a conversation, or to keep a copy of it."""
+        self._check(state, pcm)
         return _step_undonated(self, params, state, pcm, controls)
+
+    def _check(self, state: DuplexState, pcm: Any) -> None:
+        config = self.mimi.config
+        wanted = (state.generator.offset.shape[0], config.channels, config.frame_size)
+        if tuple(pcm.shape) != wanted:
+            raise AudioError(
+                f"pcm must have shape {list(wanted)}: [batch of the state, channels, frame_size], got "
+                f"{list(pcm.shape)}. Give every conversation's next frame of {config.frame_size} samples."
+            )
+        if not jnp.issubdtype(pcm.dtype, jnp.floating):
+            raise AudioError(
+                f"pcm must be floating-point in [-1, 1], got {pcm.dtype}. Divide integer samples by their full scale, "
+                "such as 32768 for int16."
+            )
 
 
 def _step(
-    duplex: Duplex, params: Params, state: DuplexState, pcm: Array, controls: Controls
+    duplex: Duplex, params: Params, state: DuplexState, pcm: Array, controls: Controls | None
 ) -> tuple[DuplexState, DuplexOutput]:
+    controls = duplex.controls(pcm.shape[0]) if controls is None else controls
     mimi, generator, active = duplex.mimi, duplex.generator, controls.active
     encode, decode = reset((state.encode, state.decode), controls.reset)
     codec = {"params": params["mimi"]}
@@ -183,6 +240,11 @@ def _advance(
     shapes = jax.eval_shape(generator.advance, params, state, user, controls)[1]
     nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     return lax.fori_loop(0, turns, turn, (state, nothing))
+
+
+@functools.lru_cache(maxsize=8)
+def _tokenizer(model: bytes) -> sentencepiece.SentencePieceProcessor:
+    return sentencepiece.SentencePieceProcessor(model_proto=model)
 
 
 def codec_dtype(params: Any) -> Any:

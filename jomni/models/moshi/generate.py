@@ -24,6 +24,7 @@ from jomni.models.moshi.embedding import ZERO
 from jomni.models.moshi.model import Conditions, MoshiLM
 from jomni.nn.streaming import State, reset
 from jomni.nn.transformer import TransformerState
+from jomni.printing import short_repr
 
 Params = Any
 
@@ -77,6 +78,9 @@ class GeneratorState(NamedTuple):
     transformer: TransformerState  # leaves [B, ...], with guidance [B, 2, ...]
     conditions: Conditions  # likewise; constant during a conversation
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
 
 class GeneratorOutput(NamedTuple):
     """What a step gives. At step s this is frame s - max_delay; before there is none, and tokens are UNFORCED (-2)."""
@@ -88,6 +92,9 @@ class GeneratorOutput(NamedTuple):
     sampled_codes: Int[Array, "B Q"]  # codes generated in this very step
     text_logits: Float[Array, "B V"]  # what `sampled_text` was drawn from, before temperature
     heads: tuple[Float[Array, "B C"], ...]  # class probabilities of the extra heads
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +108,7 @@ class Generator:
 
     def init_state(
         self,
-        slots: int,
+        batch: int,
         seed: int | Sequence[int] = 0,
         params: Params = None,
         conditions: Mapping[str, Any] | None = None,
@@ -110,8 +117,8 @@ class Generator:
         """State before the first step.
 
         Args:
-          slots: conversations, B.
-          seed: of slot 0, the next slots count on from it; or one per slot.
+          batch: number of conversations, B.
+          seed: of row 0; the next rows count on from it; or one per row.
           params: needed where the model takes conditions.
           conditions: for each condition one text or tensor row per slot (see `prepare_conditions`).
           unguided: the same for the unguided branch of guidance; by default the conditions themselves.
@@ -120,22 +127,22 @@ class Generator:
           ConfigError: conditions are missing or not of this model.
         """
         branches = 1 if self.guidance is None else 2
-        transformer = self.lm.init_state(slots * branches, self.dtype)
+        transformer = self.lm.init_state(batch * branches, self.dtype)
         config = self.lm.config
         return GeneratorState(
-            offset=jnp.zeros((slots,), jnp.int32),
-            seed=batch_seeds(seed, slots),
-            tokens=jnp.full((slots, config.n_q + 1, config.max_delay + 2), UNFORCED, jnp.int32),
+            offset=jnp.zeros((batch,), jnp.int32),
+            seed=batch_seeds(seed, batch),
+            tokens=jnp.full((batch, config.n_q + 1, config.max_delay + 2), UNFORCED, jnp.int32),
             transformer=_split_branches(transformer, branches),
-            conditions=self._conditions(slots, params, conditions, unguided),
+            conditions=self._conditions(batch, params, conditions, unguided),
         )
 
-    def controls(self, slots: int, **settings: Any) -> Controls:
+    def controls(self, batch: int, **settings: Any) -> Controls:
         """Controls that let the model speak freely, with the defaults of the checkpoint.
 
         Args:
-          slots: conversations, B.
-          **settings: fields of `Controls`, one value for all slots or one row per slot.
+          batch: number of conversations, B.
+          **settings: fields of `Controls`, one value for all rows or one value per row.
         """
         config, d = self.lm.config, self.defaults
         fields: dict[str, tuple[Any, Any, tuple[int, ...]]] = {
@@ -152,14 +159,14 @@ class Generator:
             raise TypeError(f"controls have no {sorted(unknown)}; they have {sorted(fields)}")
         values = {name: settings.get(name, default) for name, (default, _, _) in fields.items()}
         if "seed" not in settings:
-            values["seed"] = batch_seeds(0, slots)
+            values["seed"] = batch_seeds(0, batch)
 
         def fill(name: str) -> Array:
             _, dtype, row = fields[name]
             value = jnp.asarray(values[name], dtype)
             if value.ndim == 1 and row:  # one value per slot, for a whole row
                 value = value[:, None]
-            return jnp.array(jnp.broadcast_to(value, (slots, *row)))
+            return jnp.array(jnp.broadcast_to(value, (batch, *row)))
 
         return Controls(**{name: fill(name) for name in fields})
 
@@ -197,7 +204,7 @@ class Generator:
         return reset(state, controls.reset)._replace(seed=seed)
 
     def _conditions(
-        self, slots: int, params: Params, guided: Mapping[str, Any] | None, unguided: Mapping[str, Any] | None
+        self, batch: int, params: Params, guided: Mapping[str, Any] | None, unguided: Mapping[str, Any] | None
     ) -> Conditions:
         config = self.lm.config
         fused = config.fuser is not None and (config.fuser.sum or config.fuser.cross)
@@ -210,7 +217,7 @@ class Generator:
             raise ConfigError(f"this model is conditioned: pass 'params' and 'conditions' for {names}")
         branches = [guided] if self.guidance is None else [guided, guided if unguided is None else unguided]
         embedded = [
-            self.lm.apply({"params": params}, prepare_conditions(config.conditioners, b, slots), method="condition")
+            self.lm.apply({"params": params}, prepare_conditions(config.conditioners, b, batch), method="condition")
             for b in branches
         ]
         if len(embedded) == 1:
@@ -218,13 +225,13 @@ class Generator:
         return jax.tree.map(lambda *rows: jnp.stack(rows, 1), *embedded)
 
 
-def batch_seeds(seed: int | Sequence[int], slots: int) -> UInt32[Array, "B"]:
+def batch_seeds(seed: int | Sequence[int], batch: int) -> UInt32[Array, "B"]:
     """Seeds per slot: counted on from one, or as given."""
     seeds = np.asarray(seed).astype(np.uint32)
     if seeds.ndim == 0:
-        seeds = (seeds + np.arange(slots)).astype(np.uint32)
-    if seeds.shape != (slots,):
-        raise ValueError(f"seed must be one number or {slots}, one per slot, got {seeds.shape}")
+        seeds = (seeds + np.arange(batch)).astype(np.uint32)
+    if seeds.shape != (batch,):
+        raise ValueError(f"seed must be one number or {batch}, one per row, got {seeds.shape}")
     return jnp.asarray(seeds)
 
 
@@ -275,7 +282,7 @@ def _advance(
 
 
 def _put(line: Array, streams: slice, tokens: Array, steps: Array, active: Array) -> Array:
-    """Writes tokens [B, k] of the given streams at their steps [B, k] into the delay line of active slots."""
+    """Writes tokens [B, k] of the given streams at their steps [B, k] into the delay line of active rows."""
     here = jnp.arange(line.shape[-1]) == (steps % line.shape[-1])[..., None]
     part = jnp.where(here & active[:, None, None], tokens[..., None].astype(line.dtype), line[:, streams])
     return line.at[:, streams].set(part)

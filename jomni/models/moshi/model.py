@@ -22,6 +22,7 @@ from jomni.nn.attention import KVCache
 from jomni.nn.linear import Linear
 from jomni.nn.norm import make_norm
 from jomni.nn.transformer import Transformer, TransformerState
+from jomni.printing import short_repr
 
 _EOS, _PAD = 2, 3  # sentencepiece ids that Hibiki's end-of-text rule is about
 
@@ -34,6 +35,9 @@ class LMOutput(NamedTuple):
     logits: Float[Array, "B Q T V"] | None  # None where the model has no depth transformer
     mask: Bool[Array, "B Q T"] | None
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
 
 class DelayedLogits(NamedTuple):
     """Logits in the model's own time: position t of stream k predicts the delayed token t."""
@@ -42,12 +46,18 @@ class DelayedLogits(NamedTuple):
     audio: tuple[Float[Array, "B T V"], ...] | None  # of each of the agent's codebooks; None: no depth transformer
     heads: tuple[Float[Array, "B T C"], ...]  # of the extra heads
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
 
 class Conditions(NamedTuple):
     """What conditions a conversation, ready for the temporal transformer."""
 
     added: Float[Array, "B 1 D"] | None = None
     cross: tuple[KVCache, ...] | None = None
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 class MoshiLM(nn.Module):

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
+from sentencepiece import SentencePieceProcessor
 
-from jomni.checkpoints.checkpoint import Checkpoint
 from jomni.errors import ConfigError
 from jomni.models.mimi.config import MimiConfig
 from jomni.models.moshi.conversation import Frame, silent_tokens
+from jomni.tensors.component import Loaded
 
 
 class Tokenizer(Protocol):
@@ -120,7 +121,7 @@ class Transcript:
         return [(time, word.strip()) for time, word in words if word.strip()]
 
 
-def transcribe(frames: Iterable[Frame], checkpoint: Checkpoint, slot: int = 0, lead_in: float = 0.0) -> Transcript:
+def transcribe(frames: Iterable[Frame], checkpoint: Loaded, slot: int = 0, lead_in: float = 0.0) -> Transcript:
     """Takes one slot's conversation out of a batch.
 
     Args:
@@ -136,7 +137,7 @@ def transcribe(frames: Iterable[Frame], checkpoint: Checkpoint, slot: int = 0, l
     if codec is None or lm is None:
         raise ConfigError(f"{checkpoint.source}: a model that talks has a codec and a language model.")
     mine = [frame for frame in frames if frame.active[slot]]
-    tokenizer = checkpoint.text_tokenizer()
+    tokenizer = None if checkpoint.tokenizer is None else SentencePieceProcessor(model_proto=checkpoint.tokenizer)
     said, understood = list[Piece](), list[Piece]()
     if tokenizer is not None:
         tell = functools.partial(

@@ -6,8 +6,10 @@ import dataclasses
 from typing import Any
 
 from jomni.models.snac import weights
+from jomni.models.snac.codec import SnacCodec
 from jomni.models.snac.config import SnacConfig, is_snac_config
-from jomni.tensors.component import Component, Published
+from jomni.models.snac.model import Snac
+from jomni.tensors.component import Component, Loaded, Published
 
 GROUPS = {"encoder": ("encoder",), "quantizer": ("quantizer/",), "decoder": ("decoder",)}
 
@@ -25,11 +27,18 @@ def describe(config: SnacConfig, info: Any) -> list[str]:
     ]
 
 
+def build(checkpoint: Loaded) -> tuple[SnacCodec, Any]:
+    """Return the codec and its parameters."""
+    codec = SnacCodec(Snac(checkpoint.configs["snac"]))
+    return codec, codec.prepare(checkpoint.params["snac"])
+
+
 COMPONENT = Component(
     name="snac",
     title="codec SNAC",
     abstract_params=weights.abstract_params,
     weight_map=lambda config: weights.weight_map(),
+    build=build,
     groups=GROUPS,
     describe=describe,
     kinds={"snac": "SNAC, a codec of several rates"},

@@ -28,7 +28,8 @@ from jomni.errors import AudioError
 from jomni.models.snac.config import SnacConfig
 from jomni.models.snac.layers import SnacDecoder, SnacEncoder, SnacQuantizer
 from jomni.nn.lookahead import Block, Past
-from jomni.nn.streaming import broadcast_slots, keep_paused
+from jomni.nn.streaming import broadcast_rows, keep_paused
+from jomni.printing import short_repr
 
 Params = Any
 Codes = tuple[Int[Array, "B N"], ...]
@@ -43,13 +44,16 @@ class StreamState(NamedTuple):
     offset: Int[Array, "B"]  # frames taken since the last reset; at 0 what the layers carry counts as zeros
     layers: Past
 
+    def __repr__(self) -> str:
+        return short_repr(self)
+
     def past(self) -> Past:
-        """What the layers carry, in slots that start anew zeros."""
+        """What the layers carry, in batch that start anew zeros."""
         fresh = self.offset == 0
-        return jax.tree.map(lambda x: jnp.where(broadcast_slots(fresh, x), 0, x), self.layers)
+        return jax.tree.map(lambda x: jnp.where(broadcast_rows(fresh, x), 0, x), self.layers)
 
     def after(self, frames: int, layers: Past, active: Bool[Array, "B"] | None, ended: bool) -> StreamState:
-        """The state some frames later; slots that have ended are ready to begin anew."""
+        """The state some frames later; batch that have ended are ready to begin anew."""
         offset = jnp.zeros_like(self.offset) if ended else self.offset + frames
         return keep_paused(active, StreamState(offset, layers), self)
 
@@ -119,16 +123,16 @@ class Snac(nn.Module):
         assert block.delay == self.config.look_ahead
         return block.steps.swapaxes(1, 2), state.after(latent.shape[1] // stride, past, active, ended)
 
-    def init_encode_state(self, slots: int, dtype: Any = jnp.float32) -> StreamState:
+    def init_encode_state(self, batch: int, dtype: Any = jnp.float32) -> StreamState:
         """State before the first frame."""
         c = self.config
-        pcm = jnp.zeros((slots, c.frame_size * c.frame_multiple, 1), dtype)
+        pcm = jnp.zeros((batch, c.frame_size * c.frame_multiple, 1), dtype)
         return _initial_state(SnacEncoder(c, parent=None), pcm)
 
-    def init_decode_state(self, slots: int, dtype: Any = jnp.float32) -> StreamState:
+    def init_decode_state(self, batch: int, dtype: Any = jnp.float32) -> StreamState:
         """State before the first frame."""
         c = self.config
-        latent = jnp.zeros((slots, c.vq_strides[0] * c.frame_multiple, c.latent_width), dtype)
+        latent = jnp.zeros((batch, c.vq_strides[0] * c.frame_multiple, c.latent_width), dtype)
         return _initial_state(SnacDecoder(c, parent=None), latent, lambda stage, block: None)
 
 
@@ -198,7 +202,7 @@ def decode(
 
 
 def check_codes(config: SnacConfig, codes: Sequence[Int[Array, "B N"] | Int[np.ndarray, "B N"]]) -> None:
-    """Raises `AudioError` unless the codec can decode the codes."""
+    """Raise `AudioError` unless the codec can decode the codes. Values are checked of numpy arrays only."""
     shapes, tokens = [tuple(c.shape) for c in codes], config.tokens_per_frame
     frames = shapes[0][-1] if shapes and shapes[0] else 0
     if not frames or shapes != [(shapes[0][0], frames * n) for n in tokens]:
@@ -214,6 +218,8 @@ def check_codes(config: SnacConfig, codes: Sequence[Int[Array, "B N"] | Int[np.n
     for k, c in enumerate(codes):
         if not jnp.issubdtype(c.dtype, jnp.integer):
             raise AudioError(f"codes must be whole numbers, got {c.dtype} in codebook {k}")
+        if not isinstance(c, np.ndarray):  # a device array would have to be waited for, a tracer has no values
+            continue
         low, high = int(c.min()), int(c.max())
         if low < 0 or high >= config.codebook_size:
             raise AudioError(
@@ -254,7 +260,7 @@ def encode_step(
 def encode_flush(
     snac: Snac, params: Params, state: StreamState, active: Bool[Array, "B"] | None = None
 ) -> tuple[StreamState, Codes]:
-    """Ends streams: gives the codes of their last `config.encode_delay` frames; their slots may begin anew. The state
+    """Ends streams: gives the codes of their last `config.encode_delay` frames; their batch may begin anew. The state
     is donated."""
     c = snac.config
     silence = jnp.zeros((len(state.offset), 1, c.whole_frames(c.encode_delay) * c.frame_size))
@@ -280,7 +286,7 @@ def decode_step(
       state: of `Snac.init_decode_state`.
       codes: one array for each codebook: [B, F * tokens_per_frame[k]].
       noise: PRNG keys [B] or None; the same at every step of a stream.
-      active: slots that run; the state of others does not move, and their output means nothing.
+      active: batch that run; the state of others does not move, and their output means nothing.
 
     Returns:
       The new state, and T = F * frame_size samples: those of `config.look_ahead` samples ago, zeros before a stream's
@@ -294,7 +300,7 @@ def decode_step(
 def decode_flush(
     snac: Snac, params: Params, state: StreamState, noise: Noise = None, active: Bool[Array, "B"] | None = None
 ) -> tuple[StreamState, Float[Array, "B 1 T"]]:
-    """Ends streams: gives their last T = `config.look_ahead` samples; their slots may begin anew. The state is donated.
+    """Ends streams: gives their last T = `config.look_ahead` samples; their batch may begin anew. The state is donated.
 
     Arguments are those of `decode_step`.
     """

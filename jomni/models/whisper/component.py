@@ -7,8 +7,10 @@ from typing import Any
 
 from jomni.models.whisper import weights
 from jomni.models.whisper.config import WhisperConfig
+from jomni.models.whisper.encoder import WhisperEncoder
 from jomni.models.whisper.mel import HOP, N_FFT, SAMPLE_RATE
-from jomni.tensors.component import Component, HuggingFace, Published
+from jomni.models.whisper.speech_encoder import SpeechEncoder
+from jomni.tensors.component import Component, HuggingFace, Loaded, Published
 from jomni.tensors.source import TensorSource
 
 GROUPS = {
@@ -42,11 +44,17 @@ def preprocessor(config: WhisperConfig) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def build(checkpoint: Loaded) -> tuple[SpeechEncoder, Any]:
+    """Return the encoder and its parameters."""
+    return SpeechEncoder(WhisperEncoder(checkpoint.configs["whisper"])), checkpoint.params["whisper"]
+
+
 COMPONENT = Component(
     name="whisper",
     title="encoder",
     abstract_params=weights.abstract_params,
     weight_map=lambda config: weights.weight_map("openai"),
+    build=build,
     groups=GROUPS,
     describe=describe,
     kinds={"whisper": "Whisper, a speech encoder"},

@@ -1,0 +1,72 @@
+"""`from_pretrained`: a model that runs, and its parameters."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import jax
+
+from jomni.checkpoints.load import load
+from jomni.checkpoints.registry import COMPONENTS
+
+_LOG = logging.getLogger(__name__)
+
+
+def from_pretrained(
+    source: str | os.PathLike[str],
+    *,
+    dtype: Any = None,
+    sharding: Any = None,
+    revision: str | None = None,
+    lora: str | os.PathLike[str] | None = None,
+) -> tuple[Any, Any]:
+    """Load a checkpoint and return the model that it is, and its parameters.
+
+        model, params = jomni.from_pretrained("nano")
+        state = model.init_state(batch=4, seed=0)
+        state, out = model.step(params, state, pcm)
+
+    Args:
+      source: "nano", "nano_omni" or "nano_snac", which come with jomni; a folder; a weight file; or a hub id
+        `owner/name`. See `jomni.load`.
+      dtype: floating-point dtype of language models and speech encoders. None: the one that the device computes well
+        (`default_dtype`), which is logged and shown by `repr(model)`. Codecs are float32 always.
+      sharding: see `jomni.load`.
+      revision: branch, tag or commit of a hub repository.
+      lora: a LoRA file that replaces the one that config.json names.
+
+    Returns:
+      (model, params). The model is hashable and holds no arrays: `Duplex` (a Moshi with its codec), `Generator` (a
+      Moshi alone), `OmniModel` (Mini-Omni), `MimiCodec`, `SnacCodec`, `SpeechEncoder` (Whisper) or `TextGenerator` (a
+      text decoder). The parameters are prepared for inference; `jomni.load` returns the checkpoint itself, for export
+      and training.
+
+    Raises:
+      WeightsError: files are missing, damaged, unsafe, or do not fit the configuration.
+      ConfigError: an option of the configuration is unknown or not supported.
+    """
+    chosen = default_dtype() if dtype is None else dtype
+    checkpoint = load(source, dtype=chosen, sharding=sharding, revision=revision, fuse_lora=False, lora=lora)
+    _LOG.info("%s: %s, computing in %s", checkpoint.source, checkpoint.family, chosen)
+    first = next(name for name in COMPONENTS if name in checkpoint.configs)  # the registry lists whole models first
+    return COMPONENTS[first].build(checkpoint)
+
+
+def default_dtype(device: jax.Device | None = None) -> str:
+    """Return the dtype in which a device computes well.
+
+    float32 on CPUs, which have no fast bfloat16; float16 on GPUs before Ampere (T4, V100), which have none either;
+    bfloat16 elsewhere.
+
+    Args:
+      device: None: JAX's default device.
+    """
+    default = jax.config.values["jax_default_device"]
+    device = device or (default if isinstance(default, jax.Device) else jax.devices(default)[0])
+    if device.platform == "cpu":
+        return "float32"
+    if device.platform in ("gpu", "cuda") and float(getattr(device, "compute_capability", "8.0")) < 8:
+        return "float16"
+    return "bfloat16"

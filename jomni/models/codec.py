@@ -1,0 +1,155 @@
+"""One interface for codecs: Mimi and SNAC are interchangeable for whoever calls them.
+
+    codes = codec.encode(params, pcm)                          a whole recording
+    state, codes = codec.encode_step(params, state, pcm)       the next block of a stream
+    state, codes = codec.encode_flush(params, state)           what is outstanding when a stream ends
+
+and `decode`, `decode_step`, `decode_flush` likewise. Codes are a pytree of int32 arrays with the batch axis first:
+Mimi's are one array [B, K, N], SNAC's a tuple of arrays [B, N * tokens_per_frame[k]], one for each codebook.
+
+Axes: B batch, C audio channels, T samples, N code frames, K codebooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Array, Bool, Float
+
+from jomni.models.mimi.codec import MimiCodec
+from jomni.models.mimi.model import Mimi
+from jomni.models.snac.codec import SnacCodec
+from jomni.models.snac.model import Snac
+
+Params = Any
+Codes = Any
+State = Any
+
+
+@runtime_checkable
+class Codec(Protocol):
+    """What a codec offers. `MimiCodec` and `SnacCodec` are hashable, so they can be static arguments of `jax.jit`."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        ...
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames of codes a second."""
+        ...
+
+    @property
+    def frame_size(self) -> int:
+        """Samples of a frame."""
+        ...
+
+    @property
+    def frame_multiple(self) -> int:
+        """Frames of which a block must hold a multiple."""
+        ...
+
+    @property
+    def encode_delay(self) -> int:
+        """Frames by which the codes of a stream lag behind its samples."""
+        ...
+
+    @property
+    def decode_delay(self) -> int:
+        """Samples by which the audio of a stream lags behind its codes."""
+        ...
+
+    def prepare(self, params: Params) -> Params:
+        """Return parameters that give the same codes with less work a step. Keep `params` itself for export."""
+        ...
+
+    def encode(self, params: Params, pcm: Float[Array, "B C T"] | Float[Array, "B T"]) -> Codes:
+        """Return the codes of whole recordings, samples in [-1, 1]; a partial last frame is completed with zeros."""
+        ...
+
+    def decode(self, params: Params, codes: Codes) -> Float[Array, "B C T"]:
+        """Return the audio of whole code sequences."""
+        ...
+
+    def init_encode_state(self, batch: int, frames: int = 1) -> State:
+        """Return the state before the first sample; `frames` is the largest block that a step will get."""
+        ...
+
+    def init_decode_state(self, batch: int, frames: int = 1) -> State:
+        """Return the state before the first frame of codes."""
+        ...
+
+    def encode_step(
+        self, params: Params, state: State, pcm: Float[Array, "B C T"], active: Bool[Array, "B"] | None = None
+    ) -> tuple[State, Codes]:
+        """Encode the next block. The state is donated; rows that are not active keep theirs."""
+        ...
+
+    def decode_step(
+        self, params: Params, state: State, codes: Codes, active: Bool[Array, "B"] | None = None
+    ) -> tuple[State, Float[Array, "B C T"]]:
+        """Decode the next block. The state is donated; rows that are not active keep theirs."""
+        ...
+
+    def encode_flush(self, params: Params, state: State, active: Bool[Array, "B"] | None = None) -> tuple[State, Codes]:
+        """End streams: return the codes of their last `encode_delay` frames."""
+        ...
+
+    def decode_flush(
+        self, params: Params, state: State, active: Bool[Array, "B"] | None = None
+    ) -> tuple[State, Float[Array, "B C T"]]:
+        """End streams: return their last `decode_delay` samples."""
+        ...
+
+
+def as_codec(codec: Codec | Mimi | Snac) -> Codec:
+    """Return the codec of a Flax module; a codec is returned unchanged."""
+    if isinstance(codec, Mimi):
+        return MimiCodec(codec)
+    if isinstance(codec, Snac):
+        return SnacCodec(codec)
+    return codec
+
+
+def encode(codec: Codec | Mimi | Snac, params: Params, pcm: Float[Array, "B C T"] | Float[Array, "B T"]) -> Codes:
+    """Encode whole recordings. Compiles once per length; for long audio use `encode_step`.
+
+    Args:
+      codec: the codec, or its Flax module.
+      params: its parameters.
+      pcm: float samples at the codec's sample rate, in [-1, 1]. [B, T] is taken as one channel.
+
+    Returns:
+      Codes, int32: see `jomni.models.codec`.
+
+    Raises:
+      AudioError: the shape does not fit, or there are no samples.
+    """
+    return as_codec(codec).encode(params, pcm)
+
+
+def decode(codec: Codec | Mimi | Snac, params: Params, codes: Codes | Sequence[Any]) -> Float[Array, "B C T"]:
+    """Decode whole code sequences to N * frame_size samples.
+
+    Raises:
+      AudioError: the shape does not fit, there are more codebooks than the codec has, or a code of a numpy array is out
+        of range. Codes on a device are not read for that: it would make the device wait.
+    """
+    return as_codec(codec).decode(params, codes)
+
+
+def encode_step(
+    codec: Codec | Mimi | Snac, params: Params, state: State, pcm: Float[Array, "B C T"],
+    active: Bool[Array, "B"] | None = None,
+) -> tuple[State, Codes]:  # fmt: skip
+    """Encode the next block of B streams; see `Codec.encode_step`."""
+    return as_codec(codec).encode_step(params, state, pcm, active)
+
+
+def decode_step(
+    codec: Codec | Mimi | Snac, params: Params, state: State, codes: Codes, active: Bool[Array, "B"] | None = None
+) -> tuple[State, Float[Array, "B C T"]]:
+    """Decode the next block of B streams; see `Codec.decode_step`."""
+    return as_codec(codec).decode_step(params, state, codes, active)

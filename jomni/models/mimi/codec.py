@@ -1,0 +1,118 @@
+"""Mimi behind the interface of all codecs (`jomni.models.codec.Codec`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jomni.models.mimi import model
+from jomni.models.mimi.config import MimiConfig
+from jomni.models.mimi.model import DecodeState, EncodeState, Mimi
+from jomni.models.mimi.quantizer import fold_codebooks
+
+Params = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class MimiCodec:
+    """Mimi as functions of (params, ...). Codes are int32 [B, K, N]. A stream has no delay.
+
+    Axes: B batch, C audio channels, T samples, K codebooks, N frames.
+    """
+
+    module: Mimi
+
+    @property
+    def config(self) -> MimiConfig:
+        """The configuration."""
+        return self.module.config
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.config.sample_rate
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.config.frame_rate
+
+    @property
+    def frame_size(self) -> int:
+        """Samples of a frame."""
+        return self.config.frame_size
+
+    @property
+    def frame_multiple(self) -> int:
+        """1: a block may hold any number of frames."""
+        return 1
+
+    @property
+    def num_codebooks(self) -> int:
+        """Codebooks in use, K."""
+        return self.module.num_codebooks
+
+    @property
+    def encode_delay(self) -> int:
+        """0 frames."""
+        return 0
+
+    @property
+    def decode_delay(self) -> int:
+        """0 samples."""
+        return 0
+
+    def prepare(self, params: Params) -> Params:
+        """Fold the codebooks: the same codes with less work a step. Keep `params` itself for export."""
+        return fold_codebooks(params)
+
+    def encode(self, params: Params, pcm: Float[Array, "B C T"] | Float[Array, "B T"]) -> Int[Array, "B K N"]:
+        """Encode whole recordings; see `jomni.encode`."""
+        return model.encode(self.module, params, pcm)
+
+    def decode(self, params: Params, codes: Int[Array, "B K N"]) -> Float[Array, "B C T"]:
+        """Decode whole code sequences; see `jomni.decode`."""
+        return model.decode(self.module, params, codes)
+
+    def init_encode_state(self, batch: int, frames: int = 1, ring: str = "exact") -> EncodeState:
+        """Return the state before the first sample.
+
+        Args:
+          batch: B.
+          frames: largest number of frames that a step will get.
+          ring: see `Transformer.init_state`.
+        """
+        return self.module.init_encode_state(batch, frames, ring)
+
+    def init_decode_state(self, batch: int, frames: int = 1, ring: str = "exact") -> DecodeState:
+        """Return the state before the first frame; arguments as for `init_encode_state`."""
+        return self.module.init_decode_state(batch, frames, ring)
+
+    def encode_step(
+        self, params: Params, state: EncodeState, pcm: Float[Array, "B C T"], active: Bool[Array, "B"] | None = None
+    ) -> tuple[EncodeState, Int[Array, "B K N"]]:
+        """Encode the next frames of B streams. The state is donated."""
+        return model.encode_step(self.module, params, state, pcm, active)
+
+    def decode_step(
+        self, params: Params, state: DecodeState, codes: Int[Array, "B K N"], active: Bool[Array, "B"] | None = None
+    ) -> tuple[DecodeState, Float[Array, "B C T"]]:
+        """Decode the next frames of B streams. The state is donated."""
+        return model.decode_step(self.module, params, state, codes, active)
+
+    def encode_flush(
+        self, params: Params, state: EncodeState, active: Bool[Array, "B"] | None = None
+    ) -> tuple[EncodeState, Int[Array, "B K N"]]:
+        """Return no codes: a stream has no delay."""
+        batch = state.transformer.offset.shape[0]
+        return state, jnp.zeros((batch, self.num_codebooks, 0), jnp.int32)
+
+    def decode_flush(
+        self, params: Params, state: DecodeState, active: Bool[Array, "B"] | None = None
+    ) -> tuple[DecodeState, Float[Array, "B C T"]]:
+        """Return no samples: a stream has no delay."""
+        batch = state.transformer.offset.shape[0]
+        return state, jnp.zeros((batch, self.config.channels, 0), jnp.float32)

@@ -1,0 +1,114 @@
+"""SNAC behind the interface of all codecs (`jomni.models.codec.Codec`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from jaxtyping import Array, Bool, Float, Int
+
+from jomni.models.snac import model
+from jomni.models.snac.config import SnacConfig
+from jomni.models.snac.model import Codes, Noise, Snac, StreamState
+from jomni.nn.lookahead import fold_weight_norm
+
+Params = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class SnacCodec:
+    """SNAC as functions of (params, ...). Codes are a tuple of int32 arrays, one for each codebook, coarse to fine.
+
+    SNAC looks ahead, so a stream runs late by `encode_delay` frames and `decode_delay` samples; the flush functions
+    return what is outstanding.
+
+    Axes: B batch, T samples, N tokens of a codebook.
+    """
+
+    module: Snac
+
+    @property
+    def config(self) -> SnacConfig:
+        """The configuration."""
+        return self.module.config
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.config.sampling_rate
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second: tokens of the coarsest codebook."""
+        return self.config.frame_rate
+
+    @property
+    def frame_size(self) -> int:
+        """Samples of a frame."""
+        return self.config.frame_size
+
+    @property
+    def frame_multiple(self) -> int:
+        """Frames of which a block must hold a multiple."""
+        return self.config.frame_multiple
+
+    @property
+    def num_codebooks(self) -> int:
+        """Codebooks, K."""
+        return self.config.num_codebooks
+
+    @property
+    def encode_delay(self) -> int:
+        """Frames by which the codes of a stream lag behind its samples."""
+        return self.config.encode_delay
+
+    @property
+    def decode_delay(self) -> int:
+        """Samples by which the audio of a stream lags behind its codes."""
+        return self.config.look_ahead
+
+    def prepare(self, params: Params) -> Params:
+        """Fold the weight norms: the same codes with less work a step. Keep `params` itself for export."""
+        return fold_weight_norm(params)
+
+    def encode(self, params: Params, pcm: Float[Array, "B 1 T"] | Float[Array, "B T"]) -> Codes:
+        """Encode whole recordings; see `jomni.encode`."""
+        return model.encode(self.module, params, pcm)
+
+    def decode(self, params: Params, codes: Sequence[Int[Array, "B N"]], noise: Noise = None) -> Float[Array, "B 1 T"]:
+        """Decode whole codes. `noise`: PRNG keys [B] for the noise that the decoder was trained with; None: none."""
+        return model.decode(self.module, params, codes, noise)
+
+    def init_encode_state(self, batch: int, frames: int = 1) -> StreamState:
+        """Return the state before the first sample. Steps may be of any length."""
+        return self.module.init_encode_state(batch)
+
+    def init_decode_state(self, batch: int, frames: int = 1) -> StreamState:
+        """Return the state before the first frame. Steps may be of any length."""
+        return self.module.init_decode_state(batch)
+
+    def encode_step(
+        self, params: Params, state: StreamState, pcm: Float[Array, "B 1 T"], active: Bool[Array, "B"] | None = None
+    ) -> tuple[StreamState, Codes]:
+        """Encode the next frames of B streams; the codes are those of `encode_delay` frames ago. Donates the state."""
+        return model.encode_step(self.module, params, state, pcm, active)
+
+    def decode_step(
+        self, params: Params, state: StreamState, codes: Codes, active: Bool[Array, "B"] | None = None,
+        noise: Noise = None,
+    ) -> tuple[StreamState, Float[Array, "B 1 T"]]:  # fmt: skip
+        """Decode the next frames of B streams; the samples are of `decode_delay` samples ago. Donates the state."""
+        return model.decode_step(self.module, params, state, codes, noise, active)
+
+    def encode_flush(
+        self, params: Params, state: StreamState, active: Bool[Array, "B"] | None = None
+    ) -> tuple[StreamState, Codes]:
+        """End streams: return the codes of their last `encode_delay` frames. Donates the state."""
+        return model.encode_flush(self.module, params, state, active)
+
+    def decode_flush(
+        self, params: Params, state: StreamState, active: Bool[Array, "B"] | None = None, noise: Noise = None
+    ) -> tuple[StreamState, Float[Array, "B 1 T"]]:
+        """End streams: return their last `decode_delay` samples. Donates the state."""
+        return model.decode_flush(self.module, params, state, noise, active)

@@ -1,0 +1,51 @@
+"""Whisper's encoder as a function of (params, waveform)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from jaxtyping import Array, Float
+
+from jomni.models.whisper.config import WhisperConfig
+from jomni.models.whisper.encoder import WhisperEncoder, embed_audio
+from jomni.models.whisper.mel import HOP, SAMPLE_RATE, log_mel
+
+Params = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeechEncoder:
+    """Whisper's log-mel features and encoder joined. Hashable; parameters are passed beside it.
+
+    Axes: B batch, T samples, N frames of 20 ms, D width.
+    """
+
+    module: WhisperEncoder
+
+    @property
+    def config(self) -> WhisperConfig:
+        """The configuration."""
+        return self.module.config
+
+    @property
+    def sample_rate(self) -> int:
+        """16,000 Hz."""
+        return SAMPLE_RATE
+
+    @property
+    def window(self) -> int:
+        """Samples of the longest recording: 30 s for the published models."""
+        return self.config.mel_frames * HOP
+
+    def encode(self, params: Params, pcm: Float[Array, "B T"]) -> Float[Array, "B N D"]:
+        """Return the features of recordings, completed with silence to `window` samples as Whisper was trained.
+
+        Args:
+          params: of the encoder.
+          pcm: mono samples at 16 kHz in [-1, 1].
+
+        Raises:
+          AudioError: the shape does not fit, or a recording is longer than `window`.
+        """
+        return embed_audio(self.module, params, log_mel(pcm, self.config.n_mels, self.window))
