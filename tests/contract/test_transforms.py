@@ -37,6 +37,9 @@ NOT_OF_ARRAYS = {
 }  # fmt: skip
 """Public functions that are run on the host: files, whole conversations, parameter trees, plots."""
 
+FRAMES = 8
+"""Of a step: more than the delay of the SNAC below, or nothing would come out."""
+
 NO_GRADIENT = {"encode", "encode_step", "reset"}
 """Their results are integers, or a state."""
 
@@ -68,11 +71,11 @@ def cases():
     found = {}
     for kind, made in (("mimi", mimi), ("snac", snac)):
         codec, params = made()
-        codes = jomni.encode(codec, params, pcm(codec))
-        ears, voice = codec.init_encode_state(2, 2), codec.init_decode_state(2, 2)
+        codes = jomni.encode(codec, params, pcm(codec, FRAMES))
+        ears, voice = codec.init_encode_state(2, FRAMES), codec.init_decode_state(2, FRAMES)
         found[f"encode {kind}"] = functools.partial(jomni.encode, codec, params), pcm(codec)
         found[f"decode {kind}"] = functools.partial(jomni.decode, codec, params), codes
-        found[f"encode_step {kind}"] = functools.partial(jomni.encode_step, codec, params, ears), pcm(codec)
+        found[f"encode_step {kind}"] = functools.partial(jomni.encode_step, codec, params, ears), pcm(codec, FRAMES)
         found[f"decode_step {kind}"] = functools.partial(jomni.decode_step, codec, params, voice), codes
     codec, _ = mimi()
     found["reset"] = (lambda mask: jomni.reset(codec.init_encode_state(2), mask > 0)), jnp.array([0.0, 1.0])
@@ -143,7 +146,7 @@ def test_they_have_a_gradient(name):
 
         def loss(params):
             if name.startswith("decode_step"):
-                return jomni.decode_step(codec, params, codec.init_decode_state(2, 2), codes)[1].sum()
+                return jomni.decode_step(codec, params, codec.init_decode_state(2, FRAMES), codes)[1].sum()
             return jomni.decode(codec, params, codes).sum()
 
         gradient = jax.grad(loss, allow_int=True)(params)["decoder"]
@@ -160,7 +163,7 @@ def test_codes_out_of_range_are_refused_on_the_host_and_only_there(made):
     with pytest.raises(AudioError, match="99"):
         jomni.decode(codec, params, codes)
     jomni.decode(codec, params, jax.tree.map(jnp.asarray, codes))  # clipped, as in a step
-    with pytest.raises(AudioError, match="shape"):
+    with pytest.raises(AudioError, match="codes must"):
         jax.jit(functools.partial(jomni.decode, codec))(params, jax.tree.map(lambda c: jnp.asarray(c)[0], codes))
 
 
