@@ -1,4 +1,4 @@
-"""The grammar of `jomni eval`. Imports nothing heavy, as `jomni.cli.parser`."""
+"""The grammar of `jomni eval`. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from jomni.cli import parser as grammar
-from jomni.cli.parser import Parser
+from jomni.cli.arguments import DTYPES, MODEL, Parser, add_device, add_model, number, whole
 
 
 def add_eval(group: argparse._SubParsersAction[Parser], formatter: type[argparse.HelpFormatter]) -> dict[str, Parser]:
@@ -39,18 +38,18 @@ REPORT holds report.md, report.json, files.json, a plot and examples. docs/evalu
 
 Example:
   jomni eval codec kyutai/moshiko-pytorch-bf16 recordings --codebooks 1 4 8 --out codec-report"""
-    parser.add_argument("model", metavar="MODEL", help=grammar._MODEL)
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("inputs", metavar="AUDIO", type=Path, nargs="+", help="recordings, or folders of them")
     _add_out(parser)
     parser.add_argument(
-        "--codebooks", metavar="N", type=grammar._whole(1), nargs="+",
+        "--codebooks", metavar="N", type=whole(1), nargs="+",
         help="numbers of codebooks to decode from (default: as many as the model uses; SNAC: all)",
     )  # fmt: skip
     parser.add_argument(
-        "--limit", metavar="N", type=grammar._whole(1),
+        "--limit", metavar="N", type=whole(1),
         help="take N of the recordings, always the same ones (default: all)",
     )  # fmt: skip
-    parser.add_argument("--batch", metavar="N", type=grammar._whole(1, 1024), default=8,
+    parser.add_argument("--batch", metavar="N", type=whole(1, 1024), default=8,
                         help="recordings coded at once (default: 8)")  # fmt: skip
     _add_common(parser)
 
@@ -67,9 +66,8 @@ figures. The table of goals is printed too.
 Example:
   jomni eval talk tests --out talk-report"""
     parser.add_argument("tests", metavar="TESTS", type=Path, help="the folder of a test set")
-    grammar._add_model(parser)
+    add_model(parser)
     _add_out(parser)
-    whole, number = grammar._whole, grammar._number
     parser.add_argument("--seeds", metavar="N", type=whole(1, 1000), default=3,
                         help="talk through every item with the seeds 0 to N - 1 (default: 3)")  # fmt: skip
     parser.add_argument("--slots", metavar="N", type=whole(1, 4096), default=32,
@@ -91,7 +89,7 @@ Example:
                         help="long conversations, which share the probes (default: 4)")  # fmt: skip
     parser.add_argument("--frames", metavar="N", type=whole(0), default=1000,
                         help="frames timed, in one conversation; 0: none (default: 1000)")  # fmt: skip
-    parser.add_argument("--dtype", metavar="T", choices=grammar.DTYPES,
+    parser.add_argument("--dtype", metavar="T", choices=DTYPES,
                         help="of the language model (default: float32 on a CPU, else bfloat16)")  # fmt: skip
     _add_common(parser)
 
@@ -110,10 +108,9 @@ REPORT holds report.md, report.json, answers.jsonl (every answer) and examples. 
 
 Example:
   jomni eval turns runs/omni_stage3/export turns.parquet --codec runs/omni_codec/export --out turns-report"""
-    parser.add_argument("model", metavar="MODEL", help=grammar._MODEL)
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument("tests", metavar="TURNS", type=Path, help="a parquet file in VoiceAssistant-400K's schema")
     _add_out(parser)
-    whole = grammar._whole
     parser.add_argument("--tasks", metavar="TASK", nargs="+", choices=_TASKS, help="what is asked, of T1-T2 (read, "
                         "answer in text), A1-T2 (hear, answer in text), A1-A2 and T1-A2 (answer aloud), A1-T1 (hear, "
                         "write it down) (default: all that the model does)")  # fmt: skip
@@ -131,7 +128,7 @@ Example:
                         help="spoken replies of a kind that the recogniser hears; 0: none (default: 300)")  # fmt: skip
     parser.add_argument("--skip-bad", action="store_true",
                         help="leave rows out that cannot be used, counted (default: refuse the file)")  # fmt: skip
-    parser.add_argument("--dtype", metavar="T", choices=grammar.DTYPES,
+    parser.add_argument("--dtype", metavar="T", choices=DTYPES,
                         help="of the language model (default: float32 on a CPU, else bfloat16)")  # fmt: skip
     _add_common(parser)
 
@@ -147,7 +144,7 @@ def _add_common(parser: Parser) -> None:
         help="sentences that may be said, one a line, for the recogniser's language model, beside those of the test "
         "itself (default: sentences.txt in a test set, where there is one)",
     )  # fmt: skip
-    parser.add_argument("--processes", metavar="N", type=grammar._whole(1, 1024),
+    parser.add_argument("--processes", metavar="N", type=whole(1, 1024),
                         help="processes of the recogniser and the measures (default: one for each core)")  # fmt: skip
-    grammar._add_device(parser)
+    add_device(parser)
     parser.add_argument("--force", action="store_true", help="replace a report that exists (default: refuse)")

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import math
-import re
-import shutil
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-DTYPES = ("float32", "bfloat16", "float16")
-LAYOUTS = ("kyutai", "snac", "openai", "litgpt", "hf", "orbax")
-MAX_TAIL = 20.0
-"""Longest time that `jomni talk` feeds silence after the input, seconds."""
-
-_MODEL = (
-    "the model: nano, nano_omni or nano_snac, which come with jomni, a folder, a weight file, or a Hugging Face "
-    "repository id such as kyutai/moshiko-pytorch-bf16, with @REVISION for one revision of it"
+from jomni.cli.arguments import (
+    DTYPES,
+    FORCE,
+    LAYOUTS,
+    MAX_TAIL,
+    MODEL,
+    Formatter,
+    Parser,
+    add_device,
+    add_model,
+    number,
+    whole,
 )
-_FORCE = "overwrite outputs that exist (default: refuse)"
-
-
-class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` that answers a mistake in two lines and exits with code 2."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}\n'{self.prog} --help' explains the arguments.\n")
+from jomni.cli.eval_parser import add_eval
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -67,7 +59,7 @@ A model M is nano, which comes with jomni, a folder, a weight file, or a Hugging
 'jomni COMMAND --help' explains one command and gives an example of it.
 Exit code: 0 for success; 2 for a mistake in the arguments or inputs, said on stderr, with nothing written;
 130 when interrupted, with nothing written.""",
-        formatter_class=_Formatter,
+        formatter_class=Formatter,
         allow_abbrev=False,
     )
     top.add_argument("--version", action="version", version=f"jomni {importlib.metadata.version('jomni')}")
@@ -76,12 +68,11 @@ Exit code: 0 for success; 2 for a mistake in the arguments or inputs, said on st
     for build in (_encode, _decode, _talk, _chat, _info, _convert, _tokenize, _rehearse, _train):
         name, summary = build.__name__[1:], (build.__doc__ or "").rstrip(".")
         commands[name] = group.add_parser(
-            name, help=summary[0].lower() + summary[1:], formatter_class=_Formatter, allow_abbrev=False
+            name, help=summary[0].lower() + summary[1:], formatter_class=Formatter, allow_abbrev=False
         )
         build(commands[name])
-    from jomni.cli.eval_parser import add_eval  # which imports this module
 
-    return top, commands | add_eval(group, _Formatter)
+    return top, commands | add_eval(group, Formatter)
 
 
 def _encode(parser: Parser) -> None:
@@ -99,13 +90,13 @@ Example:
   jomni encode question.mp3 question.npz --model kyutai/moshiko-pytorch-bf16"""
     parser.add_argument("input", metavar="IN.wav", type=Path, help="the recording")
     parser.add_argument("output", metavar="OUT.npz", type=Path, help="where the codes go")
-    _add_model(parser)
+    add_model(parser)
     parser.add_argument(
-        "--codebooks", metavar="N", type=_whole(1),
+        "--codebooks", metavar="N", type=whole(1),
         help="how many codebooks, coarse to fine (default: as many as the model uses, 8 for Mimi alone, all for SNAC)",
     )  # fmt: skip
-    _add_device(parser)
-    parser.add_argument("--force", action="store_true", help=_FORCE)
+    add_device(parser)
+    parser.add_argument("--force", action="store_true", help=FORCE)
 
 
 def _decode(parser: Parser) -> None:
@@ -120,9 +111,9 @@ Example:
   jomni decode question.npz question-decoded.wav --model kyutai/moshiko-pytorch-bf16"""
     parser.add_argument("input", metavar="IN.npz", type=Path, help="the codes")
     parser.add_argument("output", metavar="OUT.wav", type=Path, help="the audio, 16-bit, ending in .wav or .flac")
-    _add_model(parser)
-    _add_device(parser)
-    parser.add_argument("--force", action="store_true", help=_FORCE)
+    add_model(parser)
+    add_device(parser)
+    parser.add_argument("--force", action="store_true", help=FORCE)
 
 
 def _talk(parser: Parser) -> None:
@@ -144,27 +135,27 @@ Examples:
   jomni talk question.wav follow-up.mp3 --model kyutai/moshiko-pytorch-bf16 --out answers --seed 1 --plot
   jomni talk question.wav --model gpt-omni/mini-omni --codec hubertsiuzdak/snac_24khz"""
     parser.add_argument("inputs", metavar="IN.wav", type=Path, nargs="*", help="recordings of the user")
-    _add_model(parser)
+    add_model(parser)
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("jomni-talk"),
         help="folder for the results, made where it is missing (default: jomni-talk)",
     )  # fmt: skip
     parser.add_argument(
-        "--seed", metavar="N", type=_whole(0, 2**31 - 1), default=0,
+        "--seed", metavar="N", type=whole(0, 2**31 - 1), default=0,
         help="seed of the sampling: the first recording's, N + 1 is the next one's, and so on; the same seed and "
         "number of recordings give the same conversations (default: 0)",
     )  # fmt: skip
     parser.add_argument(
-        "--temperature", metavar="X", type=_number(0, 100),
+        "--temperature", metavar="X", type=number(0, 100),
         help="how freely the agent's voice is sampled, of Mini-Omni its text too; 0 takes the likeliest "
         "(default: the model's own, else 0.8; Mini-Omni: 0)",
     )  # fmt: skip
     parser.add_argument(
-        "--text-temperature", metavar="X", type=_number(0, 100),
+        "--text-temperature", metavar="X", type=number(0, 100),
         help="how freely the agent's text is sampled; 0 takes the likeliest (default: the model's own, else 0.7)",
     )  # fmt: skip
     parser.add_argument(
-        "--tail", metavar="S", type=_number(0, MAX_TAIL),
+        "--tail", metavar="S", type=number(0, MAX_TAIL),
         help=f"longest silence fed after a recording ends, in seconds, 0 to {MAX_TAIL:g} (default: {MAX_TAIL:g})",
     )  # fmt: skip
     parser.add_argument("--plot", action="store_true", help="draw DIR/NAME.png too (default: no picture)")
@@ -184,11 +175,11 @@ Examples:
         "--codec", metavar="M", help="a SNAC to speak with, for a model that brings none (default: the model's own)"
     )
     turns.add_argument(
-        "--top-k", metavar="N", type=_whole(1),
+        "--top-k", metavar="N", type=whole(1),
         help="tokens that compete where --temperature is above 0 (default: all)",
     )  # fmt: skip
     turns.add_argument(
-        "--max-tokens", metavar="N", type=_whole(1),
+        "--max-tokens", metavar="N", type=whole(1),
         help="longest answer: tokens of text, or frames of voice and 7 more (default: 1024)",
     )  # fmt: skip
     turns.add_argument(
@@ -196,13 +187,13 @@ Examples:
         help="write the answer apart and say what was written: as good as text alone, at twice the work (default: one "
         "row says and writes)",
     )  # fmt: skip
-    _add_device(parser)
+    add_device(parser)
     parser.add_argument(
         "--dtype", metavar="T", choices=DTYPES,
         help="number format of the language model: float32, bfloat16 or float16; the codec computes in float32 "
         "(default: float32 on a CPU, bfloat16 elsewhere)",
     )  # fmt: skip
-    parser.add_argument("--force", action="store_true", help=_FORCE)
+    parser.add_argument("--force", action="store_true", help=FORCE)
 
 
 def _chat(parser: Parser) -> None:
@@ -223,20 +214,20 @@ Example:
     )  # fmt: skip
     parser.add_argument("--system", metavar="TEXT", help="system prompt (default: none, or the model's own)")
     parser.add_argument(
-        "--temperature", metavar="X", type=_number(0, 100),
+        "--temperature", metavar="X", type=number(0, 100),
         help="how freely the answer is sampled; 0 takes the likeliest (default: the model's own, else 0)",
     )  # fmt: skip
     parser.add_argument(
-        "--max-tokens", metavar="N", type=_whole(1), default=512, help="longest answer in tokens (default: 512)"
+        "--max-tokens", metavar="N", type=whole(1), default=512, help="longest answer in tokens (default: 512)"
     )
     parser.add_argument(
-        "--seed", metavar="N", type=_whole(0, 2**31 - 1), default=0, help="seed of the sampling (default: 0)"
+        "--seed", metavar="N", type=whole(0, 2**31 - 1), default=0, help="seed of the sampling (default: 0)"
     )
     parser.add_argument(
-        "--context", metavar="N", type=_whole(2),
+        "--context", metavar="N", type=whole(2),
         help="tokens that the conversation may have in all (default: 4096, or the model's most)",
     )  # fmt: skip
-    _add_device(parser)
+    add_device(parser)
     parser.add_argument(
         "--dtype", metavar="T", choices=DTYPES,
         help="number format of the model: float32, bfloat16 or float16 (default: float32 on a CPU, bfloat16 elsewhere)",
@@ -251,7 +242,7 @@ take in float32, bfloat16 and int8. Reads only the configuration and the headers
     parser.epilog = """\
 Example:
   jomni info kyutai/moshiko-pytorch-bf16"""
-    parser.add_argument("model", metavar="M", nargs="?", default="nano", help=f"{_MODEL} (default: nano)")
+    parser.add_argument("model", metavar="M", nargs="?", default="nano", help=f"{MODEL} (default: nano)")
 
 
 def _convert(parser: Parser) -> None:
@@ -264,7 +255,7 @@ hf (Hugging Face transformers), orbax (jomni's own). A layout that cannot expres
 
 Example:
   jomni convert kyutai/moshiko-pytorch-bf16 moshiko-orbax --to orbax --dtype bfloat16"""
-    parser.add_argument("source", metavar="SRC", help=_MODEL)
+    parser.add_argument("source", metavar="SRC", help=MODEL)
     parser.add_argument("target", metavar="DST", type=Path, help="folder for the converted model")
     parser.add_argument("--to", metavar="LAYOUT", choices=LAYOUTS,
                         help="kyutai, snac, openai, hf or orbax (default: that of the model's authors)")  # fmt: skip
@@ -295,22 +286,22 @@ Example:
   jomni tokenize conversations/train.jsonl codes/train --model kyutai/moshiko-pytorch-bf16"""
     parser.add_argument("manifest", metavar="MANIFEST", type=Path, help="the data set")
     parser.add_argument("output", metavar="OUT", type=Path, help="folder for the codes, made where it is missing")
-    _add_model(parser)
+    add_model(parser)
     parser.add_argument(
-        "--codebooks", metavar="K", type=_whole(1),
+        "--codebooks", metavar="K", type=whole(1),
         help="codebooks of each voice, coarse to fine (default: as many as the model uses, 8 for Mimi alone)",
     )  # fmt: skip
     parser.add_argument(
-        "--shard-size", metavar="N", type=_whole(1), default=256, help="conversations in each shard (default: 256)"
+        "--shard-size", metavar="N", type=whole(1), default=256, help="conversations in each shard (default: 256)"
     )
     parser.add_argument(
-        "--batch", metavar="B", type=_whole(2), default=16,
+        "--batch", metavar="B", type=whole(2), default=16,
         help="voices encoded at once, two of each conversation (default: 16)",
     )  # fmt: skip
     parser.add_argument(
         "--skip-bad", action="store_true", help="leave bad recordings out, list and count them (default: refuse)"
     )
-    _add_device(parser)
+    add_device(parser)
 
 
 def _rehearse(parser: Parser) -> None:
@@ -328,12 +319,12 @@ Example:
   jomni rehearse data/codes data/rehearsed --model runs/nano_lm/export --text-lead 2 --keep-and-shift"""
     parser.add_argument("codes", metavar="CODES", type=Path, help="made by jomni tokenize")
     parser.add_argument("output", metavar="OUT", type=Path, help="folder to write, made where it is missing")
-    _add_model(parser)
+    add_model(parser)
     parser.add_argument(
-        "--text-lead", metavar="N", type=_whole(0), default=0, help="words by which the text is ahead (default: 0)"
+        "--text-lead", metavar="N", type=whole(0), default=0, help="words by which the text is ahead (default: 0)"
     )
     parser.add_argument(
-        "--audio-delay", metavar="S", type=_number(-10, 10), default=0.0,
+        "--audio-delay", metavar="S", type=number(-10, 10), default=0.0,
         help="seconds by which the text is ahead of the audio (default: 0)",
     )  # fmt: skip
     parser.add_argument(
@@ -342,12 +333,12 @@ Example:
         help="queue a word's tokens behind those of words before it (default: cut those off)",
     )
     parser.add_argument(
-        "--batch", metavar="B", type=_whole(1), default=32, help="conversations spoken at once (default: 32)"
+        "--batch", metavar="B", type=whole(1), default=32, help="conversations spoken at once (default: 32)"
     )
     parser.add_argument(
-        "--seed", metavar="N", type=_whole(0, 2**31 - 1), default=0, help="seed of the sampling (default: 0)"
+        "--seed", metavar="N", type=whole(0, 2**31 - 1), default=0, help="seed of the sampling (default: 0)"
     )
-    _add_device(parser)
+    add_device(parser)
 
 
 def _train(parser: Parser) -> None:
@@ -372,74 +363,3 @@ Examples:
         help="fields of the configuration to set (default: as the file has them)",
     )  # fmt: skip
     overrides.required = False  # which Python before 3.12 takes it for
-
-
-def _add_model(parser: Parser) -> None:
-    parser.add_argument("--model", metavar="M", default="nano", help=f"{_MODEL} (default: nano)")
-
-
-def _add_device(parser: Parser) -> None:
-    parser.add_argument(
-        "--device", metavar="D", type=_device,
-        help="where to compute: cpu, cuda or tpu, with :N for the device numbered N (default: the best that JAX finds)",
-    )  # fmt: skip
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"[a-z]+(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a device such as cpu, cuda, cuda:1 or tpu")
-    return text
-
-
-class _Formatter(argparse.HelpFormatter):
-    """Wraps paragraphs to the terminal, keeps indented lines as they are, and never breaks a name at its hyphens."""
-
-    def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=24, width=min(shutil.get_terminal_size().columns, 100))
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        lines: list[str] = []
-        for line in text.splitlines():
-            if line and lines and lines[-1] and not line.startswith(" ") and not lines[-1].startswith(" "):
-                lines[-1] += " " + line
-            else:
-                lines.append(line)
-        return "\n".join(line if line.startswith(" ") else _wrap(line, width) for line in lines)
-
-    def _split_lines(self, text: str, width: int) -> list[str]:
-        return _wrap(text, width).splitlines()
-
-
-def _wrap(text: str, width: int) -> str:
-    return textwrap.fill(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
-
-
-def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """A parser of whole numbers from `low` to `high`."""
-    bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
-
-    def convert(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if value < low or (high is not None and value > high):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {bounds}")
-        return value
-
-    return convert
-
-
-def _number(low: float, high: float) -> Callable[[str], float]:
-    """A parser of numbers from `low` to `high`."""
-
-    def convert(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:g} to {high:g}")
-        return value
-
-    return convert

@@ -12,10 +12,10 @@ import numpy as np
 
 from jomni import audio
 from jomni.cli import omni_talk
+from jomni.cli.arguments import MAX_TAIL
 from jomni.cli.console import meter, say, say_recording, working
 from jomni.cli.files import Place, output_files, unique_names, write_audio, writing
 from jomni.cli.model import codec_of, device, load_model, open_model, refuse_options
-from jomni.cli.parser import MAX_TAIL
 from jomni.errors import ConfigError
 
 if TYPE_CHECKING:
