@@ -45,7 +45,7 @@ _HOME = {
     "Duplex": "jomni.models.moshi.duplex",
     "Generator": "jomni.models.moshi.generate",
     "Guidance": "jomni.models.moshi.generate",
-    "transcribe": "jomni.models.moshi.transcript",
+    "transcribe": "jomni.models.moshi.conversation",
     "SNAC_24KHZ": "jomni.models.snac",
     "SNAC_32KHZ": "jomni.models.snac",
     "SNAC_44KHZ": "jomni.models.snac",
@@ -82,10 +82,9 @@ if TYPE_CHECKING:
     from jomni.models.mini_omni.chat import OmniChat, OmniParts
     from jomni.models.mini_omni.system import OmniModel
     from jomni.models.moshi import MOSHI_7B, MoshiConfig, MoshiLM, prepare_conditions
-    from jomni.models.moshi.conversation import converse
+    from jomni.models.moshi.conversation import converse, transcribe
     from jomni.models.moshi.duplex import Duplex
     from jomni.models.moshi.generate import Generator, Guidance
-    from jomni.models.moshi.transcript import transcribe
     from jomni.models.snac import SNAC_24KHZ, SNAC_32KHZ, SNAC_44KHZ, Snac, SnacConfig
     from jomni.models.snac.codec import SnacCodec
     from jomni.models.whisper import WHISPER, WhisperConfig, WhisperEncoder, embed_audio, log_mel

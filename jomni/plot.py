@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jomni.models.moshi.transcript import Transcript
+from jomni.models.moshi.conversation import Transcript
 
 _USER, _AGENT, _TEXT = "#3b6ea5", "#c8553d", "#222222"
 _DPI = 110

@@ -121,7 +121,7 @@ Example:
                         help="questions at once (default: 16)")  # fmt: skip
     parser.add_argument("--seed", metavar="N", type=whole(0), default=0,
                         help="of the noise that the codec adds (default: 0)")  # fmt: skip
-    parser.add_argument("--voice", choices=("single", "parallel"), default="single",
+    parser.add_argument("--voice", choices=("single", "batch_parallel"), default="single",
                         help="how spoken answers are made: text and audio together, or, as Mini-Omni's batch-parallel "
                         "decoding, the text by a row of its own (default: single)")  # fmt: skip
     parser.add_argument("--replies", metavar="N", type=whole(0), default=300,

@@ -99,7 +99,7 @@ def checked(options: Namespace, opened: CheckpointSource, infos: Sequence[audio.
     if infos:
         if "whisper" not in opened.configs:
             raise ConfigError(
-                f"{opened.source}: has no ears, so it hears no recording. Put the Whisper that it was trained with "
+                f"{opened.source}: has no speech encoder for recordings. Put the Whisper that it was trained with "
                 f"beside its weights ({WHISPER_NAME}, or a folder {WHISPER_FOLDERS[0]}), or write to it with --ask."
             )
         window = opened.configs["whisper"].mel_frames * HOP
@@ -136,7 +136,7 @@ def _talk(options: Namespace, infos: Sequence[audio.AudioInfo], *, speaks: bool)
     from jomni.models.decoder.generate import TextSampling
 
     slots, kind = 1 if options.conversation else max(1, len(infos)), options.answer or "speech"
-    voice = ("parallel" if options.parallel else "single") if speaks else "none"
+    voice = ("batch_parallel" if options.parallel else "single") if speaks else "text_only"
     sampling = TextSampling(options.temperature or 0.0, options.top_k or 0)
     max_tokens = options.max_tokens or MAX_TOKENS
     with device(options.device) as chosen:

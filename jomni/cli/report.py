@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jomni.audio import AudioInfo
-from jomni.models.moshi.transcript import Transcript, joined
+from jomni.models.moshi.conversation import Transcript, joined
 
 if TYPE_CHECKING:
     from jomni.cli.omni_talk import Answer
@@ -30,7 +30,7 @@ def report_of(info: AudioInfo, transcript: Transcript, settings: Mapping[str, An
     seconds = len(frames) / codec.frame_rate
     return {
         "text": transcript.text,
-        "heard": joined(transcript.heard),
+        "heard": joined(transcript.user_pieces),
         "pieces": [
             {"time": piece.time, "frame": piece.frame, "token": piece.token, "text": piece.text}
             for piece in transcript.pieces

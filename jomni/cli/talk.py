@@ -20,7 +20,7 @@ from jomni.errors import ConfigError
 
 if TYPE_CHECKING:
     from jomni.checkpoints.checkpoint import CheckpointSource
-    from jomni.models.moshi.transcript import Transcript
+    from jomni.models.moshi.conversation import Transcript
 
 SILENCE = 2.0
 """Seconds that the agent must have been silent before a conversation ends."""
@@ -62,8 +62,7 @@ def talk(options: Namespace) -> None:
 def _talk(options: Namespace, plan: Plan, infos: Sequence[audio.AudioInfo], places: Sequence[Places]) -> list[str]:
     """Holds the conversations and fills their files; gives what is to be said about them."""
     import jomni
-    from jomni.models.moshi.conversation import Frame, converse
-    from jomni.models.moshi.transcript import transcribe
+    from jomni.models.moshi.conversation import Frame, converse, transcribe
 
     with device(options.device) as chosen:
         checkpoint, dtype = load_model(options, chosen)

@@ -1,6 +1,6 @@
 """What steers a step: one array per setting, one row per slot, so that no change of them recompiles.
 
-Axes: B slot, V text logits, Q agent's codebooks, U user's codebooks.
+Axes: B batch, V text logits, Q agent's codebooks, U user's codebooks.
 """
 
 from __future__ import annotations

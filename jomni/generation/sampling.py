@@ -1,6 +1,6 @@
 """Sampling of one token per slot, by the original's rule (moshi/utils/sampling.py), with every setting per slot.
 
-Axes: B slot, V vocabulary.
+Axes: B batch, V vocabulary.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _largest_threshold(rows: int, holds: Callable[[Array], Array]) -> Float[Arra
     return lax.bitcast_convert_type(lax.fori_loop(0, 31, set_bit, jnp.zeros((rows,), jnp.int32)), jnp.float32)
 
 
-def slot_keys(seed: UInt32[Array, "B"], offset: Int[Array, "B"], stream: int) -> Array:
+def row_keys(seed: UInt32[Array, "B"], offset: Int[Array, "B"], stream: int) -> Array:
     """PRNG keys that depend on the slot's seed, its step and the stream alone."""
 
     def one(seed: Array, offset: Array) -> Array:

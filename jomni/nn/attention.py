@@ -1,6 +1,6 @@
 """Causal attention over a whole sequence, over a ring cache of keys and values, or over another sequence.
 
-Axes: B slot, N query heads, K key/value heads, G query heads per key/value head, T queries (time), S keys, H head
+Axes: B batch, N query heads, K key/value heads, G query heads per key/value head, T queries (time), S keys, H head
 width, D model.
 """
 

@@ -1,6 +1,6 @@
 """Causal convolutions over time that stream: what a step needs of the past is carried in their state.
 
-Axes: B slot, T time, I input channels, O output channels, W kernel width.
+Axes: B batch, T time, I input channels, O output channels, W kernel width.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ that runs late passes through these places, and masks them (`Block.inside`).
 `Block` says where in the stream its steps stand. `past` is what the layer carries to the next block; None where there
 is none yet, which counts as zeros. So the first block shows what a state consists of, and no layer has to declare it.
 
-Axes: B slot, T time, I input channels, O output channels, W kernel width.
+Axes: B batch, T time, I input channels, O output channels, W kernel width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The causal transformer of the codec, the temporal and the depth model: one definition for training and streaming.
 
-Axes: B slot, T time, D model, F feed-forward.
+Axes: B batch, T time, D model, F feed-forward.
 """
 
 from __future__ import annotations

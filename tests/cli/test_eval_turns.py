@@ -96,10 +96,10 @@ def test_rows_that_do_not_fit_are_refused_or_counted(run, model, turns, tmp_path
 
 def test_the_grammar_of_eval_turns(run):
     every = [task.value for task in Task]
-    line = "eval turns m t.parquet --out r --codec c --limit 3 --voice parallel --skip-bad --tasks"
+    line = "eval turns m t.parquet --out r --codec c --limit 3 --voice batch_parallel --skip-bad --tasks"
     options = parse([*line.split(), *every])
     assert options.tasks == every
     assert (options.command, options.model, options.codec, options.limit) == ("eval turns", "m", "c", 3)
-    assert (options.voice, options.skip_bad, options.slots, options.replies) == ("parallel", True, 16, 300)
+    assert (options.voice, options.skip_bad, options.slots, options.replies) == ("batch_parallel", True, 16, 300)
     code, out, err = run("eval", "turns", "m", "--out", "r")
     assert code == 2 and not out and "TURNS" in err

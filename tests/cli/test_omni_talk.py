@@ -102,7 +102,7 @@ def test_recordings_are_the_turns_of_one_conversation_where_that_is_asked_for(ta
     for n, path in enumerate(paths):
         soundfile.write(path, speech(0.2, 16_000, n), 16_000)
     said, told = talk(*paths[:2], "--conversation", "--answer", "text")
-    chat = jomni.OmniChat(jomni.OmniParts.from_checkpoint(jomni.load(model)), voice="none")
+    chat = jomni.OmniChat(jomni.OmniParts.from_checkpoint(jomni.load(model)), voice="text_only")
     for turn, path in enumerate(paths[:2]):
         text = "".join(p.text[0] for p in chat.reply([audio.read(path, 16_000)], "text", max_steps=14))
         assert told[path.stem]["text"] == text and f"{text}\n" in said
@@ -115,7 +115,7 @@ def test_recordings_are_the_turns_of_one_conversation_where_that_is_asked_for(ta
 
 def test_a_question_may_be_written_to_a_model_without_ears(talk, lacking, tmp_path):
     said, told = talk("--ask", "Hello?", "--parallel", by=lacking("small.pt"))
-    assert told["ask"]["input"] == {"text": "Hello?"} and told["ask"]["settings"]["voice"] == "parallel"
+    assert told["ask"]["input"] == {"text": "Hello?"} and told["ask"]["settings"]["voice"] == "batch_parallel"
     assert said.startswith(told["ask"]["text"]) and (tmp_path / "out" / "ask.wav").is_file()
 
 
@@ -133,7 +133,7 @@ def test_the_codec_may_come_from_elsewhere_and_the_projects_own_form_holds_it(ta
     ("files", "options", "says"),
     [
         (["tokenizer.json"], [], ["lacking", "no tokenizer.json", "Put that of"]),
-        (["small.pt"], [], ["lacking", "no ears", "small.pt", "--ask"]),
+        (["small.pt"], [], ["lacking", "no speech encoder", "small.pt", "--ask"]),
         (["snac_24khz"], [], ["lacking", "no codec", "--codec", "folder snac", "--answer text"]),
         (["snac_24khz"], ["--codec", "lacking/small.pt"], ["small.pt", "holds no SNAC"]),
         ([], ["--tail", 0, "--plot", "--text-temperature", 1], ["--text-temperature, --tail, --plot", "full duplex"]),

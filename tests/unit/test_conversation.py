@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import sentencepiece
 
-from jomni.models.moshi.conversation import Ending, Frame
-from jomni.models.moshi.transcript import heard, text_pieces
+from jomni.models.moshi.conversation import Ending, Frame, live_audio, text_pieces
 
 PAD, EPAD = 3, 0
 
@@ -107,5 +106,5 @@ def test_bytes_that_make_no_character_are_replaced(broken, text):
 def test_what_answers_a_frame_is_heard_one_frame_later():
     frames = [frame(f, [1, 1], [f + 1, -f - 1]) for f in range(3)]
     frames[2] = Frame(**{**vars(frames[2]), "active": np.array([True, False])})
-    np.testing.assert_array_equal(heard(frames, 0), [0, 0, 1, -1, 2, -2, 3, -3])
-    np.testing.assert_array_equal(heard(frames, 1), [0, 0, -1, 1, -2, 2])
+    np.testing.assert_array_equal(live_audio(frames, 0), [0, 0, 1, -1, 2, -2, 3, -3])
+    np.testing.assert_array_equal(live_audio(frames, 1), [0, 0, -1, 1, -2, 2])

@@ -85,7 +85,7 @@ def talker():
 @pytest.mark.parametrize("task", [Task.A1_A2, Task.T1_T2, Task.A1_T1])
 def test_every_question_is_answered_as_if_it_were_the_only_one(talker, task):
     waves = [talker.ask(task, TURNS[:2]), talker.ask(task, TURNS[2:3])]
-    chat = OmniChat(PARTS, 2, context=120, voice="single" if task.speaks else "none")
+    chat = OmniChat(PARTS, 2, context=120, voice="single" if task.speaks else "text_only")
     turn, given = TURNS[2], waves[1][0]
     asked = turn.question_at(16_000) if task.listens else turn.question
     kind = {"A2": "speech", "T2": "text", "T1": "transcript"}[task.value[-2:]]
@@ -112,7 +112,7 @@ def test_a_text_decoder_answers_in_writing_greedily():
 def test_what_a_model_lacks_leaves_tasks_out():
     mute = OmniTalker(dataclasses.replace(PARTS, codec=None), Asking(), 9, 99)
     assert mute.left_out == dict.fromkeys((Task.A1_A2, Task.T1_A2), "the model has no codec") and not mute.sample_rate
-    deaf = OmniTalker(dataclasses.replace(PARTS, ears=None), Asking(), 9, 99)
+    deaf = OmniTalker(dataclasses.replace(PARTS, speech_encoder=None), Asking(), 9, 99)
     assert set(deaf.left_out) == {Task.A1_A2, Task.A1_T2, Task.A1_T1} and deaf.sample_rate == CODEC.sampling_rate
     with pytest.raises(ConfigError, match="neither a Mini-Omni nor a text decoder"):
         make_talker(Checkpoint("snac", {"snac": CODEC}, {"snac": {}}), None, TURNS, Asking())

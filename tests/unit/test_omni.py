@@ -91,7 +91,7 @@ def _best(name, *given):
 def expect_answer(name, pieces, answer, voice="single", speaks=True):
     """The answer is what the model, run on the whole conversation, finds most probable at each of its steps."""
     steps, best = answer.shape[1], told(name, [*pieces, answer])[:, :-1]
-    if voice == "parallel":
+    if voice == "batch_parallel":
         best[-1] = told(name, [*pieces, answer], mute=True)[-1, :-1]
     best = best[:, -steps:]
     ends = np.flatnonzero(answer[-1] == V.end_of_text)
@@ -118,8 +118,8 @@ def test_rows_apart_give_the_same_logits(name):
     ("name", "voice", "task", "question"),
     [
         ("one head", "single", Task.A1_A2, SPEECH), ("one head", "single", Task.T1_T2, TEXT),
-        ("post-adapter", "parallel", Task.A1_A2, SPEECH), ("post-adapter", "parallel", Task.T1_A2, TEXT),
-        ("gemma", "none", Task.A1_T1, SPEECH), ("gemma", "none", Task.T1_T2, TEXT),
+        ("post-adapter", "batch_parallel", Task.A1_A2, SPEECH), ("post-adapter", "batch_parallel", Task.T1_A2, TEXT),
+        ("gemma", "text_only", Task.A1_T1, SPEECH), ("gemma", "text_only", Task.T1_T2, TEXT),
     ],
 )  # fmt: skip
 def test_an_answer_is_the_models_own_in_every_mode(name, voice, task, question):
@@ -128,7 +128,7 @@ def test_an_answer_is_the_models_own_in_every_mode(name, voice, task, question):
     expect_answer(name, [question, opening_streams(task, V)], answer, voice, task.speaks)
 
 
-@pytest.mark.parametrize(("name", "voice"), [("one head", "single"), ("post-adapter", "parallel")])
+@pytest.mark.parametrize(("name", "voice"), [("one head", "single"), ("post-adapter", "batch_parallel")])
 def test_turns_of_text_and_speech_stand_one_after_the_other_behind_a_system_prompt(name, voice):
     one = session(name, voice)
     one.ask([[SPEECH]], Task.A1_A2, before=[[3, 4]])
@@ -170,7 +170,7 @@ def test_nothing_is_compiled_anew_from_utterance_to_utterance():
     assert (omni._prefill._cache_size(), omni._decode_step._cache_size()) == sizes
 
 
-@pytest.mark.parametrize(("name", "voice"), [("one head", "single"), ("post-adapter", "parallel")])
+@pytest.mark.parametrize(("name", "voice"), [("one head", "single"), ("post-adapter", "batch_parallel")])
 def test_an_answer_goes_on_as_if_it_had_not_been_interrupted(name, voice):
     whole = said([TEXT], name=name, voice=voice)
     one = session(name, voice)
@@ -201,7 +201,7 @@ def test_what_was_not_heard_is_as_if_it_had_not_been_said():
 
 
 def test_sliding_layers_refuse_to_take_back_what_they_have_forgotten():
-    one = session("gemma", "none")
+    one = session("gemma", "text_only")
     one.ask([[TEXT]], Task.T1_T2)
     given = answers(one, 60)[0].shape[1]
     assert given > 40
@@ -224,7 +224,7 @@ def test_answers_end_where_the_context_is_full():
         ([np.zeros((117, 12), np.float32)], Task.A1_T2, {}, "takes 120 steps"),
         ([np.zeros((3, 13), np.float32)], Task.A1_T2, {}, "13 wide"),
         ([[V.text_size]], Task.T1_T2, {}, "250"),
-        ([TEXT], Task.T1_A2, {"voice": "none"}, "writes only"),
+        ([TEXT], Task.T1_A2, {"voice": "text_only"}, "writes only"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_and_changes_nothing(question, task, options, word):
@@ -254,6 +254,6 @@ def test_a_seed_decides_a_slots_draws_whatever_its_neighbours():
 
 
 def test_caches_take_the_dtype_that_is_asked_for():
-    state = dataclasses.replace(session().generator, dtype="bfloat16", voice="parallel").init_state(2)
+    state = dataclasses.replace(session().generator, dtype="bfloat16", voice="batch_parallel").init_state(2)
     assert state.backbone.layers[0].keys.dtype == jnp.bfloat16
     assert {leaf.shape[0] for leaf in jax.tree.leaves(state)} == {2} and state.backbone.offset.shape == (2, 2)

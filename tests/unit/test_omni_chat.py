@@ -170,7 +170,7 @@ def test_parts_come_of_a_checkpoint_and_what_it_lacks_is_asked_for_where_it_is_n
     omni_case.write(tmp_path / "model", neighbours=True)
     whole = jomni.load(tmp_path / "model")
     found = OmniParts.from_checkpoint(whole)
-    assert (found.config, found.ears[0], found.codec[0]) == tuple(
+    assert (found.config, found.speech_encoder[0], found.codec[0]) == tuple(
         whole.configs[name] for name in ("omni", "whisper", "snac")
     )
     assert found.params is whole.params["omni"]
@@ -182,7 +182,7 @@ def test_parts_come_of_a_checkpoint_and_what_it_lacks_is_asked_for_where_it_is_n
     mute = OmniChat(OmniParts.from_checkpoint(alone))
     with pytest.raises(PromptError, match="no codec to speak with"):
         mute.ask(["Hello"], "speech")
-    with pytest.raises(PromptError, match=r"no ears.*small\.pt"):
+    with pytest.raises(PromptError, match=r"no speech encoder.*small\.pt"):
         mute.ask([SOUND], "text")
     with pytest.raises(WeightsError, match=r"no tokenizer\.json"):
         OmniParts.from_checkpoint(dataclasses.replace(whole, files={}))
@@ -198,8 +198,8 @@ def test_parts_come_of_a_checkpoint_and_what_it_lacks_is_asked_for_where_it_is_n
 def test_parts_that_do_not_fit_are_refused():
     with pytest.raises(ConfigError, match="12 channels"):
         OmniChat(dataclasses.replace(PARTS, config=dataclasses.replace(CONFIG, feature_dim=13)))
-    deaf = OmniChat(dataclasses.replace(PARTS, ears=None), voice="none", context=100)
-    with pytest.raises(PromptError, match="no ears"):
+    deaf = OmniChat(dataclasses.replace(PARTS, speech_encoder=None), voice="text_only", context=100)
+    with pytest.raises(PromptError, match="no speech encoder"):
         deaf.ask([SOUND], "text")
     with pytest.raises(PromptError, match="writes only"):
         deaf.ask(["Hello"], "speech")

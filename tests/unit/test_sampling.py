@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jomni.generation.sampling import kth_largest, sample, slot_keys
+from jomni.generation.sampling import kth_largest, row_keys, sample
 
 
 def draws(logits, temperature, top_k, count=20_000, top_p=None):
-    keys = slot_keys(jnp.arange(count, dtype=jnp.uint32), jnp.zeros(count, jnp.int32), 0)
+    keys = row_keys(jnp.arange(count, dtype=jnp.uint32), jnp.zeros(count, jnp.int32), 0)
     rows = jnp.broadcast_to(jnp.asarray(logits, jnp.float32), (count, len(logits)))
     share = None if top_p is None else jnp.full(count, top_p)
     tokens = jax.jit(sample)(rows, jnp.full(count, temperature), jnp.full(count, top_k, jnp.int32), keys, share)
@@ -51,7 +51,7 @@ def test_temperature_zero_takes_the_best_and_a_forbidden_token_is_never_drawn():
 
 def test_keys_differ_by_seed_step_and_stream():
     seeds, steps = np.meshgrid(np.arange(8, dtype=np.uint32), np.arange(8, dtype=np.int32))
-    data = [jax.random.key_data(slot_keys(seeds.ravel(), steps.ravel(), stream)) for stream in range(4)]
+    data = [jax.random.key_data(row_keys(seeds.ravel(), steps.ravel(), stream)) for stream in range(4)]
     assert len(np.unique(np.concatenate(data), axis=0)) == 8 * 8 * 4
 
 

@@ -48,8 +48,8 @@ FULL: dict[str, Any] = dict(
 )  # fmt: skip
 SIZES = {"full": FULL, "small": FULL | dict(n_layer=4, n_head=4, n_embd=64, intermediate_size=256)}
 MODES = {
-    "A1-A2": (Task.A1_A2, "single"), "A1-A2 parallel": (Task.A1_A2, "parallel"), "T1-A2": (Task.T1_A2, "single"),
-    "A1-T2": (Task.A1_T2, "none"), "A1-T1": (Task.A1_T1, "none"), "T1-T2": (Task.T1_T2, "none"),
+    "A1-A2": (Task.A1_A2, "single"), "A1-A2 parallel": (Task.A1_A2, "batch_parallel"), "T1-A2": (Task.T1_A2, "single"),
+    "A1-T2": (Task.A1_T2, "text_only"), "A1-T1": (Task.A1_T1, "text_only"), "T1-T2": (Task.T1_T2, "text_only"),
 }  # fmt: skip
 FIRST_STEPS, CHUNK = 11, 4  # after which the original sounds, and frames of it
 TEXT = list(range(100, 120))
@@ -121,7 +121,7 @@ def theirs(fields: dict[str, Any], count: int) -> dict[str, Callable[[], Found]]
     from utils.snac_utils import generate_audio_data, get_snac
 
     def side(mode: str, task: Task, voice: str) -> Callable[[], Found]:
-        rows = 2 if voice == "parallel" else 1
+        rows = 2 if voice == "batch_parallel" else 1
 
         def feed(tokens: list[Any], text: Any) -> list[Any]:
             """The next step's input, as the original's loops make it."""

@@ -94,11 +94,11 @@ def answer(model: Any, mode: str, seed: int, most: int) -> np.ndarray:
     base, inference = original()
     task, voice, _ = omni_cases.ANSWERS[mode]
     model.device = torch.device("cpu")
-    model.set_kv_cache(batch_size=2 if voice == "parallel" else 1)
+    model.set_kv_cache(batch_size=2 if voice == "batch_parallel" else 1)
     features, ids = prompt(task, voice, *omni_cases.question(seed))
     generate = {"A1-A2": base.generate_AA, "A1-T2": base.generate_AT, "A1-T1": base.generate_ASR,
                 "T1-A2": base.generate_TA, "T1-T2": base.generate_TT}[task]  # fmt: skip
-    generate = base.generate_TA_BATCH if voice == "parallel" else generate
+    generate = base.generate_TA_BATCH if voice == "batch_parallel" else generate
     sample = base.sample
 
     def best(logits: torch.Tensor, **options: Any) -> torch.Tensor:
@@ -125,7 +125,7 @@ def prompt(task: str, voice: str, text: np.ndarray, features: np.ndarray) -> tup
     tokenizer = types.SimpleNamespace(encode=lambda _: torch.from_numpy(text).long())
     ears = types.SimpleNamespace(embed_audio=lambda _: torch.from_numpy(features)[None])
     heard = torch.zeros(1), len(features), ears, "cpu"
-    if voice == "parallel":
+    if voice == "batch_parallel":
         return inference.get_input_ids_whisper_ATBatch(*heard)
     if task in ("T1-A2", "T1-T2"):
         make = inference.get_input_ids_TA if task == "T1-A2" else inference.get_input_ids_TT

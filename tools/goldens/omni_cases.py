@@ -35,11 +35,11 @@ AUDIO_COLUMNS = np.r_[0:AUDIO:400, AUDIO - 64 : AUDIO - 58, AUDIO - 1]  # of eac
 
 ANSWERS: dict[str, tuple[str, str, str]] = {
     "A1-A2": ("A1-A2", "single", "gated"),
-    "A1-T2": ("A1-T2", "none", "gated"),
-    "A1-T1": ("A1-T1", "none", "gated"),
+    "A1-T2": ("A1-T2", "text_only", "gated"),
+    "A1-T1": ("A1-T1", "text_only", "gated"),
     "T1-A2": ("T1-A2", "single", "gated"),
-    "T1-T2": ("T1-T2", "none", "gated"),
-    "A1-A2-parallel": ("A1-A2", "parallel", "gated"),
+    "T1-T2": ("T1-T2", "text_only", "gated"),
+    "A1-A2-parallel": ("A1-A2", "batch_parallel", "gated"),
     "A1-A2-post": ("A1-A2", "single", "gated-post"),
 }
 """The original's modes: task, jomni's voice, case."""

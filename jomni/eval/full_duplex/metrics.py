@@ -6,7 +6,7 @@ finds speech by a neural detector; here sound is what exceeds a level (an agent'
 are those of the model's own text.
 
 **Time.** Seconds since the conversation began, as a live listener hears it: user frame f lasts from f to f + 1 frames,
-and what the agent says in call f is heard from f + 1 frames on (`jomni.models.moshi.conversation.heard`). The delays
+and what the agent says in call f is heard from f + 1 frames on (`jomni.models.moshi.conversation.live_audio`). Delays
 between the model's streams are in the audio and so in every figure; the time that computing takes is not.
 
 An interval is (start, end); lists of them are sorted and do not overlap.

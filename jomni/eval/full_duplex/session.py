@@ -21,9 +21,8 @@ from jomni.eval.full_duplex.metrics import Interval, SoundRule, sounds
 from jomni.eval.full_duplex.test_set import Item
 from jomni.eval.full_duplex.user_simulator import Ear, Patience, Piece, Player, pieces_of
 from jomni.generation.controls import UNFORCED
-from jomni.models.moshi.conversation import silent_tokens
+from jomni.models.moshi.conversation import Tokenizer, silent_tokens, text_pieces
 from jomni.models.moshi.duplex import Duplex
-from jomni.models.moshi.transcript import Tokenizer, text_pieces
 
 START_EVERY = 8
 """Conversations begin at every so many frames: a frame in which any begins costs twice (see `Duplex`)."""

@@ -60,7 +60,7 @@ class Talker(Protocol):
 
 
 class OmniTalker:
-    """A Mini-Omni. What it lacks, ears or codec, leaves tasks out.
+    """A Mini-Omni. What it lacks, speech encoder or codec, leaves tasks out.
 
     Args:
       parts: the model.
@@ -75,7 +75,10 @@ class OmniTalker:
         self._chats: dict[bool, OmniChat] = {}  # by whether they speak: one that does not computes nothing for it
         self.left_out: dict[Task, str] = {}
         for task in Task:
-            needed = {"speech encoder": task.listens and not parts.ears, "codec": task.speaks and not parts.codec}
+            needed = {
+                "speech encoder": task.listens and not parts.speech_encoder,
+                "codec": task.speaks and not parts.codec,
+            }
             lacks = [name for name, missing in needed.items() if missing]
             if lacks:
                 self.left_out[task] = f"the model has no {' and no '.join(lacks)}"
@@ -96,7 +99,7 @@ class OmniTalker:
     def _chat(self, speaks: bool) -> OmniChat:
         if speaks not in self._chats:
             asking = self._asking
-            voice = asking.voice if speaks else "none"
+            voice = asking.voice if speaks else "text_only"
             self._chats[speaks] = OmniChat(
                 self.parts, asking.slots, voice=voice, seed=asking.seed, context=self._context
             )
@@ -194,14 +197,14 @@ def make_talker(checkpoint: Checkpoint, codec: Checkpoint | None, turns: Sequenc
     frames = max(turn.answer_codes.shape[1] for turn in turns)
     longest = 2 * max(told, frames) + streams + _SPARE
     heard = 0
-    if parts.ears is not None:
-        window = parts.ears[0].mel_frames * HOP
+    if parts.speech_encoder is not None:
+        window = parts.speech_encoder[0].mel_frames * HOP
         heard = max(speech_frames(turn.samples_at(SAMPLE_RATE), window) for turn in turns)
     context = min(checkpoint.configs["omni"].decoder.max_positions, max(asked, heard) + 3 + longest)
     return OmniTalker(parts, asking, longest, context)
 
 
-def unfit(ears: WhisperConfig | None, codec: SnacConfig | None) -> Callable[[Turn], Iterator[tuple[RowKind, str]]]:
+def unfit(encoder: WhisperConfig | None, codec: SnacConfig | None) -> Callable[[Turn], Iterator[tuple[RowKind, str]]]:
     """Why a turn that can be read cannot be asked, for `jomni.data.turns.parquet.check_turns`."""
-    window = None if ears is None else ears.mel_frames * HOP
+    window = None if encoder is None else encoder.mel_frames * HOP
     return functools.partial(misfits, window=window, entries=None if codec is None else codec.codebook_size)

@@ -1,6 +1,6 @@
 """Text from a decoder: prefill and decoding as jitted steps, and conversations whose history stays in the cache.
 
-Axes: B slot, T time (block), V vocabulary.
+Axes: B batch, T time (block), V vocabulary.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jomni.errors import ConfigError, PromptError
-from jomni.generation.sampling import sample, slot_keys
+from jomni.generation.sampling import row_keys, sample
 from jomni.models.decoder import Decoder, DecoderConfig, DecoderState
 from jomni.models.decoder.config import SLIDING
 from jomni.models.moshi.generate import batch_seeds
@@ -182,7 +182,7 @@ def _advance(
 
     out: Any = generator.decoder.apply({"params": params}, method=run)
     logits, decoder = out
-    keys = slot_keys(state.seed, decoder.offset, 0)
+    keys = row_keys(state.seed, decoder.offset, 0)
     drawn = sample(logits, controls.temperature, controls.top_k, keys, controls.top_p)
     return TextState(decoder, jnp.where(lengths > 0, drawn, state.token), state.seed), logits
 

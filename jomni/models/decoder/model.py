@@ -1,7 +1,7 @@
 """The text decoder: one definition for whole sequences, prefill of a block, and decoding token by token.
 
 Follows transformers/models/{qwen2,qwen3,llama,gemma2,gemma3}/modeling_*.py; the options of `DecoderConfig` are where
-these differ. Axes: B slot, T time, N query heads, K key/value heads, S keys, H head width, D model, F feed-forward,
+these differ. Axes: B batch, T time, N query heads, K key/value heads, S keys, H head width, D model, F feed-forward,
 V vocabulary.
 """
 

@@ -87,7 +87,7 @@ def abstract_params(config: DecoderConfig) -> dict[str, Any]:
     """Shapes of a text decoder's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
     decoder = Decoder(config)
     tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
-    return jax.eval_shape(lambda t: decoder.init(jax.random.key(0), t, method="whole"), tokens)["params"]
+    return jax.eval_shape(lambda t: decoder.init(jax.random.key(0), t, method=Decoder.whole), tokens)["params"]
 
 
 def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:

@@ -1,6 +1,6 @@
 """Mimi: 24 kHz speech to 12.5 frames of codes a second and back, whole or frame by frame (arXiv:2410.00037, 3.3).
 
-Axes: B slot, C audio channels, T samples, N code frames, F frames of one block, K codebooks, D latent dimension.
+Axes: B batch, C audio channels, T samples, N code frames, F frames of one block, K codebooks, D latent dimension.
 """
 
 from __future__ import annotations
@@ -158,13 +158,13 @@ class Mimi(nn.Module):
           ring: see `Transformer.init_state`.
           dtype: of the buffers; that of the parameters.
         """
-        return self.apply({}, batch, frames, ring, dtype, method="_encode_state")  # type: ignore[return-value]
+        return self.apply({}, batch, frames, ring, dtype, method=Mimi._encode_state)  # type: ignore[return-value]
 
     def init_decode_state(
         self, batch: int, frames: int = 1, ring: str = "exact", dtype: Any = jnp.float32
     ) -> DecodeState:
         """State before the first frame; arguments as for `init_encode_state`."""
-        return self.apply({}, batch, frames, ring, dtype, method="_decode_state")  # type: ignore[return-value]
+        return self.apply({}, batch, frames, ring, dtype, method=Mimi._decode_state)  # type: ignore[return-value]
 
     def _encode_state(self, batch: int, frames: int, ring: str, dtype: Any) -> EncodeState:
         stride = self.config.resample_stride
@@ -238,12 +238,12 @@ def check_codes(config: MimiConfig, codes: Int[Array, "B K N"] | Int[np.ndarray,
 
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(mimi: Mimi, params: Params, pcm: Array) -> Array:
-    return mimi.apply({"params": params}, pcm, method="encode")[0]
+    return mimi.apply({"params": params}, pcm, method=Mimi.encode)[0]
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _decode(mimi: Mimi, params: Params, codes: Array) -> Array:
-    return mimi.apply({"params": params}, codes, method="decode")[0]
+    return mimi.apply({"params": params}, codes, method=Mimi.decode)[0]
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
@@ -258,7 +258,7 @@ def encode_step(
 
     The state is donated.
     """
-    codes, new = mimi.apply({"params": params}, pcm, state, active, method="encode")
+    codes, new = mimi.apply({"params": params}, pcm, state, active, method=Mimi.encode)
     return new, codes  # type: ignore[return-value]
 
 
@@ -271,5 +271,5 @@ def decode_step(
     active: Bool[Array, "B"] | None = None,
 ) -> tuple[DecodeState, Float[Array, "B C T"]]:
     """Decodes the next F frames of B streams to T = F * frame_size samples. The state is donated."""
-    pcm, new = mimi.apply({"params": params}, codes, state, active, method="decode")
+    pcm, new = mimi.apply({"params": params}, codes, state, active, method=Mimi.decode)
     return new, pcm  # type: ignore[return-value]

@@ -1,6 +1,6 @@
 """Split residual vector quantisation (moshi/quantization): a semantic quantiser beside an acoustic one.
 
-Axes: B slot, T frames, K codebooks, V codebook entries, D latent dimension, E codebook width.
+Axes: B batch, T frames, K codebooks, V codebook entries, D latent dimension, E codebook width.
 """
 
 from __future__ import annotations

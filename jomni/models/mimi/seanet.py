@@ -1,6 +1,6 @@
 """SEANet: the convolutional encoder and decoder of Mimi (moshi/modules/seanet.py).
 
-Axes: B slot, T samples or latent steps, C channels, D latent dimension.
+Axes: B batch, T samples or latent steps, C channels, D latent dimension.
 """
 
 from __future__ import annotations

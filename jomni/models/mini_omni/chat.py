@@ -48,7 +48,7 @@ class OmniParts:
     config: MiniOmniConfig
     params: Any  # of `MiniOmni`, as loaded
     tokenizer: Tokenizer  # the backbone's
-    ears: tuple[WhisperConfig, Any] | None = None  # the speech encoder and its parameters; None: it is written to
+    speech_encoder: tuple[WhisperConfig, Any] | None = None  # with its parameters; None: questions are text alone
     codec: tuple[SnacConfig, Any] | None = None  # None: it answers in text alone
 
     @classmethod
@@ -74,13 +74,13 @@ class OmniParts:
         check_neighbours(checkpoint.configs["omni"], checkpoint.configs.get("whisper"), None, checkpoint.source)
         check_neighbours(checkpoint.configs["omni"], None, voice.configs.get("snac"), voice.source)
         tokenizer = TextTokenizer(checkpoint.files, checkpoint.source)
-        ears = (
+        encoder = (
             None
             if "whisper" not in checkpoint.configs
             else (checkpoint.configs["whisper"], checkpoint.params["whisper"])
         )
         spoken = None if "snac" not in voice.configs else (voice.configs["snac"], voice.params["snac"])
-        return cls(checkpoint.configs["omni"], checkpoint.params["omni"], tokenizer, ears, spoken)
+        return cls(checkpoint.configs["omni"], checkpoint.params["omni"], tokenizer, encoder, spoken)
 
 
 class OmniPiece(NamedTuple):
@@ -102,7 +102,7 @@ class OmniChat:
     Between two pieces any slot may be asked anew, stopped, gone on with or forgotten, while the others answer on.
 
     Args:
-      parts: the model, its tokenizer, ears and codec.
+      parts: the model, its tokenizer, speech encoder and codec.
       slots: conversations.
       voice: one of `VOICES`: whether and how answers are spoken.
       system: a text that stands before each conversation's first question. (The published model was trained without.)
@@ -120,9 +120,9 @@ class OmniChat:
         self, parts: OmniParts, slots: int = 1, *, voice: str = "single", system: str | None = None, seed: int = 0,
         context: int | None = None, sampling: TextSampling | None = None, noise: bool = True,
     ) -> None:  # fmt: skip
-        if parts.ears is not None and parts.ears[0].n_audio_state != parts.config.feature_dim:
+        if parts.speech_encoder is not None and parts.speech_encoder[0].n_audio_state != parts.config.feature_dim:
             raise ConfigError(
-                f"the speech encoder gives {parts.ears[0].n_audio_state} channels, the model's adapter takes "
+                f"the speech encoder gives {parts.speech_encoder[0].n_audio_state} channels, the model's adapter takes "
                 f"{parts.config.feature_dim}. Give it the one that it was trained with."
             )
         self.parts = parts
@@ -131,7 +131,7 @@ class OmniChat:
         generator = OmniGenerator(parts.config, size, voice, dtype=dtype)
         self._session = OmniSession(generator, generator.prepare(parts.params), slots, seed, sampling)
         self._voice: OmniVoice | None = None
-        if voice != "none" and parts.codec is not None:
+        if voice != "text_only" and parts.codec is not None:
             codec, params = parts.codec
             self._voice = OmniVoice(codec, params, parts.config.vocabulary, slots, seed if noise else None)
         self._system = None if system is None else self._tokens(system)
@@ -274,15 +274,15 @@ class OmniChat:
         return self.parts.tokenizer.encode(text, special=False)
 
     def _read(self, part: str | np.ndarray) -> Part:
-        """Text tokens, or what the ears make of a recording: one frame for each 20 ms that it began."""
+        """Return text tokens, or the speech features of a recording: one frame for each 20 ms that it began."""
         if isinstance(part, str):
             return self._tokens(part)
-        if self.parts.ears is None:
+        if self.parts.speech_encoder is None:
             raise PromptError(
-                "the model was given no ears, so it hears no recording. Give it the Whisper that it was trained with "
-                "(the published one: small.pt, beside its weights), or write to it."
+                "a recording was given, and the model has no speech encoder. Give it the Whisper that it was trained "
+                "with (the published one: small.pt, beside its weights), or write to it."
             )
-        config, params = self.parts.ears
+        config, params = self.parts.speech_encoder
         pcm: Any = np.asarray(part)[None]
         window = config.mel_frames * HOP
         mel, frames = log_mel(pcm, config.n_mels, window), speech_frames(len(part), window)

@@ -6,7 +6,7 @@
 A step feeds the eight tokens sampled last and samples the next eight. After its end, text is fed padding (as
 litgpt/generate/base.py of the original does); a slot that does not speak is fed padding in its audio streams.
 
-Axes: B slot, R rows of a slot, A audio streams, T time (block), W width of speech features, V text tokens, U tokens of
+Axes: B batch, R rows of a slot, A audio streams, T time (block), W width of speech features, V text tokens, U tokens of
 an audio stream.
 """
 
@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jomni.errors import ConfigError
-from jomni.generation.sampling import sample, slot_keys
+from jomni.generation.sampling import row_keys, sample
 from jomni.models.decoder import DecoderState
 from jomni.models.decoder.generate import TextSampling, block_sizes, can_rewind
 from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, set_apart
@@ -30,10 +30,13 @@ from jomni.models.moshi.generate import batch_seeds
 from jomni.printing import short_repr
 
 Params = Any
-VOICES = ("none", "single", "parallel")
-"""How a generator speaks. none: it writes only, and computes nothing for audio. single: text and audio from one row.
-parallel: a second row, which never sees audio of the answer, writes, and the first one says what the second wrote: the
-text is as good as that of a model that writes only (the original's batch-parallel decoding, arXiv:2408.16725, 3.3)."""
+VOICES = ("text_only", "single", "batch_parallel")
+"""How answers are generated.
+
+text_only: text alone; nothing is computed for audio.
+single: one row decodes text and audio.
+batch_parallel: two rows. Row 1 decodes text and gets no audio of the answer. Row 0 decodes audio, conditioned on the
+text of row 1. The text is then as good as with text_only (batch-parallel decoding, arXiv:2408.16725, section 3.3)."""
 
 
 class OmniControls(NamedTuple):
@@ -52,7 +55,7 @@ class OmniControls(NamedTuple):
 class OmniState(NamedTuple):
     """What a conversation carries from step to step."""
 
-    backbone: DecoderState  # with voice "parallel" its leaves are [B, 2, ...]: the row that speaks, the row that writes
+    backbone: DecoderState  # batch_parallel: leaves [B, 2, ...], row 0 audio, row 1 text
     post_adapter: DecoderState | None  # of the row that speaks; None where the model has none or does not speak
     tokens: Int[Array, "B A+1"]  # sampled last, text last, and fed by the next `decode_step`
     ended: Bool[Array, "B"]  # the answer's text has ended
@@ -66,8 +69,8 @@ class OmniBlock(NamedTuple):
     """A block of a prompt."""
 
     tokens: Int[Array, "B A+1 T"]  # numbers in each stream's own vocabulary
-    features: Float[Array, "B T W"]  # of speech, where `heard`
-    heard: Bool[Array, "B T"]
+    features: Float[Array, "B T W"]  # from the speech encoder, read where `is_speech`
+    is_speech: Bool[Array, "B T"]
     own: Bool[Array, "B T"]  # steps of the model's answers: a row that writes alone has padding in their audio streams
 
     def __repr__(self) -> str:
@@ -99,7 +102,7 @@ class OmniGenerator:
     @property
     def rows(self) -> int:
         """Rows of the backbone's batch that a slot has."""
-        return 2 if self.voice == "parallel" else 1
+        return 2 if self.voice == "batch_parallel" else 1
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -114,7 +117,7 @@ class OmniGenerator:
         """State before the first step; `seed` is slot 0's and counts on, or one per row."""
         whole = self.model.init_state(batch * self.rows, self.context, self.dtype, self.blocks[-1])
         post = None
-        if self.voice != "none":
+        if self.voice != "text_only":
             post = self.model.init_state(batch, self.context, self.dtype, self.blocks[-1]).post_adapter
         tokens = jnp.zeros((batch, self.config.vocabulary.streams + 1), jnp.int32)
         backbone = _split_rows(whole.backbone, self.rows)
@@ -124,7 +127,7 @@ class OmniGenerator:
         """Controls for all rows alike, speaking if there is a voice; without `sampling` greedy."""
         s = sampling or TextSampling()
         return OmniControls(
-            active=jnp.ones((batch,), bool), speaks=jnp.full((batch,), self.voice != "none"),
+            active=jnp.ones((batch,), bool), speaks=jnp.full((batch,), self.voice != "text_only"),
             temperature=jnp.full((batch,), s.temperature, jnp.float32),
             top_k=jnp.full((batch,), s.top_k, jnp.int32), top_p=jnp.full((batch,), s.top_p, jnp.float32),
         )  # fmt: skip
@@ -166,14 +169,14 @@ def _advance(
     generator: OmniGenerator, params: Params, state: OmniState, block: OmniBlock, lengths: Array,
     controls: OmniControls, begins: bool,
 ) -> OmniState:  # fmt: skip
-    v, rows, speaking = generator.config.vocabulary, generator.rows, generator.voice != "none"
+    v, rows, speaking = generator.config.vocabulary, generator.rows, generator.voice != "text_only"
     batch = len(lengths)
     last = jnp.maximum(lengths - 1, 0)[:, None, None]
 
     def run(model: MiniOmni) -> tuple[Array, Array | None, Any, Any]:
-        tokens, features, heard = _each_row(generator, block)
+        tokens, features, is_speech = _each_row(generator, block)
         x, backbone = model.listen(
-            tokens, features, heard, _join_rows(state.backbone, rows), None, jnp.repeat(lengths, rows)
+            tokens, features, is_speech, _join_rows(state.backbone, rows), None, jnp.repeat(lengths, rows)
         )
         x = x.reshape(batch, rows, *x.shape[1:])
         text = model.text_logits(jnp.take_along_axis(x[:, -1], last, 1)[:, 0])
@@ -200,7 +203,7 @@ def _advance(
 
 
 def _each_row(generator: OmniGenerator, block: OmniBlock) -> tuple[Array, Array | None, Array | None]:
-    """Tokens, features and `heard` of every row of the batch; a slot's rows are neighbours."""
+    """Return tokens, features and `is_speech` of each row of the backbone's batch, those of a conversation adjacent."""
     rows, tokens = generator.rows, block.tokens
     if rows == 2:
         muted = jnp.where(block.own[:, None], generator.config.vocabulary.pad_audio, tokens[:, :-1])
@@ -208,7 +211,7 @@ def _each_row(generator: OmniGenerator, block: OmniBlock) -> tuple[Array, Array 
         tokens = jnp.stack([tokens, written], 1).reshape(-1, *tokens.shape[1:])
     if block.features is None:
         return tokens, None, None
-    return tokens, jnp.repeat(block.features, rows, 0), jnp.repeat(block.heard, rows, 0)
+    return tokens, jnp.repeat(block.features, rows, 0), jnp.repeat(block.is_speech, rows, 0)
 
 
 def _draw(
@@ -218,7 +221,7 @@ def _draw(
     batch, streams = logits.shape[:2]
 
     def drawn(logits: Array) -> Array:
-        keys = jnp.stack([slot_keys(seed, offset, first + i) for i in range(streams)], 1).reshape(-1)
+        keys = jnp.stack([row_keys(seed, offset, first + i) for i in range(streams)], 1).reshape(-1)
         settings = (jnp.repeat(x, streams) for x in (controls.temperature, controls.top_k, controls.top_p))
         temperature, top_k, top_p = settings
         flat = logits.reshape(batch * streams, -1)

@@ -1,6 +1,6 @@
 """Mini-Omni (arXiv:2408.16725; litgpt/model.py of its repository): eight streams in, eight heads out, one decoder.
 
-Axes: B slot, A audio streams, T time, D model, W width of speech features, F frames of speech features, V text tokens,
+Axes: B batch, A audio streams, T time, D model, W width of speech features, F frames of speech features, V text tokens,
 U tokens of an audio stream. Streams stand in the order audio 0 to A-1, text; tokens are numbers in the stream's own
 vocabulary.
 """
@@ -80,7 +80,7 @@ class MiniOmni(nn.Module):
         self,
         tokens: Int[Array, "B A+1 T"],
         features: Float[Array, "B T W"] | None = None,
-        heard: Bool[Array, "B T"] | None = None,
+        is_speech: Bool[Array, "B T"] | None = None,
         state: MiniOmniState | None = None,
         active: Bool[Array, "B"] | None = None,
         lengths: Int[Array, "B"] | None = None,
@@ -90,14 +90,15 @@ class MiniOmni(nn.Module):
         Args:
           tokens: the streams' tokens, of the whole sequence (state None) or of its next block.
           features: the speech encoder's output at each step (`place_features`); None: nobody speaks.
-          heard: the steps where features take the place of the audio streams' embeddings.
+          is_speech: True where features take the place of the audio streams' embeddings.
           state, active, lengths: as in `Decoder`.
 
         Returns:
           Logits of the next text token and of each audio stream's, float32, special tokens included; and the state.
         """
-        x, backbone = self.listen(tokens, features, heard, None if state is None else state.backbone, active, lengths)
-        y, post = self.speak(x, None if state is None else state.post_adapter, active, lengths)
+        held = (None, None) if state is None else (state.backbone, state.post_adapter)
+        x, backbone = self.listen(tokens, features, is_speech, held[0], active, lengths)
+        y, post = self.speak(x, held[1], active, lengths)
         if self.apart or self.config.post_adapter is not None:
             text, audio = self.text_logits(x), self.audio_logits(y)
         else:  # one product gives both
@@ -109,13 +110,13 @@ class MiniOmni(nn.Module):
         self,
         tokens: Int[Array, "B A+1 T"],
         features: Float[Array, "B T W"] | None = None,
-        heard: Bool[Array, "B T"] | None = None,
+        is_speech: Bool[Array, "B T"] | None = None,
         state: DecoderState | None = None,
         active: Bool[Array, "B"] | None = None,
         lengths: Int[Array, "B"] | None = None,
     ) -> tuple[Float[Array, "B T D"], DecoderState | None]:
         """The backbone's part of a call: its hidden states, from which text is read, and its state."""
-        return self.backbone.stack(self.embed(tokens, features, heard), state, active, lengths)
+        return self.backbone.stack(self.embed(tokens, features, is_speech), state, active, lengths)
 
     def speak(
         self,
@@ -150,9 +151,9 @@ class MiniOmni(nn.Module):
         self,
         tokens: Int[Array, "B A+1 T"],
         features: Float[Array, "B T W"] | None = None,
-        heard: Bool[Array, "B T"] | None = None,
+        is_speech: Bool[Array, "B T"] | None = None,
     ) -> Float[Array, "B T D"]:
-        """The streams' embeddings as one; where speech is heard it stands in for those of all audio streams."""
+        """Merge the streams' embeddings; at steps of speech its features replace those of all audio streams."""
         v, mean = self.config.vocabulary, self.config.merge == "mean"
         first_rows = jnp.asarray([v.audio_row(i) for i in range(v.streams)], tokens.dtype)[:, None]
         if self.apart:
@@ -161,11 +162,11 @@ class MiniOmni(nn.Module):
             audio = self.backbone.embed_tokens(tokens[:, :-1] + first_rows)
         audio, text = audio.sum(1), self.backbone.embed_tokens(tokens[:, -1])
         if features is not None or self.is_initializing():
-            if features is None or heard is None:
+            if features is None or is_speech is None:
                 features = jnp.zeros((*text.shape[:2], self.config.feature_dim), text.dtype)
-                heard = jnp.zeros(text.shape[:2], bool)
+                is_speech = jnp.zeros(text.shape[:2], bool)
             speech = self.whisper_adapter(features).astype(text.dtype)
-            audio = jnp.where(heard[..., None], v.streams * speech if mean else speech, audio)
+            audio = jnp.where(is_speech[..., None], v.streams * speech if mean else speech, audio)
         x = (audio + text) / (v.streams + 1) if mean else audio + text
         return x * jnp.asarray(self.config.decoder.embedding_scale, x.dtype)
 
@@ -183,7 +184,7 @@ class MiniOmni(nn.Module):
 def place_features(
     features: Float[Array, "B F W"], lengths: Int[Array, "B"], steps: int
 ) -> tuple[Float[Array, "B T W"], Bool[Array, "B T"]]:
-    """Features and `heard` of a prompt of `steps` steps: frame i stands at step i + 1, behind the opening token.
+    """Return features and `is_speech` of a prompt of `steps` steps. Frame i is at step i + 1, after the opening token.
 
     Args:
       features: the speech encoder's output.

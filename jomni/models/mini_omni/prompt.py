@@ -27,12 +27,12 @@ class OmniPrompt(NamedTuple):
 
     tokens: Int[np.ndarray, "A+1 T"]
     features: Float[np.ndarray, "T W"]
-    heard: Bool[np.ndarray, "T"]  # where features take the place of the audio streams
+    is_speech: Bool[np.ndarray, "T"]  # where features take the place of the audio streams
     own: Bool[np.ndarray, "T"]  # steps of an answer
 
     def cut(self, steps: slice) -> OmniPrompt:
         """Some of the steps."""
-        return OmniPrompt(self.tokens[:, steps], self.features[steps], self.heard[steps], self.own[steps])
+        return OmniPrompt(self.tokens[:, steps], self.features[steps], self.is_speech[steps], self.own[steps])
 
 
 def text_and_speech(config: MiniOmniConfig, parts: Sequence[Part]) -> OmniPrompt:
@@ -91,8 +91,8 @@ def _part(config: MiniOmniConfig, part: Part) -> OmniPrompt:
             )
         tokens = question_streams(v, text)
     steps = tokens.shape[1]
-    heard, features = np.zeros(steps, bool), np.zeros((steps, config.feature_dim), np.float32)
+    is_speech, features = np.zeros(steps, bool), np.zeros((steps, config.feature_dim), np.float32)
     if speech is not None:
-        heard[1:-1] = True
+        is_speech[1:-1] = True
         features[1:-1] = speech
-    return OmniPrompt(tokens, features, heard, np.zeros(steps, bool))
+    return OmniPrompt(tokens, features, is_speech, np.zeros(steps, bool))

@@ -163,7 +163,7 @@ class OmniSession:
     def _prompt(self, slot: OmniSlot, parts: Sequence[Part], task: Task, before: Sequence[int] | None) -> OmniPrompt:
         """What is to be read: the last answer's end, what stands before the question, the question, the opening."""
         g, config = self.generator, self.generator.config
-        if task.speaks and g.voice == "none":
+        if task.speaks and g.voice == "text_only":
             raise PromptError(f"task {task.value} wants speech, this session writes only. Give it a voice.")
         prompts = [] if before is None else [text_and_speech(config, [before])]
         prompts += [text_and_speech(config, parts), opening(config, task)]
@@ -185,10 +185,10 @@ class OmniSession:
     def _read(self, prompts: Sequence[OmniPrompt | None]) -> None:
         nothing = written(self.generator.config, np.zeros((self.generator.config.vocabulary.streams + 1, 0), np.int32))
         rest = [nothing if prompt is None else prompt for prompt in prompts]
-        while longest := max(len(prompt.heard) for prompt in rest):
+        while longest := max(len(prompt.is_speech) for prompt in rest):
             size = self._block(longest)
             now = [prompt.cut(slice(size)) for prompt in rest]
-            lengths = np.array([len(prompt.heard) for prompt in now], np.int32)
+            lengths = np.array([len(prompt.is_speech) for prompt in now], np.int32)
             together = zip((1, 0, 0, 0), zip(*now, strict=True), strict=True)  # with the axis of time of each leaf
             block = OmniBlock(*(jnp.asarray(np.stack([_padded(x, size, t) for x in leaves])) for t, leaves in together))
             self._state = self.generator.prefill(self.params, self._state, block, jnp.asarray(lengths), self._controls)

@@ -1,6 +1,6 @@
 """Conditions: texts or tensors that steer a whole conversation (moshi/conditioners).
 
-Axes: B slot, S positions of a condition, D model width.
+Axes: B batch, S positions of a condition, D model width.
 """
 
 from __future__ import annotations

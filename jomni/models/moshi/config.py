@@ -162,7 +162,7 @@ class MoshiConfig:
         return self.n_q - self.dep_q
 
     @property
-    def says_heard_words(self) -> bool:
+    def has_user_asr_head(self) -> bool:
         """Whether the first extra head has a class for each text token: it says the user's words."""
         return self.extra_heads_num_heads > 0 and self.extra_heads_dim == self.text_card
 

@@ -1,6 +1,6 @@
 """One frame of a full-duplex conversation: the user's 80 ms in, the agent's 80 ms and text out, in one jitted function.
 
-Axes: B slot, C audio channels, S samples of a frame, Q agent's codebooks, U user's codebooks.
+Axes: B batch, C audio channels, S samples of a frame, Q agent's codebooks, U user's codebooks.
 """
 
 from __future__ import annotations
@@ -206,12 +206,12 @@ def _step(
     mimi, generator, active = duplex.mimi, duplex.generator, controls.active
     encode, decode = reset((state.encode, state.decode), controls.reset)
     codec = {"params": params["mimi"]}
-    codes, heard = mimi.apply(codec, pcm, encode, active, method="encode")
+    codes, heard = mimi.apply(codec, pcm, encode, active, method=Mimi.encode)
     user = codes[:, : generator.lm.config.user_q, 0]
     spoken, out = _advance(generator, params["lm"], generator.restart(state.generator, controls), user, controls)
     voice = jnp.zeros(pcm.shape, codec_dtype(params["mimi"]))
     if generator.lm.config.dep_q:
-        voice, decode = mimi.apply(codec, jnp.maximum(out.codes, 0)[..., None], decode, out.valid, method="decode")
+        voice, decode = mimi.apply(codec, jnp.maximum(out.codes, 0)[..., None], decode, out.valid, method=Mimi.decode)
         voice = jnp.where(out.valid[:, None, None], voice, 0)
     result = DuplexOutput(voice, out.text, out.codes, out.valid, out.sampled_text, user, out.heads)
     return DuplexState(heard, spoken, decode), result  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """One step of the language model: delays, sampling, steering, guidance (moshi/models/lm.py::LMGen).
 
-Axes: B slot, G guidance branch (1, or 2: guided and unguided), K streams, C length of the delay line, Q agent's
+Axes: B batch, G guidance branch (1, or 2: guided and unguided), K streams, C length of the delay line, Q agent's
 codebooks, U user's codebooks, V vocabulary, D model width.
 """
 
@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jomni.errors import ConfigError
 from jomni.generation.controls import UNFORCED, Controls
-from jomni.generation.sampling import sample, slot_keys
+from jomni.generation.sampling import row_keys, sample
 from jomni.models.moshi.conditioning import prepare_conditions
 from jomni.models.moshi.embedding import ZERO
 from jomni.models.moshi.model import Conditions, MoshiLM
@@ -217,8 +217,8 @@ class Generator:
             raise ConfigError(f"this model is conditioned: pass 'params' and 'conditions' for {names}")
         branches = [guided] if self.guidance is None else [guided, guided if unguided is None else unguided]
         embedded = [
-            self.lm.apply({"params": params}, prepare_conditions(config.conditioners, b, batch), method="condition")
-            for b in branches
+            self.lm.apply({"params": params}, prepared, method=MoshiLM.condition)
+            for prepared in (prepare_conditions(config.conditioners, b, batch) for b in branches)
         ]
         if len(embedded) == 1:
             return embedded[0]  # type: ignore[return-value]
@@ -258,7 +258,7 @@ def _advance(
     text_logits = lm.text_logits(hidden)[:, 0].astype(jnp.float32)
     keep_text = guidance is not None and guidance.no_text
     text_logits = _guide(text_logits, branches, controls.guidance, keep_text) + controls.text_bias
-    keys = functools.partial(slot_keys, state.seed, state.offset)
+    keys = functools.partial(row_keys, state.seed, state.offset)
     text = sample(text_logits, controls.text_temperature, controls.text_top_k, keys(0))
     text = jnp.where(controls.force_text == UNFORCED, text, controls.force_text)
 

@@ -1,7 +1,7 @@
 """The Moshi language model: temporal transformer over frames, depth transformer over codebooks (arXiv:2410.00037, 3.4).
 
 One definition serves training (`__call__`: logits of whole sequences) and streaming (`temporal_step`, then `depth_step`
-for one codebook after another). Axes: B slot, T frames, K streams (text, agent's codebooks, user's codebooks), Q
+for one codebook after another). Axes: B batch, T frames, K streams (text, agent's codebooks, user's codebooks), Q
 agent's codebooks, D width of the temporal transformer, E of the depth transformer, V vocabulary.
 """
 
@@ -229,7 +229,7 @@ class MoshiLM(nn.Module):
 
     def init_state(self, batch: int, dtype: Any = jnp.float32) -> TransformerState:
         """State of the temporal transformer before the first frame."""
-        return self.apply({}, batch, dtype, method="_initial_state")  # type: ignore[return-value]
+        return self.apply({}, batch, dtype, method=MoshiLM._initial_state)  # type: ignore[return-value]
 
     def _initial_state(self, batch: int, dtype: Any) -> TransformerState:
         return self.transformer.init_state(batch, dtype)

@@ -1,7 +1,7 @@
 """The convolutional encoder and decoder of SNAC and its residual quantiser of several rates (snac/layers.py,
 snac/attention.py, snac/vq.py). Module and parameter names are those of the published weights.
 
-Axes: B slot, T samples or latent steps, C channels, N heads, H head width, Q and S steps of a window, K codebooks,
+Axes: B batch, T samples or latent steps, C channels, N heads, H head width, Q and S steps of a window, K codebooks,
 V codebook entries, E codebook width.
 """
 

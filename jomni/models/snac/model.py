@@ -9,7 +9,7 @@ faded over. Encoding likewise runs `config.encode_delay` frames late.
 The decoder adds noise. The original draws it anew at each call; here it is an argument and, drawn from a key, depends
 on (key, stage, position) alone, so that it is the same in whatever blocks it is decoded.
 
-Axes: B slot, T samples, N frames, F frames of one block, K codebooks, C channels of the latent.
+Axes: B batch, T samples, N frames, F frames of one block, K codebooks, C channels of the latent.
 """
 
 from __future__ import annotations
@@ -230,12 +230,12 @@ def check_codes(config: SnacConfig, codes: Sequence[Int[Array, "B N"] | Int[np.n
 
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(snac: Snac, params: Params, pcm: Array) -> Codes:
-    return snac.apply({"params": params}, pcm, method="encode")[0]  # type: ignore[return-value]
+    return snac.apply({"params": params}, pcm, method=Snac.encode)[0]  # type: ignore[return-value]
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _decode(snac: Snac, params: Params, codes: Codes, noise: Noise) -> Array:
-    return snac.apply({"params": params}, codes, noise, method="decode")[0]
+    return snac.apply({"params": params}, codes, noise, method=Snac.decode)[0]
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
@@ -252,7 +252,7 @@ def encode_step(
       The new state, and the codes of F frames: those of `config.encode_delay` frames ago. The first `encode_delay`
       frames of a stream mean nothing.
     """
-    codes, new = snac.apply({"params": params}, pcm, state, active, method="encode")
+    codes, new = snac.apply({"params": params}, pcm, state, active, method=Snac.encode)
     return new, codes  # type: ignore[return-value]
 
 
@@ -264,7 +264,7 @@ def encode_flush(
     is donated."""
     c = snac.config
     silence = jnp.zeros((len(state.offset), 1, c.whole_frames(c.encode_delay) * c.frame_size))
-    codes, new = snac.apply({"params": params}, silence, state, active, True, method="encode")
+    codes, new = snac.apply({"params": params}, silence, state, active, True, method=Snac.encode)
     last = (x[:, : c.encode_delay * n] for x, n in zip(codes, c.tokens_per_frame, strict=True))
     return new, tuple(last)  # type: ignore[return-value]
 
@@ -292,7 +292,7 @@ def decode_step(
       The new state, and T = F * frame_size samples: those of `config.look_ahead` samples ago, zeros before a stream's
       first sample. A stream may be 2^31 samples long.
     """
-    pcm, new = snac.apply({"params": params}, codes, noise, state, active, method="decode")
+    pcm, new = snac.apply({"params": params}, codes, noise, state, active, method=Snac.decode)
     return new, pcm  # type: ignore[return-value]
 
 
@@ -307,7 +307,7 @@ def decode_flush(
     c = snac.config
     frames = c.whole_frames(-(-c.look_ahead // c.frame_size))
     nothing = jnp.zeros((len(state.offset), frames * c.vq_strides[0], c.latent_width))
-    pcm, new = snac.apply({"params": params}, nothing, noise, state, active, True, method="decode_latent")
+    pcm, new = snac.apply({"params": params}, nothing, noise, state, active, True, method=Snac.decode_latent)
     return new, pcm[..., : c.look_ahead]  # type: ignore[return-value]
 
 

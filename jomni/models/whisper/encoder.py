@@ -1,6 +1,6 @@
 """Whisper's speech encoder (arXiv:2212.04356; openai-whisper, model.py::AudioEncoder).
 
-Axes: B slot, M mel channels, N log-mel frames of 10 ms, T frames of 20 ms, C channels in, D model, H heads.
+Axes: B batch, M mel channels, N log-mel frames of 10 ms, T frames of 20 ms, C channels in, D model, H heads.
 """
 
 from __future__ import annotations

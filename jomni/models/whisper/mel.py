@@ -1,6 +1,6 @@
 """Whisper's log-mel features of 16 kHz audio (openai-whisper, audio.py), as one batched function.
 
-Axes: B slot, T samples, N frames of 10 ms, M mel channels, F frequencies, W windows of 30 s.
+Axes: B batch, T samples, N frames of 10 ms, M mel channels, F frequencies, W windows of 30 s.
 """
 
 from __future__ import annotations

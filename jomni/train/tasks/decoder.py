@@ -115,7 +115,7 @@ class TextTask(GradientTask):
         self._files = _files(Path(config.tokenizer).expanduser(), config.model)
 
     def fresh(self, key: PRNGKeyArray) -> Tree:
-        params: Tree = dict(self._decoder.init(key, jnp.zeros((1, 2), jnp.int32), method="whole")["params"])
+        params: Tree = dict(self._decoder.init(key, jnp.zeros((1, 2), jnp.int32), method=Decoder.whole)["params"])
         # Rows of unit length: where they are the head too, the first logits are of unit size.
         weight = params["embed_tokens"]["weight"] * self.config.model.dim**-0.5
         return params | {"embed_tokens": {"weight": weight}}
@@ -127,7 +127,7 @@ class TextTask(GradientTask):
         self, params: Tree, batch: Batch, counts: tuple[Array, int], key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Metrics]:
         targets, (tokens, rows) = batch["targets"], counts
-        logits: Any = self._decoder.apply({"params": params}, batch["tokens"], method="whole")
+        logits: Any = self._decoder.apply({"params": params}, batch["tokens"], method=Decoder.whole)
         there = targets != IGNORE
         loss = jnp.where(there, cross_entropy(logits, targets), 0).sum() / tokens
         right = (logits.argmax(-1) == targets) | ~there

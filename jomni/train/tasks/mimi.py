@@ -227,12 +227,12 @@ class CodecTask(Task):
     def measure(self, state: CodecState, batch: Batch) -> Metrics:
         c, pcm, teacher = self.config, batch["pcm"], batch.get("teacher")
         params = state.average if c.ema else state.params
-        latent, _ = self._apply(params, pcm, "encode_latent")
+        latent, _ = self._apply(params, pcm, Mimi.encode_latent)
         whole = QuantizerTraining(quantize=1.0, all_codebooks=1.0)
         quantized = quantize(c.model.quantizer, whole, params["quantizer"], latent, jax.random.key(0))
         metrics: Metrics = {}
         if c.audio_weights:
-            audio, _ = self._apply(params, quantized.latent, "decode_latent")
+            audio, _ = self._apply(params, quantized.latent, Mimi.decode_latent)
             metrics["spectral"] = spectral_distance(audio, pcm, c.spectral, c.model.sample_rate)
         if state.head is not None and teacher is not None:
             features = contract_last(quantized.semantic, state.head)
@@ -262,13 +262,13 @@ class CodecTask(Task):
 
         def generate(trained: Params, head: Array | None) -> tuple[tuple[Array, Array, Array], Quantized]:
             params = unflatten(trained | fixed)
-            latent, _ = self._apply(params, pcm, "encode_latent")
+            latent, _ = self._apply(params, pcm, Mimi.encode_latent)
             quantized = quantize(
                 c.model.quantizer, c.quantizer, params["quantizer"], latent, key, acoustic=bool(c.audio_weights)
             )
             audio = jnp.zeros_like(pcm)
             if c.audio_weights:
-                audio, _ = self._apply(params, quantized.latent, "decode_latent")
+                audio, _ = self._apply(params, quantized.latent, Mimi.decode_latent)
             distance = jnp.zeros(())
             if head is not None and teacher is not None:
                 features = contract_last(quantized.semantic, head)
@@ -316,7 +316,7 @@ class CodecTask(Task):
         params = jax.device_get(state.average if self.config.ema else state.params)
         save(Checkpoint("mimi", {"mimi": self.config.model}, {"mimi": params}), folder, overwrite=True)
 
-    def _apply(self, params: Params, x: Array, method: str) -> Any:
+    def _apply(self, params: Params, x: Array, method: Callable[..., Any]) -> Any:
         return self.mimi.apply({"params": params}, x, method=method)
 
     def _audio_losses(self, state: CodecState, pcm: Float[Array, "B C T"]) -> dict[str, Callable[[Array], Array]]:

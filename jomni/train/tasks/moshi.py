@@ -113,7 +113,7 @@ class LMTask(GradientTask):
             raise ConfigError(f"the model takes conditions {[c.name for c in model.conditioners]}: not trained here")
         if config.lora is not None:
             model = dataclasses.replace(model, lora_rank=config.lora.rank, lora_scaling=config.lora.scaling)
-        if config.loss.heard_weight and not model.says_heard_words:
+        if config.loss.heard_weight and not model.has_user_asr_head:
             raise ConfigError(
                 f"loss.heard_weight trains an extra head that says the user's words: give the model "
                 f"extra_heads_num_heads = 1 and extra_heads_dim = text_card = {model.text_card}"
@@ -157,7 +157,7 @@ class LMTask(GradientTask):
 
     def rows(self, batch: Batch, key: PRNGKeyArray | None) -> _Rows:
         c, codes = self.config, self._codes(batch)
-        delayed: Any = self._lm.apply({}, codes, method="delay")
+        delayed: Any = self._lm.apply({}, codes, method=MoshiLM.delay)
         past: Any = None
         frames = None
         if "own" in batch:
@@ -169,7 +169,7 @@ class LMTask(GradientTask):
             if c.depth_share < 1:
                 frames = draw_frames(delayed, c.depth_share, key, c.depth_moving)
         if past is not None:
-            past = self._lm.apply({}, past, method="delay")
+            past = self._lm.apply({}, past, method=MoshiLM.delay)
         heard = batch["heard"] if c.loss.heard_weight else None
         return _Rows(delayed, past, heard, frames, batch.get("read"))
 
@@ -178,7 +178,7 @@ class LMTask(GradientTask):
 
     def loss(self, params: Tree, rows: _Rows, counts: Counts, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
         delayed, past, heard, frames, read = rows
-        logits: Any = self._lm.apply({"params": params}, delayed, None, frames, past, method="delayed_logits")
+        logits: Any = self._lm.apply({"params": params}, delayed, None, frames, past, method=MoshiLM.delayed_logits)
         return lm_loss(self.model, self.config.loss, logits, delayed, counts, heard, frames, read)
 
     def _codes(self, batch: Batch) -> Int[Array, "B K T"]:

@@ -277,7 +277,7 @@ class SnacTask(GradientTask):
 
         @partial(jax.jit, static_argnums=2)
         def before(params: Tree, pcm: Array, book: int) -> Any:
-            return self._snac.apply({"params": params}, pcm, book, method="before")
+            return self._snac.apply({"params": params}, pcm, book, method=LearningSnac.before)
 
         for book in range(c.model.num_codebooks):
             latents = np.concatenate([np.asarray(before(params, x, book)) for x in pcm])
@@ -306,7 +306,7 @@ class SnacTask(GradientTask):
     def loss(self, params: Tree, batch: Batch, counts: int, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
         c, pcm = self.config, batch["pcm"]
         keys = jax.random.split(key, len(pcm))
-        found: Any = self._snac.apply({"params": params}, pcm, keys, batch["quantised"], method="learn")
+        found: Any = self._snac.apply({"params": params}, pcm, keys, batch["quantised"], method=LearningSnac.learn)
         spectral = spectral_distance(found.audio, pcm, c.spectral, c.model.sampling_rate)
         waveform = jnp.abs(found.audio - pcm).mean()
         w, share = c.loss, len(pcm) / counts
