@@ -1,6 +1,6 @@
 """A tiny language model that learns a game of codes: shows in a minute that training works.
 
-    jomni train configs/tiny_lm.py
+    jomni train tiny_lm
 
 Hardware: any; two CPU cores take about 30 s. Expect: loss below 0.2 at the end, from about 9 (seed 0).
 """

@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from configs.tiny_lm import MODEL
+from jomni.configs.tiny_lm import MODEL
+
 from jomni.train.config import TrainConfig
 from jomni.train.optimizer import OptimizerConfig
 from jomni.train.tasks.moshi import LMConfig

@@ -31,7 +31,7 @@ class Variant:
     Args:
       name: of its runs.
       about: what it lacks.
-      options: of `configs/nano_lm.py`.
+      options: of `configs/nano/lm.py`.
       codec: whether it has a codec of its own, taught nothing about phones.
     """
 
@@ -50,7 +50,7 @@ VARIANTS = (
 )  # fmt: skip
 UNTAUGHT = ("--task.data.teacher", "", "--task.weights.distillation", "0", "--task.weights.spectral", "2",
             "--task.freeze", "")  # fmt: skip
-"""Of `configs/nano_codec.py`: encoder, codebooks and decoder learn from the sound alone."""
+"""Of `configs/nano/codec.py`: encoder, codebooks and decoder learn from the sound alone."""
 
 
 def stages(work: Path, share: float) -> list[Stage]:
@@ -63,9 +63,9 @@ def stages(work: Path, share: float) -> list[Stage]:
     def codec(name: str, *options: str) -> tuple[tuple[str, ...], ...]:
         """Its ears and, as long again, its voice."""
         return (
-            train(share, work, "nano_codec", 6_000, "--name", f"{name}_codec",
+            train(share, work, "nano/codec", 6_000, "--name", f"{name}_codec",
                   "--task.data.manifest", work / "utterances/MANIFEST.jsonl", *options),
-            train(share, work, "nano_voice", 6_000, "--name", f"{name}_voice",
+            train(share, work, "nano/voice", 6_000, "--name", f"{name}_voice",
                   "--task.data.manifest", manifest, "--task.init_from", work / f"{name}_codec/export"),
         )  # fmt: skip
 
@@ -86,7 +86,7 @@ def stages(work: Path, share: float) -> list[Stage]:
     for variant in VARIANTS:
         codes = work / ("untaught.codes" if variant.codec else "codes")
         report = work / f"{variant.name}.report"
-        training = train(share, work, "nano_lm", 2_000, "--name", variant.name, "--task.data.folders", codes,
+        training = train(share, work, "nano/lm", 2_000, "--name", variant.name, "--task.data.folders", codes,
                          "--task.data.text", facts, "--task.tokenizer", words, "--task.codec", codecs[variant.codec],
                          *variant.options)  # fmt: skip
         measuring = jomni("eval", "talk", tests, "--model", work / variant.name / "export", "--seeds", 1,

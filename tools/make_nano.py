@@ -46,14 +46,14 @@ def jomni(*words: object) -> tuple[str, ...]:
     return sys.executable, "-m", "jomni", *map(str, words)
 
 
-def rehearse(codes: object, out: object, model: Path) -> tuple[str, ...]:
+def self_rollout(codes: object, out: object, model: Path) -> tuple[str, ...]:
     """The agent's part of some codes as a model says it, words two ahead."""
-    return jomni("rehearse", codes, out, "--model", model, "--text-lead", 2, "--keep-and-shift")
+    return jomni("self-rollout", codes, out, "--model", model, "--text-lead", 2, "--keep-and-shift")
 
 
 def train(share: float, work: Path, config: str, steps: int, *words: object) -> tuple[str, ...]:
     """A training, for a share of so many steps."""
-    return jomni("train", f"configs/{config}.py", "--out", work, "--steps", max(2, round(steps * share)), *words)
+    return jomni("train", config, "--out", work, "--steps", max(2, round(steps * share)), *words)
 
 
 def mean(out: Path, *models: Path) -> tuple[str, ...]:
@@ -74,28 +74,28 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
       share: of the hours of data and of the steps of training, 1 is the recipe.
     """
     work = work.absolute()
-    runs = ("nano_codec", "nano_voice", "nano_decoder", "nano_lm", "nano_rehearsed", "nano_again", "nano_anew")
+    runs = ("nano_codec", "nano_voice", "nano_decoder", "nano_lm", "nano_self_rollout", "nano_again", "nano_anew")
     codec, voice, decoder, lm, talker, again, anew = (work / run / "export" for run in runs)
     words, facts = work / "words.model", work / "facts.txt"
     corpora = tuple(work / name for name in ("conversations", "counting", "readings", "facts_read"))
     manifests = conversations, *_ = [corpus / "MANIFEST.jsonl" for corpus in corpora]
     codes = [work / f"{corpus.name}.codes" for corpus in corpora]
-    rehearsed = [work / f"{corpus.name}.rehearsed" for corpus in corpora]
+    rolled_out = [work / f"{corpus.name}.self_rollout" for corpus in corpora]
     fresh = [work / name for name in ("conversations_again", "counting_again", "facts_again")]
-    rehearsed_again = ",".join([*(f"{corpus}.rehearsed" for corpus in fresh), str(codes[2])])
+    rolled_out_again = ",".join([*(f"{corpus}.self_rollout" for corpus in fresh), str(codes[2])])
     before, last = work / "nano_mean", work / "nano_last"
     data = "--task.data.text", facts, "--task.tokenizer", words, "--task.codec", decoder
     stages = (
         Stage("codec", "the codec hears: every voice, each frame's phones in its semantic codebooks", (
             synth(share, "utterances", work / "utterances", "--seed", 11, "--agent-share", 0.12, hours=24),
-            train(share, work, "nano_codec", 11_000, "--task.data.manifest", work / "utterances/MANIFEST.jsonl"),
+            train(share, work, "nano/codec", 11_000, "--task.data.manifest", work / "utterances/MANIFEST.jsonl"),
         )),
         Stage("voice", "conversations, and from the agent's side of them how the codec speaks", (
             synth(share, "conversations", corpora[0], hours=60),
-            train(share, work, "nano_voice", 12_000, "--task.data.manifest", conversations, "--task.init_from", codec),
+            train(share, work, "nano/voice", 12_000, "--task.data.manifest", conversations, "--task.init_from", codec),
         )),
         Stage("decoder", "the codes stay as they are, and are spoken better", (
-            train(share, work, "nano_voice", 24_000, "--name", "nano_decoder", "--task.data.manifest", conversations,
+            train(share, work, "nano/voice", 24_000, "--name", "nano_decoder", "--task.data.manifest", conversations,
                   "--task.init_from", voice, "--task.freeze", "encoder,downsample,quantizer",
                   "--task.optimizer.lr", 6e-4, "--task.optimizer.final_lr", 1e-5),
         )),
@@ -109,27 +109,28 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
               for manifest, out in zip(manifests, codes, strict=True)),
         )),
         Stage("talk", "the language model hears, thinks and answers", (
-            train(share, work, "nano_lm", 9_000,
+            train(share, work, "nano/lm", 9_000,
                   "--task.data.folders", ",".join(map(str, (codes[0], codes[2], codes[2]))), *data),
         )),
-        Stage("rehearsal", "it hears itself, and learns when to stop", (
-            *(rehearse(codes[n], rehearsed[n], lm) for n in (0, 1, 3)),
-            train(share, work, "nano_rehearsed", 3_700, "--task.init_from", lm, "--task.data.folders",
-                  ",".join(map(str, (rehearsed[0], rehearsed[1], rehearsed[3], rehearsed[3], codes[2]))), *data),
+        Stage("self-rollout", "it hears itself, and learns when to stop", (
+            *(self_rollout(codes[n], rolled_out[n], lm) for n in (0, 1, 3)),
+            train(share, work, "nano/self_rollout", 3_700, "--task.init_from", lm, "--task.data.folders",
+                  ",".join(map(str, (rolled_out[0], rolled_out[1], rolled_out[3], rolled_out[3], codes[2]))), *data),
         )),
         Stage("again", "the same with what it has not met, and the mean of before and after", (
             synth(share, "conversations", fresh[0], "--seed", 2, hours=22),
             synth(share, "conversations", fresh[1], "--seed", 3, "--more", "count=12", "--far", 0.9, hours=9),
             synth(share, "readings", fresh[2], "--seed", 2, "--facts", hours=4),
             *(jomni("tokenize", corpus / "MANIFEST.jsonl", f"{corpus}.codes", "--model", voice) for corpus in fresh),
-            *(rehearse(f"{corpus}.codes", f"{corpus}.rehearsed", talker) for corpus in fresh),
-            train(share, work, "nano_rehearsed", 2_800, "--name", "nano_again", "--task.init_from", talker,
-                  "--task.data.folders", rehearsed_again, *data),
+            *(self_rollout(f"{corpus}.codes", f"{corpus}.self_rollout", talker) for corpus in fresh),
+            train(share, work, "nano/self_rollout", 2_800, "--name", "nano_again", "--task.init_from", talker,
+                  "--task.data.folders", rolled_out_again, *data),
             mean(before, talker, again),
         )),
         Stage("anew", "its layers half drawn anew, and trained on the same; the mean once more", (
-            train(share, work, "nano_rehearsed", 4_400, "--name", "nano_anew", "--task.init_from", before,
-                  "--task.shrink", 0.5, "--task.optimizer.lr", 1.4e-3, "--task.data.folders", rehearsed_again, *data),
+            train(share, work, "nano/self_rollout", 4_400, "--name", "nano_anew", "--task.init_from", before,
+                  "--task.shrink_and_perturb", 0.5, "--task.optimizer.lr", 1.4e-3,
+                  "--task.data.folders", rolled_out_again, *data),
             mean(last, before, anew),
         )),
         Stage("model", "the weights as they come with the package, in half precision", (

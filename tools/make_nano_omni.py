@@ -46,7 +46,7 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
       codec: a SNAC of the agent's voice, a folder or a bundled model; None trains one.
     """
     work = work.absolute()
-    runs = ("omni_latent", "omni_codec", "omni_decoder", "omni_decoder_again", "omni_ears", *STAGES)
+    runs = ("omni_latent", "omni_codec", "omni_decoder", "omni_decoder_again", "omni_speech_encoder", *STAGES)
     latent, codes, begun, decoder, ears, *exports = (work / run / "export" for run in runs)
     voice = decoder if codec is None else Path(codec).absolute() if Path(codec).is_dir() else codec
     heard, own = work / "utterances", work / "agent"
@@ -76,15 +76,16 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
     stages = (
         Stage("ears", "a speech encoder learns phones: every voice", (
             synth(share, "utterances", heard, "--seed", 11, "--agent-share", 0.12, hours=12),
-            train(share, work, "omni_ears", 3_300, "--task.data.manifest", heard / "MANIFEST.jsonl"),
+            train(share, work, "nano_omni/speech_encoder", 3_300, "--task.data.manifest", heard / "MANIFEST.jsonl"),
         )),
         Stage("voice", "a codec of the agent's voice alone: latents, then codes of them, then the decoder", (
             synth(share, "utterances", own, "--seed", 12, "--agent-share", 1, "--kinds", *KINDS, hours=1.5),
-            train(share, work, "omni_latent", 2_000, "--task.data.manifest", own / "MANIFEST.jsonl"),
-            train(share, work, "omni_codec", 3_500, "--task.data.manifest", own / "MANIFEST.jsonl",
+            train(share, work, "nano_omni/latent", 2_000, "--task.data.manifest", own / "MANIFEST.jsonl"),
+            train(share, work, "nano_omni/codec", 3_500, "--task.data.manifest", own / "MANIFEST.jsonl",
                   "--task.init_from", latent, "--task.fit_codebooks", max(10, round(100 * share))),
             # What is fainter than -60 dB makes a third of the distance of spectra, and nobody hears it.
-            *(train(share, work, "omni_codec", steps, "--name", name, "--task.data.manifest", own / "MANIFEST.jsonl",
+            *(train(share, work, "nano_omni/codec", steps, "--name", name,
+                    "--task.data.manifest", own / "MANIFEST.jsonl",
                     "--task.init_from", start, "--task.fit_codebooks", 0, "--task.codebook_decay", 0,
                     "--task.freeze", "encoder,quantizer", "--task.ema", 0.99, "--task.optimizer.lr", 6e-4, *more)
               for name, start, steps, more in (
@@ -97,22 +98,25 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
                                                             _turns(work / "turns_valid.tsv", 1000, 1)),
             synth(share, "chat-tokenizer", pairs, tokenizer),
             synth(share, "sentences", sentences, "--kinds", *KINDS),
-            train(share, work, STAGES[0], 2_500, "--task.data.file", pairs, "--task.valid.file",
+            train(share, work, "nano_omni/stage0", 2_500, "--task.data.file", pairs, "--task.valid.file",
                   work / "turns_valid.tsv", "--task.tokenizer", tokenizer),
         )),
         Stage("turns", "the same world spoken: voices of training, and voices held out", tuple(said)),
         *(
-            Stage(name, about, (train(share, work, config, steps, "--name", STAGES[n], *begin[n], *data, *more),))
+            Stage(name, about, (
+                train(share, work, f"nano_omni/{config}", steps, "--name", STAGES[n], *begin[n], *data, *more),
+            ))
             for n, name, about, config, steps, data, more in (
-                (1, "stage 1", "alignment: adapters, to hear", STAGES[1], 250, files, ()),
-                (2, "stage 2", "adaptation: the text model answers what it hears", STAGES[2], 1_500, files, ()),
-                (3, "speaking", "alignment: what speaks, reading aloud", STAGES[3], 800, files, ()),
-                (4, "stage 3", "multimodal: everything but the ears", STAGES[4], 3_600, files, spoken_by),
-                (5, "reading", "sentences that nobody can know by heart, read aloud after slips", STAGES[3], 1_900,
-                 aloud, (*spoken_by, "--task.freeze", "whisper/,whisper_adapter/", "--task.ema", 0.99,
-                         "--task.optimizer.lr", 8e-4, "--task.data.slips", 0.6)),
-                (6, "stage 3 again", "what it meets seldom, and after slips", STAGES[4], 3_300, again,
-                 (*spoken_by, "--task.optimizer.lr", 8e-4, "--task.data.slips", 0.4,
+                (1, "stage 1", "alignment: adapters, to hear", "stage1", 250, files, ()),
+                (2, "stage 2", "adaptation: the text model answers what it hears", "stage2", 1_500, files, ()),
+                (3, "speaking", "alignment: what speaks, reading aloud", "stage2_voice", 800, files, ()),
+                (4, "stage 3", "multimodal: everything but the ears", "stage3", 3_600, files, spoken_by),
+                (5, "reading", "sentences that nobody can know by heart, read aloud after corrupted contexts",
+                 "stage2_voice", 1_900, aloud,
+                 (*spoken_by, "--task.freeze", "whisper/,whisper_adapter/", "--task.ema", 0.99,
+                         "--task.optimizer.lr", 8e-4, "--task.data.context_corruption", 0.6)),
+                (6, "stage 3 again", "what it meets seldom, and after context corruption", "stage3", 3_300, again,
+                 (*spoken_by, "--task.optimizer.lr", 8e-4, "--task.data.context_corruption", 0.4,
                   *(word for task, often in shares.items() for word in (f"--task.data.shares.{task}", often)))),
             )
         ),

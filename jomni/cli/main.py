@@ -26,7 +26,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 
 _HOMES = {
     "encode": "codes", "decode": "codes", "talk": "talk", "chat": "chat", "info": "info", "convert": "info",
-    "train": "train", "tokenize": "tokenize", "rehearse": "rehearse", "eval codec": "eval", "eval talk": "eval",
+    "train": "train", "tokenize": "tokenize", "self-rollout": "self_rollout", "eval codec": "eval", "eval talk": "eval",
     "eval turns": "eval",
 }  # fmt: skip
 
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             with _signals_held():
                 importlib.import_module("jomni.checkpoints.load")
                 module = importlib.import_module(f"jomni.cli.{_HOMES[options.command]}")
-            getattr(module, options.command.split()[-1])(options)
+            getattr(module, options.command.split()[-1].replace("-", "_"))(options)
     except JomniError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return MISTAKE

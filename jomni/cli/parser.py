@@ -65,8 +65,8 @@ Exit code: 0 for success; 2 for a mistake in the arguments or inputs, said on st
     top.add_argument("--version", action="version", version=f"jomni {importlib.metadata.version('jomni')}")
     group = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands", parser_class=Parser)
     commands: dict[str, Parser] = {}
-    for build in (_encode, _decode, _talk, _chat, _info, _convert, _tokenize, _rehearse, _train):
-        name, summary = build.__name__[1:], (build.__doc__ or "").rstrip(".")
+    for build in (_encode, _decode, _talk, _chat, _info, _convert, _tokenize, _self_rollout, _train):
+        name, summary = build.__name__[1:].replace("_", "-"), (build.__doc__ or "").rstrip(".")
         commands[name] = group.add_parser(
             name, help=summary[0].lower() + summary[1:], formatter_class=Formatter, allow_abbrev=False
         )
@@ -304,7 +304,7 @@ Example:
     add_device(parser)
 
 
-def _rehearse(parser: Parser) -> None:
+def _self_rollout(parser: Parser) -> None:
     """Have a model say its part of tokenised conversations, to train on what it hears of itself."""
     parser.description = """\
 Writes a folder of codes anew, with the agent's part as a model says it beside the recorded one: text and user are
@@ -316,7 +316,7 @@ The words become text as in the training that it is for: --text-lead, --audio-de
 of the same names of task.data.
 
 Example:
-  jomni rehearse data/codes data/rehearsed --model runs/nano_lm/export --text-lead 2 --keep-and-shift"""
+  jomni self-rollout data/codes data/self_rollout --model runs/nano_lm/export --text-lead 2 --keep-and-shift"""
     parser.add_argument("codes", metavar="CODES", type=Path, help="made by jomni tokenize")
     parser.add_argument("output", metavar="OUT", type=Path, help="folder to write, made where it is missing")
     add_model(parser)
@@ -344,19 +344,21 @@ Example:
 def _train(parser: Parser) -> None:
     """Train a model, or go on training it."""
     parser.description = """\
-Trains what a configuration file describes. The run's folder, OUT/NAME of the configuration, gets config.json,
+Trains what a configuration describes. The run's folder, OUT/NAME of the configuration, gets config.json,
 metrics.jsonl, tensorboard/, checkpoints/ and, at the end, export/: the weights in Kyutai's layout.
 The same command again resumes where the folder left off, also after a kill; SIGTERM or Ctrl-C finishes the step and
 saves first."""
     parser.epilog = """\
-Every field of the configuration can be set, groups with dots; CONFIG.py --help lists them with their values.
+Every field of the configuration can be set, groups with dots; CONFIG --help lists them with their values.
 Exit code 130 or 143: stopped by a signal, with everything saved.
 
 Examples:
-  jomni train configs/tiny_lm.py --help
-  jomni train configs/tiny_lm.py --steps 500 --task.optimizer.lr 1e-3"""
+  jomni train tiny_lm --help
+  jomni train tiny_lm --steps 500 --task.optimizer.lr 1e-3"""
     parser.add_argument(
-        "config", metavar="CONFIG.py", type=Path, help="the configuration: a Python file with get_config()"
+        "config",
+        metavar="CONFIG",
+        help="a configuration that comes with jomni (tiny_lm, nano/lm, ...), or a Python file with get_config()",
     )
     overrides = parser.add_argument(
         "overrides", metavar="--FIELD VALUE", nargs=argparse.REMAINDER,

@@ -1,4 +1,4 @@
-"""What a training run is: one frozen dataclass, returned by `get_config()` of a file such as configs/nano_lm.py."""
+"""What a training run is: one frozen dataclass, returned by `get_config()` of a file such as configs/nano/lm.py."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from jomni.train.task import Batch, Metrics, Task
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DescentConfig:
+class GradientConfig:
     """How such a task goes about it."""
 
     batch: int = 8  # examples a step
@@ -45,7 +45,7 @@ class DescentConfig:
 
 @partial(jax.tree_util.register_dataclass, data_fields=["step", "params", "frozen", "optimizer", "ema"], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
-class DescentState:
+class GradientState:
     """State of the training."""
 
     step: Array  # updates done
@@ -60,7 +60,7 @@ class GradientTask(Task):
 
     unit = "steps"
 
-    def __init__(self, config: DescentConfig, steps: int) -> None:
+    def __init__(self, config: GradientConfig, steps: int) -> None:
         self.options = config
         self._optimizer = make_optimizer(config.optimizer, steps)
         self._schedule = make_schedule(config.optimizer, steps)
@@ -95,13 +95,13 @@ class GradientTask(Task):
         """The share of these rows in the batch's loss and metrics, among them "loss"; `key` is for what is drawn."""
         raise NotImplementedError
 
-    def init(self, key: PRNGKeyArray) -> DescentState:
+    def init(self, key: PRNGKeyArray) -> GradientState:
         return self._state(self.fresh(key))
 
-    def _state(self, tree: Tree) -> DescentState:
+    def _state(self, tree: Tree) -> GradientState:
         stays = self.frozen(tree)
         params, frozen = split(tree, lambda path: path not in stays)
-        return DescentState(
+        return GradientState(
             step=jnp.zeros((), jnp.int32),
             params=params,
             frozen=None if frozen is None else cast(frozen, self.options.dtype),
@@ -109,11 +109,11 @@ class GradientTask(Task):
             ema=jax.tree.map(jnp.copy, params) if self.options.ema else None,
         )
 
-    def warm_start(self, state: DescentState, key: PRNGKeyArray) -> DescentState:
+    def warm_start(self, state: GradientState, key: PRNGKeyArray) -> GradientState:
         found = self.start(key)
         return state if found is None else self.begun(state, found)
 
-    def begun(self, state: DescentState, found: Tree) -> DescentState:
+    def begun(self, state: GradientState, found: Tree) -> GradientState:
         """The state with these parameters, all of them or some, each as the one that it replaces."""
         leaves = dict(flatten(join(state.params, state.frozen)))
         for path, value in flatten(found):
@@ -122,14 +122,14 @@ class GradientTask(Task):
             leaves[path] = jax.device_put(jnp.asarray(value, old.dtype), old.sharding)
         return self.with_parameters(state, leaves)
 
-    def with_parameters(self, state: DescentState, leaves: Mapping[str, Array]) -> DescentState:
+    def with_parameters(self, state: GradientState, leaves: Mapping[str, Array]) -> GradientState:
         """The state with other parameters, all of them by path; what trains and what does not stays the same."""
         moving = {path for path, _ in flatten(state.params)}
         params, frozen = split(unflatten(leaves), lambda path: path in moving)
         ema = jax.tree.map(jnp.copy, params) if self.options.ema else None
         return dataclasses.replace(state, params=params, frozen=frozen, ema=ema)
 
-    def update(self, state: DescentState, batch: Batch, key: PRNGKeyArray) -> tuple[DescentState, Metrics]:
+    def update(self, state: GradientState, batch: Batch, key: PRNGKeyArray) -> tuple[GradientState, Metrics]:
         c, whole = self.options, self.rows(batch, key)
         counts = self.counts(whole)
 
@@ -152,10 +152,10 @@ class GradientTask(Task):
         lr = self._schedule(state.step)
         return new, metrics | {"grad_norm": norm, "lr": lr, "skipped": 1.0 - finite.astype(jnp.float32)}
 
-    def measure(self, state: DescentState, batch: Batch) -> Metrics:
+    def measure(self, state: GradientState, batch: Batch) -> Metrics:
         weights, rows = cast(self.exported(state), self.options.dtype), self.rows(batch, None)
         return self.loss(weights, rows, self.counts(rows), jax.random.key(0))[1]
 
-    def exported(self, state: DescentState) -> Tree:
+    def exported(self, state: GradientState) -> Tree:
         """All parameters as they are exported."""
         return join(state.ema if self.options.ema else state.params, state.frozen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import importlib.util
 import inspect
 import io
 import itertools
@@ -28,14 +29,36 @@ _QUOTED = re.compile(r"""((?:^|[(\[,])\s*)(["'])((?:\\.|(?!\2)[^\\])*)\2(?=\s*(?
 _CLOSED_BY = {"(": ")", "[": "]", "{": "}"}
 
 
-def read_config(path: Path) -> TrainConfig:
-    """Runs a configuration file, which may import those beside it, and returns what its `get_config()` does.
+def named_configs() -> dict[str, Path]:
+    """Return the configurations that come with jomni, such as "tiny_lm" and "nano/lm", with their files."""
+    package = importlib.util.find_spec("jomni.configs")
+    folders = [Path(folder) for folder in (package.submodule_search_locations or ())] if package else []
+    found = {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for folder in folders
+        for path in sorted(folder.rglob("*.py"))
+    }
+    return {name: path for name, path in found.items() if not name.endswith("__init__")}
+
+
+def read_config(source: str | Path) -> TrainConfig:
+    """Run a configuration and return the result of its `get_config()`.
+
+    Args:
+      source: the name of a configuration that comes with jomni, such as "tiny_lm" or "nano/lm", or a Python file. A
+        file may import modules beside it.
 
     Raises:
-      ConfigError: there is no such file, it fails, or it has no `get_config` that returns a `TrainConfig`.
+      ConfigError: there is no such file or name, it fails, or its `get_config` does not return a `TrainConfig`.
     """
+    named = named_configs()
+    path = named.get(str(source), Path(source))
     if not path.is_file():
-        raise ConfigError(f"{path}: there is no such configuration file. Those that come with jomni are in configs/.")
+        near = difflib.get_close_matches(str(source), named, 1)
+        meant = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigError(
+            f"{source}: is neither a configuration file nor a name.{meant} Known names: {', '.join(sorted(named))}."
+        )
     try:
         with _importing_from(path.parent.resolve()):
             found = runpy.run_path(str(path))

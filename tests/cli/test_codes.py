@@ -14,6 +14,8 @@ from jomni.cli import codes as command
 from jomni.tensors.source import SafetensorsSource
 from tests.cli.conftest import speech
 
+pytestmark = pytest.mark.compiled_quickly
+
 FRAME = 1920
 
 

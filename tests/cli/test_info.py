@@ -13,6 +13,8 @@ from jomni.tensors.source import SafetensorsSource
 from jomni.tensors.weight_map import flatten
 from tests import omni_case
 
+pytestmark = pytest.mark.compiled_quickly
+
 
 def test_parameters_are_counted_by_part_and_add_up(run, tiny_moshi, tiny_moshi_folder):
     code, out, _ = run("info", tiny_moshi_folder)

@@ -3,7 +3,7 @@
 import pytest
 
 from jomni.folders import locked
-from tests.cli.test_rehearse import codes  # noqa: F401  (a fixture)
+from tests.cli.test_self_rollout import codes  # noqa: F401  (a fixture)
 from tests.train_case import __file__ as CASE
 
 pytest.importorskip("fcntl")
@@ -14,7 +14,7 @@ def test_a_folder_that_another_process_writes_to_is_refused_and_left_as_it_is(
 ):  # fmt: skip
     commands = {
         codes: ("tokenize", tmp_path / "corpus/all.jsonl", codes, "--model", tiny_moshi_folder),
-        tmp_path / "own": ("rehearse", codes, tmp_path / "own", "--model", tiny_moshi_folder),
+        tmp_path / "own": ("self-rollout", codes, tmp_path / "own", "--model", tiny_moshi_folder),
         tmp_path / "small": ("train", CASE, "--out", tmp_path, "--steps", 1),
     }
     for folder, command in commands.items():

@@ -14,6 +14,8 @@ from tests.cli.conftest import speech
 from tests.parity.test_snac_golden import DATA, MANIFESTS
 from tools.goldens import snac_cases
 
+pytestmark = pytest.mark.compiled_quickly
+
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):

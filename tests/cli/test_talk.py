@@ -17,6 +17,8 @@ from jomni.models.moshi.config import ConditionerConfig, FuserConfig
 from tests.cli.conftest import speech
 from tools.random_model import random_params
 
+pytestmark = pytest.mark.compiled_quickly
+
 FRAME = 1920
 
 

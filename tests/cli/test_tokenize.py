@@ -14,6 +14,8 @@ from jomni.data.conversations.codes import read_header
 from jomni.data.conversations.tokenize import read_shard
 from tests.cli.conftest import everything, speech
 
+pytestmark = pytest.mark.compiled_quickly
+
 RATE = 24000
 
 

@@ -20,7 +20,7 @@ def test_help_of_a_configuration_lists_its_fields(capsys):
 def test_lists_that_help_shows_are_read_back(tmp_path, capsys):
     """The freeze patterns of a configuration, whose commas and brackets are of both lists and regular expressions."""
     (tmp_path / "config.py").write_text(
-        "from configs.omni_stage1 import get_config as stage\n"
+        "from jomni.configs.nano_omni.stage1 import get_config as stage\n"
         "import dataclasses\n"
         "def get_config():\n"
         "    config = stage()\n"
@@ -40,7 +40,7 @@ def test_lists_that_help_shows_are_read_back(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nothing.py"], "there is no such configuration file"),
+        (["nothing.py"], "neither a configuration file nor a name"),
         ([CASE, "--task.optimizer.lrr", "1"], "Did you mean --task.optimizer.lr"),
         ([CASE, "--steps", "many"], "'many' is not a whole number"),
         ([CASE, "--seed", "99999999999999999999"], "'seed' must be at least 0 and below 2**32"),

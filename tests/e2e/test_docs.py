@@ -45,4 +45,4 @@ def test_training_notebook(tmp_path, monkeypatch):
     monkeypatch.setenv("JOMNI_MINUTES", "0.2")
     text = printed("train_nano", tmp_path, monkeypatch)
     assert "parameters answer:" in text
-    assert (tmp_path / "nano_work/nano_rehearsed/export/config.json").is_file()
+    assert (tmp_path / "nano_work/nano_self_rollout/export/config.json").is_file()

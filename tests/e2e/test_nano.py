@@ -36,6 +36,7 @@ def test_nano_snac_codes_the_voice_that_it_was_trained_on(tmp_path):
     assert mel_distance(said, again, 16_000) < 0.2 * mel_distance(said, np.zeros_like(said), 16_000)
 
 
+@pytest.mark.slow
 def test_nano_omni_hears_reads_answers_and_speaks(tmp_path, capsys):
     question, talk = str(ASSETS / "samples/question.wav"), ["talk", "--model", "nano_omni", "--out", str(tmp_path)]
     assert main([*talk, question]) == 0

@@ -13,10 +13,11 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_wheel_brings_models_and_recordings_along(tmp_path):
+def test_the_wheel_brings_models_recordings_and_configurations_along(tmp_path):
     source = tmp_path / "source"  # a copy, as building leaves files in its folder
     shutil.copytree(ROOT / "jomni", source / "jomni", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    shutil.copytree(ROOT / "configs", source / "configs", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]
     subprocess.run([*command, str(source)], check=True, timeout=300)
@@ -25,4 +26,5 @@ def test_the_wheel_brings_models_and_recordings_along(tmp_path):
     assets = ROOT / "jomni/assets"
     wanted = {str(path.relative_to(ROOT)) for path in assets.rglob("*") if path.is_file() and path.suffix != ".pyc"}
     assert len(wanted) > 10 and wanted <= names, sorted(wanted - names)
-    assert not [name for name in names if name.startswith(("tests/", "tools/"))]
+    assert {"jomni/configs/tiny_lm.py", "jomni/configs/nano/lm.py", "jomni/models/moshi/duplex.py"} <= names
+    assert not [name for name in names if name.startswith(("tests/", "tools/", "configs/"))]

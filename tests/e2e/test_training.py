@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
+from jomni.configs import tiny_lm
 
-from configs import tiny_lm
 from jomni.train.loop import train
 from jomni.train.overrides import override
 from tests.e2e.runs import checkpoints, finish, start
@@ -78,6 +78,7 @@ def test_validation_says_how_it_goes_and_changes_nothing(unbroken, tmp_path):
     assert "task.valid" in said
 
 
+@pytest.mark.slow
 def test_sigterm_finishes_the_step_saves_and_says_so(unbroken, tmp_path):
     # Exporting all the while, so that the signal comes between any two of the things that a step ends with.
     process = start(CASE, tmp_path, "--steps", "100000", "--checkpoint_every", "100000", "--export_every", "1")

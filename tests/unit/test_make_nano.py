@@ -9,8 +9,6 @@ from jomni.train.overrides import override, read_config
 from tools import ablations
 from tools.make_nano import recipe
 
-ROOT = Path(__file__).parents[2]
-
 
 def walked(stages, work):
     """The configurations of the trainings by name, and what is made: each command is asked what it needs."""
@@ -27,7 +25,7 @@ def walked(stages, work):
             given(*words[1:-1])
             made.add(words[0])
         elif words[0] == "train":
-            config = override(read_config(ROOT / words[1]), words[2:])
+            config = override(read_config(words[1]), words[2:])
             task = trained[config.name] = config.task
             if hasattr(task.data, "folders"):
                 given(*task.data.folders, task.data.text, task.tokenizer, task.codec)
@@ -41,7 +39,7 @@ def walked(stages, work):
                 case "tokenize":
                     given(options.model, options.manifest.parent)
                     made.add(str(options.output))
-                case "rehearse":
+                case "self-rollout":
                     given(options.model, options.codes)
                     made.add(str(options.output))
                 case "convert":
@@ -58,7 +56,7 @@ def walked(stages, work):
 def test_every_command_of_the_recipe_is_given_what_the_ones_before_it_have_made(tmp_path):
     trained, made = walked(recipe(tmp_path).values(), tmp_path)
     assert f"{tmp_path}/nano" in made
-    language_models = {"nano_lm", "nano_rehearsed", "nano_again", "nano_anew"}
+    language_models = {"nano_lm", "nano_self_rollout", "nano_again", "nano_anew"}
     assert set(trained) == {"nano_codec", "nano_voice", "nano_decoder"} | language_models
     assert trained["nano_decoder"].freeze == ("encoder", "downsample", "quantizer"), "the codes stay as they are"
     assert trained["nano_voice"].freeze[:2] == ("encoder", "downsample"), "what it hears does not change"

@@ -9,8 +9,6 @@ from jomni.train.tasks.mini_omni import ALIGN, OmniConfig
 from tools.make_nano_omni import KINDS, MUTE, STAGES, recipe, report
 from tools.synth import kinds
 
-ROOT = Path(__file__).parents[2]
-
 VOICE = ("omni_latent", "omni_codec", "omni_decoder", "omni_decoder_again")
 
 
@@ -24,16 +22,16 @@ def test_every_training_is_given_what_the_ones_before_it_have_made(tmp_path):
         if module == "tools.synth":
             made |= {word for word in words if word.startswith(str(tmp_path))}
         elif words[0] == "train":
-            config = override(read_config(ROOT / words[1]), words[2:])
+            config = override(read_config(words[1]), words[2:])
             trained[config.name] = config.task
             made.add(f"{tmp_path}/{config.name}/export")
             if isinstance(config.task, OmniConfig):
                 given = (*config.task.data.files, config.task.init_from, config.task.backbone, config.task.encoder)
                 assert made >= {path for path in given if path is not None}, config.name
-    assert set(trained) == {"omni_ears", *VOICE, *STAGES} and set(KINDS) < set(kinds.FINITE)
+    assert set(trained) == {"omni_speech_encoder", *VOICE, *STAGES} and set(KINDS) < set(kinds.FINITE)
     one, text = trained["omni_stage1"], trained["omni_stage0"]
     assert one.freeze == ALIGN and one.voice.audio_size == trained["omni_codec"].model.codebook_size
-    assert one.data.seconds <= trained["omni_ears"].model.n_audio_ctx / 50
+    assert one.data.seconds <= trained["omni_speech_encoder"].model.n_audio_ctx / 50
     assert text.model.max_positions > max(max(trained[name].data.lengths) for name in STAGES[1:])
     for before, after in itertools.pairwise(VOICE):
         assert trained[after].init_from == f"{tmp_path}/{before}/export"

@@ -12,6 +12,8 @@ from jomni.models.decoder import Decoder
 from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_voice, place_features
 from tests import text_cases
 
+pytestmark = pytest.mark.compiled_quickly
+
 VOCABULARY = Vocabulary(text_size=250, text_special=6, audio_size=16, audio_special=5)
 CONFIG = MiniOmniConfig(
     dataclasses.replace(text_cases.PLAIN, vocab_size=410), VOCABULARY, feature_dim=12, post_adapter_layers=0

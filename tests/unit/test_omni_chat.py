@@ -20,6 +20,8 @@ from tests import omni_case, text_cases
 from tests.omni_case import CODEC, codec_params
 from tests.unit.test_mini_omni import CONFIG, VOCABULARY, made
 
+pytestmark = pytest.mark.compiled_quickly
+
 V = VOCABULARY
 EARS = dataclasses.replace(
     WHISPER["tiny"], n_audio_ctx=50, n_audio_state=12, n_audio_head=2, n_audio_layer=1, n_text_state=12, n_text_head=2

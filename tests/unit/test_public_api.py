@@ -12,6 +12,8 @@ from jomni.checkpoints.pretrained import default_dtype
 from jomni.errors import AudioError
 from tests import omni_case, text_cases
 
+pytestmark = pytest.mark.compiled_quickly
+
 
 def test_three_lines_hold_a_conversation(tiny_moshi_folder):
     model, params = jomni.from_pretrained(tiny_moshi_folder)

@@ -13,6 +13,8 @@ from jomni.models.decoder import generate as text
 from jomni.models.decoder.generate import TextGenerator, TextSampling, TextSession, stop_tokens
 from tests.text_cases import PLAIN, SLIDING, checkpoint, params
 
+pytestmark = pytest.mark.compiled_quickly
+
 GENERATOR = TextGenerator(Decoder(SLIDING), context=120, block=16)
 PARAMS = params(SLIDING)
 

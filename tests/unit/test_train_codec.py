@@ -279,6 +279,7 @@ def test_adversarial_training_alone_moves_both_sides():
         assert np.mean(jax.tree.leaves(moved)) > 0.9
 
 
+@pytest.mark.slow
 def test_frozen_parts_keep_every_bit_and_the_codes_stay():
     trained = task(freeze=("encoder", "downsample", "quantizer"))
     state, _ = run(trained, 3)
@@ -338,6 +339,7 @@ def test_a_batch_that_is_not_finite_is_skipped_and_changes_nothing_but_counts_of
     assert all(map(np.array_equal, *held)) and len(held[0]) > 100
 
 
+@pytest.mark.slow
 def test_export_is_a_codec_that_loads_and_a_run_can_start_from(tmp_path):
     import jomni
 

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import re
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -12,12 +11,10 @@ from hypothesis import strategies as st
 
 from jomni.errors import ConfigError
 from jomni.train.lora import LoRAConfig
-from jomni.train.overrides import fields, keep_config, override, read_config, shown
+from jomni.train.overrides import fields, keep_config, named_configs, override, read_config, shown
 from jomni.train.tasks.audio_losses import SpectralConfig
 from jomni.train.tasks.mini_omni import ADAPT, ALIGN
 from tests import train_case
-
-CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 @pytest.fixture
@@ -148,7 +145,7 @@ def test_every_field_has_a_type_and_most_a_comment(config):
     assert bare == ["task.optimizer.eps"]
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", named_configs().values(), ids=named_configs())
 def test_the_help_of_every_configuration_says_what_its_fields_are(path):
     bare = [name for name, _, _, comment, _ in fields(read_config(path)) if not comment]
     assert not [name for name in bare if not name.startswith("task.model.") and not name.endswith("optimizer.eps")]
@@ -200,22 +197,23 @@ def test_a_configuration_may_import_those_beside_it(tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "beside.py").write_text(f"STEPS = {steps}")
         (tmp_path / name / "config.py").write_text(
-            "from beside import STEPS\nfrom configs.tiny_lm import get_config as base\nimport dataclasses\n"
+            "from beside import STEPS\nfrom jomni.configs.tiny_lm import get_config as base\nimport dataclasses\n"
             "def get_config(): return dataclasses.replace(base(), steps=STEPS)"
         )
     assert [read_config(tmp_path / name / "config.py").steps for name in ("a", "b")] == [3, 4]
     assert str(tmp_path / "a") not in sys.path and "beside" not in sys.modules
 
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.py"))
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_every_configuration_that_comes_with_jomni_is_read_from_anywhere(path, tmp_path, monkeypatch):
-    path = path.resolve()
+@pytest.mark.parametrize("name", named_configs())
+def test_every_configuration_that_comes_with_jomni_is_read_by_name_and_by_file(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if Path(entry or ".").resolve() != path.parents[1]])
-    assert read_config(path).name == path.stem
+    config = read_config(name)
+    assert config == read_config(named_configs()[name]) and config.name.endswith(name.split("/")[-1])
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones():
+    with pytest.raises(ConfigError, match=r"nano/ml.*nano/lm.*tiny_lm"):
+        read_config("nano/ml")
 
 
 @pytest.mark.parametrize(
@@ -225,7 +223,7 @@ def test_every_configuration_that_comes_with_jomni_is_read_from_anywhere(path, t
         ("def get_config(): return 3", "returned a int"),
         ("import nothing_such", "fails with ModuleNotFoundError"),
         ("def get_config(:", "fails with SyntaxError"),
-        (None, "there is no such configuration file"),
+        (None, "is neither a configuration file nor a name"),
     ],
 )
 def test_a_file_without_a_configuration_is_refused(tmp_path, content, said):

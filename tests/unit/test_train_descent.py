@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jomni.train.gradient_task import DescentConfig, GradientTask
+from jomni.train.gradient_task import GradientConfig, GradientTask
 from jomni.train.optimizer import OptimizerConfig
 
 X = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 KEY = jax.random.key(0)
-CONFIG = DescentConfig(batch=6, optimizer=OptimizerConfig(lr=0.1, weight_decay=0.1, schedule="constant"), ema=0.5)
+CONFIG = GradientConfig(batch=6, optimizer=OptimizerConfig(lr=0.1, weight_decay=0.1, schedule="constant"), ema=0.5)
 
 
 class Toy(GradientTask):

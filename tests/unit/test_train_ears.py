@@ -16,6 +16,8 @@ from jomni.train.loop import train
 from jomni.train.optimizer import OptimizerConfig
 from jomni.train.tasks.whisper import EarsConfig, EarsData
 
+pytestmark = pytest.mark.compiled_quickly
+
 RATE, TONES = 16_000, {"pau": 0.0, "aa": 400.0, "iy": 2200.0}
 MODEL = WhisperConfig(
     n_mels=80, n_audio_ctx=30, n_audio_state=16, n_audio_head=2, n_audio_layer=1, n_vocab=1, n_text_ctx=1,
@@ -50,6 +52,7 @@ def config(folder, manifest) -> TrainConfig:
     return TrainConfig(name="ears", out=str(folder), steps=80, log_every=20, task=task)
 
 
+@pytest.mark.slow
 def test_an_encoder_learns_to_name_phones_and_comes_as_a_whisper(tmp_path):
     run = config(tmp_path, speech(tmp_path))
     train(run)

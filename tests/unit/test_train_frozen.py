@@ -91,6 +91,8 @@ from jomni.train.sharding import make_mesh
 from jomni.tensors.weight_map import flatten, unflatten
 from tests.unit.test_train_frozen import leaves
 
+pytestmark = pytest.mark.compiled_quickly
+
 def placed(mesh):
     parts = {(6, 8): ("data", ("fsdp", "tensor")), (8,): (("data", "fsdp", "tensor"),), (4,): (("fsdp", "tensor"),)}
     fits = lambda x: PartitionSpec(*parts.get(x.shape, ()) if mesh.shape["data"] == 2 else ())
@@ -101,6 +103,7 @@ print(*{fingerprint(placed(make_mesh(*mesh))) for mesh in ((1, 1, 1), (8, 1, 1),
 """
 
 
+@pytest.mark.slow
 def test_it_is_the_same_on_any_mesh():
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu",

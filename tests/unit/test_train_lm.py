@@ -76,6 +76,7 @@ def test_the_users_words_train_the_extra_head_and_add_to_the_loss():
     np.testing.assert_allclose(metrics["heard_accuracy"], (logits.argmax(-1) == heard)[words].mean(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_the_agent_reads_aloud_trains_its_voice_and_not_its_text():
     lm, params, codes = case()
     delayed, read = lm.apply({}, codes, method="delay"), jnp.asarray([False, True, False, True])
@@ -297,7 +298,7 @@ def test_shrunk_layers_begin_between_the_checkpoints_weights_and_new_ones(base):
         drawn = dict(flatten(jax.device_get(fresh.params)))  # before the state gives its memory away
         return drawn, dict(flatten(task.warm_start(fresh, key).params))
 
-    drawn, shrunk = begun(5, shrink=0.25)
+    drawn, shrunk = begun(5, shrink_and_perturb=0.25)
     _, whole = begun(5)
     layers = {path for path in whole if path.startswith("transformer/")}
     assert layers and layers < whole.keys()
@@ -331,6 +332,7 @@ def test_only_adapters_train_and_the_weights_are_the_checkpoints(base):
     assert any(jnp.any(x != 0) for p, x in jax.tree_util.tree_leaves_with_path(state.params) if "lora_B" in str(p[-1]))
 
 
+@pytest.mark.slow
 def test_exported_adapters_load_beside_the_checkpoint_and_fused_weights_say_the_same(base, tmp_path):
     task, state = adapted(base, embeddings=True)
     task.export(state, tmp_path / "adapters")
@@ -373,9 +375,9 @@ def test_data_of_another_model_is_refused():
         ({"model": None}, "give either 'model'"),
         ({"init_from": "x"}, "not both"),
         ({"lora": LoRAConfig()}, "give 'init_from'"),
-        ({"shrink": 0.5}, "the whole of 'init_from'"),
-        ({"model": None, "init_from": "x", "lora": LoRAConfig(), "shrink": 0.5}, "and no 'lora'"),
-        ({"shrink": 1.5}, "'shrink' is a share"),
+        ({"shrink_and_perturb": 0.5}, "the whole of 'init_from'"),
+        ({"model": None, "init_from": "x", "lora": LoRAConfig(), "shrink_and_perturb": 0.5}, "and no 'lora'"),
+        ({"shrink_and_perturb": 1.5}, "'shrink_and_perturb' is a share"),
         ({"export": "fused"}, "is for LoRA"),
         ({"monologue": False, "loss": LMLossConfig(text_weight=0)}, "has to learn that it only pads"),
         ({"batch": 8, "microbatches": 3}, "does not divide"),

@@ -32,6 +32,8 @@ from tests.omni_train_case import DECODER, ENCODER, PAIRS, VOICE, codes, questio
 from tests.text_cases import params
 from tests.tiny import plainly
 
+pytestmark = pytest.mark.compiled_quickly
+
 pytest.importorskip("pyarrow")
 VOCABULARY = Vocabulary(text_size=280, text_special=8, audio_size=16, audio_special=8)
 TOKENIZER = chat_tokenizer((text for pair in PAIRS for text in pair), 280)["tokenizer.json"]
@@ -106,9 +108,11 @@ def test_what_is_heard_and_said_is_that_of_the_turn(turns):
         np.testing.assert_array_equal(undelay(answer, VOCABULARY.end_of_audio), codes(word))
 
 
-def test_slips_change_the_past_of_spoken_answers_and_not_what_is_to_be_said(turns):
+def test_context_corruption_changes_the_past_of_spoken_answers_and_not_what_is_to_be_said(turns):
     shares, batch = TaskShares(a1_a2=0, a1_t2=0, a1_t1=0, t1_a2=1, t1_t2=1), 12
-    right, some, all_of_it = (next(iter(batches(turns, shares=shares, batch=batch, slips=s))) for s in (0, 1e-9, 1))
+    right, some, all_of_it = (
+        next(iter(batches(turns, shares=shares, batch=batch, context_corruption=s))) for s in (0, 1e-9, 1)
+    )
     assert same([right], [some])
     np.testing.assert_array_equal(right["targets"], all_of_it["targets"])
     other = right["tokens"] != all_of_it["tokens"]
@@ -119,8 +123,8 @@ def test_slips_change_the_past_of_spoken_answers_and_not_what_is_to_be_said(turn
     heard, said = all_of_it["tokens"][:, :-1, 1:], right["targets"][:, :-1, :-1]
     voiced = (said >= 0) & (said < VOCABULARY.audio_size)
     assert (heard[voiced] < VOCABULARY.audio_size).all() and 0.2 < (heard == said)[voiced].mean() < 1
-    with pytest.raises(ConfigError, match="'slips'"):
-        batches(turns, slips=1.5)
+    with pytest.raises(ConfigError, match="'context_corruption'"):
+        batches(turns, context_corruption=1.5)
 
 
 @given(frames=st.integers(1, 9), seed=st.integers(0, 1000))
@@ -330,7 +334,10 @@ def test_low_rank_adapters_train_in_place_of_the_backbone_and_are_exported_added
     assert jax.tree.structure(after) == jax.tree.structure(state) and "audio_loss_6" in metrics
     task.export(state, tmp_path / "export")
     held = jomni.load(tmp_path / "export")
-    model, found = OmniModel(held.omni, held.whisper, held.files), dict(flatten(held.params["omni"]))
+    model, found = (
+        OmniModel(held.configs["omni"], held.configs["whisper"], held.files),
+        dict(flatten(held.params["omni"])),
+    )
     assert model == task.model and not any("lora" in path for path, _ in flatten(held.params))
     path, parts = "backbone/layers_0/mlp/up_proj", dict(flatten(join(state.ema, state.frozen)))
     added = 0.5 * parts[f"{path}/lora_B"] @ parts[f"{path}/lora_A"]
@@ -350,7 +357,7 @@ def test_the_codec_is_exported_along_and_handed_on_from_stage_to_stage(backbone,
         state = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(task.init, jax.random.key(0)))
         task.export(state, tmp_path / name)
     held = jomni.load(tmp_path / "two")
-    assert held.snac == CODEC and held.params.keys() == {"omni", "whisper", "snac"}
+    assert held.configs["snac"] == CODEC and held.params.keys() == {"omni", "whisper", "snac"}
     for path, leaf in flatten(held.params["snac"]):
         np.testing.assert_array_equal(leaf, dict(flatten(voice["snac"]))[path], err_msg=path)
     with pytest.raises(ConfigError, match="holds no SNAC"):
@@ -374,6 +381,7 @@ def test_each_stage_trains_its_parts_of_the_model_and_no_others(backbone, turns,
     assert len(text) > 10 and {path for path in still if path.startswith("whisper/")}
 
 
+@pytest.mark.slow
 def test_where_no_task_speaks_or_listens_the_loss_is_the_same_and_only_it_is_computed(backbone, turns):
     silent = TaskShares(a1_a2=0, a1_t2=1, a1_t1=1, t1_a2=0, t1_t2=1)
     deaf = TaskShares(a1_a2=0, a1_t2=0, a1_t1=0, t1_a2=1, t1_t2=1)

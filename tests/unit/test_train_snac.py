@@ -17,6 +17,8 @@ from jomni.train.tasks.audio_losses import SpectralConfig
 from jomni.train.tasks.snac import LearningSnac, SnacData, SnacTrainConfig
 from tests.tiny import plainly, random_params
 
+pytestmark = pytest.mark.compiled_quickly
+
 TINY = SnacConfig(
     sampling_rate=1600, encoder_dim=4, encoder_rates=(2, 4), decoder_dim=16, decoder_rates=(4, 2),
     attn_window_size=None, codebook_size=16, codebook_dim=4, vq_strides=(4, 2, 1),
@@ -24,6 +26,7 @@ TINY = SnacConfig(
 """Frames of 32 samples."""
 
 
+@pytest.mark.slow
 def test_the_pass_it_learns_from_is_the_codecs_own_with_a_gradient_to_every_part():
     pcm = jnp.asarray(np.random.default_rng(0).normal(size=(3, 1, 96)), jnp.float32)
     params, keys = random_params(Snac(TINY), pcm), jax.random.split(jax.random.key(1), 3)
@@ -51,6 +54,7 @@ def manifest(folder):
     return str(folder / "MANIFEST.jsonl")
 
 
+@pytest.mark.slow
 def test_a_few_steps_bring_the_audio_nearer_and_make_a_codec(tmp_path):
     config = SnacTrainConfig(
         model=TINY, data=SnacData(manifest(tmp_path), frames=4), batch=2,

@@ -21,6 +21,8 @@ from tests import omni_case, text_cases
 from tests.unit.weights_cases import assert_same, read_all, write_torch
 from tools.goldens import omni_cases
 
+pytestmark = pytest.mark.compiled_quickly
+
 LAYOUTS = json.loads((Path(__file__).parents[1] / "goldens" / "omni_layouts.json").read_text())
 
 

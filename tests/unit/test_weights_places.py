@@ -31,6 +31,8 @@ from tests.unit.weights_cases import (
     write_shards,
 )  # fmt: skip
 
+pytestmark = pytest.mark.compiled_quickly
+
 
 def split_lora(held):
     """(the model's tensors, the adapters)."""

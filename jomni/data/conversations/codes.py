@@ -41,7 +41,7 @@ class Conversation:
     user: UInt16[np.ndarray, "K N"]
     words: tuple[Word, ...] = ()
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what else the recording's json holds
-    own: UInt16[np.ndarray, "K N"] | None = None  # the agent's part as a model itself says it (`jomni rehearse`)
+    own: UInt16[np.ndarray, "K N"] | None = None  # the agent's part as a model itself says it (`jomni self-rollout`)
 
     @property
     def frames(self) -> int:
@@ -121,7 +121,7 @@ class Header:
     manifest: str  # SHA-256 of the manifest's items and their words
     shard_size: int  # records in each shard but the last
     shards: tuple[Shard, ...] | None = None  # None: not complete yet
-    own: str = ""  # SHA-256 of the model that rehearsed them, and how; empty: none has
+    own: str = ""  # SHA-256 of the model that rolled_out them, and how; empty: none has
     version: int = VERSION
 
     @property

@@ -1,4 +1,4 @@
-"""Rehearsed codes: cached conversations again, each with the agent's part as a model itself says it beside it.
+"""Rolled-out codes: cached conversations again, each with the agent's part as a model itself says it beside it.
 
 A killed run keeps its finished shards, as in `jomni.data.conversations.tokenize`. The model is passed in as a function.
 """
@@ -24,7 +24,7 @@ Say = Callable[
 
 
 @dataclasses.dataclass(frozen=True)
-class Rehearser:
+class RolloutModel:
     """A model that says its part."""
 
     say: Say
@@ -34,19 +34,19 @@ class Rehearser:
     batch: int = 32  # conversations at once
 
 
-def rehearse_folder(
+def self_rollout_folder(
     folder: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    rehearser: Rehearser,
+    rollout_model: RolloutModel,
     seed: int = 0,
     progress: Callable[[float], None] = lambda seconds: None,
 ) -> Header:
-    """Writes the conversations of a folder anew, rehearsed; the same call goes on after the shards that are finished.
+    """Writes the conversations of a folder anew, rolled_out; the same call goes on after the shards that are finished.
 
     Args:
-      folder: made by `jomni tokenize`, or rehearsed by another model.
+      folder: made by `jomni tokenize`, or rolled_out by another model.
       out: folder to write.
-      rehearser: the model.
+      rollout_model: the model.
       seed: of its sampling.
       progress: called with the seconds of conversation that were done since the last call.
 
@@ -58,7 +58,7 @@ def rehearse_folder(
       OutputError: `out` cannot be written, or holds something else.
     """
     folder, out = Path(folder), Path(out)
-    whole = dataclasses.replace(read_header(folder), own=f"{rehearser.identity} {seed}")
+    whole = dataclasses.replace(read_header(folder), own=f"{rollout_model.identity} {seed}")
     prepare_folder(out, dataclasses.replace(whole, shards=None))
     with finishing(out):
         for number, shard in enumerate(whole.shards or ()):
@@ -66,35 +66,35 @@ def rehearse_folder(
                 progress(sum(shard.frames) / whole.frame_rate)
                 continue
             held = list(read_shard(folder / shard.name))
-            write_shard(out / shard.name, _rehearse(held, rehearser, (seed, number), progress))
+            write_shard(out / shard.name, _self_rollout(held, rollout_model, (seed, number), progress))
         write_header(out, whole)
     return whole
 
 
-def _rehearse(
+def _self_rollout(
     conversations: Sequence[Conversation],
-    rehearser: Rehearser,
+    rollout_model: RolloutModel,
     seed: tuple[int, int],
     progress: Callable[[float], None],
 ) -> list[Conversation]:
-    """The conversations, in their order. Those of like lengths are rehearsed together."""
+    """The conversations, in their order. Those of like lengths are rolled_out together."""
     found: dict[int, Conversation] = {}
     order = sorted(range(len(conversations)), key=lambda index: conversations[index].frames)
-    for first in range(0, len(order), rehearser.batch):
-        chosen = order[first : first + rehearser.batch]
+    for first in range(0, len(order), rollout_model.batch):
+        chosen = order[first : first + rollout_model.batch]
         held = [conversations[index] for index in chosen]
-        held += held[-1:] * (rehearser.batch - len(held))  # one batch size is compiled
-        text = [_text(conversation, rehearser) for conversation in held]
+        held += held[-1:] * (rollout_model.batch - len(held))  # one batch size is compiled
+        text = [_text(conversation, rollout_model) for conversation in held]
         start = int(np.random.SeedSequence((*seed, first)).generate_state(1)[0]) >> 1
-        codes = rehearser.say(text, [conversation.user for conversation in held], start)
+        codes = rollout_model.say(text, [conversation.user for conversation in held], start)
         for index, own in zip(chosen, codes, strict=False):  # filled up at the end
             kept = conversations[index]
             rest = kept.agent[len(own) :]  # codebooks that the model does not say
             found[index] = dataclasses.replace(kept, own=np.concatenate([own, rest]))
-        progress(sum(conversations[index].frames for index in chosen) / rehearser.alignment.frame_rate)
+        progress(sum(conversations[index].frames for index in chosen) / rollout_model.alignment.frame_rate)
     return [found[index] for index in range(len(conversations))]
 
 
-def _text(conversation: Conversation, rehearser: Rehearser) -> Int[np.ndarray, "N"]:
-    words = lead_words(conversation.words, rehearser.alignment)
-    return align(words, conversation.frames, rehearser.pieces, rehearser.alignment)
+def _text(conversation: Conversation, rollout_model: RolloutModel) -> Int[np.ndarray, "N"]:
+    words = lead_words(conversation.words, rollout_model.alignment)
+    return align(words, conversation.frames, rollout_model.pieces, rollout_model.alignment)

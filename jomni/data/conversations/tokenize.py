@@ -252,7 +252,7 @@ def _refuse_others(out: Path, held: Header, wanted: Header) -> None:
         "codec": "another codec", "manifest": "another manifest, or of recordings or words that changed since",
         "codebooks": "{} codebooks, not {}", "shard_size": "shards of {} conversations, not {}",
         "sample_rate": "{} Hz, not {}", "frame_rate": "{} frames a second, not {}", "bins": "{} codes, not {}",
-        "own": "another model's rehearsal",
+        "own": "another model's self-rollout",
     }  # fmt: skip
     differ = [
         text.format(getattr(held, name), getattr(wanted, name))

@@ -70,9 +70,9 @@ def lm_dataset(
       from_start: probability that a window begins where its conversation does, as every conversation in use does.
       heard: give the other speakers' words too, each in the frame after the one it ends in: the first at whose
         prediction a model has heard it whole.
-      own_share: share of the windows that come with the agent's part as a model itself says it, where there is such a
-        thing (`jomni rehearse`): a recording's voice tells by its melody how much is still to be said, a model's own
-        voice does not, so a model that only learns from recordings leans on what it will not have.
+      own_share: share of the windows whose agent codes are a model's own (`jomni self-rollout`), where a conversation
+        has them. The prosody of a recording tells how much of an utterance is left; that of a model does not. A model
+        trained on recordings alone relies on a cue that it lacks when it speaks.
       text: sentences that the agent may say, to learn from their text alone, as Moshi does (its paper, 4.2).
       text_share: share of the examples that are text alone: random sentences, no audio, at the pace of speech or one
         word a frame.
@@ -178,10 +178,10 @@ class _Cutter:
         found = {"codes": self.cut(conversation, start), "read": np.asarray(conversation.meta.get("read") is True)}
         if self.own_share:
             own = rng.random() < self.own_share
-            found["own"] = self.rehearsed(conversation, start) if own else found["codes"][1 : 1 + self.agent_codebooks]
+            found["own"] = self.rolled_out(conversation, start) if own else found["codes"][1 : 1 + self.agent_codebooks]
         return found | {"heard": self.hear(conversation, start)} if self.heard else found
 
-    def rehearsed(self, conversation: Conversation, start: int) -> Int[np.ndarray, "K T"]:
+    def rolled_out(self, conversation: Conversation, start: int) -> Int[np.ndarray, "K T"]:
         """The agent's part as a model itself says it, or as it is if none has. int32."""
         codes = conversation.agent if conversation.own is None else conversation.own
         found = np.full((self.agent_codebooks, self.frames), ABSENT, np.int32)

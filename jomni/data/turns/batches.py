@@ -60,7 +60,7 @@ def omni_dataset(
     seconds: float,
     batch: int,
     seed: int,
-    slips: float = 0.0,
+    context_corruption: float = 0.0,
     skip_bad: bool = False,
     workers: int = 0,
     prefetch: int = 8,
@@ -77,8 +77,8 @@ def omni_dataset(
       seconds: that the speech encoder hears; questions are completed with silence.
       batch: turns in each batch.
       seed: of order and tasks.
-      slips: share of the spoken answers in whose past a stretch is from elsewhere in it (`slip`), while what is to be
-        said stays right.
+      context_corruption: share of the spoken answers whose past holds a stretch from elsewhere in the answer, while
+        the targets stay right.
       skip_bad: leave rows out that cannot be used or are longer than all this, with a warning that lists and counts
         them, instead of refusing the file.
       workers: processes that prepare batches; 0: a thread of this process. Batches are the same.
@@ -94,14 +94,14 @@ def omni_dataset(
     """
     if not lengths or min(lengths) < 1 or not seconds > 0:
         raise ConfigError(f"lengths {tuple(lengths)} and seconds {seconds} must be positive, one length at least")
-    if not 0 <= slips <= 1:
-        raise ConfigError(f"'slips' is a share, from 0 to 1, got {slips}")
+    if not 0 <= context_corruption <= 1:
+        raise ConfigError(f"'context_corruption' is a share, from 0 to 1, got {context_corruption}")
     try:
         text = tokenizers.Tokenizer.from_str(tokenizer.decode())
     except Exception as error:  # the library knows no other
         raise DataError(f"the backbone's tokenizer.json is damaged ({error}). Fetch it anew.") from None
     window = round(seconds * SAMPLE_RATE)
-    drawer = _Drawer(text, numbers, audio_size, shares.tasks(), max(lengths), window, slips)
+    drawer = _Drawer(text, numbers, audio_size, shares.tasks(), max(lengths), window, context_corruption)
     reports = [check_turns(path, drawer.faults).accepted(skip_bad) for path in _parquet(files)]
     for report in reports:
         if report.problems:
@@ -124,14 +124,14 @@ class _Drawer:
     tasks: Mapping[Task, float]
     longest: int
     window: int
-    slips: float
+    context_corruption: float
 
     def __call__(self, turn: Turn, rng: np.random.Generator) -> Batch:
         tasks = list(self.tasks)
         task = tasks[int(rng.choice(len(tasks), p=list(self.tasks.values())))]
         pcm = turn.question_at(SAMPLE_RATE) if task.listens else np.zeros(0, np.float32)
         example = self.example(turn, task, len(pcm))
-        if task.speaks and self.slips and rng.random() < self.slips:
+        if task.speaks and self.context_corruption and rng.random() < self.context_corruption:
             slipped = dataclasses.replace(turn, answer_codes=slip(turn.answer_codes, rng))
             example = example._replace(tokens=self.example(slipped, task, len(pcm)).tokens)
         return {

@@ -236,5 +236,5 @@ MIMI_NANO = MimiConfig(
     ),
     quantizer=QuantizerConfig(dimension=64, n_q=8, n_q_semantic=4, bins=512),
 )  # fmt: skip
-"""The codec of nano, which configs/nano_codec.py and nano_voice.py train: 16 kHz, 8 codebooks of 512, four of them
+"""The codec of nano, which configs/nano/codec.py and nano_voice.py train: 16 kHz, 8 codebooks of 512, four of them
 semantic."""

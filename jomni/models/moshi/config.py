@@ -318,6 +318,6 @@ MOSHI_NANO = MoshiConfig(
     depformer_weights_per_step=True, depformer_weights_per_step_schedule=(0, 1, 2, 2, 2, 2, 2, 2),
     depformer_pos_emb="none", depformer_gating="silu",
 )  # fmt: skip
-"""The language model that configs/nano_lm.py trains, and the bundled `nano`. It hears the codec's four semantic
+"""The language model that configs/nano/lm.py trains, and the bundled `nano`. It hears the codec's four semantic
 codebooks and speaks all eight; text comes 80 ms before the first two of them and 160 ms before the others; the extra
 head says the user's words."""

@@ -1,4 +1,4 @@
-"""Rehearsal: a model says its own part of conversations whose text and user are given.
+"""Self-rollout: a model says its own part of conversations whose text and user are given.
 
 In a recording of a whole utterance, a synthesiser's or a speaker's, each word's length and melody tell how much is
 still to come. A model that learnt from such a past decides by it what to say next, when to stop above all, and then
@@ -27,7 +27,7 @@ BLOCK = 64
 """Frames of one call: one compiled function serves conversations of any length."""
 
 
-def rehearse(
+def self_rollout(
     generator: Generator,
     params: Any,
     text: Sequence[Int[np.ndarray, "N"]],

@@ -25,7 +25,7 @@ from jomni.models.decoder import Decoder, DecoderConfig
 from jomni.models.decoder.weights import write_decoder_config
 from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree
-from jomni.train.gradient_task import DescentConfig, DescentState, GradientTask
+from jomni.train.gradient_task import GradientConfig, GradientState, GradientTask
 from jomni.train.task import Batch, Metrics
 from jomni.train.tasks.moshi_loss import cross_entropy
 
@@ -83,7 +83,7 @@ def _special(text: tokenizers.Tokenizer) -> tuple[Any, ...]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TextConfig(DescentConfig):
+class TextConfig(GradientConfig):
     """A text decoder and how it is trained."""
 
     data: TextData  # where batches come from
@@ -141,7 +141,7 @@ class TextTask(GradientTask):
         c = self.config
         return None if c.valid is None else c.valid.dataset(self._files["tokenizer.json"], c.batch, 0)
 
-    def export(self, state: DescentState, folder: Path) -> None:
+    def export(self, state: GradientState, folder: Path) -> None:
         c = self.config
         params = {"decoder": self.exported(state)}
         made = Checkpoint("decoder", {"decoder": c.model}, params, model_type=c.family, files=self._files)

@@ -30,7 +30,7 @@ from jomni.models.whisper import WhisperConfig, WhisperEncoder, log_mel
 from jomni.tensors.weight_map import flatten, unflatten
 from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree, check_patterns, frozen_paths
-from jomni.train.gradient_task import DescentConfig, DescentState, GradientTask
+from jomni.train.gradient_task import GradientConfig, GradientState, GradientTask
 from jomni.train.lora import LoRAConfig, fuse
 from jomni.train.task import Batch, Metrics
 from jomni.train.tasks.mini_omni_data import OmniData
@@ -66,7 +66,7 @@ class VoiceConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OmniConfig(DescentConfig):
+class OmniConfig(GradientConfig):
     """A Mini-Omni and how it is trained. Give `backbone`, to begin from a text decoder, or `init_from`, an export."""
 
     data: OmniData  # where batches come from
@@ -196,7 +196,7 @@ class OmniTask(GradientTask):
         model = self.model
         return data.dataset(model.config, model.encoder, model.files["tokenizer.json"], self.config.batch, seed)
 
-    def export(self, state: DescentState, folder: Path) -> None:
+    def export(self, state: GradientState, folder: Path) -> None:
         model, params = self.model, join_rows(self.exported(state))
         if self.config.lora is not None:
             params = fuse(params, self.config.lora.scaling)

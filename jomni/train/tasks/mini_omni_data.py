@@ -21,7 +21,7 @@ class OmniData:
     shares: TaskShares = TaskShares()  # noqa: RUF009  (frozen): how often each task is drawn
     lengths: tuple[int, ...] = (512,)  # steps that a batch is completed to: the least that holds its longest example
     seconds: float = 30.0  # of a question that the speech encoder hears, completed with silence
-    slips: float = 0.0  # share of spoken answers in whose past a stretch is from elsewhere in them, so wrong
+    context_corruption: float = 0.0  # share of spoken answers whose past holds a wrong stretch
     skip_bad: bool = False  # leave out rows that cannot be used, instead of refusing the file
     workers: int = mutable_on_resume(0)  # processes that read; 0: a thread
 
@@ -46,5 +46,5 @@ class OmniData:
         return omni_dataset(
             self.files, numbers=model.vocabulary, audio_size=model.vocabulary.audio_size, tokenizer=tokenizer,
             shares=self.shares, lengths=self.lengths, seconds=self.seconds, batch=batch, seed=seed,
-            slips=self.slips, skip_bad=self.skip_bad, workers=self.workers,
+            context_corruption=self.context_corruption, skip_bad=self.skip_bad, workers=self.workers,
         )  # fmt: skip

@@ -25,7 +25,7 @@ from jomni.models.moshi.embedding import ZERO
 from jomni.tensors.weight_map import flatten
 from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree, join
-from jomni.train.gradient_task import DescentConfig, DescentState, GradientTask
+from jomni.train.gradient_task import GradientConfig, GradientState, GradientTask
 from jomni.train.lora import LoRAConfig, fuse, save_adapters
 from jomni.train.task import Batch, Metrics
 from jomni.train.tasks.moshi_data import LMData, check_batch
@@ -33,14 +33,14 @@ from jomni.train.tasks.moshi_loss import Counts, LMLossConfig, counts, lm_loss
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LMConfig(DescentConfig):
+class LMConfig(GradientConfig):
     """A language model and how it is trained. Give `model`, to begin from nothing, or `init_from`."""
 
     data: LMData  # where batches come from
     valid: LMData | None = mutable_on_resume(None)  # likewise, never trained on
     model: MoshiConfig | None = None  # the model, from nothing
     init_from: str | None = None  # the checkpoint to begin from: a folder or a hub id
-    shrink: float = 1.0  # of the temporal transformer's weights, the share of init_from's; the rest is drawn anew
+    shrink_and_perturb: float = 1.0  # share of init_from in the temporal transformer; rest random
     lora: LoRAConfig | None = None  # train low-rank adapters alone; none: everything
     loss: LMLossConfig = dataclasses.field(default_factory=LMLossConfig)
     depth_share: float = 1.0  # share of the frames, drawn anew each step, that the depth transformer learns from
@@ -58,7 +58,7 @@ class LMConfig(DescentConfig):
         if (self.model is None) == (self.init_from is None):
             raise ConfigError("give either 'model' (from nothing) or 'init_from' (a checkpoint), and not both")
         super().__post_init__()
-        for name in ("user_noise", "agent_noise", "shrink"):
+        for name in ("user_noise", "agent_noise", "shrink_and_perturb"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"'{name}' is a share, from 0 to 1, got {getattr(self, name)}")
         if not 0 < self.depth_share <= 1:
@@ -70,8 +70,10 @@ class LMConfig(DescentConfig):
                 "without a 'monologue' the text has to learn that it only pads: give 'loss.text_weight' above 0. The "
                 "model is fed its own text, and would hear tokens drawn from a head that has learnt nothing"
             )
-        if self.shrink < 1 and (self.init_from is None or self.lora is not None):
-            raise ConfigError("'shrink' below 1 is for training the whole of 'init_from': give that, and no 'lora'")
+        if self.shrink_and_perturb < 1 and (self.init_from is None or self.lora is not None):
+            raise ConfigError(
+                "'shrink_and_perturb' below 1 is for training the whole of 'init_from': give that, and no 'lora'"
+            )
         if self.lora is None and self.export != "whole":
             raise ConfigError(f"'export' = {self.export!r} is for LoRA; without it there is only 'whole'")
         if self.lora is not None and self.init_from is None:
@@ -134,12 +136,12 @@ class LMTask(GradientTask):
         lora = self.config.lora
         return () if lora is None else {path for path, _ in flatten(params) if not lora.trains(path)}
 
-    def warm_start(self, state: DescentState, key: PRNGKeyArray) -> DescentState:
-        """With `shrink`, layers begin between init_from's weights and new ones (shrink and perturb, arXiv:1910.08475),
-        so that data which they have not met counts as much as what they were trained on first."""
+    def warm_start(self, state: GradientState, key: PRNGKeyArray) -> GradientState:
+        """Return the first state. With `shrink_and_perturb` the layers begin between the weights of `init_from` and
+        random ones (arXiv:1910.08475), so that they learn new data better than weights that fit the first data."""
         if self._opened is None:
             return state
-        kept = self.config.shrink
+        kept = self.config.shrink_and_perturb
         held = dict(flatten(join(state.params, state.frozen)))
         old = {path: (leaf.dtype, leaf.sharding) for path, leaf in held.items()}
         adapters = {path: leaf for path, leaf in held.items() if "/lora_" in path}
@@ -199,7 +201,7 @@ class LMTask(GradientTask):
         check_batch(next(iter(dataset)), self.model, self.config.loss.heard_weight > 0)
         return dataset
 
-    def export(self, state: DescentState, folder: Path) -> None:
+    def export(self, state: GradientState, folder: Path) -> None:
         c, lora = self.config, self.config.lora
         params, config = self.exported(state), self.model
         if c.export == "fused":

@@ -53,7 +53,7 @@ class ConversationData:
     text_lead: int = 0  # words by which the agent's text is ahead of its audio; above 0 needs keep_and_shift
     heard: bool = False  # give the user's words too, for `LMLossConfig.heard_weight`
     keep_and_shift: bool = False  # queue a word's tokens behind those of words before it, instead of cutting those off
-    own_share: float = 0.0  # share of the examples of rehearsed conversations in which the agent hears its own voice
+    own_share: float = 0.0  # share of the examples of rolled_out conversations in which the agent hears its own voice
     text: str = ""  # file of sentences that the agent may say, one a line, to learn from their text alone
     text_share: float = 0.0  # share of the examples that are such text, without audio
     workers: int = mutable_on_resume(0)  # processes that read; 0: a thread

@@ -31,7 +31,7 @@ from jomni.nn.lookahead import Block
 from jomni.tensors.weight_map import flatten, unflatten
 from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree, check_patterns, frozen_paths
-from jomni.train.gradient_task import DescentConfig, DescentState, GradientTask
+from jomni.train.gradient_task import GradientConfig, GradientState, GradientTask
 from jomni.train.guard import guard
 from jomni.train.task import Batch, Metrics
 from jomni.train.tasks.audio_losses import SpectralConfig, spectral_distance
@@ -78,7 +78,7 @@ class SnacLossConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SnacTrainConfig(DescentConfig):
+class SnacTrainConfig(GradientConfig):
     """A SNAC, what it is trained on, and how."""
 
     model: SnacConfig
@@ -201,7 +201,7 @@ def quiet(params: Tree) -> Tree:
     meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True)
-class SnacState(DescentState):
+class SnacState(GradientState):
     """State of the training."""
 
     books: dict[str, CodebookAverage]  # by the quantizer's name: those codebooks that are moving averages
@@ -228,7 +228,7 @@ class SnacTask(GradientTask):
         fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
         return SnacState(**fields, books=self._books(state))
 
-    def _books(self, state: DescentState) -> dict[str, CodebookAverage]:
+    def _books(self, state: GradientState) -> dict[str, CodebookAverage]:
         """Averages whose entries are those that there are, each as if used as often as any other."""
         if not self.config.codebook_decay:
             return {}
@@ -238,12 +238,12 @@ class SnacTask(GradientTask):
                 found[match[1]] = CodebookAverage(jnp.ones(len(leaf)), jnp.copy(leaf))
         return found
 
-    def with_parameters(self, state: DescentState, leaves: Mapping[str, Array]) -> DescentState:
+    def with_parameters(self, state: GradientState, leaves: Mapping[str, Array]) -> GradientState:
         begun = super().with_parameters(state, leaves)
         assert isinstance(begun, SnacState)
         return dataclasses.replace(begun, books=self._books(begun))
 
-    def update(self, state: DescentState, batch: Batch, key: PRNGKeyArray) -> tuple[DescentState, Metrics]:
+    def update(self, state: GradientState, batch: Batch, key: PRNGKeyArray) -> tuple[GradientState, Metrics]:
         """A step; codebooks that are averages then follow what was assigned to them."""
         new, metrics = super().update(state, batch, key)
         updates: Any = metrics.pop(_UPDATES)
@@ -257,7 +257,7 @@ class SnacTask(GradientTask):
         moved = dataclasses.replace(new, params=params, ema=ema, books=books)
         return guard(metrics["skipped"] == 0, moved, new), metrics
 
-    def measure(self, state: DescentState, batch: Batch) -> Metrics:
+    def measure(self, state: GradientState, batch: Batch) -> Metrics:
         return {name: value for name, value in super().measure(state, batch).items() if name != _UPDATES}
 
     def start(self, key: PRNGKeyArray) -> Tree | None:
@@ -323,7 +323,7 @@ class SnacTask(GradientTask):
         c = self.config
         return None if c.valid is None else c.valid.dataset(c.model, c.batch, 0)
 
-    def export(self, state: DescentState, folder: Path) -> None:
+    def export(self, state: GradientState, folder: Path) -> None:
         params = jax.device_get(self.exported(state))
         made = Checkpoint("snac", {"snac": self.config.model}, {"snac": params})
         jomni.save(made, folder, overwrite=True)

@@ -25,7 +25,7 @@ from jomni.models.whisper.mel import HOP, SAMPLE_RATE
 from jomni.nn.linear import Linear
 from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree
-from jomni.train.gradient_task import DescentConfig, DescentState, GradientTask
+from jomni.train.gradient_task import GradientConfig, GradientState, GradientTask
 from jomni.train.task import Batch, Metrics
 from jomni.train.tasks.audio_losses import distillation_loss
 
@@ -59,7 +59,7 @@ class EarsData:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EarsConfig(DescentConfig):
+class EarsConfig(GradientConfig):
     """A speech encoder, what it is trained on, and how."""
 
     model: WhisperConfig  # of its decoder nothing is built
@@ -127,7 +127,7 @@ class EarsTask(GradientTask):
         c = self.config
         return None if c.valid is None else c.valid.dataset(c.batch, 0)
 
-    def export(self, state: DescentState, folder: Path) -> None:
+    def export(self, state: GradientState, folder: Path) -> None:
         params = {"whisper": self.exported(state)["whisper"]}
         made = Checkpoint("whisper", {"whisper": self.config.model}, params)
         jomni.save(made, folder, overwrite=True)

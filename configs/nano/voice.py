@@ -3,7 +3,7 @@
 Encoder and semantic codebooks stay as they are: what it hears does not change. The acoustic codebooks begin here.
 
 python -m tools.synth conversations data/train --hours 60
-jomni train configs/nano_voice.py --task.data.manifest data/train/MANIFEST.jsonl --task.init_from runs/nano_codec/export
+jomni train nano/voice --task.data.manifest data/train/MANIFEST.jsonl --task.init_from runs/nano_codec/export
 
 Hardware: one CPU core, 35 min. Metric: spectral distance, on new recordings 0.36; 24,000 steps more of the decoder
 alone (`--task.freeze encoder,downsample,quantizer`, 57 min): 0.29.

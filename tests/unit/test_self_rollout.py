@@ -1,4 +1,4 @@
-"""Rehearsal: what a model says of itself when text and user are given, its folders, and training on it."""
+"""Self-rollout: what a model says of itself when text and user are given, its folders, and training on it."""
 
 import dataclasses
 
@@ -10,18 +10,20 @@ from jomni.data import lm_dataset
 from jomni.data.conversations import tokenize
 from jomni.data.conversations.alignment import Alignment, Pieces, align, lead_words
 from jomni.data.conversations.codes import Conversation, decode_record, encode_record, read_header
-from jomni.data.conversations.self_rollout import Rehearser, rehearse_folder
+from jomni.data.conversations.self_rollout import RolloutModel, self_rollout_folder
 from jomni.data.conversations.tokenize import plan_tokenization, read_shard
 from jomni.data.text import train_tokenizer
 from jomni.errors import ConfigError, DataError
 from jomni.models.moshi import MoshiLM
 from jomni.models.moshi.generate import Generator, SamplingDefaults
-from jomni.models.moshi.self_rollout import rehearse
+from jomni.models.moshi.self_rollout import self_rollout
 from jomni.train.tasks.moshi import LMConfig
 from jomni.train.tasks.moshi_data import ConversationData
 from tests.tiny import TINY_MOSHI, random_params
 from tests.unit.data_cases import WORDS, conversations, encoder
 from tests.unit.test_data_segments import take
+
+pytestmark = pytest.mark.compiled_quickly
 
 TOKENIZER = train_tokenizer(WORDS)
 ALIGNMENT = Alignment(keep_and_shift=True, lead=2)
@@ -31,7 +33,7 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def test_a_rehearsal_says_what_training_finds_most_probable_after_it():
+def test_a_self_rollout_says_what_training_finds_most_probable_after_it():
     config = dataclasses.replace(
         TINY_MOSHI, delays=(0, 0, *[1] * (TINY_MOSHI.dep_q - 1), 0, *[1] * 99)[: TINY_MOSHI.n_q + 1]
     )
@@ -41,7 +43,7 @@ def test_a_rehearsal_says_what_training_finds_most_probable_after_it():
     text[1][20:23] = -1  # no text, the model writes its own
     user = [rng.integers(0, config.card, (config.user_q + 1, len(t))).astype(np.uint16) for t in text]
     generator = Generator(lm, defaults=SamplingDefaults(temperature=0.0, text_temperature=0.0))
-    said = rehearse(generator, params, text, user)
+    said = self_rollout(generator, params, text, user)
     assert [codes.shape for codes in said] == [(config.dep_q, 70), (config.dep_q, 33)]
     checked = 0
     for tokens, own, heard in zip(text[:1], said[:1], user[:1], strict=True):
@@ -54,7 +56,7 @@ def test_a_rehearsal_says_what_training_finds_most_probable_after_it():
             np.testing.assert_array_equal(told, np.asarray(delayed)[0, 1 + k, first:])
             checked += len(set(told))
     assert checked > 3 * config.dep_q, "the model says more than one thing"
-    alone = rehearse(generator, params, text[1:], user[1:])
+    alone = self_rollout(generator, params, text[1:], user[1:])
     np.testing.assert_array_equal(alone[0], said[1])
 
 
@@ -69,7 +71,7 @@ def held(folder) -> list[Conversation]:
     return [c for path in sorted(folder.glob("*.array_record")) for c in read_shard(path)]
 
 
-def parrot(calls: list, fail_at: int | None = None) -> Rehearser:
+def parrot(calls: list, fail_at: int | None = None) -> RolloutModel:
     """A model that says the user's first code and the text, in two codebooks."""
 
     def say(text, user, seed):
@@ -78,16 +80,16 @@ def parrot(calls: list, fail_at: int | None = None) -> Rehearser:
         calls.append(seed)
         return [np.stack([codes[0], tokens + 1]).astype(np.uint16) for tokens, codes in zip(text, user, strict=True)]
 
-    return Rehearser(say, "parrot", Pieces(TOKENIZER), ALIGNMENT, batch=2)
+    return RolloutModel(say, "parrot", Pieces(TOKENIZER), ALIGNMENT, batch=2)
 
 
-def test_rehearsed_folders_hold_the_models_part_beside_the_recorded_one(folder, tmp_path):
+def test_rolled_out_folders_hold_the_models_part_beside_the_recorded_one(folder, tmp_path):
     calls, told = [], []
     with pytest.raises(KeyboardInterrupt):
-        rehearse_folder(folder, tmp_path / "own", parrot([], fail_at=3))
+        self_rollout_folder(folder, tmp_path / "own", parrot([], fail_at=3))
     with pytest.raises(DataError, match="has not ended"):
         read_header(tmp_path / "own")
-    header = rehearse_folder(folder, tmp_path / "own", parrot(calls), progress=told.append)
+    header = self_rollout_folder(folder, tmp_path / "own", parrot(calls), progress=told.append)
     assert len(calls) == 3, "the first shard, of two batches, is not made again"
     assert len(set(calls)) == 3 and sum(told) == pytest.approx(header.hours * 3600)
     for before, after in zip(held(folder), held(tmp_path / "own"), strict=True):
@@ -96,9 +98,9 @@ def test_rehearsed_folders_hold_the_models_part_beside_the_recorded_one(folder, 
         np.testing.assert_array_equal(after.agent, before.agent)
         np.testing.assert_array_equal(after.user, before.user)
         assert (after.words, after.meta, after.name) == (before.words, before.meta, before.name)
-    with pytest.raises(DataError, match="another model's rehearsal"):
-        rehearse_folder(folder, tmp_path / "own", parrot([]), seed=1)
-    again = rehearse_folder(tmp_path / "own", tmp_path / "again", parrot([]), seed=1)
+    with pytest.raises(DataError, match="another model's self-rollout"):
+        self_rollout_folder(folder, tmp_path / "own", parrot([]), seed=1)
+    again = self_rollout_folder(tmp_path / "own", tmp_path / "again", parrot([]), seed=1)
     assert again.codec == header.codec and again.own != header.own
 
 
@@ -117,7 +119,7 @@ def test_records_with_own_codes_come_back_and_damaged_ones_are_noticed():
 
 
 def test_a_share_of_the_windows_hears_the_models_part(folder, tmp_path):
-    rehearse_folder(folder, tmp_path / "own", parrot([]))
+    self_rollout_folder(folder, tmp_path / "own", parrot([]))
     recorded = take(lm_dataset(tmp_path / "own", **OPTIONS), 8)
     counts = {}
     for share in (0.5, 1.0):
@@ -131,7 +133,7 @@ def test_a_share_of_the_windows_hears_the_models_part(folder, tmp_path):
             assert ((own < 0) == (codes[1:4] < 0)).all()
         assert "own" not in recorded[0]
     assert counts[1.0] == 32 and 8 < counts[0.5] < 24
-    same = take(lm_dataset(folder, **OPTIONS, own_share=1.0), 2)  # nobody has rehearsed these
+    same = take(lm_dataset(folder, **OPTIONS, own_share=1.0), 2)  # nobody has rolled_out these
     for batch in same:
         np.testing.assert_array_equal(batch["own"], batch["codes"][:, 1:4])
     words = take(lm_dataset(folder, **OPTIONS, own_share=1.0, text=["three plus"], text_share=1.0), 1)[0]

@@ -6,7 +6,7 @@ python -m tools.synth tokenizer data/words.model
 python -m tools.synth facts data/facts.txt
 jomni tokenize data/train/MANIFEST.jsonl data/codes --model runs/nano_voice/export
 jomni tokenize data/readings/MANIFEST.jsonl data/read_codes --model runs/nano_voice/export
-jomni train configs/nano_lm.py --task.data.folders data/codes,data/read_codes,data/read_codes \
+jomni train nano/lm --task.data.folders data/codes,data/read_codes,data/read_codes \
     --task.data.text data/facts.txt --task.tokenizer data/words.model --task.codec runs/nano_voice/export
 
 Hardware: two CPU cores, 113 min. Metric: heard_accuracy, the user's words named: 0.95 after 2,700 steps.

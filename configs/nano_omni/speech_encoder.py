@@ -1,13 +1,13 @@
 """nano-omni's ears: a small Whisper encoder from nothing, which names the phones of what users say, in 5 s windows.
 
 python -m tools.synth utterances data/utterances --hours 24 --agent-share 0.12
-jomni train configs/omni_ears.py
+jomni train nano_omni/speech_encoder
 
 Hardware: one CPU core, 29 min. It stands in for a published Whisper, which the method takes for granted. Metric:
 accuracy, share of the 20 ms frames whose phone is named: 0.91.
 """
 
-from nano_codec import PHONES
+from jomni.configs.nano.codec import PHONES
 
 from jomni.models.whisper import WhisperConfig
 from jomni.train.config import TrainConfig
@@ -28,4 +28,4 @@ def get_config() -> TrainConfig:
         batch=16, ema=0.998,
         optimizer=OptimizerConfig(lr=1e-3, warmup=200, weight_decay=0.01, final_lr=5e-5),
     )  # fmt: skip
-    return TrainConfig(name="omni_ears", task=task, steps=3_300, log_every=50, export_every=1000)
+    return TrainConfig(name="omni_speech_encoder", task=task, steps=3_300, log_every=50, export_every=1000)

@@ -2,7 +2,7 @@
 
 python -m tools.synth utterances data/agent --hours 1.5 --agent-share 1 --kinds add subtract compare day month \
     opposite colour number fact sound greeting
-jomni train configs/omni_latent.py
+jomni train nano_omni/latent
 
 With codebooks drawn at random from the beginning the latents collapse. Hardware: one CPU core, 31 min. Metric:
 spectral.

@@ -1,4 +1,4 @@
-"""`jomni rehearse`: cached conversations, with the agent's part as a model itself says it."""
+"""`jomni self-rollout`: cached conversations, with the agent's part as a model itself says it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from jomni.errors import ConfigError, DataError
 from jomni.extras import require
 
 
-def rehearse(options: Namespace) -> None:
-    """Runs `jomni rehearse`."""
+def self_rollout(options: Namespace) -> None:
+    """Runs `jomni self-rollout`."""
     require("train", "array_record")
     import jomni
     from jomni.data import Pieces, read_header
-    from jomni.data.conversations.self_rollout import Rehearser, rehearse_folder
+    from jomni.data.conversations.self_rollout import RolloutModel, self_rollout_folder
     from jomni.models.moshi import MoshiLM
     from jomni.models.moshi.generate import Generator, SamplingDefaults
-    from jomni.models.moshi.self_rollout import rehearse as speak
+    from jomni.models.moshi.self_rollout import self_rollout as speak
     from jomni.train.tasks.moshi_data import ConversationData
 
     header = read_header(options.codes)
@@ -44,11 +44,11 @@ def rehearse(options: Namespace) -> None:
         )  # fmt: skip
         alignment = data.alignment(config)
         most = max((len(shard.frames) for shard in header.shards or ()), default=1)
-        rehearser = Rehearser(
+        rollout_model = RolloutModel(
             lambda text, user, seed: speak(generator, params, text, user, seed),
             identity(f"{config} {generator.defaults} {alignment}", params), Pieces(checkpoint.tokenizer), alignment,
             min(options.batch, most),
         )  # fmt: skip
-        with shard_by_shard("rehearse"), meter("rehearsing", header.hours * 3600) as progress:
-            rehearse_folder(options.codes, options.output, rehearser, options.seed, progress.done)
-    say(f"{options.output}: {header.conversations} conversations, {header.hours:.2f} hours, rehearsed")
+        with shard_by_shard("self-rollout"), meter("self-rollout", header.hours * 3600) as progress:
+            self_rollout_folder(options.codes, options.output, rollout_model, options.seed, progress.done)
+    say(f"{options.output}: {header.conversations} conversations, {header.hours:.2f} hours, rolled_out")

@@ -1,13 +1,13 @@
 """nano-omni, stage 3, multimodal: everything but the speech encoder learns all tasks.
 
-jomni train configs/omni_stage3.py
+jomni train nano_omni/stage3
 jomni talk --model runs/omni_stage3/export QUESTION.wav
 
 Hardware: one CPU core, 118 min. Metric: valid/text_accuracy and valid/audio_loss (A1-A2, voices held out): 0.99 and
 0.20, after two runs of 1,130 and 2,500 steps (docs/training.md).
 """
 
-from omni_stage1 import SECONDS
+from jomni.configs.nano_omni.stage1 import SECONDS
 
 from jomni.data.turns.batches import TaskShares
 from jomni.train.config import TrainConfig

@@ -1,11 +1,11 @@
 """nano-omni, stage 2, adaptation: the text model learns to answer in text what it hears through the ears of stage 1.
 
-jomni train configs/omni_stage2.py
+jomni train nano_omni/stage2
 
 Hardware: one CPU core, 30 min. Metric: valid/text_accuracy (A1-T2, voices held out): 0.97.
 """
 
-from omni_stage1 import LENGTH, SECONDS
+from jomni.configs.nano_omni.stage1 import LENGTH, SECONDS
 
 from jomni.data.turns.batches import TaskShares
 from jomni.train.config import TrainConfig

@@ -4,7 +4,7 @@ python -m tools.synth turns data/turns.tsv --count 60000 --kinds add subtract co
     fact sound greeting
 python -m tools.synth turns data/turns_valid.tsv --count 1000 --seed 1 --kinds ...
 python -m tools.synth chat-tokenizer data/turns.tsv data/chat_tokenizer
-jomni train configs/omni_stage0.py
+jomni train nano_omni/stage0
 
 `python -m tools.make_nano_omni work` does this and all that follows. Hardware: one CPU core, 20 min. Metric:
 valid/exact, the share of answers of which every token is foretold: 1.00.

@@ -3,10 +3,10 @@
 python -m tools.synth spoken data/turns.tsv data/turns.parquet --snac runs/omni_codec/export
 python -m tools.synth spoken data/turns_valid.tsv data/turns_valid.parquet --snac runs/omni_codec/export --seed 1 \
     --voices heldout
-jomni train configs/omni_stage1.py
+jomni train nano_omni/stage1
 
-The ears are those of configs/omni_ears.py, the voice comes with configs/omni_stage2_voice.py. docs/training.md has the
-command for a published text model, speech encoder and codec.
+The speech encoder is that of nano_omni/speech_encoder; the voice comes with nano_omni/stage2_voice. docs/training.md
+has the command for a published text model, speech encoder and codec.
 
 Hardware: one CPU core, 5 min. Metric: valid/text_accuracy of what was heard (A1-T1), voices held out: 0.28.
 """
@@ -33,7 +33,7 @@ def get_config() -> TrainConfig:
     task = OmniConfig(
         data=OmniData(("data/turns.parquet",), shares, (LENGTH,), SECONDS, skip_bad=True),
         valid=OmniData(("data/turns_valid.parquet",), heard, (LENGTH,), SECONDS, skip_bad=True),
-        backbone="runs/omni_stage0/export", encoder="runs/omni_ears/export", freeze=ALIGN, batch=16,
+        backbone="runs/omni_stage0/export", encoder="runs/omni_speech_encoder/export", freeze=ALIGN, batch=16,
         voice=VoiceConfig(post_adapter_layers=2, merge="sum", text_special=8, audio_size=512, audio_special=8),
         optimizer=OptimizerConfig(lr=1e-3, warmup=100, weight_decay=0.01, final_lr=1e-4),
     )  # fmt: skip

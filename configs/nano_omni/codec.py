@@ -1,13 +1,13 @@
 """nano-omni's voice: codebooks that begin as k-means of the latents, and follow them as moving averages.
 
-jomni train configs/omni_codec.py --task.init_from runs/omni_latent/export
+jomni train nano_omni/codec --task.init_from runs/omni_latent/export
 
 Hardware: one CPU core, 62 min. Metric: spectral, 0.48 at the end.
 """
 
 import dataclasses
 
-from omni_latent import get_config as latent
+from jomni.configs.nano_omni.latent import get_config as latent
 
 from jomni.train.config import TrainConfig
 from jomni.train.optimizer import OptimizerConfig

@@ -1,4 +1,4 @@
-"""`jomni rehearse`."""
+"""`jomni self-rollout`."""
 
 import numpy as np
 import pytest
@@ -25,21 +25,21 @@ def codes(tmp_path, run, tiny_moshi_folder):
     return tmp_path / "codes"
 
 
-def test_codes_are_rehearsed_and_what_cannot_be_is_refused(
+def test_codes_are_rolled_out_and_what_cannot_be_is_refused(
     codes, tmp_path, run, refuses, tiny_moshi_folder, tiny_mimi_file
 ):
     out = tmp_path / "own"
-    arguments = ("rehearse", codes, out, "--model", tiny_moshi_folder, "--batch", 2)
+    arguments = ("self-rollout", codes, out, "--model", tiny_moshi_folder, "--batch", 2)
     code, said, _ = run(*arguments, "--text-lead", 1, "--keep-and-shift")
-    assert code == 0 and f"{out}: 2 conversations, 0.00 hours, rehearsed" in said
+    assert code == 0 and f"{out}: 2 conversations, 0.00 hours, rolled_out" in said
     before, after = ([c for s in read_header(f).shards for c in read_shard(f / s.name)] for f in (codes, out))
     for old, new in zip(before, after, strict=True):
         assert old.own is None and new.own.shape == old.agent.shape and new.own.max() < 32
         assert (new.own != old.agent).any()
         np.testing.assert_array_equal(new.agent, old.agent)
     held = everything(out)
-    refuses(*arguments, says=["another model's rehearsal"])
-    refuses("rehearse", codes, tmp_path / "x", "--model", tiny_mimi_file, says=["holds no Moshi"])
-    refuses("rehearse", tmp_path / "corpus", tmp_path / "x", "--model", tiny_moshi_folder, says=["codes.json"])
+    refuses(*arguments, says=["another model's self-rollout"])
+    refuses("self-rollout", codes, tmp_path / "x", "--model", tiny_mimi_file, says=["holds no Moshi"])
+    refuses("self-rollout", tmp_path / "corpus", tmp_path / "x", "--model", tiny_moshi_folder, says=["codes.json"])
     refuses(*arguments, "--text-lead", 1, says=["keep_and_shift"])
     assert everything(out) == held and not (tmp_path / "x").exists()

@@ -1,7 +1,7 @@
 """The codec of nano hears: encoder and semantic codebooks, from nothing, taught the phones; the voice comes later.
 
 python -m tools.synth utterances data/utterances --hours 24 --agent-share 0.12
-jomni train configs/nano_codec.py --task.data.manifest data/utterances/MANIFEST.jsonl
+jomni train nano/codec --task.data.manifest data/utterances/MANIFEST.jsonl
 
 Hardware: two CPU cores, 29 min. Metric: distillation, the phones' cross entropy: 0.60 on new recordings.
 """

@@ -1,6 +1,6 @@
 """nano-omni, between stages 2 and 3: what has learnt to hear is given a voice, and reads answers aloud.
 
-jomni train configs/omni_stage2_voice.py
+jomni train nano_omni/stage2_voice
 
 It is alignment too, and the paper has it in stage 1. Here it comes after stage 2, which changes what the voice is read
 from, and apart from hearing, as its examples are short.
@@ -8,7 +8,7 @@ from, and apart from hearing, as its examples are short.
 Hardware: one CPU core, 13 min. Metric: valid/audio_loss of answers to what was read (T1-A2): 2.11.
 """
 
-from omni_stage1 import SECONDS
+from jomni.configs.nano_omni.stage1 import SECONDS
 
 from jomni.data.turns.batches import TaskShares
 from jomni.train.config import TrainConfig

@@ -1,0 +1,1 @@
+"""Runs that made nano, the bundled full-duplex model."""

@@ -1,0 +1,1 @@
+"""Runs that made nano_omni, the bundled turn-based model."""
