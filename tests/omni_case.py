@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -27,10 +28,7 @@ SMALL = {
     "padded_vocab_size": ROWS, "vocab_size": ROWS, "text_vocab_size": TEXT, "audio_vocab_size": AUDIO,
     "cat_audio_vocab_size": 7 * AUDIO,
 }  # fmt: skip
-CODEC = SnacConfig(
-    sampling_rate=160, encoder_dim=4, encoder_rates=(2, 2), decoder_dim=8, decoder_rates=(2, 2), attn_window_size=None,
-    codebook_size=16, codebook_dim=4, vq_strides=(4, 2, 1),
-)  # fmt: skip
+CODEC = dataclasses.replace(SnacConfig.tiny(), sampling_rate=160)
 """A voice for streams of 16 tokens."""
 
 

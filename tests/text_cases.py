@@ -16,10 +16,7 @@ from jomni.models.decoder import weights as decoder_weights
 from tools.goldens.chats import TEMPLATES
 
 SPECIAL = ["<|im_start|>", "<|im_end|>"]
-PLAIN = DecoderConfig(
-    vocab_size=260, dim=16, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=4, hidden_dim=24, max_positions=600,
-    tied=True, qkv_bias=True,
-)  # fmt: skip
+PLAIN = DecoderConfig.tiny()
 SLIDING = dataclasses.replace(
     PLAIN, num_layers=3, layer_kinds=("sliding", "full", "sliding"), window=5, norm_offset=1.0, post_norms=True,
     qk_norm=True, qkv_bias=False, attention_scale=0.4, logit_softcap=6.0, attention_softcap=4.0, activation="gelu_tanh",

@@ -6,26 +6,23 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from jomni.models.mimi.config import MIMI
+from jomni.models.mimi.config import MimiConfig
+from jomni.models.moshi.config import MoshiConfig
 from tools import random_model
-from tools.random_model import LM
 
 plainly = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 """`jax.jit` for what is so small, or runs so seldom, that to optimise it takes longer."""
 
+_MIMI = MimiConfig.tiny()
 TINY_MIMI = dataclasses.replace(
-    MIMI,
-    sample_rate=24_000,
+    _MIMI,
     frame_rate=24_000 / 80,
-    seanet=dataclasses.replace(MIMI.seanet, n_filters=4, dimension=16, ratios=(4, 5, 2)),
-    transformer=dataclasses.replace(
-        MIMI.transformer, dim=16, num_heads=2, num_layers=2, dim_feedforward=32, context=10
-    ),
-    quantizer=dataclasses.replace(MIMI.quantizer, dimension=8, n_q=8, bins=32),
+    seanet=dataclasses.replace(_MIMI.seanet, n_filters=4, ratios=(4, 5, 2)),
+    transformer=dataclasses.replace(_MIMI.transformer, num_layers=2, context=10),
 )
 """A Mimi with frames of 80 samples."""
 
-TINY_MOSHI = dataclasses.replace(LM, text_card=40, text_card_out=40, depformer_num_layers=2)
+TINY_MOSHI = dataclasses.replace(MoshiConfig.tiny(), text_card=40, text_card_out=40, depformer_num_layers=2)
 
 
 def random_params(module, *args, seed=0, method=None):

@@ -8,7 +8,6 @@ that compiles in seconds. It babbles. Tests use the same parts.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import sys
 from pathlib import Path
@@ -20,26 +19,12 @@ import sentencepiece
 
 import jomni
 from jomni.models.mimi import weights as mimi_weights
-from jomni.models.mimi.config import MIMI
+from jomni.models.mimi.config import MimiConfig
 from jomni.models.moshi import weights as moshi_weights
-from jomni.models.moshi.config import MOSHI_7B
+from jomni.models.moshi.config import MoshiConfig
 
-CODEC = dataclasses.replace(
-    MIMI,
-    seanet=dataclasses.replace(MIMI.seanet, n_filters=2, dimension=16),
-    transformer=dataclasses.replace(
-        MIMI.transformer, dim=16, num_heads=2, num_layers=1, dim_feedforward=32, context=20
-    ),
-    quantizer=dataclasses.replace(MIMI.quantizer, dimension=8, n_q=8, bins=32),
-)
-"""A Mimi of a few thousand parameters with Mimi's own rates: 24 kHz, frames of 1920 samples."""
-
-LM = dataclasses.replace(
-    MOSHI_7B, dim=32, num_heads=2, num_layers=2, card=32, text_card=48, text_card_out=48, context=20, n_q=8, dep_q=4,
-    delays=(0, 0, 1, 1, 1, 0, 1, 1, 1), depformer_dim=16, depformer_dim_feedforward=48, depformer_num_heads=2,
-    depformer_num_layers=1,
-)  # fmt: skip
-"""A Moshi that hears and speaks four codebooks."""
+CODEC = MimiConfig.tiny()
+LM = MoshiConfig.tiny()
 
 _SENTENCES = (
     "Hello, how are you today?", "I am well, thank you.", "The weather is fine.", "What would you like to hear?",

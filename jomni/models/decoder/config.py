@@ -95,6 +95,14 @@ class DecoderConfig:
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ConfigError(f"decoder option '{name}' must be a positive number, got {value!r}")
 
+    @classmethod
+    def tiny(cls) -> DecoderConfig:
+        """Return a decoder of two layers that compiles in seconds."""
+        return cls(
+            vocab_size=260, dim=16, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=4, hidden_dim=24,
+            max_positions=600, tied=True, qkv_bias=True,
+        )  # fmt: skip
+
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kind of each layer."""

@@ -101,6 +101,18 @@ class MimiConfig:
         return self.quantizer.n_q
 
     @classmethod
+    def tiny(cls) -> MimiConfig:
+        """Return a codec of a few thousand parameters that compiles in seconds, with Mimi's own rates and features."""
+        return dataclasses.replace(
+            MIMI,
+            seanet=dataclasses.replace(MIMI.seanet, n_filters=2, dimension=16),
+            transformer=dataclasses.replace(
+                MIMI.transformer, dim=16, num_heads=2, num_layers=1, dim_feedforward=32, context=20
+            ),
+            quantizer=dataclasses.replace(MIMI.quantizer, dimension=8, n_q=8, bins=32),
+        )
+
+    @classmethod
     def from_kyutai(cls, raw: Mapping[str, Any], where: str = "mimi config") -> MimiConfig:
         """Builds the configuration from Kyutai's dictionary; raises `ConfigError` naming every unsupported option."""
         raw = dict(raw)

@@ -94,9 +94,11 @@ class _Stack(nn.Module):
     def setup(self) -> None:
         self.model = self._layers()
 
+    @nn.nowrap
     def _layers(self) -> list[Any]:
         raise NotImplementedError
 
+    @nn.nowrap
     def _residual(self, channels: int) -> list[ResidualBlock]:
         c = self.config
         return [ResidualBlock(c, channels, c.dilation_base**j) for j in range(c.n_residual_layers)]
@@ -113,6 +115,7 @@ class _Stack(nn.Module):
 class SeanetEncoder(_Stack):
     """Samples [B, T, channels] to latent [B, T / hop_length, dimension]."""
 
+    @nn.nowrap
     def _layers(self) -> list[Any]:
         c, act, width = self.config, _activation(self.config), self.config.n_filters
         layers: list[Any] = [_conv(c, c.channels, width, c.kernel_size)]
@@ -126,6 +129,7 @@ class SeanetEncoder(_Stack):
 class SeanetDecoder(_Stack):
     """Latent [B, T, dimension] to samples [B, T * hop_length, channels]."""
 
+    @nn.nowrap
     def _layers(self) -> list[Any]:
         c, act = self.config, _activation(self.config)
         width = c.n_filters * 2 ** len(c.ratios)

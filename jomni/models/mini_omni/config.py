@@ -75,7 +75,7 @@ an eighth of what it has learnt with."""
 
 @dataclasses.dataclass(frozen=True)
 class MiniOmniConfig:
-    """A text decoder with ears and a voice."""
+    """A text decoder with a speech adapter at its input and audio heads at its output."""
 
     decoder: DecoderConfig  # the backbone; its vocab_size holds the whole vocabulary, and possibly unused rows
     vocabulary: Vocabulary = Vocabulary()
@@ -98,6 +98,13 @@ class MiniOmniConfig:
                 f"the decoder's embedding has {self.decoder.vocab_size} rows, the vocabulary of text and "
                 f"{self.vocabulary.streams} audio streams needs {self.vocabulary.size}"
             )
+
+    @classmethod
+    def tiny(cls) -> MiniOmniConfig:
+        """Return a model that compiles in seconds; it fits `WhisperConfig.tiny` and `SnacConfig.tiny`."""
+        vocabulary = Vocabulary(text_size=260, text_special=8, audio_size=16, audio_special=8)
+        decoder = dataclasses.replace(DecoderConfig.tiny(), vocab_size=vocabulary.size)
+        return cls(decoder, vocabulary, feature_dim=16, post_adapter_layers=1)
 
     @property
     def post_adapter(self) -> DecoderConfig | None:

@@ -177,6 +177,15 @@ class MoshiConfig:
         return max(self.delays)
 
     @classmethod
+    def tiny(cls) -> MoshiConfig:
+        """Return a model of four agent and four user codebooks that compiles in seconds; it fits `MimiConfig.tiny`."""
+        return dataclasses.replace(
+            MOSHI_7B, dim=32, num_heads=2, num_layers=2, card=32, text_card=48, text_card_out=48, context=20, n_q=8,
+            dep_q=4, delays=(0, 0, 1, 1, 1, 0, 1, 1, 1), depformer_dim=16, depformer_dim_feedforward=48,
+            depformer_num_heads=2, depformer_num_layers=1,
+        )  # fmt: skip
+
+    @classmethod
     def from_kyutai(cls, raw: Mapping[str, Any], where: str = "config.json") -> MoshiConfig:
         """Builds the configuration from the dictionary that Kyutai's `get_moshi_lm` takes.
 

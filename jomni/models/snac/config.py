@@ -137,6 +137,14 @@ class SnacConfig:
         return late if self.attn_window_size is None else late + -late % self.attn_window_size
 
     @classmethod
+    def tiny(cls) -> SnacConfig:
+        """Return a codec that compiles in seconds, with frames of 1 + 2 + 4 tokens. It fits `MiniOmniConfig.tiny`."""
+        return cls(
+            sampling_rate=16_000, encoder_dim=4, encoder_rates=(2, 2), decoder_dim=8, decoder_rates=(2, 2),
+            attn_window_size=None, codebook_size=16, codebook_dim=4, vq_strides=(4, 2, 1),
+        )  # fmt: skip
+
+    @classmethod
     def from_published(cls, raw: Mapping[str, Any], where: str = "snac config") -> SnacConfig:
         """Builds the configuration from the content of a config.json; raises `ConfigError` naming what is wrong."""
         known = {field.name for field in dataclasses.fields(cls)}

@@ -43,6 +43,14 @@ class WhisperConfig:
                 "decoder attends to the encoder's output as it is, so both have one width"
             )
 
+    @classmethod
+    def tiny(cls) -> WhisperConfig:
+        """Return an encoder of 1 s of audio that compiles in seconds. OpenAI's "tiny" is `WHISPER["tiny"]`."""
+        return cls(
+            n_mels=80, n_audio_ctx=50, n_audio_state=16, n_audio_head=2, n_audio_layer=1, n_vocab=8, n_text_ctx=4,
+            n_text_state=16, n_text_head=2, n_text_layer=1,
+        )  # fmt: skip
+
     @property
     def mel_frames(self) -> int:
         """Log-mel frames, 10 ms each, that fill the encoder: 3000 for 30 s."""
