@@ -1,26 +1,80 @@
-"""The documentation's code runs as it stands."""
+"""The documentation: every code block runs as it stands, links lead somewhere, the site builds, notebooks run."""
 
+import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
 
-import jomni
 from tools.synth import espeak, flite
 
 ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"(?P<skip><!-- not run: [^\n]+ -->\n)?```(?P<language>python|bash)\n(?P<code>.*?)```", re.S)
+SLOW = {"docs/guides/mini_omni.md", "docs/guides/codec.md", "docs/guides/full_duplex.md"}
+"""Pages whose models take long to compile."""
 
 
-def test_api_page(tmp_path, monkeypatch, tiny_moshi):
-    jomni.save(tiny_moshi, tmp_path / "model")
+def blocks(page):
+    """The blocks of a page that are to be run: (language, code)."""
+    return [(m["language"], m["code"]) for m in BLOCK.finditer(page.read_text()) if not m["skip"]]
+
+
+def name_of(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+RUN = [
+    pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] if name_of(page) in SLOW else [])
+    for page in PAGES
+    if blocks(page)
+]
+
+
+def test_there_is_code_to_run():
+    assert {"README.md", "docs/quickstart.md", *SLOW} <= {name_of(param.values[0]) for param in RUN}
+
+
+@pytest.mark.parametrize("page", RUN)
+def test_every_block_of_a_page_runs_as_it_stands(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/api.md").read_text(), re.S)
-    assert len(blocks) == 11
-    names: dict = {}
-    for block in blocks:
-        exec(compile(block, "docs/api.md", "exec"), names)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    names: dict = {"__name__": "page"}
+    for language, code in blocks(page):
+        if language == "python":
+            exec(compile(code, name_of(page), "exec"), names)
+        else:
+            shell = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+            subprocess.run(["bash", "-euo", "pipefail", "-c", code], cwd=ROOT, env=shell, check=True, timeout=300)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_and_files_that_a_page_names_exist(page):
+    text = page.read_text()
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{name_of(page)} links to {target}"
+    for path in re.findall(r"`((?:jomni|configs|tools|tests|colab)/[\w/]+\.(?:py|ipynb|md|wav))`", text):
+        assert (ROOT / path).exists(), f"{name_of(page)} names {path}"
+
+
+def test_the_readme_fits_150_lines():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="needs pip install 'jomni[docs]'")
+def test_the_site_builds(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+    assert "jomni eval talk" in (tmp_path / "reference/cli/index.html").read_text()
+    api = (tmp_path / "reference/api/index.html").read_text()
+    assert "from_pretrained" in api and "decode_step" in api
 
 
 def printed(name, folder, monkeypatch) -> str:
