@@ -36,6 +36,7 @@ _HOME = {
     "MiniOmniConfig": "jomni.models.mini_omni",
     "OmniChat": "jomni.models.mini_omni.chat",
     "OmniParts": "jomni.models.mini_omni.chat",
+    "OmniGenerator": "jomni.models.mini_omni.generate",
     "OmniModel": "jomni.models.mini_omni.system",
     "MOSHI_7B": "jomni.models.moshi",
     "MoshiConfig": "jomni.models.moshi",
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from jomni.models.mimi.codec import MimiCodec
     from jomni.models.mini_omni import MiniOmni, MiniOmniConfig
     from jomni.models.mini_omni.chat import OmniChat, OmniParts
+    from jomni.models.mini_omni.generate import OmniGenerator
     from jomni.models.mini_omni.system import OmniModel
     from jomni.models.moshi import MOSHI_7B, MoshiConfig, MoshiLM, prepare_conditions
     from jomni.models.moshi.conversation import converse, transcribe

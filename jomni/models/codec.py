@@ -52,6 +52,11 @@ class Codec(Protocol):
         ...
 
     @property
+    def num_codebooks(self) -> int:
+        """Codebooks that `encode` gives."""
+        ...
+
+    @property
     def encode_delay(self) -> int:
         """Frames by which the codes of a stream lag behind its samples."""
         ...

@@ -15,6 +15,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from jomni.errors import AudioError
+from jomni.models.checks import check_batch, check_pcm
 from jomni.models.mimi.config import MimiConfig
 from jomni.models.mimi.quantizer import SplitQuantizer
 from jomni.models.mimi.seanet import SeanetDecoder, SeanetEncoder
@@ -200,11 +201,7 @@ def encode(mimi: Mimi, params: Params, pcm: Float[Array, "B C T"] | Float[Array,
     """
     if pcm.ndim == 2:
         pcm = pcm[:, None]
-    if pcm.ndim != 3 or pcm.shape[1] != mimi.config.channels or pcm.shape[2] == 0:
-        raise AudioError(
-            f"pcm must have shape [B, {mimi.config.channels}, T] with T > 0, got {list(pcm.shape)}: "
-            "pass one row per waveform"
-        )
+    check_pcm(pcm, mimi.config.channels)
     missing = -pcm.shape[-1] % mimi.config.frame_size
     return _encode(mimi, params, jnp.pad(jnp.asarray(pcm), ((0, 0), (0, 0), (0, missing))))
 
@@ -258,6 +255,8 @@ def encode_step(
 
     The state is donated.
     """
+    check_pcm(pcm, mimi.config.channels, mimi.config.frame_size)
+    check_batch("pcm", pcm.shape[0], state.transformer.offset.shape[0])
     codes, new = mimi.apply({"params": params}, pcm, state, active, method=Mimi.encode)
     return new, codes  # type: ignore[return-value]
 
@@ -271,5 +270,7 @@ def decode_step(
     active: Bool[Array, "B"] | None = None,
 ) -> tuple[DecodeState, Float[Array, "B C T"]]:
     """Decodes the next F frames of B streams to T = F * frame_size samples. The state is donated."""
+    check_codes(mimi.config, codes)
+    check_batch("codes", codes.shape[0], state.transformer.offset.shape[0])
     pcm, new = mimi.apply({"params": params}, codes, state, active, method=Mimi.decode)
     return new, pcm  # type: ignore[return-value]

@@ -25,6 +25,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from jomni.errors import AudioError
+from jomni.models.checks import check_batch, check_pcm
 from jomni.models.snac.config import SnacConfig
 from jomni.models.snac.layers import SnacDecoder, SnacEncoder, SnacQuantizer
 from jomni.nn.lookahead import Block, Past
@@ -175,10 +176,7 @@ def encode(snac: Snac, params: Params, pcm: Float[Array, "B 1 T"] | Float[Array,
     """
     if pcm.ndim == 2:
         pcm = pcm[:, None]
-    if pcm.ndim != 3 or pcm.shape[1] != 1 or pcm.shape[2] == 0:
-        raise AudioError(
-            f"pcm must have shape [B, 1, T] with T > 0, got {list(pcm.shape)}: pass one row per waveform, mixed to mono"
-        )
+    check_pcm(pcm, 1)
     missing = -pcm.shape[-1] % (snac.config.frame_size * snac.config.frame_multiple)
     return _encode(snac, params, jnp.pad(jnp.asarray(pcm), ((0, 0), (0, 0), (0, missing))))
 
@@ -252,6 +250,8 @@ def encode_step(
       The new state, and the codes of F frames: those of `config.encode_delay` frames ago. The first `encode_delay`
       frames of a stream mean nothing.
     """
+    check_pcm(pcm, 1, snac.config.frame_size * snac.config.frame_multiple)
+    check_batch("pcm", pcm.shape[0], state.offset.shape[0])
     codes, new = snac.apply({"params": params}, pcm, state, active, method=Snac.encode)
     return new, codes  # type: ignore[return-value]
 
@@ -292,6 +292,8 @@ def decode_step(
       The new state, and T = F * frame_size samples: those of `config.look_ahead` samples ago, zeros before a stream's
       first sample. A stream may be 2^31 samples long.
     """
+    check_codes(snac.config, codes)
+    check_batch("codes", codes[0].shape[0], state.offset.shape[0])
     pcm, new = snac.apply({"params": params}, codes, noise, state, active, method=Snac.decode)
     return new, pcm  # type: ignore[return-value]
 
