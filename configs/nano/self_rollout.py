@@ -5,7 +5,7 @@ jomni train nano/self_rollout --task.init_from runs/nano_lm/export \
     --task.data.folders data/self_rollout,data/read_codes --task.data.text data/facts.txt \
     --task.tokenizer data/words.model --task.codec runs/nano_voice/export
 
-Hardware: one CPU core, 72 min. Metric: `jomni eval talk`; docs/training.md has the figures.
+Hardware: one CPU core, 72 min. Metric: `jomni eval talk`; docs/reports/nano.md has the figures.
 """
 
 import dataclasses

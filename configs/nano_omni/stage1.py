@@ -5,8 +5,8 @@ python -m tools.synth spoken data/turns_valid.tsv data/turns_valid.parquet --sna
     --voices heldout
 jomni train nano_omni/stage1
 
-The speech encoder is that of nano_omni/speech_encoder; the voice comes with nano_omni/stage2_voice. docs/training.md
-has the command for a published text model, speech encoder and codec.
+The speech encoder is that of nano_omni/speech_encoder; the voice comes with nano_omni/stage2_voice.
+docs/guides/train_mini_omni.md has the command for a published text model, speech encoder and codec.
 
 Hardware: one CPU core, 5 min. Metric: valid/text_accuracy of what was heard (A1-T1), voices held out: 0.28.
 """

@@ -4,7 +4,7 @@ jomni train nano_omni/stage3
 jomni talk --model runs/omni_stage3/export QUESTION.wav
 
 Hardware: one CPU core, 118 min. Metric: valid/text_accuracy and valid/audio_loss (A1-A2, voices held out): 0.99 and
-0.20, after two runs of 1,130 and 2,500 steps (docs/training.md).
+0.20, after two runs of 1,130 and 2,500 steps (docs/reports/nano_omni.md).
 """
 
 from jomni.configs.nano_omni.stage1 import SECONDS

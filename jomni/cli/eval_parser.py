@@ -34,7 +34,7 @@ def _codec(parser: Parser) -> None:
 Codes and decodes recordings, and compares: PESQ, STOI, SI-SNR, mel distance, use of the codebooks, and, where x.json
 beside x.wav holds "text", how many words an independent recogniser mishears."""
     parser.epilog = """\
-REPORT holds report.md, report.json, files.json, a plot and examples. docs/evaluation.md defines the figures.
+REPORT holds report.md, report.json, files.json, a plot and examples. docs/guides/evaluate.md defines the figures.
 
 Example:
   jomni eval codec kyutai/moshiko-pytorch-bf16 recordings --codebooks 1 4 8 --out codec-report"""
@@ -60,7 +60,7 @@ def _talk(parser: Parser) -> None:
 Talks with a model through a test set, in a closed loop as if live, and measures its answers, what its voice really
 says, how it behaves in time, how it fares in a conversation of half an hour, and how long a frame takes."""
     parser.epilog = """\
-REPORT holds report.md, report.json, turns.jsonl (every turn), plots and examples. docs/evaluation.md defines the
+REPORT holds report.md, report.json, turns.jsonl (every turn), plots and examples. docs/guides/evaluate.md defines the
 figures. The table of goals is printed too.
 
 Example:
@@ -104,7 +104,8 @@ Asks a Mini-Omni every question of a set of spoken turns, in writing and by voic
 measures how many answers are right to the word, and what an independent recogniser hears in the spoken ones. A text
 decoder is asked in writing alone. Answers are greedy."""
     parser.epilog = """\
-REPORT holds report.md, report.json, answers.jsonl (every answer) and examples. docs/evaluation.md defines the figures.
+REPORT holds report.md, report.json, answers.jsonl (every answer) and examples.
+docs/guides/evaluate.md defines the figures.
 
 Example:
   jomni eval turns runs/omni_stage3/export turns.parquet --codec runs/omni_codec/export --out turns-report"""

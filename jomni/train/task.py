@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import jax
 from jaxtyping import Array, PRNGKeyArray
 
-from jomni.train.sharding import Axes, axes_by_path
+from jomni.sharding import Axes, axes_by_path
 
 Batch = dict[str, Any]
 Metrics = dict[str, Array]
@@ -73,7 +73,7 @@ class Task(Protocol):
         raise NotImplementedError
 
     def logical_axes(self, state: Any) -> Axes:
-        """For each leaf of the (abstract) state the names of its axes; see `jomni.train.sharding`."""
+        """For each leaf of the (abstract) state the names of its axes; see `jomni.sharding`."""
         return axes_by_path(state)
 
     def export(self, state: Any, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a turn-based model answers: asked as a conversation would, counted and compared as docs/evaluation.md says."""
+"""Answers of turn-based models, counted and compared as docs/guides/evaluate.md defines."""
 
 import dataclasses
 

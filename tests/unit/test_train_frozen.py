@@ -87,7 +87,7 @@ _MESHES = """
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 from jomni.train.freeze import fingerprint
-from jomni.train.sharding import make_mesh
+from jomni.sharding import make_mesh
 from jomni.tensors.weight_map import flatten, unflatten
 from tests.unit.test_train_frozen import leaves
 

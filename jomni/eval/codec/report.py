@@ -78,7 +78,7 @@ def write_report(folder: Path, card: Scorecard, recordings: Sequence[Recording],
         "# Evaluation of a codec", "", *(f"- {name}: {value}" for name, value in settings.items()),
         f"- {card.recordings} recordings, {card.seconds:.1f} s", "",
         "Means over the recordings; word error rates pooled over them, by an independent recogniser. Intervals are "
-        "95 % (bootstrap over recordings). Definitions: docs/evaluation.md.", "",
+        "95 % (bootstrap over recordings). Definitions: docs/guides/evaluate.md.", "",
         *notes, score_table(card), "", "![quality](codec.png)", "", "## Codebooks", "", book_table(card), "",
         *(["## Voices, with the most codebooks", "", voice_table(card), ""] if card.voices else []),
         *(f"- {name}: {text}" for name, text in METRICS.items()), "",

@@ -118,7 +118,7 @@ def _markdown(
         "# Evaluation of a talking model", "",
         *(f"- {name}: {value}" for name, value in settings.items()),
         f"- taken: {result.seconds / 60:.1f} minutes", "",
-        "Intervals are 95 % (Wilson's for shares, bootstrap for the rest). Definitions: docs/evaluation.md.", "",
+        "Intervals are 95 % (Wilson's for shares, bootstrap for the rest). Definitions: docs/guides/evaluate.md.", "",
         goal_table(rows), "",
         "## Answers", "",
         table(["cell", "exact", "n"],

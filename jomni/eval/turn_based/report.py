@@ -79,7 +79,7 @@ def _markdown(content: Mapping[str, Any], result: Result, examples: Sequence[tup
         "# Evaluation of a turn-based model", "",
         *(f"- {name}: {value}" for name, value in content["settings"].items()),
         f"- taken: {result.seconds / 60:.1f} minutes", "",
-        "Intervals are 95 % (Wilson's for shares, bootstrap for the rest). Definitions: docs/evaluation.md.", "",
+        "Intervals are 95 % (Wilson's for shares, bootstrap for the rest). Definitions: docs/guides/evaluate.md.", "",
         task_table(result), "",
         *(f"- {task}: left out, {why}" for task, why in content["left_out"].items()), "",
     ]  # fmt: skip

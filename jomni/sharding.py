@@ -1,8 +1,15 @@
-"""Where every array lies: a table from logical axes to mesh axes, and patterns that give a parameter's logical axes.
+"""Sharding of parameters, states and batches over a mesh of devices.
 
-A mesh has the axes data, fsdp and tensor. Batches are cut over data and fsdp; parameters over fsdp and tensor, as the
-table says; XLA puts in the communication. Moments of the optimiser and running averages end in their parameter's path
-and so lie where it does.
+A mesh has the axes data, fsdp and tensor. `PATTERNS` give each parameter logical axes by the end of its path, and
+`RULES` give each logical axis its mesh axes; XLA adds the communication. Batches and states are sharded over data and fsdp.
+Moments of the optimiser and running averages end in their parameter's path, so they are sharded like it.
+
+    mesh = jomni.sharding.make_mesh(data=1, fsdp=1, tensor=4)
+    params = jomni.sharding.shard_params(params, mesh)
+    state = jomni.sharding.shard_state(model.init_state(batch=8), mesh)
+    state, out = model.step(params, state, pcm)
+
+`jomni.load(source, sharding=jomni.sharding.placement(mesh))` shards parameters while they are read.
 """
 
 from __future__ import annotations
@@ -62,8 +69,8 @@ PATTERNS: tuple[tuple[re.Pattern[str], tuple[str | None, ...]], ...] = tuple(
 """Axes by the end of a path, for the parameters of all models; those that none fits are kept whole."""
 
 
-def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
-    """The mesh over this process's view of the devices; `data` 0 takes what the others leave.
+def make_mesh(data: int = 0, fsdp: int = 1, tensor: int = 1) -> Mesh:
+    """Return a mesh of the devices; `data` 0 takes all that the others leave.
 
     Raises:
       ConfigError: the product is not a number of devices that there are.
@@ -80,7 +87,7 @@ def make_mesh(data: int, fsdp: int, tensor: int) -> Mesh:
 
 
 def axes_by_path(state: Any) -> Axes:
-    """Logical axes of each leaf by the end of its path (`PATTERNS`)."""
+    """Return the logical axes of each leaf by the end of its path (`PATTERNS`)."""
 
     def axes(path: tuple[Any, ...], leaf: Any) -> tuple[str | None, ...]:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -95,7 +102,7 @@ def axes_by_path(state: Any) -> Axes:
 def spec(
     shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh, rules: Mapping[str, tuple[str, ...]] = RULES
 ) -> tuple[PartitionSpec, list[str]]:
-    """How one leaf is cut, and the logical axes left whole because their length does not divide.
+    """Return how one leaf is sharded, and the logical axes left whole because their length does not divide.
 
     Raises:
       ConfigError: the number of names is not that of axes, or two of them want one mesh axis.
@@ -119,13 +126,13 @@ def spec(
 
 
 def shardings(state: Any, axes: Axes, mesh: Mesh, report: Callable[[str], None] = lambda line: None) -> Any:
-    """A `NamedSharding` for each leaf of an (abstract) state.
+    """Return a `NamedSharding` for each leaf of an (abstract) state.
 
     Args:
       state: arrays or their shapes.
       axes: their logical axes.
       mesh: from `make_mesh`.
-      report: is told once which axes stay whole because they do not divide.
+      report: called once with the axes that stay whole because they do not divide.
     """
     kept: dict[str, int] = {}
 
@@ -142,8 +149,38 @@ def shardings(state: Any, axes: Axes, mesh: Mesh, report: Callable[[str], None] 
     return placed
 
 
+def shard_params(params: Any, mesh: Mesh) -> Any:
+    """Return the parameters of any model, placed on the mesh. Leaves that no pattern fits are replicated."""
+    return jax.device_put(params, shardings(params, axes_by_path(params), mesh))
+
+
+def shard_state(state: Any, mesh: Mesh) -> Any:
+    """Return a streaming state, placed on the mesh with its batch axis over data and fsdp.
+
+    Raises:
+      ConfigError: the batch does not divide over the mesh.
+    """
+
+    def place(leaf: Any) -> Any:
+        return jax.device_put(leaf, batch_sharding(mesh, leaf.shape[0]))
+
+    return jax.tree.map(place, state)
+
+
+def placement(mesh: Mesh) -> Callable[[str, tuple[int, ...]], NamedSharding]:
+    """Return a function of (path, shape) for `jomni.load(sharding=)`."""
+
+    def place(path: str, shape: tuple[int, ...]) -> NamedSharding:
+        for pattern, axes in PATTERNS:
+            if len(axes) == len(shape) and pattern.search(path):
+                return NamedSharding(mesh, spec(shape, axes, mesh)[0])
+        return NamedSharding(mesh, PartitionSpec())
+
+    return place
+
+
 def batch_sharding(mesh: Mesh, rows: int) -> NamedSharding:
-    """How batches of `rows` are cut.
+    """Return how batches of `rows` are sharded.
 
     Raises:
       ConfigError: the rows do not divide over the mesh.

@@ -1,4 +1,9 @@
-"""Where arrays lie: the table of logical axes over the whole model, collisions, lengths that do not divide."""
+"""Sharding: the table of logical axes over whole models, collisions, lengths that do not divide, tensor parallelism."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import pytest
@@ -7,8 +12,8 @@ from jax.sharding import AbstractMesh, PartitionSpec
 from jomni.errors import ConfigError
 from jomni.models.mimi import weights as mimi_weights
 from jomni.models.moshi import weights as moshi_weights
+from jomni.sharding import RULES, axes_by_path, batch_sharding, make_mesh, spec
 from jomni.tensors.weight_map import flatten
-from jomni.train.sharding import RULES, axes_by_path, batch_sharding, make_mesh, spec
 from tests.tiny import TINY_MIMI, TINY_MOSHI
 
 MESH = AbstractMesh((2, 2, 2), ("data", "fsdp", "tensor"))
@@ -50,3 +55,35 @@ def test_meshes_and_batches_that_do_not_fit_are_refused():
     assert RULES["batch"] == ("data", "fsdp")
     with pytest.raises(ConfigError, match="a multiple of 4"):
         batch_sharding(MESH, 6)
+
+
+PARALLEL = """
+import jax, jax.numpy as jnp, numpy as np
+import jomni
+from jomni import sharding
+from tools.random_model import random_checkpoint
+
+checkpoint = random_checkpoint()
+model, whole = jomni.Duplex.from_checkpoint(checkpoint), checkpoint.params
+mesh = sharding.make_mesh(data=2, tensor=2)
+assert len(jax.devices()) == 4
+pcm = 0.1 * jax.random.normal(jax.random.key(0), (2, 1, model.frame_size))
+controls = model.controls(2, temperature=0.0, text_temperature=0.0)
+params = sharding.shard_params(whole, mesh)
+assert "tensor" in str(params["lm"]["text_linear"]["weight"].sharding.spec)
+alone, together = model.init_state(2), sharding.shard_state(model.init_state(2), mesh)
+for _ in range(5):
+    alone, expected = model.step(whole, alone, pcm, controls)
+    together, found = model.step(params, together, pcm, controls)
+    np.testing.assert_array_equal(found.codes, expected.codes)
+    np.testing.assert_array_equal(found.text, expected.text)
+    np.testing.assert_allclose(found.pcm, expected.pcm, atol=1e-4)
+print("equal")
+"""
+
+
+def test_a_conversation_on_four_devices_is_that_on_one():
+    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", PARALLEL]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and "equal" in done.stdout, done.stderr[-2000:]
