@@ -20,7 +20,7 @@ def sample(
     keys: Array,
     top_p: Float[Array, "B"] | None = None,
 ) -> Int[Array, "B"]:
-    """Draws a token per slot.
+    """Draw one token per row.
 
     The `top_k` most probable tokens of softmax(logits / temperature) compete; the winner has the greatest p / e, with e
     drawn from Exp(1), which is a draw in proportion to p.
@@ -48,7 +48,7 @@ def sample(
 
 
 def kth_largest(values: Float[Array, "B V"], k: Int[Array, "B"]) -> Float[Array, "B"]:
-    """The k-th largest of each row of non-negative float32 values, 1 <= k <= V.
+    """Return the k-th largest of each row of non-negative float32 values, 1 <= k <= V.
 
     The bit patterns of non-negative floats are ordered as the floats are, so the answer is built bit by bit: unlike a
     sort this costs 31 passes for any k, and k may differ from slot to slot without recompiling.
@@ -58,7 +58,7 @@ def kth_largest(values: Float[Array, "B V"], k: Int[Array, "B"]) -> Float[Array,
 
 
 def mass_threshold(values: Float[Array, "B V"], mass: Float[Array, "B"]) -> Float[Array, "B"]:
-    """The largest threshold of each row such that the values from it on sum to `mass` or more, and are not all zero;
+    """Return each row's largest threshold such that the values from it on sum to `mass` or more, and are not all zero;
     found as `kth_largest` is."""
     bits = lax.bitcast_convert_type(values, jnp.int32)
 
@@ -70,7 +70,7 @@ def mass_threshold(values: Float[Array, "B V"], mass: Float[Array, "B"]) -> Floa
 
 
 def _largest_threshold(rows: int, holds: Callable[[Array], Array]) -> Float[Array, "B"]:
-    """The largest non-negative float32 of each row for whose bit pattern `holds`, bit by bit."""
+    """Return the largest non-negative float32 of each row for whose bit pattern `holds` is true, found bit by bit."""
 
     def set_bit(i: Array, found: Array) -> Array:
         candidate = found | (1 << (30 - i))
@@ -80,7 +80,7 @@ def _largest_threshold(rows: int, holds: Callable[[Array], Array]) -> Float[Arra
 
 
 def row_keys(seed: UInt32[Array, "B"], offset: Int[Array, "B"], stream: int) -> Array:
-    """PRNG keys that depend on the slot's seed, its step and the stream alone."""
+    """Return PRNG keys that depend only on the row's seed, its step and the stream."""
 
     def one(seed: Array, offset: Array) -> Array:
         return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), offset), stream)

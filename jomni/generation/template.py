@@ -28,7 +28,7 @@ Message = Mapping[str, Any]
 def render(
     template: str, messages: Sequence[Message], special: Mapping[str, Any], *, add_generation_prompt: bool = True
 ) -> str:
-    """Writes a conversation out.
+    """Return a conversation as text in the format of a chat template.
 
     Args:
       template: the model's.

@@ -41,19 +41,19 @@ class TextTokenizer:
         self.template = _default(config.get("chat_template")) if template is None else template.decode()
 
     def encode(self, text: str, special: bool = True) -> list[int]:
-        """Tokens of a text; with `special` those that the tokenizer adds by itself, such as a beginning."""
+        """Return the tokens of a text. `special` adds the tokenizer's own tokens, such as begin-of-text."""
         return self._tokenizer.encode(text, add_special_tokens=special).ids
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens, without special ones."""
+        """Return the text of tokens, without special tokens."""
         return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
 
     def token(self, text: str) -> int | None:
-        """The token that is written so."""
+        """Return the token of this text."""
         return self._tokenizer.token_to_id(text)
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
-        """The conversation as the model wants it; see `jomni.generation.template.render`.
+        """Return the conversation in the model's chat format; see `jomni.generation.template.render`.
 
         Raises:
           WeightsError: there is no chat template, or it is damaged.
@@ -67,7 +67,7 @@ class TextTokenizer:
         return render(self.template, messages, self.special, add_generation_prompt=add_generation_prompt)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Tokens of a conversation up to where the model's turn begins."""
+        """Return the tokens of a conversation up to the begin of the model's turn."""
         return self.encode(self.render(messages), special=False)
 
 
@@ -87,12 +87,12 @@ class TextStream:
         self._told = 0  # and text is given that is more than these tokens'
 
     def push(self, token: int) -> str:
-        """The text that is certain with one more token; "" while a character is incomplete."""
+        """Add a token and return the text that it completes; "" while a character is incomplete."""
         self._tokens.append(token)
         return "" if self._text().endswith(_UNFINISHED) else self.end()
 
     def end(self) -> str:
-        """The text that is left, incomplete or not."""
+        """Return the remaining text, complete or not."""
         text = self._text()[len(self._decode(self._tokens[self._start : self._told])) :]
         self._start, self._told = self._told, len(self._tokens)
         return text
@@ -112,12 +112,12 @@ def _json(files: Mapping[str, bytes], name: str, where: str) -> dict[str, Any]:
 
 
 def _text(token: Any) -> Any:
-    """A special token is written out, or described."""
+    """Return a special token's text from its config entry, a string or a dictionary."""
     return token["content"] if isinstance(token, dict) else token
 
 
 def _default(template: Any) -> str | None:
-    """A template is one, or several with names."""
+    """Return the default template from a config entry, one template or a list of named ones."""
     if isinstance(template, list):
         template = {entry["name"]: entry["template"] for entry in template}.get("default")
     return template

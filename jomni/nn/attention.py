@@ -54,7 +54,7 @@ def ring_timeline(
     active: Bool[Array, "B"] | None,
     lengths: Int[Array, "B"] | None = None,
 ) -> tuple[Int[Array, "B T"], Bool[Array, "B T S"]]:
-    """Where to write `steps` new entries, and which entries each new query may then read.
+    """Return where to write `steps` new entries, and which entries each new query may then read.
 
     A ring of `capacity` = context + steps - 1 loses nothing that a query of the block still needs. A ring of exactly
     `context` (PyTorch moshi's convention) has by then overwritten the oldest keys of the block's earlier queries.
@@ -74,7 +74,7 @@ def ring_timeline(
 
 
 def write(cache: KVCache, keys: Array, values: Array, write_at: Int[Array, "B T"]) -> KVCache:
-    """Scatters [B, K, T, H] into the ring in place; places beyond the ring are dropped (paused slots)."""
+    """Scatter [B, K, T, H] into the ring in place; places beyond the ring are dropped (paused rows)."""
     if write_at.size == 1:
         # XLA turns a scatter of one update into a slice update, fuses that into each of its readers, and copies the
         # ring for each. A second update, which is dropped, keeps it a scatter.
@@ -96,7 +96,7 @@ def attend(
     scale: float | None = None,
     softcap: float | None = None,
 ) -> Float[Array, "B N T H"]:
-    """Softmax attention with grouped heads; scores and softmax in float32. `mask` broadcasts over B.
+    """Compute softmax attention with grouped heads; scores and softmax in float32. `mask` broadcasts over B.
 
     Scores are multiplied by `scale` (None: H ** -0.5), and with `softcap` c they become c * tanh(scores / c).
     """
@@ -124,7 +124,7 @@ def attend_causally(
     scale: float | None = None,
     softcap: float | None = None,
 ) -> Float[Array, "B N T H"]:
-    """Causal attention over a whole sequence, each query seeing the last `context` steps; else as `attend`.
+    """Compute causal attention over a whole sequence. A query sees the last `context` steps; otherwise as `attend`.
 
     Long sequences are cut into bands of `context` queries that read two bands of keys, so that memory grows with
     T * context and not with T squared.
@@ -173,7 +173,7 @@ class SelfAttention(nn.Module):
     def __call__(
         self, x: Float[Array, "B T D"], timeline: Timeline, cache: KVCache | None
     ) -> tuple[Float[Array, "B T D"], KVCache | None]:
-        """Attends within x (cache None: whole sequence) or through the ring `cache`, which it returns with x added."""
+        """Attend within x (cache None: a whole sequence) or over the ring `cache`, returned with x added."""
         queries, keys, values = self.project(x, 0)
         if timeline.angles is not None:
             queries, keys = (self._rotate(y, timeline) for y in (queries, keys))
@@ -186,7 +186,7 @@ class SelfAttention(nn.Module):
         return self.merge(y, 0), cache
 
     def steps(self, xs: Sequence[Float[Array, "B 1 D"]], timeline: Timeline) -> list[Float[Array, "B 1 D"]]:
-        """A whole short sequence with weights per step, one array a step: only the attention itself joins them."""
+        """Run a whole short sequence with weights per step, one array per step; only attention joins them."""
         projected = zip(*(self.project(x, t) for t, x in enumerate(xs)), strict=True)
         queries, keys, values = (jnp.concatenate(parts, 2) for parts in projected)
         if timeline.angles is not None:
@@ -197,7 +197,7 @@ class SelfAttention(nn.Module):
     def step(
         self, x: Float[Array, "B 1 D"], timeline: Timeline, past: KVCache | None, step: int
     ) -> tuple[Float[Array, "B 1 D"], KVCache]:
-        """One step of a short sequence whose length is known: `past` holds the steps before, and grows by one."""
+        """Run one step of a short sequence of known length. `past` holds the steps before, and grows by one."""
         queries, keys, values = self.project(x, step)
         if timeline.angles is not None:
             queries, keys = (self._rotate(y, timeline) for y in (queries, keys))
@@ -207,14 +207,14 @@ class SelfAttention(nn.Module):
         return self.merge(attend(queries, keys, values, None), step), KVCache(keys, values)
 
     def project(self, x: Float[Array, "B T D"], step: int) -> tuple[Array, Array, Array]:
-        """Queries [B, N, T, H], keys and values [B, K, T, H]; with weights per step those of `step`."""
+        """Return queries [B, N, T, H], keys and values [B, K, T, H]; with weights per step those of `step`."""
         c = self.config
         y = self._weights("in_proj", step)(x)
         y = y.reshape(*y.shape[:2], -1, c.head_dim).swapaxes(1, 2)
         return y[:, : c.num_heads], y[:, c.num_heads : -c.num_kv_heads], y[:, -c.num_kv_heads :]
 
     def merge(self, y: Float[Array, "B N T H"], step: int) -> Float[Array, "B T D"]:
-        """Joins the heads and projects them back."""
+        """Join the heads and project them to D."""
         return self._weights("out_proj", step)(y.swapaxes(1, 2).reshape(y.shape[0], y.shape[2], -1))
 
     def _weights(self, name: str, step: int) -> Linear:
@@ -237,7 +237,7 @@ class CrossAttention(nn.Module):
         self.out_proj = Linear(self.config.dim, False, *self.lora)
 
     def cache(self, source: Float[Array, "B S D"]) -> KVCache:
-        """Keys and values of the source; they do not change during a conversation."""
+        """Return the keys and values of the source, which do not change during a conversation."""
         projected = self.in_proj(source)[..., self.config.dim :]
         keys, values = (self._heads(y) for y in jnp.split(projected, 2, -1))
         return KVCache(keys, values)

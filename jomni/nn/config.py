@@ -73,10 +73,10 @@ class TransformerConfig:
         return max(self.step_weights) + 1 if self.step_weights else 1
 
     def feedforward_width(self, weight_set: int = 0) -> int:
-        """Inner width of the feed-forward layer before the gating's two-thirds rule."""
+        """Return the inner width of the feed-forward layer before the gating's two-thirds rule."""
         return self.dim_feedforward if isinstance(self.dim_feedforward, int) else self.dim_feedforward[weight_set]
 
     def gated_width(self, weight_set: int = 0) -> int:
-        """Hidden width of the gated feed-forward layer (moshi/modules/gating.py)."""
+        """Return the hidden width of the gated feed-forward layer (moshi/modules/gating.py)."""
         width = self.feedforward_width(weight_set)
         return 21 * self.dim // 8 if width == 4 * self.dim else 2 * width // 3

@@ -26,7 +26,7 @@ def verify_contract(
     tolerance: float = 1e-5,
     seed: int = 0,
 ) -> None:
-    """Checks every promise of the streaming contract (`jomni.nn.streaming`), and raises `AssertionError` on a breach.
+    """Check every promise of the streaming contract (`jomni.nn.streaming`); raise `AssertionError` on a breach.
 
     Checked are: steps equal the whole, for each block size, with rows that start at different times, pause (fed with
     garbage meanwhile) and are reset; a paused slot's state does not move, bit for bit; structure, shapes and dtypes of
@@ -101,7 +101,7 @@ def _same_row(old: State, new: State, row: int) -> None:
 
 
 def _check_independence(step: Step, state: State, x: np.ndarray) -> None:
-    """Row 0 gives the same bits beside other neighbours."""
+    """Check that row 0 gives the same bits whatever the other rows hold."""
     everyone = np.ones(len(x), bool)
     y, new = step(x, state, everyone)
     others = np.concatenate([x[:1], np.zeros_like(x[1:])])

@@ -57,7 +57,7 @@ class CausalConv(nn.Module):
     def __call__(
         self, x: Float[Array, "B T I"], state: ConvState | None = None, active: Bool[Array, "B"] | None = None
     ) -> tuple[Float[Array, "B T2 O"], ConvState | None]:
-        """Convolves a whole sequence (state None) or its next block; T must be a multiple of the stride.
+        """Convolve a whole sequence (state None) or its next block. T must be a multiple of the stride.
 
         Raises:
           ValueError: T is not a multiple of the stride.
@@ -106,7 +106,7 @@ class CausalConvTranspose(nn.Module):
     def __call__(
         self, x: Float[Array, "B T I"], state: ConvState | None = None, active: Bool[Array, "B"] | None = None
     ) -> tuple[Float[Array, "B T2 O"], ConvState | None]:
-        """Expands a whole sequence (state None) or its next block."""
+        """Expand a whole sequence (state None) or its next block."""
         _, T, I = x.shape  # noqa: E741
         if self.depthwise:
             kernel = self.param("kernel", _init_transposed, (self.features, self.kernel_size, 1))
@@ -130,7 +130,7 @@ class CausalConvTranspose(nn.Module):
 
 
 def convolve(x: Float[Array, "B T I"], kernel: Float[Array, "W I O"], stride: int, dilation: int) -> Array:
-    """Convolution without padding, in full float32 for float32."""
+    """Convolve without padding, in full float32 for float32."""
     return lax.conv_general_dilated(
         x, kernel, (stride,), "VALID", rhs_dilation=(dilation,), dimension_numbers=("NWC", "WIO", "NWC"),
         precision=precision(x.dtype),
@@ -138,7 +138,7 @@ def convolve(x: Float[Array, "B T I"], kernel: Float[Array, "W I O"], stride: in
 
 
 def overlap_add(spread: Float[Array, "B T W O"], stride: int) -> Float[Array, "B T3 O"]:
-    """Adds up windows of W steps that start every `stride` steps."""
+    """Add up windows of W steps that start every `stride` steps."""
     B, T, W, O = spread.shape  # noqa: E741
     parts = -(-W // stride)
     spread = jnp.pad(spread, ((0, 0), (0, 0), (0, parts * stride - W), (0, 0)))

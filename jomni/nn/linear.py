@@ -12,7 +12,7 @@ _init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_a
 
 
 def contract_last(x: Float[Array, "... I"], weight: Float[Array, "O I"]) -> Float[Array, "... O"]:
-    """x @ weight.T without a transpose; x is brought to the weight's dtype."""
+    """Return x @ weight.T without a transpose. x is cast to the weight's dtype."""
     x = x.astype(weight.dtype)
     return lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())), precision=precision(x.dtype))
 

@@ -48,11 +48,11 @@ class Block:
         return (self.start - self.delay)[:, None] + numbers
 
     def map(self, function: Callable[[Array], Array]) -> Block:
-        """The block with its steps passed through a function that sees each of them for itself."""
+        """Apply a pointwise function to the steps."""
         return dataclasses.replace(self, steps=function(self.steps))
 
     def inside(self) -> Block:
-        """The block with zeros where it lies outside of its sequence."""
+        """Set the steps outside of the sequence to zero."""
         if self.start is None:
             return self
         numbers = self.positions
@@ -60,24 +60,24 @@ class Block:
         return self.map(lambda x: jnp.where(valid[..., None], x, 0))
 
     def later(self, past: Past, steps: int) -> tuple[Block, Past]:
-        """The stream delayed by some more steps; a whole sequence as it is."""
+        """Delay the stream by some more steps; a whole sequence is returned unchanged."""
         if self.start is None or not steps:
             return self, ()
         joined, past = joined_with(past, self.steps, steps)
         return dataclasses.replace(self, steps=joined[:, : self.steps.shape[1]], delay=self.delay + steps), past
 
     def aligned(self, past: Past, multiple: int) -> tuple[Block, Past]:
-        """The stream delayed so that its blocks begin where groups of `multiple` steps do."""
+        """Delay the stream so that its blocks begin at multiples of `multiple` steps."""
         return self.later(past, -self.delay % multiple)
 
     def resampled(self, steps: Array, delay: int, up: int = 1, down: int = 1) -> Block:
-        """The same stretch of the stream at `up / down` times the rate."""
+        """Return a block of `steps` for the same part of the stream at `up / down` times the rate."""
         start, end = (None if n is None else n * up // down for n in (self.start, self.end))
         return Block(steps, start, delay, end)
 
 
 def joined_with(past: Past, x: Float[Array, "B T C"], history: int) -> tuple[Float[Array, "B T2 C"], Past]:
-    """The last `history` steps before x and x itself, and what the next block needs in their place."""
+    """Return the last `history` steps before x joined with x, and the history for the next block."""
     if not history:
         return x, ()
     before = jnp.zeros((x.shape[0], history, x.shape[2]), x.dtype) if past is None else past
@@ -86,18 +86,18 @@ def joined_with(past: Past, x: Float[Array, "B T C"], history: int) -> tuple[Flo
 
 
 def pasts(past: Past, count: int) -> Sequence[Past]:
-    """What each of several layers carries, from what they carry together."""
+    """Return the state of each of several layers from their joint state."""
     return [None] * count if past is None else past
 
 
 def weight_norm(direction: Array, magnitude: Array) -> Array:
-    """direction / |direction| * magnitude, a norm for each entry of `magnitude`, whose other axes are of length 1."""
+    """Return direction / |direction| * magnitude, one norm per entry of `magnitude`, whose other axes have length 1."""
     axes = [i for i, n in enumerate(magnitude.shape) if n == 1]
     return direction * (magnitude / jnp.sqrt(jnp.square(direction).sum(axes, keepdims=True)))
 
 
 def fold_weight_norm(params: Any) -> Any:
-    """Computes every weight-normed kernel once, instead of at every step.
+    """Compute every weight-normed kernel once, instead of at every step.
 
     Takes and returns the parameters of a model; what is returned computes the same numbers but no longer holds the
     published tensors: keep the original for export and training.
@@ -184,7 +184,7 @@ class LookaheadConvTranspose(_WeightNormed):
 
 
 def _depthwise(x: Float[Array, "B T I"], kernel: Float[Array, "W 1 I"], dilation: int) -> Float[Array, "B T2 I"]:
-    """Each channel with a kernel of its own, tap by tap: XLA fuses these, and has no fast grouped convolution."""
+    """Convolve each channel with its own kernel, tap by tap: XLA fuses these, and has no fast grouped convolution."""
     steps = x.shape[1] - (kernel.shape[0] - 1) * dilation
     taps = [x[:, w * dilation : w * dilation + steps] * kernel[w] for w in range(kernel.shape[0])]
     return sum(taps[1:], start=taps[0])

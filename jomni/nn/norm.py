@@ -40,7 +40,7 @@ class RMSNorm(nn.Module):
 
 
 def make_norm(kind: str, name: str | None = None) -> nn.Module:
-    """The norm called `kind` in a config: one of `jomni.nn.config.NORMS`."""
+    """Return the norm called `kind` in a config: one of `jomni.nn.config.NORMS`."""
     match kind:
         case "layer_norm":
             return LayerNorm(1e-5, name=name)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 def rotary_angles(
     positions: Int[Array, "*B T"], head_dim: int, max_period: float
 ) -> tuple[Float[Array, "*B T H2"], Float[Array, "*B T H2"]]:
-    """Cosines and sines of the rotation of each pair of channels (H2 = head_dim / 2), float32."""
+    """Return cosines and sines of the rotation of each pair of channels (H2 = head_dim / 2), float32."""
     exponents = np.arange(head_dim // 2, dtype=np.float32)
     frequencies = np.exp(exponents * np.float32(-np.log(max_period) * 2 / head_dim))
     angles = positions.astype(jnp.float32)[..., None] * frequencies
@@ -22,7 +22,7 @@ def rotate(
     angles: tuple[Float[Array, "B T H2"], Float[Array, "B T H2"]],
     interleaved: bool = True,
 ) -> Float[Array, "B N T H"]:
-    """Rotates pairs of channels by their angles (arXiv:2104.09864). Pairs are (0,1), (2,3), ... where `interleaved`,
+    """Rotate pairs of channels by their angles (arXiv:2104.09864). Pairs are (0,1), (2,3), ... where `interleaved`,
     else (0, H/2), (1, H/2 + 1), ..."""
     cos, sin = (a[:, None] for a in angles)
     y = x.astype(jnp.float32)
@@ -37,7 +37,7 @@ def rotate(
 
 
 def sinusoidal(positions: Int[Array, "*B T"], dim: int, max_period: float) -> Float[Array, "*B T D"]:
-    """Cosines, then sines (moshi/modules/transformer.py::create_sin_embedding), float32."""
+    """Return cosines, then sines (moshi/modules/transformer.py::create_sin_embedding), float32."""
     half = dim // 2
     exponents = np.arange(half, dtype=np.float32) / np.float32(half - 1)
     phase = positions.astype(jnp.float32)[..., None] / (np.float32(max_period) ** exponents)

@@ -23,7 +23,7 @@ State = Any
 
 
 def reset(state: State, mask: Bool[Array, "B"]) -> State:
-    """Starts the slots of `mask` anew: zeroes their `offset` leaves, and leaves every buffer where it is."""
+    """Reset the rows of `mask`: zero their `offset` leaves, and leave every buffer unchanged."""
 
     def leaf(path: tuple[Any, ...], value: Array) -> Array:
         if getattr(path[-1], "name", None) != "offset":
@@ -34,17 +34,17 @@ def reset(state: State, mask: Bool[Array, "B"]) -> State:
 
 
 def keep_paused(active: Bool[Array, "B"] | None, new: State, old: State) -> State:
-    """Takes `new` in active slots and `old` in paused ones. For small buffers: it reads and writes both whole."""
+    """Return `new` for active rows and `old` for paused ones. For small buffers: it reads and writes both whole."""
     if active is None:
         return new
     return jax.tree.map(lambda n, o: jnp.where(broadcast_rows(active, n), n, o), new, old)
 
 
 def broadcast_rows(mask: Bool[Array, "B"], value: Array) -> Array:
-    """Reshapes a [B] mask so that it broadcasts against `value` [B, ...]."""
+    """Reshape a [B] mask so that it broadcasts against `value` [B, ...]."""
     return mask.reshape(mask.shape + (1,) * (value.ndim - 1))
 
 
 def precision(dtype: Any) -> jax.lax.Precision:
-    """Full float32 for float32 operands (XLA's choice is TF32 on recent GPUs, bfloat16 on TPU), else the default."""
+    """Return HIGHEST for float32 operands (the default is TF32 on recent GPUs, bfloat16 on TPU), else DEFAULT."""
     return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else jax.lax.Precision.DEFAULT

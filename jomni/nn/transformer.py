@@ -101,12 +101,12 @@ class TransformerLayer(nn.Module):
     def __call__(
         self, x: Float[Array, "B T D"], timeline: Timeline, cache: KVCache | None, cross: KVCache | None
     ) -> tuple[Float[Array, "B T D"], KVCache | None]:
-        """A block of steps: within itself (cache None) or through the ring cache."""
+        """Run a block of steps: a whole sequence (cache None) or over the ring cache."""
         update, cache = self.self_attn(self.norm1(x), timeline, cache)
         return self._rest(x + self._scaled("layer_scale_1", update), cross, 0), cache
 
     def steps(self, xs: Sequence[Float[Array, "B 1 D"]], timeline: Timeline) -> list[Float[Array, "B 1 D"]]:
-        """A whole short sequence: see `SelfAttention.steps`."""
+        """Run a whole short sequence; see `SelfAttention.steps`."""
         updates = self.self_attn.steps([self.norm1(x) for x in xs], timeline)
         both = zip(xs, updates, strict=True)
         return [self._rest(x + self._scaled("layer_scale_1", update), None, t) for t, (x, update) in enumerate(both)]
@@ -114,7 +114,7 @@ class TransformerLayer(nn.Module):
     def step(
         self, x: Float[Array, "B 1 D"], timeline: Timeline, past: KVCache | None, step: int
     ) -> tuple[Float[Array, "B 1 D"], KVCache]:
-        """One step of a short sequence: see `SelfAttention.step`."""
+        """Run one step of a short sequence; see `SelfAttention.step`."""
         update, past = self.self_attn.step(self.norm1(x), timeline, past, step)
         return self._rest(x + self._scaled("layer_scale_1", update), None, step), past
 
@@ -156,7 +156,7 @@ class Transformer(nn.Module):
         active: Bool[Array, "B"] | None = None,
         cross: tuple[KVCache, ...] | None = None,
     ) -> tuple[Float[Array, "B T D"], TransformerState | None]:
-        """Runs T steps.
+        """Run T steps.
 
         Args:
           x: the whole sequence (state None) or its next block.
@@ -191,7 +191,7 @@ class Transformer(nn.Module):
         return x, TransformerState(offset, tuple(caches))
 
     def steps(self, xs: Sequence[Float[Array, "B 1 D"]]) -> list[Float[Array, "B 1 D"]]:
-        """A whole short sequence, one array a step (weights per step: what each step's matrices read and write lies
+        """Run a whole short sequence, one array per step (with weights per step, each step's inputs and outputs lie
         together in memory)."""
         positions = jnp.arange(len(xs))[None]
         timeline = Timeline(self._angles(positions))
@@ -203,7 +203,7 @@ class Transformer(nn.Module):
     def step(
         self, x: Float[Array, "B 1 D"], past: tuple[KVCache, ...] | None, step: int
     ) -> tuple[Float[Array, "B 1 D"], tuple[KVCache, ...]]:
-        """Step number `step` of a short sequence (the depth transformer's codebooks): `past` grows by one each step."""
+        """Run step `step` of a short sequence (the depth transformer's codebooks). `past` grows by one each step."""
         positions = jnp.full((1, 1), step)
         timeline = Timeline(self._angles(positions))
         x = self._with_positions(x, positions)
@@ -214,7 +214,7 @@ class Transformer(nn.Module):
         return x, tuple(caches)
 
     def init_state(self, batch: int, dtype: Any = jnp.float32, block: int = 1, ring: str = "exact") -> TransformerState:
-        """State before the first step.
+        """Return the state before the first step.
 
         Args:
           batch: slots.
@@ -237,7 +237,7 @@ class Transformer(nn.Module):
         return TransformerState(jnp.zeros((batch,), jnp.int32), layers)
 
     def cross_caches(self, source: Float[Array, "B S D"]) -> tuple[KVCache, ...]:
-        """Keys and values of a conditioning sequence, layer by layer."""
+        """Return the keys and values of a conditioning sequence, layer by layer."""
         return tuple(layer.cross_cache(source) for layer in self.layers)
 
     def _ring_timeline(self, state: TransformerState, positions: Array, active: Array | None) -> Timeline:

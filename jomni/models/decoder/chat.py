@@ -17,7 +17,7 @@ CONTEXT = 4096
 
 
 def check_text(text: str) -> None:
-    """Raises `PromptError` where a text is empty or cannot be written in UTF-8."""
+    """Raise `PromptError` where a text is empty or cannot be written in UTF-8."""
     if not text.strip():
         raise PromptError("the prompt is empty. Give some text.")
     try:
@@ -62,7 +62,7 @@ class Chat:
         self, texts: Sequence[str | None], *, max_tokens: int = 512, temperature: float | None = None,
         top_k: int | None = None, top_p: float | None = None,
     ) -> Iterator[list[str]]:  # fmt: skip
-        """Says something in each conversation and streams the answers.
+        """Send a message in each conversation and stream the answers.
 
         Args:
           texts: the user's, by slot; None leaves a conversation as it is.

@@ -109,9 +109,9 @@ class DecoderConfig:
         return self.layer_kinds or (FULL,) * self.num_layers
 
     def window_of(self, kind: str) -> int | None:
-        """Steps that a layer of this kind sees; None: all before it."""
+        """Return how many steps a layer of this kind sees; None: all."""
         return self.window if kind == SLIDING else None
 
     def rope_of(self, kind: str) -> RopeConfig:
-        """Rotary positions of a layer of this kind."""
+        """Return the rotary positions of a layer of this kind."""
         return self.local_rope if kind == SLIDING and self.local_rope is not None else self.rope

@@ -61,7 +61,7 @@ class TextSampling:
 
     @classmethod
     def from_hf(cls, raw: Mapping[str, Any]) -> TextSampling:
-        """Reads a generation_config.json with transformers' defaults (generation/configuration_utils.py).
+        """Read a generation_config.json with transformers' defaults (generation/configuration_utils.py).
 
         Raises:
           ConfigError: an option has a value of the wrong type.
@@ -85,7 +85,7 @@ class TextSampling:
 
 
 def stop_tokens(raw: Mapping[str, Any]) -> frozenset[int]:
-    """The tokens that end an answer: `eos_token_id` of a generation_config.json, one or several."""
+    """Return the tokens that end an answer: `eos_token_id` of a generation_config.json, one or several."""
     ids = raw.get("eos_token_id")
     return frozenset(ids if isinstance(ids, list) else [] if ids is None else [ids])
 
@@ -110,12 +110,12 @@ class TextGenerator:
         return block_sizes(min(self.block, self.context))
 
     def init_state(self, batch: int, seed: int | Sequence[int] = 0) -> TextState:
-        """State before the first step; `seed` is slot 0's and counts on, or one per row."""
+        """Return the state before the first step. `seed` is row 0's, row i has seed + i; or one per row."""
         decoder = self.decoder.init_state(batch, self.context, self.dtype, self.blocks[-1])
         return TextState(decoder, jnp.zeros((batch,), jnp.int32), batch_seeds(seed, batch))
 
     def controls(self, batch: int, sampling: TextSampling | None = None) -> TextControls:
-        """Controls for all rows alike; without `sampling` greedy."""
+        """Return controls with the same settings for all rows; greedy without `sampling`."""
         s = sampling or TextSampling()
         return TextControls(
             active=jnp.ones((batch,), bool), temperature=jnp.full((batch,), s.temperature, jnp.float32),
@@ -126,7 +126,7 @@ class TextGenerator:
         self, params: Params, state: TextState, tokens: Int[Array, "B T"], lengths: Int[Array, "B"],
         controls: TextControls,
     ) -> tuple[TextState, Float[Array, "B V"]]:  # fmt: skip
-        """Feeds a block of tokens; jitted once for each T, the state is donated.
+        """Feed a block of tokens. Jitted once per T; the state is donated.
 
         Args:
           params: of the decoder.
@@ -143,16 +143,16 @@ class TextGenerator:
     def decode_step(
         self, params: Params, state: TextState, controls: TextControls
     ) -> tuple[TextState, Float[Array, "B V"]]:
-        """Feeds the token sampled last and samples the next; jitted once, the state is donated."""
+        """Feed the token sampled last and sample the next. Jitted once; the state is donated."""
         return _decode_step(self, params, state, controls)
 
     def can_rewind(self, held: int, kept: int) -> bool:
-        """Whether a slot that has taken `held` steps can go back to its first `kept` ones by its offset alone."""
+        """Return whether a row of `held` steps can be rewound to its first `kept` steps by setting its offset."""
         return can_rewind(self.decoder.config, self.context, self.blocks[-1], held, kept)
 
 
 def block_sizes(longest: int) -> tuple[int, ...]:
-    """`SMALLEST_BLOCK` and its doubles, up to the first that holds `longest` steps."""
+    """Return `SMALLEST_BLOCK` and its doubles, up to the first that holds `longest` steps."""
     sizes = [SMALLEST_BLOCK]
     while sizes[-1] < longest:
         sizes.append(2 * sizes[-1])
@@ -160,7 +160,7 @@ def block_sizes(longest: int) -> tuple[int, ...]:
 
 
 def can_rewind(config: DecoderConfig, context: int, block: int, held: int, kept: int) -> bool:
-    """Whether a slot that has taken `held` steps can go back to its first `kept` ones by its offset alone.
+    """Return whether a row of `held` steps can be rewound to its first `kept` steps by setting its offset.
 
     Full layers always can. A sliding layer's ring holds `block` - 1 steps more than it shows: once it has wrapped,
     `block` steps can be taken back.
@@ -215,7 +215,7 @@ class TextSession:
         self, prompts: Sequence[Sequence[int] | None], *, max_tokens: int, stop: Collection[int] = (),
         sampling: TextSampling | None = None,
     ) -> Iterator[list[int | None]]:  # fmt: skip
-        """Continues each slot's prompt, one token a step.
+        """Continue each slot's prompt, one token per step.
 
         Args:
           prompts: all tokens of each slot's conversation so far; None leaves a slot out.
@@ -268,7 +268,7 @@ class TextSession:
                     self.held[slot].append(drawn[slot])
 
     def _read(self, prompts: Sequence[Sequence[int] | None], controls: TextControls) -> None:
-        """Brings each slot's cache to its prompt, and samples the first token of its answer."""
+        """Feed what each slot's cache lacks of its prompt, and sample the first token of its answer."""
         rest: list[Sequence[int]] = []
         for slot, prompt in enumerate(prompts):
             held = self.held[slot]

@@ -53,7 +53,7 @@ class Embedding(nn.Module):
         return jnp.take(self.weight, tokens, axis=0, mode="clip")
 
     def attend(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
-        """The products of x with every row: the head of a model whose head is its embedding."""
+        """Return the products of x with every row: the output head of a model with tied embeddings."""
         return contract_last(x, self.weight)
 
 
@@ -76,7 +76,7 @@ class Attention(nn.Module):
     def __call__(
         self, x: Float[Array, "B T D"], timeline: Timeline, cache: KVCache | None
     ) -> tuple[Float[Array, "B T D"], KVCache | None]:
-        """Attends within x (cache None: whole sequence) or through the ring `cache`, which it returns with x added."""
+        """Attend within x (cache None: a whole sequence) or over the ring `cache`, returned with x added."""
         c = self.config
         queries, keys, values = (self._heads(p(x)) for p in (self.q_proj, self.k_proj, self.v_proj))
         if c.qk_norm:
@@ -170,7 +170,7 @@ class Decoder(nn.Module):
         active: Bool[Array, "B"] | None = None,
         lengths: Int[Array, "B"] | None = None,
     ) -> tuple[Float[Array, "B T D"], DecoderState | None]:
-        """Runs T steps.
+        """Run T steps.
 
         Args:
           x: embeddings (from `embed`, or others) of the whole sequence (state None) or of its next block.
@@ -193,7 +193,7 @@ class Decoder(nn.Module):
         active: Bool[Array, "B"] | None = None,
         lengths: Int[Array, "B"] | None = None,
     ) -> tuple[Float[Array, "B T D"], DecoderState | None]:
-        """As `__call__`, without the last norm: for a model that has more layers to follow."""
+        """Run the layers like `__call__`, without the final norm: for a model in which more layers follow."""
         c, T = self.config, x.shape[1]
         if state is None:
             timelines = {kind: self._timeline(kind, jnp.arange(T)[None]) for kind in c.kinds}
@@ -211,25 +211,25 @@ class Decoder(nn.Module):
         return x, DecoderState(state.offset + taken, tuple(caches))
 
     def whole(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T V"]:
-        """The logits of whole sequences of tokens."""
+        """Return the logits of whole sequences of tokens."""
         return self.logits(self(self.embed(tokens))[0])
 
     def embed(self, tokens: Int[Array, "..."]) -> Float[Array, "... D"]:
-        """Embeddings of tokens, scaled as the model wants its input."""
+        """Return the embeddings of tokens, scaled by `embedding_scale`."""
         x = self.embed_tokens(tokens)
         return x * jnp.asarray(self.config.embedding_scale, x.dtype)
 
     def logits(self, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
-        """Logits of the next token, float32."""
+        """Return logits of the next token, float32."""
         return self.cap(self.embed_tokens.attend(hidden) if self.config.tied else self.lm_head(hidden))
 
     def cap(self, logits: Float[Array, "... V"]) -> Float[Array, "... V"]:
-        """What a head's products become as logits: float32, and capped where the model caps them."""
+        """Convert a head's output to float32 logits, with the soft cap of the config."""
         y, cap = logits.astype(jnp.float32), self.config.logit_softcap
         return y if cap is None else cap * jnp.tanh(y / cap)
 
     def init_state(self, batch: int, capacity: int, dtype: Any = jnp.float32, block: int = 1) -> DecoderState:
-        """State before the first step.
+        """Return the state before the first step.
 
         Args:
           batch: slots.

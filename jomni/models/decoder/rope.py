@@ -17,21 +17,21 @@ from jomni.models.decoder.config import RopeConfig
 def rope_angles(
     rope: RopeConfig, positions: Int[Array, "*B T"], head_dim: int
 ) -> tuple[Float[Array, "*B T P"], Float[Array, "*B T P"]]:
-    """Cosines and sines of each pair's rotation, times the factor on queries and keys that YaRN has."""
+    """Return cosines and sines of each pair's rotation, times YaRN's factor on queries and keys."""
     angles = positions.astype(jnp.float32)[..., None] * frequencies(rope, head_dim)
     scale = np.float32(magnitude(rope))
     return jnp.cos(angles) * scale, jnp.sin(angles) * scale
 
 
 def magnitude(rope: RopeConfig) -> float:
-    """The factor on rotated queries and keys (arXiv:2309.00071, 3.4)."""
+    """Return the factor on rotated queries and keys (arXiv:2309.00071, section 3.4)."""
     if rope.kind != "yarn":
         return 1.0
     return 0.1 * math.log(rope.factor) + 1.0 if rope.attention_factor is None else rope.attention_factor
 
 
 def frequencies(rope: RopeConfig, head_dim: int) -> np.ndarray:
-    """Radians by which each pair turns at a step, float32 [P]."""
+    """Return each pair's rotation per step in radians, float32 [P]."""
     plain = np.float32(1) / np.float32(rope.theta) ** (np.arange(0, head_dim, 2, dtype=np.float32) / head_dim)
     match rope.kind:
         case "linear":
@@ -47,13 +47,13 @@ def frequencies(rope: RopeConfig, head_dim: int) -> np.ndarray:
 
 
 def _mixed(plain: np.ndarray, factor: float, kept: np.ndarray) -> np.ndarray:
-    """Between stretched whole (kept <= 0) and left as they are (kept >= 1)."""
+    """Interpolate between fully stretched (kept <= 0) and unchanged frequencies (kept >= 1)."""
     kept = np.clip(kept, 0, 1).astype(np.float32)
     return plain / np.float32(factor) * (1 - kept) + plain * kept
 
 
 def _ramp(rope: RopeConfig, head_dim: int) -> tuple[float, float]:
-    """The pairs between which YaRN goes over from left as they are to stretched."""
+    """Return the pairs between which YaRN's ramp from unchanged to stretched lies."""
 
     def pair(turns: float) -> float:
         wave = rope.original_positions / (turns * 2 * math.pi)

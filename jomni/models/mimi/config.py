@@ -114,7 +114,7 @@ class MimiConfig:
 
     @classmethod
     def from_kyutai(cls, raw: Mapping[str, Any], where: str = "mimi config") -> MimiConfig:
-        """Builds the configuration from Kyutai's dictionary; raises `ConfigError` naming every unsupported option."""
+        """Build the configuration from Kyutai's dictionary; raises `ConfigError` naming every unsupported option."""
         raw = dict(raw)
         problems: list[str] = []
         seanet = _section(raw, "seanet", _SEANET, problems)
@@ -149,7 +149,7 @@ class MimiConfig:
         )
 
     def to_kyutai(self) -> dict[str, Any]:
-        """The dictionary that Kyutai's `get_mimi` takes."""
+        """Return the dictionary that Kyutai's `get_mimi` takes."""
         seanet = dataclasses.asdict(self.seanet)
         alpha = seanet.pop("elu_alpha")
         seanet |= {"ratios": list(self.seanet.ratios), "causal": True, "norm": "none"}
@@ -202,7 +202,7 @@ _REQUIRED = {
 
 
 def _section(raw: dict[str, Any], name: str, allowed: dict[str, Any], problems: list[str]) -> dict[str, Any]:
-    """Takes one section apart: checks every key, returns those that the configuration reads."""
+    """Check every key of one section and return those that the configuration reads."""
     values = raw.get(name)
     if not isinstance(values, Mapping):
         problems.append(f"section '{name}' is missing")

@@ -107,20 +107,20 @@ class Mimi(nn.Module):
             self.upsample = CausalConvTranspose(width, 2 * stride, stride, use_bias=False, depthwise=True)
 
     def __call__(self, pcm: Float[Array, "B C T"]) -> Float[Array, "B C T"]:
-        """Encodes and decodes a whole number of frames; touches every parameter."""
+        """Encode and decode a whole number of frames. Uses every parameter."""
         return self.decode(self.encode(pcm)[0])[0]
 
     def encode(
         self, pcm: Float[Array, "B C T"], state: EncodeState | None = None, active: Bool[Array, "B"] | None = None
     ) -> tuple[Int[Array, "B K N"], EncodeState | None]:
-        """Codes of a whole waveform (state None) or of its next block; T must be a multiple of the frame size."""
+        """Encode a whole waveform (state None) or its next block. T must be a multiple of the frame size."""
         latent, state = self.encode_latent(pcm, state, active)
         return self.quantizer.encode(latent, self.num_codebooks), state
 
     def encode_latent(
         self, pcm: Float[Array, "B C T"], state: EncodeState | None = None, active: Bool[Array, "B"] | None = None
     ) -> tuple[Float[Array, "B N D"], EncodeState | None]:
-        """The latent before quantisation, at the frame rate. Steps take samples that are not finite as zeros."""
+        """Return the latent before quantisation, at the frame rate. Steps take samples that are not finite as zeros."""
         encoder, transformer, downsample = state or (None, None, None)
         if state is not None:  # kept, they would outlast a reset of their slot
             pcm = jnp.where(jnp.isfinite(pcm), pcm, 0)
@@ -133,13 +133,13 @@ class Mimi(nn.Module):
     def decode(
         self, codes: Int[Array, "B K N"], state: DecodeState | None = None, active: Bool[Array, "B"] | None = None
     ) -> tuple[Float[Array, "B C T"], DecodeState | None]:
-        """Waveform of whole codes (state None) or of their next block; any number of codebooks up to the weights'."""
+        """Decode whole codes (state None) or their next block, of any number of codebooks up to the weights'."""
         return self.decode_latent(self.quantizer.decode(codes), state, active)
 
     def decode_latent(
         self, latent: Float[Array, "B N D"], state: DecodeState | None = None, active: Bool[Array, "B"] | None = None
     ) -> tuple[Float[Array, "B C T"], DecodeState | None]:
-        """Waveform of a latent at the frame rate."""
+        """Return the waveform of a latent at the frame rate."""
         upsample, transformer, decoder = state or (None, None, None)
         x = latent
         if self.config.resample_stride > 1:
@@ -151,7 +151,7 @@ class Mimi(nn.Module):
     def init_encode_state(
         self, batch: int, frames: int = 1, ring: str = "exact", dtype: Any = jnp.float32
     ) -> EncodeState:
-        """State before the first frame.
+        """Return the state before the first frame.
 
         Args:
           batch: number of conversations, B.
@@ -164,7 +164,7 @@ class Mimi(nn.Module):
     def init_decode_state(
         self, batch: int, frames: int = 1, ring: str = "exact", dtype: Any = jnp.float32
     ) -> DecodeState:
-        """State before the first frame; arguments as for `init_encode_state`."""
+        """Return the state before the first frame. Arguments are those of `init_encode_state`."""
         return self.apply({}, batch, frames, ring, dtype, method=Mimi._decode_state)  # type: ignore[return-value]
 
     def _encode_state(self, batch: int, frames: int, ring: str, dtype: Any) -> EncodeState:
@@ -185,7 +185,7 @@ class Mimi(nn.Module):
 
 
 def encode(mimi: Mimi, params: Params, pcm: Float[Array, "B C T"] | Float[Array, "B T"]) -> Int[Array, "B K N"]:
-    """Encodes whole waveforms. Compiles once per length; for long audio use `encode_step`.
+    """Encode whole waveforms. Compiles once per number of frames; for long audio use `encode_step`.
 
     Args:
       mimi: the codec.
@@ -207,7 +207,7 @@ def encode(mimi: Mimi, params: Params, pcm: Float[Array, "B C T"] | Float[Array,
 
 
 def decode(mimi: Mimi, params: Params, codes: Int[Array, "B K N"]) -> Float[Array, "B C T"]:
-    """Decodes whole code sequences to N * frame_size samples.
+    """Decode whole code sequences to N * frame_size samples.
 
     Raises:
       AudioError: the shape does not fit, there are more codebooks than the codec has, or a code is out of range.
@@ -251,7 +251,7 @@ def encode_step(
     pcm: Float[Array, "B C T"],
     active: Bool[Array, "B"] | None = None,
 ) -> tuple[EncodeState, Int[Array, "B K F"]]:
-    """Encodes the next F = T / frame_size frames of B streams; samples that are not finite are taken as zeros.
+    """Encode the next F = T / frame_size frames of B streams. Samples that are not finite are taken as zeros.
 
     The state is donated.
     """
@@ -269,7 +269,7 @@ def decode_step(
     codes: Int[Array, "B K F"],
     active: Bool[Array, "B"] | None = None,
 ) -> tuple[DecodeState, Float[Array, "B C T"]]:
-    """Decodes the next F frames of B streams to T = F * frame_size samples. The state is donated."""
+    """Decode the next F frames of B streams to T = F * frame_size samples. The state is donated."""
     check_codes(mimi.config, codes)
     check_batch("codes", codes.shape[0], state.transformer.offset.shape[0])
     pcm, new = mimi.apply({"params": params}, codes, state, active, method=Mimi.decode)

@@ -97,18 +97,18 @@ class SplitQuantizer(nn.Module):
 def nearest(
     x: Float[Array, "... E"], centroids: Float[Array, "V E"], half_norms: Float[Array, "V"]
 ) -> Int[Array, "..."]:
-    """Index of the nearest entry: |x - c|^2 is least where x.c - |c|^2 / 2 is greatest."""
+    """Return the index of the nearest entry: |x - c|^2 is least where x.c - |c|^2 / 2 is greatest."""
     return jnp.argmax(contract_last(x, centroids) - half_norms, -1).astype(jnp.int32)
 
 
 def fold(total: Float[Array, "V E"], usage: Float[Array, "V"]) -> tuple[Float[Array, "V E"], Float[Array, "V"]]:
-    """Centroids and half of their squared norms, from the published sums and usage."""
+    """Return centroids and half of their squared norms, from the published sums and usage."""
     centroids = total / jnp.maximum(usage, _EPSILON)[:, None]
     return centroids, 0.5 * jnp.square(centroids).sum(-1)
 
 
 def fold_codebooks(params: Any) -> Any:
-    """Divides every codebook's sums by its usage once, instead of at every step.
+    """Divide every codebook's sums by its usage once, instead of at every step.
 
     Takes and returns the parameters of a `Mimi`; what is returned computes the same numbers but no longer holds the
     published tensors: keep the original for export and training.

@@ -37,7 +37,7 @@ def _conv(config: SeanetConfig, channels: int, features: int, kernel: int, **opt
 def _run(
     layers: Sequence[Any], x: Array, state: Sequence[State] | None, active: Array | None
 ) -> tuple[Array, tuple[State, ...] | None]:
-    """Runs streaming modules and plain functions one after another; the state of a function is the empty tuple."""
+    """Run streaming modules and plain functions one after another. The state of a function is the empty tuple."""
     states = []
     for i, layer in enumerate(layers):
         new: State = ()

@@ -53,7 +53,7 @@ class OmniParts:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Loaded, codec: Loaded | None = None) -> OmniParts:
-        """The parts of a loaded Mini-Omni. One without a Whisper is written to, one without a SNAC writes.
+        """Return the parts of a loaded Mini-Omni. Without Whisper it takes text alone, without SNAC it gives text alone.
 
         Args:
           checkpoint: the model, with its tokenizer and with what lies beside it.
@@ -153,14 +153,14 @@ class OmniChat:
     def reply(
         self, questions: Sequence[Question | None], answer: str | Sequence[str] = "speech", *, max_steps: int = 1024
     ) -> Iterator[OmniPiece]:
-        """`ask`, and then `stream`."""
+        """Call `ask`, then return `stream()`."""
         self.ask(questions, answer, max_steps=max_steps)
         return self.stream()
 
     def ask(
         self, questions: Sequence[Question | None], answer: str | Sequence[str] = "speech", *, max_steps: int = 1024
     ) -> None:
-        """Says something in each conversation. An answer that was under way there is broken off.
+        """Ask a question in each conversation. This stops an answer in progress there.
 
         Args:
           questions: by slot; None leaves a conversation as it is.
@@ -191,12 +191,12 @@ class OmniChat:
                 self._begin(slot)
 
     def stream(self) -> Iterator[OmniPiece]:
-        """The answers that are under way, piece by piece, until all are complete or stopped."""
+        """Yield the answers in progress, piece by piece, until all are complete or stopped."""
         while any(self.active):
             yield self.step()
 
     def step(self) -> OmniPiece:
-        """The next piece of every answer that is under way."""
+        """Return the next piece of every answer in progress."""
         columns = self._session.step()
         slots = range(len(columns))
         for slot in slots:
@@ -215,7 +215,7 @@ class OmniChat:
         return OmniPiece([self._write(i, columns[i], done[i]) for i in slots], pcm, frames, columns, done)
 
     def stop(self, slot: int, heard: float | None = None) -> None:
-        """Breaks an answer off: its listener speaks. `resume` goes on with it; asking something drops the rest.
+        """Stop an answer, for barge-in. `resume` continues it; the next question drops the rest.
 
         Args:
           slot: its number.
@@ -236,7 +236,7 @@ class OmniChat:
             self._left[slot] += given - len(self._session.slots[slot].given)
 
     def resume(self, slot: int) -> None:
-        """Goes on with an answer that was stopped, where it was stopped or to where it was taken back.
+        """Continue a stopped answer from the last step that was kept.
 
         Raises:
           PromptError: there is none to go on with.
@@ -248,7 +248,7 @@ class OmniChat:
             self._begin(slot, self._session.slots[slot].given)
 
     def forget(self, slot: int) -> None:
-        """Begins a conversation anew."""
+        """Restart a conversation with an empty history."""
         self._session.forget(slot)
         self._greeted[slot] = False
         self._begin(slot)
@@ -262,7 +262,7 @@ class OmniChat:
             self._voice.begin(slot, given)
 
     def _write(self, slot: int, column: Column | None, done: bool) -> str:
-        """The text that a step added; special tokens have none, and where text ends it is complete."""
+        """Return the text that a step adds: none for special tokens; the end of text completes the last character."""
         if column is None:
             return ""
         v, token = self.parts.config.vocabulary, int(column[-1])

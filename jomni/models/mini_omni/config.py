@@ -51,7 +51,7 @@ class Vocabulary:
         return self.padded_text_size + self.streams * self.padded_audio_size
 
     def audio_row(self, stream: int) -> int:
-        """Row of the embedding where the tokens of an audio stream begin."""
+        """Return the first row of the embedding that belongs to an audio stream."""
         return self.padded_text_size + stream * self.padded_audio_size
 
     # Numbers in the text stream, or in an audio stream.
@@ -118,7 +118,7 @@ class MiniOmniConfig:
 
     @classmethod
     def from_published(cls, fields: Mapping[str, Any], where: str = "model_config.yaml") -> MiniOmniConfig:
-        """From the fields of a `model_config.yaml` (litgpt/config.py); options this model does not have are refused.
+        """Build the configuration from the fields of a `model_config.yaml` (litgpt/config.py).
 
         Raises:
           ConfigError: a field is missing, unknown or has a value that is not supported; the message lists all of them.
@@ -170,7 +170,7 @@ class MiniOmniConfig:
             raise ConfigError(f"{where}: {error}") from None
 
     def to_published(self, others: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-        """The fields of a `model_config.yaml`; `others`: those of `NO_EFFECT` that it should have.
+        """Return the fields of a `model_config.yaml`, with `others`, which are fields of `NO_EFFECT`.
 
         Raises:
           ConfigError: they cannot express the configuration; the options at fault are named.

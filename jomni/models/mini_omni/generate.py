@@ -110,11 +110,11 @@ class OmniGenerator:
         return block_sizes(min(self.block, self.context))
 
     def prepare(self, params: Params) -> dict[str, Any]:
-        """The parameters as steps take them (`set_apart`). Keep `params` itself for export."""
+        """Return the parameters as the steps take them (`set_apart`). Keep `params` itself for export."""
         return set_apart(params, self.config)
 
     def init_state(self, batch: int, seed: int | Sequence[int] = 0) -> OmniState:
-        """State before the first step; `seed` is slot 0's and counts on, or one per row."""
+        """Return the state before the first step. `seed` is row 0's, row i has seed + i; or one per row."""
         whole = self.model.init_state(batch * self.rows, self.context, self.dtype, self.blocks[-1])
         post = None
         if self.voice != "text_only":
@@ -124,7 +124,7 @@ class OmniGenerator:
         return OmniState(backbone, post, tokens, jnp.zeros((batch,), bool), batch_seeds(seed, batch))
 
     def controls(self, batch: int, sampling: TextSampling | None = None) -> OmniControls:
-        """Controls for all rows alike, speaking if there is a voice; without `sampling` greedy."""
+        """Return controls with the same settings for all rows; greedy without `sampling`; text alone if "text_only"."""
         s = sampling or TextSampling()
         return OmniControls(
             active=jnp.ones((batch,), bool), speaks=jnp.full((batch,), self.voice != "text_only"),
@@ -135,7 +135,7 @@ class OmniGenerator:
     def prefill(
         self, params: Params, state: OmniState, block: OmniBlock, lengths: Int[Array, "B"], controls: OmniControls
     ) -> OmniState:
-        """Feeds a block of prompts and samples each answer's first tokens; jitted once per T, the state is donated.
+        """Feed a block of prompts and sample each answer's first tokens. Jitted once per T; the state is donated.
 
         Args:
           params: from `prepare`.
@@ -147,16 +147,16 @@ class OmniGenerator:
         return _prefill(self, params, state, block, lengths, controls)
 
     def decode_step(self, params: Params, state: OmniState, controls: OmniControls) -> OmniState:
-        """Feeds the tokens sampled last and samples the next; jitted once, the state is donated."""
+        """Feed the tokens sampled last and sample the next. Jitted once; the state is donated."""
         return _decode_step(self, params, state, controls)
 
     def can_rewind(self, held: int, kept: int) -> bool:
-        """Whether a slot that has taken `held` steps can go back to its first `kept` ones by its offset alone."""
+        """Return whether a row of `held` steps can be rewound to its first `kept` steps by setting its offset."""
         return can_rewind(self.config.decoder, self.context, self.blocks[-1], held, kept)
 
 
 def place(state: OmniState, offset: Int[Array, "B"]) -> OmniState:
-    """The state with every slot at the given step of what it has taken: 0 begins anew."""
+    """Return the state with every row rewound to the given step; 0 restarts it."""
     held = state.backbone.offset
     backbone = state.backbone._replace(offset=jnp.broadcast_to(offset.reshape(-1, *[1] * (held.ndim - 1)), held.shape))
     post = state.post_adapter
@@ -217,7 +217,7 @@ def _each_row(generator: OmniGenerator, block: OmniBlock) -> tuple[Array, Array 
 def _draw(
     logits: Float[Array, "B N V"], seed: Array, offset: Array, first: int, controls: OmniControls
 ) -> Int[Array, "B N"]:
-    """A token of each of N streams, by the slot's settings; noise depends on (seed, offset, stream) of the slot."""
+    """Draw a token for each of N streams with the row's settings. The noise depends on (seed, offset, stream) alone."""
     batch, streams = logits.shape[:2]
 
     def drawn(logits: Array) -> Array:

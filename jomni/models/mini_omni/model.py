@@ -85,7 +85,7 @@ class MiniOmni(nn.Module):
         active: Bool[Array, "B"] | None = None,
         lengths: Int[Array, "B"] | None = None,
     ) -> tuple[Float[Array, "B T V"], Float[Array, "B T A U"], MiniOmniState | None]:
-        """Runs T steps.
+        """Run T steps.
 
         Args:
           tokens: the streams' tokens, of the whole sequence (state None) or of its next block.
@@ -115,7 +115,7 @@ class MiniOmni(nn.Module):
         active: Bool[Array, "B"] | None = None,
         lengths: Int[Array, "B"] | None = None,
     ) -> tuple[Float[Array, "B T D"], DecoderState | None]:
-        """The backbone's part of a call: its hidden states, from which text is read, and its state."""
+        """Run the backbone: return its hidden states, from which the text head reads, and its state."""
         return self.backbone.stack(self.embed(tokens, features, is_speech), state, active, lengths)
 
     def speak(
@@ -125,15 +125,15 @@ class MiniOmni(nn.Module):
         active: Bool[Array, "B"] | None = None,
         lengths: Int[Array, "B"] | None = None,
     ) -> tuple[Float[Array, "B T D"], DecoderState | None]:
-        """The post-adapter's part: the hidden states from which audio is read. Without one they are the backbone's."""
+        """Run the post-adapter: return the hidden states from which the audio heads read; without one, x itself."""
         return (x, None) if self.config.post_adapter is None else self.post_adapter(x, state, active, lengths)
 
     def text_logits(self, x: Float[Array, "... D"]) -> Float[Array, "... V"]:
-        """Logits of the next text token, float32, from what `listen` gave."""
+        """Return logits of the next text token, float32, from the output of `listen`."""
         return self.backbone.logits(self.backbone.norm(x))[..., : self.config.vocabulary.padded_text_size]
 
     def audio_logits(self, y: Float[Array, "... D"]) -> Float[Array, "... A U"]:
-        """Logits of each audio stream's next token, float32, from what `speak` gave."""
+        """Return logits of each audio stream's next token, float32, from the output of `speak`."""
         v = self.config.vocabulary
         if self.config.post_adapter is not None:
             return self._by_stream(self.post_adapter.logits(y))
@@ -171,7 +171,7 @@ class MiniOmni(nn.Module):
         return x * jnp.asarray(self.config.decoder.embedding_scale, x.dtype)
 
     def init_state(self, batch: int, capacity: int, dtype: Any = jnp.float32, block: int = 1) -> MiniOmniState:
-        """State before the first step; arguments as in `Decoder.init_state`."""
+        """Return the state before the first step. Arguments are those of `Decoder.init_state`."""
         c = self.config
         post = (
             None

@@ -31,12 +31,12 @@ class OmniPrompt(NamedTuple):
     own: Bool[np.ndarray, "T"]  # steps of an answer
 
     def cut(self, steps: slice) -> OmniPrompt:
-        """Some of the steps."""
+        """Return a slice of the steps."""
         return OmniPrompt(self.tokens[:, steps], self.features[steps], self.is_speech[steps], self.own[steps])
 
 
 def text_and_speech(config: MiniOmniConfig, parts: Sequence[Part]) -> OmniPrompt:
-    """A question of one or several parts, without an answer's opening.
+    """Return the steps of a question of one or several parts, without the opening of the answer.
 
     Raises:
       PromptError: there is no part, a part is empty, or a token or the features' width is not the model's.
@@ -47,26 +47,26 @@ def text_and_speech(config: MiniOmniConfig, parts: Sequence[Part]) -> OmniPrompt
 
 
 def opening(config: MiniOmniConfig, task: Task) -> OmniPrompt:
-    """The step at which an answer begins; what is sampled there is the answer's first."""
+    """Return the step that opens an answer; the tokens sampled after it are the answer's first."""
     return written(config, opening_streams(task, config.vocabulary))
 
 
 def close(vocabulary: Vocabulary, spoken: bool, text_ended: bool) -> Int[np.ndarray, "A+1 1"]:
-    """The step that ends an answer which was broken off: its streams' ends, where they were still to come."""
+    """Return the step that closes a stopped answer: the end tokens that its streams have not had."""
     audio = vocabulary.end_of_audio if spoken else vocabulary.pad_audio
     text = vocabulary.pad_text if text_ended else vocabulary.end_of_text
     return np.array([[audio]] * vocabulary.streams + [[text]], np.int32)
 
 
 def written(config: MiniOmniConfig, tokens: Int[np.ndarray, "A+1 T"]) -> OmniPrompt:
-    """Steps of an answer."""
+    """Return a prompt of an answer's steps."""
     steps = tokens.shape[1]
     features = np.zeros((steps, config.feature_dim), np.float32)
     return OmniPrompt(tokens, features, np.zeros(steps, bool), np.ones(steps, bool))
 
 
 def joined(prompts: Sequence[OmniPrompt]) -> OmniPrompt:
-    """One after the other."""
+    """Concatenate prompts in time."""
     tokens = np.concatenate([p.tokens for p in prompts], 1)
     return OmniPrompt(tokens, *(np.concatenate([p[i] for p in prompts]) for i in (1, 2, 3)))
 

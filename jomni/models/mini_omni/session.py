@@ -61,7 +61,7 @@ class OmniSession:
         self, questions: Sequence[Sequence[Part] | None], tasks: Task | Sequence[Task],
         before: Sequence[Sequence[int] | None] | None = None,
     ) -> None:  # fmt: skip
-        """Reads a question in each slot and begins its answer. An answer that was under way there is broken off.
+        """Feed a question in each slot and begin its answer. This stops an answer in progress there.
 
         Args:
           questions: the parts of each slot's question; None leaves a slot as it is.
@@ -88,7 +88,7 @@ class OmniSession:
         self._read(prompts)
 
     def step(self) -> list[Column | None]:
-        """The next tokens of every answer that is under way; None in other slots.
+        """Return the next tokens of every answer in progress; None for other slots.
 
         An answer ends with the step in which its last audio stream ends (where it is text alone: the text), or where
         the context is full; `slots[i].active` is False from then on.
@@ -112,7 +112,7 @@ class OmniSession:
         return out
 
     def stop(self, slot: int, keep: int | None = None) -> None:
-        """Breaks an answer off.
+        """Stop an answer.
 
         Args:
           slot: its number.
@@ -142,7 +142,7 @@ class OmniSession:
         )
 
     def resume(self, slot: int) -> None:
-        """Goes on with an answer that was broken off, from the last step that was kept.
+        """Continue a stopped answer from the last step that was kept.
 
         Raises:
           PromptError: there is none: nothing was asked, it came to its end, or the context is full.
@@ -153,7 +153,7 @@ class OmniSession:
         s.active = True
 
     def forget(self, slot: int) -> None:
-        """Begins a slot's conversation anew."""
+        """Restart a slot's conversation with an empty history."""
         self.slots[slot] = OmniSlot()
         self._state = place(self._state, jnp.array([x.held for x in self.slots], jnp.int32))
 
@@ -161,7 +161,7 @@ class OmniSession:
         return any(column[-1] == self.generator.config.vocabulary.end_of_text for column in slot.given)
 
     def _prompt(self, slot: OmniSlot, parts: Sequence[Part], task: Task, before: Sequence[int] | None) -> OmniPrompt:
-        """What is to be read: the last answer's end, what stands before the question, the question, the opening."""
+        """Return what to feed: the close of the last answer, the text before the question, it, the opening."""
         g, config = self.generator, self.generator.config
         if task.speaks and g.voice == "text_only":
             raise PromptError(f"task {task.value} wants speech, this session writes only. Give it a voice.")
@@ -197,7 +197,7 @@ class OmniSession:
             rest = [prompt.cut(slice(size, None)) for prompt in rest]
 
     def _block(self, longest: int) -> int:
-        """The block that holds all that is left; where a quarter of it would be padding its half, which is full."""
+        """Return the smallest block that holds all that is left; if a quarter of it would be padding, half of it."""
         blocks = self.generator.blocks
         size = next((block for block in blocks if block >= longest), blocks[-1])
         return size // 2 if size > blocks[0] and 4 * longest <= 3 * size else size

@@ -81,7 +81,7 @@ def build_example(
     task: Task, numbers: Numbers, question: Sequence[int] | int, answer: Sequence[int],
     codes: Int[np.ndarray, "A F"] | None = None,
 ) -> Example:  # fmt: skip
-    """One task's example.
+    """Return the tokens and targets of one task's example.
 
     The padding of text after its end is no target, for generation puts it there by itself; that of audio is one, from
     the first step to the last stream's end, for there generation takes what the model says.
@@ -115,7 +115,7 @@ def build_example(
 
 
 def slip(codes: Int[np.ndarray, "A F"], rng: np.random.Generator) -> Int[np.ndarray, "A F"]:
-    """An answer's codes with a stretch of them from elsewhere in it: what is heard of a voice that lost its place."""
+    """Return an answer's codes with a random stretch replaced by codes from elsewhere in it (context corruption)."""
     frames = codes.shape[1]
     if frames < 2:
         return codes
@@ -127,7 +127,7 @@ def slip(codes: Int[np.ndarray, "A F"], rng: np.random.Generator) -> Int[np.ndar
 
 
 def undelay(audio: Int[np.ndarray, "A S"], end_of_audio: int) -> Int[np.ndarray, "A F"]:
-    """The SNAC codes in an answer's audio streams: delays undone, up to the last stream's end.
+    """Return the SNAC codes in an answer's audio streams: without delays, up to the end of the last stream.
 
     Raises:
       DataError: the last stream has no end.
@@ -160,7 +160,7 @@ def tree_order(tokens_per_frame: Sequence[int]) -> list[list[int]]:
 
 
 def speech_frames(samples: int, window: int) -> int:
-    """Frames of the speech encoder that a recording takes up in a prompt, of those that a window has (inference.py).
+    """Return how many frames of the speech encoder a recording takes in a prompt (inference.py).
 
     Args:
       samples: of the recording.
@@ -170,7 +170,7 @@ def speech_frames(samples: int, window: int) -> int:
 
 
 def question_streams(numbers: Numbers, question: Sequence[int] | int) -> Int[np.ndarray, "A+1 T"]:
-    """A question's steps: its text tokens, or places for so many of the speech encoder's frames, from step 1 on."""
+    """Return a question's steps: text tokens, or padding for that many frames of speech features, from step 1 on."""
     if isinstance(question, int):
         asked = [numbers.pad_text] * question
         first, end = numbers.input_audio, numbers.end_of_audio
@@ -181,7 +181,7 @@ def question_streams(numbers: Numbers, question: Sequence[int] | int) -> Int[np.
 
 
 def opening_streams(task: Task, numbers: Numbers) -> Int[np.ndarray, "A+1 1"]:
-    """The step after the question, which says what is wanted: speech or none, an answer or what was heard."""
+    """Return the step after the question, which selects speech or text alone, and an answer or a transcript."""
     audio = numbers.answer_audio if task.speaks else numbers.pad_audio
     text = numbers.asr if task is Task.A1_T1 else numbers.answer_text
     return np.array([[audio]] * numbers.streams + [[text]], np.int32)

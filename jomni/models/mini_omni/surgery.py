@@ -19,7 +19,7 @@ def give_voice(
     params: dict[str, Any], config: MiniOmniConfig, key: Array,
     likened: Mapping[int, Sequence[int]] = MappingProxyType({}),
 ) -> dict[str, Any]:  # fmt: skip
-    """Parameters of a `MiniOmni` whose backbone is the text decoder.
+    """Return parameters of a `MiniOmni` whose backbone is the text decoder.
 
     The first text_size rows of embedding and head are the decoder's; all others are drawn around the mean of these, as
     widely as they lie, or are likened to some of them. Where streams are merged by "sum", the embeddings of padding are
@@ -78,7 +78,7 @@ def give_voice(
 
 
 def set_apart(params: dict[str, Any], config: MiniOmniConfig) -> dict[str, Any]:
-    """Parameters of `MiniOmni(config, apart=True)`: rows of text and rows of audio as arrays of their own.
+    """Return parameters of `MiniOmni(config, apart=True)`: separate arrays for the rows of text and of audio.
 
     The same numbers for generation, where a step wants some of the rows, and a slice of the whole array would be a copy
     of it. Rows that are not used are left out. Keep `params` itself

@@ -47,7 +47,7 @@ class FrameStream:
             self.push(column)
 
     def push(self, column: Int[np.ndarray, "A+1"]) -> Frame | None:
-        """The frame that this step completes: its codes, `SILENCE`, or None for none."""
+        """Add a step and return the frame that it completes: codes, `SILENCE`, or None."""
         v = self.vocabulary
         self.steps += 1
         self._last.append(column)
@@ -106,7 +106,7 @@ class OmniVoice:
         self._runs = [_Run() for _ in range(slots)]
 
     def begin(self, slot: int, given: Sequence[Int[np.ndarray, "A+1"]] = ()) -> None:
-        """A new answer in a slot, or one that goes on behind steps that have been heard."""
+        """Begin a new answer in a slot, or continue one after the steps `given`."""
         self._frames[slot] = FrameStream(self._vocabulary, given)
         self._runs[slot] = _Run()
         self._state = reset(self._state, jnp.arange(len(self._runs)) == slot)
@@ -114,7 +114,7 @@ class OmniVoice:
     def push(
         self, columns: Sequence[Int[np.ndarray, "A+1"] | None]
     ) -> tuple[list[Frame | None], list[Float[np.ndarray, "S"]]]:
-        """The frames that a step completes, and the sound that is then certain (it runs `config.look_ahead` late)."""
+        """Add a step; return the frames that it completes and the final audio (`config.look_ahead` samples late)."""
         frames = [
             None if column is None else held.push(column) for held, column in zip(self._frames, columns, strict=True)
         ]
@@ -139,7 +139,7 @@ class OmniVoice:
         return frames, pcm
 
     def end(self, slots: Sequence[bool]) -> list[Float[np.ndarray, "S"]]:
-        """The sound that is outstanding where an answer is over."""
+        """Return the outstanding audio of the answers that are over."""
         return self._flush(slots)
 
     def _flush(self, slots: Sequence[bool]) -> list[np.ndarray]:
@@ -153,7 +153,7 @@ class OmniVoice:
         return pcm
 
     def _certain(self, out: Any, slots: np.ndarray) -> list[tuple[int, np.ndarray]]:
-        """What a call of the codec gave these slots, less what stands before their first sample."""
+        """Return the codec's output for these slots, without what precedes their first sample."""
         rows = np.array(out[:, 0], np.float32)
         found = []
         for slot in np.flatnonzero(slots).tolist():

@@ -20,7 +20,7 @@ from jomni.nn.positions import sinusoidal
 
 
 def text_to_bin(config: ConditionerConfig, text: str | None) -> int:
-    """Entry of the look-up table for a text; None: the padding entry.
+    """Return the entry of the look-up table for a text; None: the padding entry.
 
     Raises:
       ConfigError: the text is not among the condition's possible values.
@@ -39,7 +39,7 @@ def prepare_conditions(
     values: Mapping[str, Sequence[str | None] | Array | tuple[Array, Array]],
     batch: int,
 ) -> dict[str, tuple[Array, Array]]:
-    """Brings conditions to arrays: texts to table entries int32 [B, 1], tensors to float [B, S, dim], with masks.
+    """Convert conditions to arrays with masks: texts to table entries int32 [B, 1], tensors to float [B, S, dim].
 
     Args:
       conditioners: from the model's config.
@@ -120,7 +120,7 @@ class ConditionProvider(nn.Module):
 def fuse(
     config: FuserConfig, conditions: Mapping[str, Float[Array, "B S D"]]
 ) -> tuple[Float[Array, "B 1 D"] | None, Float[Array, "B S D"] | None]:
-    """The vector added to every step's input, and the sequence read through cross attention.
+    """Return the vector added to every step's input, and the sequence read through cross attention.
 
     Raises:
       ConfigError: a condition of more than one position is to be added.

@@ -187,7 +187,7 @@ class MoshiConfig:
 
     @classmethod
     def from_kyutai(cls, raw: Mapping[str, Any], where: str = "config.json") -> MoshiConfig:
-        """Builds the configuration from the dictionary that Kyutai's `get_moshi_lm` takes.
+        """Build the configuration from the dictionary that Kyutai's `get_moshi_lm` takes.
 
         Raises:
           ConfigError: naming every option that is unknown or not supported.
@@ -195,7 +195,7 @@ class MoshiConfig:
         return _from_kyutai(dict(raw), where)
 
     def to_kyutai(self) -> dict[str, Any]:
-        """The dictionary that Kyutai's `get_moshi_lm` takes, every option written out."""
+        """Return the dictionary that Kyutai's `get_moshi_lm` takes, every option written out."""
         raw = dataclasses.asdict(self)
         for key in ("text_eos_reads_as_padding", "conditioners", "fuser", "lora_rank", "lora_scaling"):
             raw.pop(key)

@@ -59,7 +59,7 @@ def converse(
     end_code: int | None = None,
     end_token: int | None = None,
 ) -> Iterator[Frame]:
-    """Talks with every recording in a slot of its own, until all conversations are over.
+    """Hold a conversation with every recording, one per row of a batch, until all are over.
 
     After a recording ends, silence is fed until the agent has been silent for `silence` seconds, at most `tail`
     seconds. A slot that is done is paused while the others go on.
@@ -157,7 +157,7 @@ class Ending:
         self.active = np.ones(len(lengths), bool)
 
     def update(self, frame: Frame) -> None:
-        """Takes note of what a frame brought."""
+        """Update `active` with a frame."""
         since_end = frame.index + 1 - self.lengths  # frames fed after the recording
         level = np.sqrt(np.square(frame.pcm, dtype=np.float64).mean(axis=-1))
         quiet = (level < SILENCE_RMS) & np.isin(frame.text, self.silent)
@@ -167,7 +167,7 @@ class Ending:
 
 
 def silent_tokens(config: MoshiConfig) -> tuple[int, int]:
-    """The text tokens by which a model says nothing: padding, and end of padding."""
+    """Return the text tokens without text: padding, and end of padding."""
     return (config.existing_text_padding_id, config.existing_text_end_padding_id)
 
 
@@ -193,7 +193,7 @@ class Piece:
 def text_pieces(
     tokens: Sequence[int], tokenizer: Tokenizer, silent: Iterable[int], frame_rate: float, start: float = 0.0
 ) -> list[Piece]:
-    """What a row of text tokens says, piece by piece.
+    """Return the text of a row of tokens, piece by piece.
 
     Padding and control tokens say nothing. Bytes of one character (sentencepiece's fallback) are joined, and stand
     where the last of them does; bytes that make no character become U+FFFD.
@@ -224,7 +224,7 @@ def text_pieces(
 
 
 def _characters(data: bytes) -> tuple[str, bytes]:
-    """The characters complete in `data`, and the bytes of one that has only begun."""
+    """Return the complete characters in `data`, and the bytes of an incomplete one at its end."""
     try:
         return data.decode(), b""
     except UnicodeDecodeError as error:
@@ -234,12 +234,12 @@ def _characters(data: bytes) -> tuple[str, bytes]:
 
 
 def joined(pieces: Iterable[Piece]) -> str:
-    """The text that pieces make."""
+    """Return the text of pieces."""
     return "".join(piece.text for piece in pieces).strip()
 
 
 def live_audio(frames: Iterable[Frame], slot: int) -> np.ndarray:
-    """The agent's audio in one slot as a live listener hears it, float32 [samples], the first at the recording's begin.
+    """Return one row's agent audio at live times, float32 [samples]; sample 0 is the begin of the recording.
 
     The agent's frame for user frame f stands at f + 1 frames; before its first frame there is silence.
     """
@@ -277,7 +277,7 @@ class Transcript:
 
 
 def transcribe(frames: Iterable[Frame], checkpoint: Loaded, slot: int = 0, lead_in: float = 0.0) -> Transcript:
-    """Takes one slot's conversation out of a batch.
+    """Return one conversation of a batch: text with times, audio, and the user's recognised words.
 
     Args:
       frames: all that `jomni.converse` gave.

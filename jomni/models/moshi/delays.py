@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 def delay_streams(codes: Int[Array, "B K T"], delays: Sequence[int], initial: Int[Array, "K"]) -> Int[Array, "B K T"]:
-    """Shifts stream k right by `delays[k]` frames; `initial[k]` stands before its first code."""
+    """Shift stream k right by `delays[k]` frames; `initial[k]` fills the begin."""
     T = codes.shape[-1]
     filled = initial[:, None] * jnp.ones((T,), codes.dtype)
 
@@ -23,7 +23,7 @@ def delay_streams(codes: Int[Array, "B K T"], delays: Sequence[int], initial: In
 def undelay_streams(
     values: Float[Array, "B K T V"], delays: Sequence[int], fill: float = jnp.nan
 ) -> tuple[Float[Array, "B K T V"], Bool[Array, "B K T"]]:
-    """Shifts stream k left by `delays[k]` frames; returns the mask of frames that hold a value (others are `fill`)."""
+    """Shift stream k left by `delays[k]` frames; also return the mask of frames that are not `fill`."""
     B, K, T, V = values.shape
     lines = []
     for k, delay in enumerate(delays):

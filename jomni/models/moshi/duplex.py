@@ -135,7 +135,7 @@ class Duplex:
         ]  # fmt: skip
 
     def prepare(self, params: Params) -> dict[str, Any]:
-        """Folds the codec's codebooks: the same numbers, less work a step. Keep `params` itself for export."""
+        """Fold the codec's codebooks: the same numbers, less work a step. Optional; keep `params` itself for export."""
         return {**params, "mimi": fold_codebooks(params["mimi"])}
 
     def init_state(
@@ -147,7 +147,7 @@ class Duplex:
         unguided: Mapping[str, Any] | None = None,
         ring: str = "exact",
     ) -> DuplexState:
-        """State before the first frame; see `Generator.init_state`, and `Transformer.init_state` for `ring`."""
+        """Return the state before the first frame; see `Generator.init_state`, and for `ring` `Transformer.init_state`."""
         lm_params = None if params is None else params["lm"]
         return DuplexState(
             self.mimi.init_encode_state(batch, ring=ring),
@@ -156,7 +156,7 @@ class Duplex:
         )
 
     def controls(self, batch: int, **settings: Any) -> Controls:
-        """See `Generator.controls`."""
+        """Return controls with the checkpoint's defaults; see `Generator.controls`."""
         return self.generator.controls(batch, **settings)
 
     def step(
@@ -220,7 +220,7 @@ def _step(
 def _advance(
     generator: Generator, params: Params, state: GeneratorState, user: Array, controls: Controls
 ) -> tuple[GeneratorState, GeneratorOutput]:
-    """One step of the language model; two where a conversation begins, the first hearing nothing.
+    """Run one step of the language model; where a conversation begins two, the first without user codes.
 
     A loop of one or two turns, and not a second copy of the model: the program stays half as large, and the second turn
     costs nothing when no conversation begins.
@@ -248,7 +248,7 @@ def _tokenizer(model: bytes) -> sentencepiece.SentencePieceProcessor:
 
 
 def codec_dtype(params: Any) -> Any:
-    """dtype of the codec's parameters."""
+    """Return the dtype of the codec's parameters."""
     return params["quantizer"]["rvq_first"]["input_proj"]["weight"].dtype
 
 

@@ -53,7 +53,7 @@ class SamplingDefaults:
 
     @classmethod
     def from_kyutai(cls, raw: Mapping[str, Any]) -> SamplingDefaults:
-        """Reads an `lm_gen_config`.
+        """Read an `lm_gen_config`.
 
         Raises:
           ConfigError: it has an option that is not known.
@@ -114,7 +114,7 @@ class Generator:
         conditions: Mapping[str, Any] | None = None,
         unguided: Mapping[str, Any] | None = None,
     ) -> GeneratorState:
-        """State before the first step.
+        """Return the state before the first step.
 
         Args:
           batch: number of conversations, B.
@@ -138,7 +138,7 @@ class Generator:
         )
 
     def controls(self, batch: int, **settings: Any) -> Controls:
-        """Controls that let the model speak freely, with the defaults of the checkpoint.
+        """Return controls that force nothing, with the checkpoint's sampling defaults.
 
         Args:
           batch: number of conversations, B.
@@ -173,7 +173,7 @@ class Generator:
     def step(
         self, params: Params, state: GeneratorState, user_codes: Int[Array, "B U"], controls: Controls
     ) -> tuple[GeneratorState, GeneratorOutput]:
-        """One frame of B conversations; jitted, the state is donated.
+        """Advance B conversations by one frame. Jitted; the state is donated.
 
         As in the original, the first step of a conversation hears nothing: its user codes are replaced by the initial
         token. `Duplex` takes that step by itself.
@@ -189,17 +189,17 @@ class Generator:
     def step_undonated(
         self, params: Params, state: GeneratorState, user_codes: Int[Array, "B U"], controls: Controls
     ) -> tuple[GeneratorState, GeneratorOutput]:
-        """`step` that leaves `state` usable, to fork a conversation or keep a copy of it."""
+        """Advance like `step`, but leave `state` usable: to fork a conversation, or to keep a copy of it."""
         return _step_undonated(self, params, state, user_codes, controls)
 
     def advance(
         self, params: Params, state: GeneratorState, user_codes: Int[Array, "B U"], controls: Controls
     ) -> tuple[GeneratorState, GeneratorOutput]:
-        """`step` as a plain function, without the reset: for use inside other jitted functions."""
+        """Advance like `step`, not jitted and without the reset: for use inside other jitted functions."""
         return self.lm.apply({"params": params}, self.guidance, state, user_codes, controls, method=_advance)  # type: ignore[return-value]
 
     def restart(self, state: GeneratorState, controls: Controls) -> GeneratorState:
-        """Starts the conversations of `controls.reset` anew, with the seeds of `controls`."""
+        """Reset the conversations of `controls.reset`, with the seeds of `controls`."""
         seed = jnp.where(controls.reset, controls.seed, state.seed)
         return reset(state, controls.reset)._replace(seed=seed)
 
@@ -226,7 +226,7 @@ class Generator:
 
 
 def batch_seeds(seed: int | Sequence[int], batch: int) -> UInt32[Array, "B"]:
-    """Seeds per slot: counted on from one, or as given."""
+    """Return one seed per row: seed + row for a single seed, else as given."""
     seeds = np.asarray(seed).astype(np.uint32)
     if seeds.ndim == 0:
         seeds = (seeds + np.arange(batch)).astype(np.uint32)
@@ -282,21 +282,21 @@ def _advance(
 
 
 def _put(line: Array, streams: slice, tokens: Array, steps: Array, active: Array) -> Array:
-    """Writes tokens [B, k] of the given streams at their steps [B, k] into the delay line of active rows."""
+    """Write tokens [B, k] of the given streams at their steps [B, k] into the delay line of active rows."""
     here = jnp.arange(line.shape[-1]) == (steps % line.shape[-1])[..., None]
     part = jnp.where(here & active[:, None, None], tokens[..., None].astype(line.dtype), line[:, streams])
     return line.at[:, streams].set(part)
 
 
 def _take(line: Array, steps: Array) -> Array:
-    """Tokens [B, k] that stand at steps [B, k] of the delay line."""
+    """Return the tokens [B, k] at steps [B, k] of the delay line."""
     return jnp.take_along_axis(line, (steps % line.shape[-1])[..., None], -1)[..., 0]
 
 
 def _branch_inputs(
     guidance: Guidance | None, inputs: Array, starting: Array, offset: Array, controls: Controls, delays: Array
 ) -> Int[Array, "BG K"]:
-    """Input tokens of both branches, interleaved; the unguided one sees zeros where it is to see nothing."""
+    """Return the input tokens of both branches, interleaved. Hidden tokens of the unguided one are zero embeddings."""
     if guidance is None:
         return inputs
     unguided = inputs

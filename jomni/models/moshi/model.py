@@ -95,7 +95,7 @@ class MoshiLM(nn.Module):
     def __call__(
         self, codes: Int[Array, "B K T"], conditions: Mapping[str, tuple[Array, Array]] | None = None
     ) -> LMOutput:
-        """Logits of whole sequences, in the original's alignment (`LMModel.forward`).
+        """Return logits of whole sequences, aligned with the codes as in `LMModel.forward`.
 
         Args:
           codes: text tokens, then the agent's and the user's codes, not delayed; `ZERO` (-1) where there is none.
@@ -116,7 +116,7 @@ class MoshiLM(nn.Module):
         return LMOutput(text_logits, text_mask, logits, mask)
 
     def delay(self, codes: Int[Array, "B K T"]) -> Int[Array, "B K T"]:
-        """Each stream shifted right by its delay, the initial token before it."""
+        """Shift each stream right by its delay, with the initial token before it."""
         c = self.config
         if codes.shape[1] != c.n_q + 1:
             raise ValueError(f"codes must hold {c.n_q + 1} streams (text and {c.n_q} audio), got {codes.shape[1]}")
@@ -129,7 +129,7 @@ class MoshiLM(nn.Module):
         depth_frames: Int[Array, "B S"] | None = None,
         past: Int[Array, "B K T"] | None = None,
     ) -> DelayedLogits:
-        """What `__call__` gives, without the copies that shift it back, and the extra heads' logits beside it.
+        """Return logits of delayed tokens, not shifted back, and the logits of the extra heads.
 
         Args:
           delayed: from `delay`.
@@ -152,11 +152,11 @@ class MoshiLM(nn.Module):
         return DelayedLogits(self.text_logits(hidden), audio, self.heads(hidden))
 
     def initial_tokens(self) -> Int[Array, "K"]:
-        """The token that stands before the first of each stream: one past its vocabulary."""
+        """Return each stream's initial token, one past its vocabulary."""
         return jnp.asarray([self.config.text_card] + [self.config.card] * self.config.n_q, jnp.int32)
 
     def condition(self, prepared: Mapping[str, tuple[Array, Array]] | None) -> Conditions:
-        """Embeds and fuses prepared conditions."""
+        """Embed and fuse prepared conditions."""
         c = self.config
         if self.is_initializing() and c.conditioners:
             prepared = prepared or _example_conditions(c)
@@ -176,7 +176,7 @@ class MoshiLM(nn.Module):
         active: Bool[Array, "B"] | None = None,
         conditions: Conditions | None = None,
     ) -> tuple[Float[Array, "B T D"], TransformerState | None]:
-        """Hidden state of each frame from delayed input tokens: a whole sequence (state None) or its next block."""
+        """Return the hidden state of each frame from delayed tokens: a sequence (state None) or its next block."""
         text = tokens[:, 0]
         if self.config.text_eos_reads_as_padding:
             text = jnp.where(text == _EOS, _PAD, text)
@@ -193,11 +193,11 @@ class MoshiLM(nn.Module):
         return self.text_linear(hidden)
 
     def heads(self, hidden: Float[Array, "B T D"]) -> tuple[Float[Array, "B T C"], ...]:
-        """Class logits of the extra heads."""
+        """Return the class logits of the extra heads."""
         return tuple(head(hidden) for head in self.extra_heads)
 
     def depth(self, tokens: Int[Array, "B K T"], hidden: Float[Array, "B T D"]) -> tuple[Float[Array, "B T V"], ...]:
-        """Logits of each of the agent's codebooks for whole sequences, given the (delayed) tokens to predict."""
+        """Return the logits of each agent codebook for whole sequences, given the (delayed) tokens to predict."""
         c = self.config
         B, T, _ = hidden.shape
         rows = hidden.reshape(B * T, 1, -1)
@@ -215,7 +215,7 @@ class MoshiLM(nn.Module):
         past: tuple[KVCache, ...] | None,
         codebook: int,
     ) -> tuple[Float[Array, "B V"], tuple[KVCache, ...]]:
-        """Logits of one codebook of one frame.
+        """Return the logits of one codebook of one frame.
 
         Args:
           token: the frame's text token for codebook 0, else the code before.
@@ -228,7 +228,7 @@ class MoshiLM(nn.Module):
         return self._depth_logits(y[:, 0], codebook), past
 
     def init_state(self, batch: int, dtype: Any = jnp.float32) -> TransformerState:
-        """State of the temporal transformer before the first frame."""
+        """Return the state of the temporal transformer before the first frame."""
         return self.apply({}, batch, dtype, method=MoshiLM._initial_state)  # type: ignore[return-value]
 
     def _initial_state(self, batch: int, dtype: Any) -> TransformerState:
@@ -246,7 +246,7 @@ class MoshiLM(nn.Module):
 
 
 def _example_conditions(config: MoshiConfig) -> dict[str, tuple[Array, Array]]:
-    """Conditions of the right shapes, for initialisation."""
+    """Return conditions of the right shapes, for initialisation."""
     mask = jnp.ones((1, 1), bool)
     return {
         c.name: (jnp.zeros((1, 1), jnp.int32) if c.type == "lut" else jnp.zeros((1, 1, c.dim)), mask)

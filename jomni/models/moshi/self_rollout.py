@@ -34,7 +34,7 @@ def self_rollout(
     user: Sequence[UInt16[np.ndarray, "U N"]],
     seed: int = 0,
 ) -> list[UInt16[np.ndarray, "Q N"]]:
-    """The agent's codes of conversations, sampled as the checkpoint's defaults say; B at once, of any lengths.
+    """Sample the agent's codes of conversations with the checkpoint's defaults; B at once, of any lengths.
 
     Args:
       generator: of the language model.
@@ -68,7 +68,7 @@ def self_rollout(
 def _say(
     generator: Generator, params: Any, state: GeneratorState, text: Int[Array, "N B"], heard: Int[Array, "N B U"]
 ) -> tuple[GeneratorState, Int[Array, "N B Q"]]:
-    """Some frames, one after another."""
+    """Run several frames in one scan."""
     controls = generator.controls(text.shape[1])
 
     def step(state: GeneratorState, given: tuple[Array, Array]) -> tuple[GeneratorState, Array]:

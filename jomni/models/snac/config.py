@@ -130,7 +130,7 @@ class SnacConfig:
         return -(-(self._whole_windows(late) + _CONV) // self.vq_strides[0])
 
     def whole_frames(self, frames: int) -> int:
-        """The least number of frames that a step takes and that is no less than `frames`."""
+        """Round `frames` up to a number of frames that a step takes."""
         return -(-frames // self.frame_multiple) * self.frame_multiple
 
     def _whole_windows(self, late: int) -> int:
@@ -146,7 +146,7 @@ class SnacConfig:
 
     @classmethod
     def from_published(cls, raw: Mapping[str, Any], where: str = "snac config") -> SnacConfig:
-        """Builds the configuration from the content of a config.json; raises `ConfigError` naming what is wrong."""
+        """Build the configuration from the content of a config.json; raises `ConfigError` naming what is wrong."""
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(raw) - known):
             raise ConfigError(f"{where}: unknown options {unknown}. Remove or correct them.")
@@ -157,13 +157,13 @@ class SnacConfig:
             raise ConfigError(f"{where}: {error}") from None
 
     def to_published(self) -> dict[str, Any]:
-        """The content of the original's config.json."""
+        """Return the content of the original's config.json."""
         raw = dataclasses.asdict(self)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in raw.items()}
 
 
 def is_snac_config(raw: object) -> bool:
-    """Whether the content of a config.json is SNAC's."""
+    """Return whether the content of a config.json is SNAC's."""
     return isinstance(raw, Mapping) and "vq_strides" in raw and "decoder_rates" in raw
 
 

@@ -37,7 +37,7 @@ class Snake(nn.Module):
 
 
 def squared_sine(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """sin^2(x), to 1e-6 while |x| < 1000: half a turn is subtracted as often as it fits, a polynomial does the rest.
+    """Return sin^2(x), to 1e-6 while |x| < 1000, by range reduction to half a turn and a polynomial.
 
     Two thirds of SNAC's time on a CPU was `jnp.sin`: XLA does not vectorise it there.
     """
@@ -97,7 +97,7 @@ class RotaryFrequencies(nn.Module):
 
     @nn.compact
     def __call__(self, window: int) -> tuple[Float[Array, "1 T H2"], Float[Array, "1 T H2"]]:
-        """Cosines and sines for the steps of a window."""
+        """Return cosines and sines for the steps of a window."""
         frequencies = self.param("inv_freq", _inverse_frequencies, (HEAD_WIDTH // 2,))
         angles = jnp.arange(window, dtype=jnp.float32)[:, None] * jax.lax.stop_gradient(frequencies)
         return jnp.cos(angles)[None], jnp.sin(angles)[None]
@@ -240,28 +240,28 @@ class VectorQuantizer(nn.Module):
         self.codebook = self.param("codebook", nn.initializers.normal(1.0), (c.codebook_size, c.codebook_dim))
 
     def encode(self, x: Float[Array, "B T C"]) -> Int[Array, "B N"]:
-        """The entries whose direction is nearest to that of the mean of each `stride` steps, projected."""
+        """Return the entries nearest in direction to the projected mean of each `stride` steps."""
         return self.nearest(self.project(x))
 
     def decode(self, codes: Int[Array, "B N"]) -> Float[Array, "B T C"]:
-        """The entries themselves, projected and repeated."""
+        """Return the entries of codes, projected and repeated."""
         return self.expand(self.entries(codes))
 
     def project(self, x: Float[Array, "B T C"]) -> Float[Array, "B N E"]:
-        """The mean of each `stride` steps, projected."""
+        """Return the projected mean of each `stride` steps."""
         B, T, C = x.shape
         return self.in_proj(Block(x.reshape(B, T // self.stride, self.stride, C).mean(2)), None)[0].steps
 
     def nearest(self, y: Float[Array, "B N E"]) -> Int[Array, "B N"]:
-        """The entries whose direction is nearest."""
+        """Return the indices of the entries nearest in direction."""
         return jnp.argmax(contract_last(_unit(y), _unit(self.codebook)), -1).astype(jnp.int32)
 
     def entries(self, codes: Int[Array, "B N"]) -> Float[Array, "B N E"]:
-        """The entries."""
+        """Return the entries of codes."""
         return jnp.take(self.codebook, codes, axis=0, mode="clip")
 
     def expand(self, y: Float[Array, "B N E"]) -> Float[Array, "B T C"]:
-        """Entries, projected and repeated."""
+        """Project entries and repeat them `stride` times."""
         return jnp.repeat(self.out_proj(Block(y), None)[0].steps, self.stride, axis=1)
 
 
@@ -286,7 +286,7 @@ class SnacQuantizer(nn.Module):
 
 
 def _run(layers: Sequence[Any], block: Block, past: Past) -> tuple[Block, Past]:
-    """Runs layers one after another; outside of its sequence, each gives zeros."""
+    """Run layers one after another, with zeros outside of the sequence."""
     after: list[Past] = []
     for layer, before in zip(layers, pasts(past, len(layers)), strict=False):
         block, new = layer(block, before)
@@ -296,7 +296,7 @@ def _run(layers: Sequence[Any], block: Block, past: Past) -> tuple[Block, Past]:
 
 
 def _unit(x: Float[Array, "... E"]) -> Float[Array, "... E"]:
-    """Vectors of length 1 (those that are nearly zero: shorter), as `torch.nn.functional.normalize` has them."""
+    """Normalise vectors to length 1 (nearly zero ones: shorter), as `torch.nn.functional.normalize` does."""
     return x / jnp.maximum(jnp.sqrt(jnp.square(x).sum(-1, keepdims=True)), 1e-12)
 
 

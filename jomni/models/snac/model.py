@@ -49,12 +49,12 @@ class StreamState(NamedTuple):
         return short_repr(self)
 
     def past(self) -> Past:
-        """What the layers carry, in batch that start anew zeros."""
+        """Return the layers' state, zero for rows before their first frame."""
         fresh = self.offset == 0
         return jax.tree.map(lambda x: jnp.where(broadcast_rows(fresh, x), 0, x), self.layers)
 
     def after(self, frames: int, layers: Past, active: Bool[Array, "B"] | None, ended: bool) -> StreamState:
-        """The state some frames later; batch that have ended are ready to begin anew."""
+        """Return the state after `frames` more frames; `ended` resets the offset."""
         offset = jnp.zeros_like(self.offset) if ended else self.offset + frames
         return keep_paused(active, StreamState(offset, layers), self)
 
@@ -70,7 +70,7 @@ class Snac(nn.Module):
         self.decoder = SnacDecoder(self.config)
 
     def __call__(self, pcm: Float[Array, "B 1 T"]) -> Float[Array, "B 1 T"]:
-        """Encodes and decodes, without noise; T must be a multiple of frame_size * frame_multiple."""
+        """Encode and decode without noise. T must be a multiple of frame_size * frame_multiple."""
         return self.decode(self.encode(pcm)[0])[0]
 
     def encode(
@@ -80,7 +80,7 @@ class Snac(nn.Module):
         active: Bool[Array, "B"] | None = None,
         ended: bool = False,
     ) -> tuple[Codes, StreamState | None]:
-        """Codes of a whole waveform (state None), or of the next block of a stream.
+        """Encode a whole waveform (state None) or the next block of a stream.
 
         T must be a multiple of frame_size * frame_multiple; `ended` says that this block lies beyond the end. Steps
         take samples that are not finite as zeros.
@@ -102,7 +102,7 @@ class Snac(nn.Module):
         state: StreamState | None = None,
         active: Bool[Array, "B"] | None = None,
     ) -> tuple[Float[Array, "B 1 T"], StreamState | None]:
-        """Waveform of whole codes (state None), or of the next block of a stream."""
+        """Decode whole codes (state None) or the next block of a stream."""
         return self.decode_latent(self.quantizer.decode(codes), noise, state, active)
 
     def decode_latent(
@@ -113,7 +113,7 @@ class Snac(nn.Module):
         active: Bool[Array, "B"] | None = None,
         ended: bool = False,
     ) -> tuple[Float[Array, "B 1 T"], StreamState | None]:
-        """Waveform of a latent; `ended` and what is not finite as in `encode`."""
+        """Return the waveform of a latent. `ended` and samples that are not finite are treated as in `encode`."""
         noise_of = functools.partial(_noise_of, noise)
         if state is None:
             return self.decoder(Block(latent), noise_of)[0].steps.swapaxes(1, 2), None
@@ -125,20 +125,20 @@ class Snac(nn.Module):
         return block.steps.swapaxes(1, 2), state.after(latent.shape[1] // stride, past, active, ended)
 
     def init_encode_state(self, batch: int, dtype: Any = jnp.float32) -> StreamState:
-        """State before the first frame."""
+        """Return the state before the first frame."""
         c = self.config
         pcm = jnp.zeros((batch, c.frame_size * c.frame_multiple, 1), dtype)
         return _initial_state(SnacEncoder(c, parent=None), pcm)
 
     def init_decode_state(self, batch: int, dtype: Any = jnp.float32) -> StreamState:
-        """State before the first frame."""
+        """Return the state before the first frame."""
         c = self.config
         latent = jnp.zeros((batch, c.vq_strides[0] * c.frame_multiple, c.latent_width), dtype)
         return _initial_state(SnacDecoder(c, parent=None), latent, lambda stage, block: None)
 
 
 def _initial_state(module: nn.Module, x: Array, *arguments: Any) -> StreamState:
-    """Zeros in the form of what the layers carry after a first block x."""
+    """Return zeros in the form of the layers' state after a first block x."""
 
     def first(key: Array) -> Past:
         block = Block(x, jnp.zeros(len(x), jnp.int32))
@@ -150,7 +150,7 @@ def _initial_state(module: nn.Module, x: Array, *arguments: Any) -> StreamState:
 
 
 def noise_at(keys: Array, stage: int, positions: Int[Array, "B T"]) -> Float[Array, "B T"]:
-    """The normal numbers that a stage of the decoder adds at steps of these numbers, from PRNG keys [B]."""
+    """Return the normal noise of a decoder stage at the given positions, from PRNG keys [B]."""
 
     def one(key: Array, position: Array) -> Array:
         return jax.random.normal(jax.random.fold_in(key, position))
@@ -160,7 +160,7 @@ def noise_at(keys: Array, stage: int, positions: Int[Array, "B T"]) -> Float[Arr
 
 
 def encode(snac: Snac, params: Params, pcm: Float[Array, "B 1 T"] | Float[Array, "B T"]) -> Codes:
-    """Encodes whole waveforms. Compiles once per length.
+    """Encode whole waveforms. Compiles once per number of frames.
 
     Args:
       snac: the codec.
@@ -184,7 +184,7 @@ def encode(snac: Snac, params: Params, pcm: Float[Array, "B 1 T"] | Float[Array,
 def decode(
     snac: Snac, params: Params, codes: Sequence[Int[Array, "B N"]], noise: Noise = None
 ) -> Float[Array, "B 1 T"]:
-    """Decodes whole codes to N * frame_size samples.
+    """Decode whole codes to N * frame_size samples.
 
     Args:
       snac: the codec.
@@ -244,7 +244,7 @@ def encode_step(
     pcm: Float[Array, "B 1 T"],
     active: Bool[Array, "B"] | None = None,
 ) -> tuple[StreamState, Codes]:
-    """Encodes the next F = T / frame_size frames of B streams, F a multiple of `frame_multiple`. The state is donated.
+    """Encode the next F = T / frame_size frames of B streams, F a multiple of `frame_multiple`. The state is donated.
 
     Returns:
       The new state, and the codes of F frames: those of `config.encode_delay` frames ago. The first `encode_delay`
@@ -260,8 +260,7 @@ def encode_step(
 def encode_flush(
     snac: Snac, params: Params, state: StreamState, active: Bool[Array, "B"] | None = None
 ) -> tuple[StreamState, Codes]:
-    """Ends streams: gives the codes of their last `config.encode_delay` frames; their batch may begin anew. The state
-    is donated."""
+    """End streams: return the codes of their last `config.encode_delay` frames. The state is donated; its rows restart."""
     c = snac.config
     silence = jnp.zeros((len(state.offset), 1, c.whole_frames(c.encode_delay) * c.frame_size))
     codes, new = snac.apply({"params": params}, silence, state, active, True, method=Snac.encode)
@@ -278,7 +277,7 @@ def decode_step(
     noise: Noise = None,
     active: Bool[Array, "B"] | None = None,
 ) -> tuple[StreamState, Float[Array, "B 1 T"]]:
-    """Decodes the next F frames of B streams, F a multiple of `frame_multiple`. The state is donated.
+    """Decode the next F frames of B streams, F a multiple of `frame_multiple`. The state is donated.
 
     Args:
       snac: the codec.
@@ -302,7 +301,7 @@ def decode_step(
 def decode_flush(
     snac: Snac, params: Params, state: StreamState, noise: Noise = None, active: Bool[Array, "B"] | None = None
 ) -> tuple[StreamState, Float[Array, "B 1 T"]]:
-    """Ends streams: gives their last T = `config.look_ahead` samples; their batch may begin anew. The state is donated.
+    """End streams: return their last T = `config.look_ahead` samples. The state is donated; its rows restart.
 
     Arguments are those of `decode_step`.
     """
@@ -314,7 +313,7 @@ def decode_flush(
 
 
 def _noise_of(noise: Noise, stage: int, block: Block) -> Float[Array, "B T"] | None:
-    """The noise of a stage of the decoder at the steps of a block."""
+    """Return the noise of a decoder stage at the steps of a block."""
     if noise is None:
         return None
     if isinstance(noise, jax.Array):

@@ -58,7 +58,7 @@ class WhisperConfig:
 
     @classmethod
     def from_openai(cls, raw: object, where: str = "dims") -> WhisperConfig:
-        """Reads the dictionary that OpenAI's checkpoints keep under "dims".
+        """Read the dictionary that OpenAI's checkpoints keep under "dims".
 
         Raises:
           ConfigError: naming what is missing, unknown or makes no sense.
@@ -76,7 +76,7 @@ class WhisperConfig:
             raise ConfigError(f"{where}: {error}") from None
 
     def to_openai(self) -> dict[str, Any]:
-        """The dictionary that OpenAI's checkpoints keep under "dims"."""
+        """Return the dictionary that OpenAI's checkpoints keep under "dims"."""
         return dataclasses.asdict(self)
 
 

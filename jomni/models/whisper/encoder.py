@@ -38,7 +38,7 @@ class WhisperEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, mel: Float[Array, "B M N"]) -> Float[Array, "B T D"]:
-        """Encodes N log-mel frames, at most `config.mel_frames`, to T = ceil(N / 2) vectors.
+        """Encode N log-mel frames, at most `config.mel_frames`, to T = ceil(N / 2) vectors.
 
         The published models are trained on 30 s, N = 3000, and heard silence where nothing was said; fewer frames are
         cheaper, and are encoded at the first T positions.
@@ -106,7 +106,7 @@ class Conv(nn.Module):
 
 
 def embed_audio(encoder: WhisperEncoder, params: Any, mel: Float[Array, "B M N"]) -> Float[Array, "B T D"]:
-    """`encoder` on log-mel features, compiled once for each shape of them; see `WhisperEncoder`.
+    """Return speech features of log-mel features. Compiles once per shape; see `WhisperEncoder`.
 
     Raises:
       AudioError: the features are of another shape, or too many.
@@ -116,7 +116,7 @@ def embed_audio(encoder: WhisperEncoder, params: Any, mel: Float[Array, "B M N"]
 
 
 def check_mel(config: WhisperConfig, mel: Float[Array, "B M N"]) -> None:
-    """Raises `AudioError` unless the features are [B, n_mels, N] with N from 1 to `config.mel_frames`."""
+    """Raise `AudioError` unless the features are [B, n_mels, N] with N from 1 to `config.mel_frames`."""
     if mel.ndim != 3 or 0 in mel.shape:
         raise AudioError(f"log-mel features must have shape [B, M, N], none of them 0, got {list(mel.shape)}.")
     if mel.shape[1] != config.n_mels:
@@ -137,7 +137,7 @@ def _embed(encoder: WhisperEncoder, params: Any, mel: Array) -> Array:
 
 
 def _attend(queries: Array, keys: Array, values: Array) -> Float[Array, "B H T K"]:
-    """Every frame sees every other. On a CPU a head after the other: all heads' scores (108 MB) leave every cache."""
+    """Attend among all frames. On a CPU one head at a time, as the scores of all heads (108 MB) exceed the caches."""
 
     def whole(queries: Array, keys: Array, values: Array) -> Array:
         return attend(queries, keys, values, None)
@@ -156,7 +156,7 @@ def _gelu(x: Array) -> Array:
 
 
 def _sinusoids(key: Array, shape: tuple[int, int]) -> Float[Array, "T D"]:
-    """Sines, then cosines, of periods from 2 pi to 20,000 pi frames: what an untrained encoder starts with."""
+    """Return sines, then cosines, of periods from 2 pi to 20,000 pi frames: the initial positions."""
     del key
     length, channels = shape
     steps = np.arange(channels // 2) / (channels // 2 - 1)

@@ -23,7 +23,7 @@ _STRIDE = 80  # greatest common divisor of both: frames are put together from pi
 
 
 def log_mel(pcm: Float[Array, "B T"], n_mels: int = 80, samples: int = WINDOW_SAMPLES) -> Float[Array, "B M N"]:
-    """The features that the encoder takes, of audio that is completed with silence to `samples`.
+    """Return log-mel features of audio, padded with silence to `samples`.
 
     It may be called within `jax.jit`, where values cannot be looked at: there the check for NaN is the caller's.
 
@@ -49,7 +49,7 @@ def log_mel(pcm: Float[Array, "B T"], n_mels: int = 80, samples: int = WINDOW_SA
 
 
 def check_pcm(pcm: Float[Array, "B T"], samples: int) -> None:
-    """Raises `AudioError` unless `pcm` is a batch of finite audio that is no longer than `samples`."""
+    """Raise `AudioError` unless `pcm` is a batch of finite audio that is no longer than `samples`."""
     if pcm.ndim != 2 or 0 in pcm.shape:
         raise AudioError(f"audio must have shape [B, T] with T > 0, got {list(pcm.shape)}. One recording: pcm[None].")
     if not jnp.issubdtype(pcm.dtype, jnp.floating):
@@ -67,7 +67,7 @@ def check_pcm(pcm: Float[Array, "B T"], samples: int) -> None:
 
 
 def windows(pcm: Float[Array, "T"], samples: int = WINDOW_SAMPLES) -> Float[Array, "W S"]:
-    """Cuts a recording into pieces of `samples`, the last one completed with silence: a batch for `log_mel`.
+    """Cut a recording into windows of `samples`, the last padded with silence: a batch for `log_mel`.
 
     Raises:
       AudioError: it is empty, or not of shape [T].
@@ -78,7 +78,7 @@ def windows(pcm: Float[Array, "T"], samples: int = WINDOW_SAMPLES) -> Float[Arra
 
 
 def mel_filters(n_mels: int) -> Float[np.ndarray, "M F"]:
-    """Triangles of equal area, evenly spaced on Slaney's mel scale from 0 to 8 kHz, float32.
+    """Return triangular filters of equal area, evenly spaced on Slaney's mel scale from 0 to 8 kHz, float32.
 
     The scale is linear up to 1 kHz, 15 mel there, and from there on logarithmic, 27 mel to a factor of 6.4
     (Slaney, Auditory Toolbox, 1998; librosa.filters.mel).
