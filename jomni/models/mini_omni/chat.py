@@ -53,7 +53,7 @@ class OmniParts:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Loaded, codec: Loaded | None = None) -> OmniParts:
-        """Return the parts of a loaded Mini-Omni. Without Whisper it takes text alone, without SNAC it gives text alone.
+        """Return the parts of a loaded Mini-Omni. Without Whisper it takes text alone; without SNAC it gives text.
 
         Args:
           checkpoint: the model, with its tokenizer and with what lies beside it.

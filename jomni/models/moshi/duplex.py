@@ -147,7 +147,7 @@ class Duplex:
         unguided: Mapping[str, Any] | None = None,
         ring: str = "exact",
     ) -> DuplexState:
-        """Return the state before the first frame; see `Generator.init_state`, and for `ring` `Transformer.init_state`."""
+        """Return the state before the first frame; see `Generator.init_state`, for `ring` `Transformer.init_state`."""
         lm_params = None if params is None else params["lm"]
         return DuplexState(
             self.mimi.init_encode_state(batch, ring=ring),

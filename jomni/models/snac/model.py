@@ -260,7 +260,7 @@ def encode_step(
 def encode_flush(
     snac: Snac, params: Params, state: StreamState, active: Bool[Array, "B"] | None = None
 ) -> tuple[StreamState, Codes]:
-    """End streams: return the codes of their last `config.encode_delay` frames. The state is donated; its rows restart."""
+    """End streams: return the codes of their last `config.encode_delay` frames. The state is donated; rows restart."""
     c = snac.config
     silence = jnp.zeros((len(state.offset), 1, c.whole_frames(c.encode_delay) * c.frame_size))
     codes, new = snac.apply({"params": params}, silence, state, active, True, method=Snac.encode)
