@@ -1,8 +1,8 @@
 """Sharding of parameters, states and batches over a mesh of devices.
 
 A mesh has the axes data, fsdp and tensor. `PATTERNS` give each parameter logical axes by the end of its path, and
-`RULES` give each logical axis its mesh axes; XLA adds the communication. Batches and states are sharded over data and fsdp.
-Moments of the optimiser and running averages end in their parameter's path, so they are sharded like it.
+`RULES` give each logical axis its mesh axes; XLA adds the communication. Batches and states are sharded over data and
+fsdp. Moments of the optimiser and running averages end in their parameter's path, so they are sharded like it.
 
     mesh = jomni.sharding.make_mesh(data=1, fsdp=1, tensor=4)
     params = jomni.sharding.shard_params(params, mesh)

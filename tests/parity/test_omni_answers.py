@@ -12,13 +12,16 @@ from jomni.models.mini_omni import MiniOmniConfig
 from jomni.models.mini_omni.generate import OmniGenerator
 from jomni.models.mini_omni.session import OmniSession
 from jomni.models.mini_omni.streams import Task
+from tests.cases import slow_except
 from tests.parity.test_omni_golden import CASES, DATA, params_of
 from tools.goldens import omni_cases
 
 ANSWERS = json.loads((DATA / "answers.json").read_text())
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize(
+    "name", slow_except({"A1-A2 short", "T1-T2 short", "A1-A2-parallel long", "A1-A2-post short"}, ANSWERS)
+)
 def test_greedy_tokens_are_those_of_the_original_to_the_end(name, say):
     found = ANSWERS[name]
     task, voice, case = omni_cases.ANSWERS[found["mode"]]
