@@ -25,7 +25,7 @@ def report_of(info: AudioInfo, transcript: Transcript, settings: Mapping[str, An
     Times are seconds since the recording began, as heard live: what answers user frame f comes when that frame is
     complete, at (f + 1) / frame_rate. Frames of a lead-in have negative times.
     """
-    codec, frames, slot = transcript.codec, transcript.frames, transcript.slot
+    codec, frames, slot = transcript.codec, transcript.frames, transcript.row
     spent = np.array([frame.milliseconds for frame in frames])
     seconds = len(frames) / codec.frame_rate
     return {

@@ -1,4 +1,4 @@
-"""Sampling of one token per slot, by the original's rule (moshi/utils/sampling.py), with every setting per slot.
+"""Sampling of one token per row with per-row settings, as moshi/utils/sampling.py does.
 
 Axes: B batch, V vocabulary.
 """
@@ -29,7 +29,7 @@ def sample(
       logits: any float dtype; computed in float32.
       temperature: 0 takes the most probable token.
       top_k: tokens that compete; 0 or less: all. Tokens as probable as the last of them compete too.
-      keys: one PRNG key per slot, so that a slot's draw does not depend on its neighbours.
+      keys: one PRNG key per row, so that a row's draw does not depend on other rows.
       top_p: of those that compete, only the most probable go on whose probabilities together first reach this share;
         tokens as probable as the last of them too. None, or 1: all.
     """
@@ -51,7 +51,7 @@ def kth_largest(values: Float[Array, "B V"], k: Int[Array, "B"]) -> Float[Array,
     """Return the k-th largest of each row of non-negative float32 values, 1 <= k <= V.
 
     The bit patterns of non-negative floats are ordered as the floats are, so the answer is built bit by bit: unlike a
-    sort this costs 31 passes for any k, and k may differ from slot to slot without recompiling.
+    sort this costs 31 passes for any k, and k may differ between rows without recompiling.
     """
     bits = lax.bitcast_convert_type(values, jnp.int32)
     return _largest_threshold(k.shape[0], lambda candidate: (bits >= candidate[:, None]).sum(-1) >= k)

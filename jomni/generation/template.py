@@ -46,7 +46,7 @@ def render(
             add_generation_prompt=add_generation_prompt, **special,
         )  # fmt: skip
     except jinja2.TemplateSyntaxError as error:
-        raise WeightsError(f"the chat template is damaged ({error}). Fetch the tokenizer's files anew.") from None
+        raise WeightsError(f"the chat template is damaged ({error}). Fetch the tokenizer's files again.") from None
     except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise PromptError(f"the model's chat template refuses the conversation: {error}") from None
 

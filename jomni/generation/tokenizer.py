@@ -1,4 +1,4 @@
-"""A decoder's tokenizer: text to tokens and back, whole or as it comes, and its chat template."""
+"""Tokenizer of a text decoder: text to tokens and back, whole or incrementally, and its chat template."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TextTokenizer:
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode())
         except Exception as error:  # the library knows no other
-            raise WeightsError(f"{where}: its tokenizer.json is damaged ({error}). Fetch it anew.") from None
+            raise WeightsError(f"{where}: its tokenizer.json is damaged ({error}). Fetch it again.") from None
         config = _json(files, "tokenizer_config.json", where)
         held = _json(files, "special_tokens_map.json", where) | config
         self.special = {name: _text(held[name]) for name in _SPECIAL if held.get(name) is not None}
@@ -72,19 +72,19 @@ class TextTokenizer:
 
 
 class Decoding(Protocol):
-    """What is needed to turn tokens into text; `TextTokenizer` does it."""
+    """Protocol of a tokenizer that decodes; `TextTokenizer` follows it."""
 
     def decode(self, tokens: Sequence[int]) -> str: ...
 
 
 class TextStream:
-    """Turns tokens into text as they come. Pieces never end within a character, and joined they are the whole text."""
+    """Incremental decoding of tokens to text. Pieces never end within a character; joined, they are the whole text."""
 
     def __init__(self, tokenizer: Decoding) -> None:
         self._decode = tokenizer.decode
         self._tokens: list[int] = []
-        self._start = 0  # what a token says depends on the one before: decoding begins there,
-        self._told = 0  # and text is given that is more than these tokens'
+        self._start = 0  # decoding begins here, as a token's text depends on the one before
+        self._told = 0  # tokens whose text was returned
 
     def push(self, token: int) -> str:
         """Add a token and return the text that it completes; "" while a character is incomplete."""
@@ -105,9 +105,9 @@ def _json(files: Mapping[str, bytes], name: str, where: str) -> dict[str, Any]:
     try:
         raw = json.loads(files.get(name, b"{}"))
     except ValueError as error:
-        raise WeightsError(f"{where}: its {name} is not valid JSON ({error}). Fetch it anew.") from None
+        raise WeightsError(f"{where}: its {name} is not valid JSON ({error}). Fetch it again.") from None
     if not isinstance(raw, dict):
-        raise WeightsError(f"{where}: its {name} is not a JSON object. Fetch it anew.")
+        raise WeightsError(f"{where}: its {name} is not a JSON object. Fetch it again.")
     return raw
 
 

@@ -22,7 +22,7 @@ from jomni.printing import short_repr
 
 
 class KVCache(NamedTuple):
-    """Keys (already rotated) and values, in ring order: step p stands at p modulo S."""
+    """Keys (already rotated) and values, in ring order: step p is at index p modulo S."""
 
     keys: Float[Array, "B K S H"]
     values: Float[Array, "B K S H"]
@@ -32,7 +32,7 @@ class KVCache(NamedTuple):
 
 
 class Timeline(NamedTuple):
-    """Where a block of T steps stands in time; the same for all layers of a stack, computed once.
+    """Positions of a block of T steps in time, computed once for all layers of a stack.
 
     With `write_at` the block goes into the ring first and queries then read the ring through `mask`; without, queries
     read the block itself.
@@ -58,7 +58,7 @@ def ring_timeline(
 
     A ring of `capacity` = context + steps - 1 loses nothing that a query of the block still needs. A ring of exactly
     `context` (PyTorch moshi's convention) has by then overwritten the oldest keys of the block's earlier queries.
-    With `lengths` only the first so many steps of a slot's block are there; the rest is padding and is not written.
+    With `lengths`, only the first `lengths[b]` steps of row b's block count; the rest is padding and is not written.
     """
     positions = offset[:, None] + jnp.arange(steps)
     write_at = positions % capacity
@@ -80,10 +80,10 @@ def write(cache: KVCache, keys: Array, values: Array, write_at: Int[Array, "B T"
         # ring for each. A second update, which is dropped, keeps it a scatter.
         write_at = jnp.concatenate([write_at, jnp.full_like(write_at, cache.keys.shape[2])], 1)
         keys, values = (jnp.repeat(x, 2, 2) for x in (keys, values))
-    slots = jnp.arange(write_at.shape[0])[:, None]
+    rows = jnp.arange(write_at.shape[0])[:, None]
 
     def put(ring: Array, new: Array) -> Array:
-        return ring.at[slots, :, write_at].set(new.swapaxes(1, 2).astype(ring.dtype), mode="drop")
+        return ring.at[rows, :, write_at].set(new.swapaxes(1, 2).astype(ring.dtype), mode="drop")
 
     return KVCache(put(cache.keys, keys), put(cache.values, values))
 

@@ -1,4 +1,4 @@
-"""`verify_contract`: the proof that a streaming module's steps, joined together, are the whole."""
+"""`verify_contract`: a test that the joined steps of a streaming module equal its output for the whole sequence."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def verify_contract(
     """Check every promise of the streaming contract (`jomni.nn.streaming`); raise `AssertionError` on a breach.
 
     Checked are: steps equal the whole, for each block size, with rows that start at different times, pause (fed with
-    garbage meanwhile) and are reset; a paused slot's state does not move, bit for bit; structure, shapes and dtypes of
+    garbage meanwhile) and are reset; a paused row's state does not change, bit for bit; structure, shapes and dtypes of
     the state never change; a row's output does not depend on its neighbours, bit for bit.
 
     Args:
       run: `(x, state, active) -> (y, state)`; with state None, x is a whole sequence.
       init_state: `(batch, block in units) -> state`.
-      x: input with slots first; its length along `axis` is a multiple of `unit`. At least two rows.
+      x: input, batch axis first; its length along `axis` is a multiple of `unit`. At least two rows.
       unit: least number of input steps that a call takes.
       axis: time axis of x.
       out_axis: time axis of y.

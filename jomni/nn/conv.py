@@ -34,7 +34,7 @@ def _initial_state(batch: int, length: int, channels: int, dtype: Any) -> ConvSt
 
 
 class CausalConv(nn.Module):
-    """Convolution that sees only the past: `pad_mode` says what stood before the first step.
+    """Causal convolution. `pad_mode` sets the padding before the first step.
 
     T input steps give T / stride output steps. Parameters: `kernel` [W, I, O], `bias` [O]
     (moshi/modules/conv.py::StreamingConv1d).

@@ -1,16 +1,16 @@
-"""Layers that look ahead as far as they look back, on whole sequences and on blocks of a stream that runs late.
+"""Layers with symmetric look-ahead, on whole sequences and on blocks of a stream.
 
-A layer that needs r steps of the future gives, when it streams, what it can: the output of r steps ago. So a stream is
-late by the sum of what its layers look ahead, a number known before it begins, and a step's shapes are static. What
-lies before a sequence's first step and after its last one is zero *at every layer*, as in the whole form; a stream
-that runs late passes through these places, and masks them (`Block.inside`).
+A layer that needs r future steps returns, when it streams, the output of r steps ago. A stream is therefore late by the
+sum of its layers' look-ahead. This number is known in advance, so shapes are static. Steps before the first and after
+the last step of a sequence are zero at every layer, as for whole sequences; a stream passes through them because it is
+late, and masks them (`Block.inside`).
 
     block, past = layer(block, past)
 
-`Block` says where in the stream its steps stand. `past` is what the layer carries to the next block; None where there
-is none yet, which counts as zeros. So the first block shows what a state consists of, and no layer has to declare it.
+`Block` holds steps and their position in the stream. `past` is the layer's state; None, before the first block, counts
+as zeros. The structure of the state is that which the first block returns, so layers do not declare it.
 
-Axes: B batch, T time, I input channels, O output channels, W kernel width.
+Axes: B batch, T time, C channels, I input channels, O output channels, W kernel width.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from jomni.nn.conv import convolve, overlap_add
 from jomni.nn.streaming import precision
 
 Past = Any
-_init = nn.initializers.normal(0.02)  # a direction: its size tells how fast Adam turns it; as the original has it
+_init = nn.initializers.normal(0.02)  # as in the original; the size of a direction sets how fast Adam turns it
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A whole sequence (`start` None), or consecutive steps of a stream: step i is number start - delay + i of it."""
+    """A whole sequence (`start` None), or consecutive steps of a stream: step i has position start - delay + i."""
 
     steps: Float[Array, "B T C"]
-    start: Int[Array, "B"] | None = None  # steps that the stream has taken before this block, at this layer's rate
-    delay: int = 0  # steps by which it runs late; a layer may only give or take whole multiples of its stride
-    end: Int[Array, "B"] | None = None  # steps in the whole sequence, once that is known
+    start: Int[Array, "B"] | None = None  # steps of the stream before this block, at this layer's rate
+    delay: int = 0  # steps by which the block is late; at a strided layer a multiple of the stride
+    end: Int[Array, "B"] | None = None  # length of the sequence, once known
 
     @property
     def positions(self) -> Int[Array, "B T"]:
-        """Numbers of the steps; below 0 before the sequence begins."""
+        """Positions of the steps; negative before the begin of the sequence."""
         numbers = jnp.arange(self.steps.shape[1])
         if self.start is None:
             return jnp.broadcast_to(numbers, self.steps.shape[:2])
@@ -99,8 +99,8 @@ def weight_norm(direction: Array, magnitude: Array) -> Array:
 def fold_weight_norm(params: Any) -> Any:
     """Compute every weight-normed kernel once, instead of at every step.
 
-    Takes and returns the parameters of a model; what is returned computes the same numbers but no longer holds the
-    published tensors: keep the original for export and training.
+    Takes and returns the parameters of a model. The result computes the same numbers but does not hold the published
+    tensors: keep the original for export and training.
     """
     if not isinstance(params, dict):
         return params
@@ -143,10 +143,10 @@ class LookaheadConv(_WeightNormed):
         x, s = block.steps, self.stride
         T, width = x.shape[1], (self.kernel_size - 1) * self.dilation + 1
         kernel = self.kernel((self.kernel_size, 1 if self.depthwise else x.shape[-1], self.features), 2)
-        # One step of output needs `width` of input, of which `back` lie before its own first one.
+        # An output step reads `width` input steps, `back` of them before its own first one.
         back = width // 2 if s == 1 else -(-s // 2)
         late = block.delay + width - s - back
-        wait = -late % s  # more steps to wait, so that the output's numbers are whole
+        wait = -late % s  # additional delay, so that output positions are integers
         if block.start is None:
             x, past = jnp.pad(x, ((0, 0), (back, width - s - back), (0, 0))), ()
         else:
@@ -161,7 +161,7 @@ class LookaheadConv(_WeightNormed):
 class LookaheadConvTranspose(_WeightNormed):
     """Weight-normed transposed convolution of width 2 * stride: T steps give T * stride.
 
-    Of what the first step gives, the first ceil(stride / 2) steps are cut off. Kernel: [I, W, O], so that the product
+    The first ceil(stride / 2) output steps are cut off. Kernel: [I, W, O], so that the product
     with it needs no transpose; normed for each input channel. `bias` [O].
     """
 

@@ -4,11 +4,11 @@ Every streaming module is called as
 
     y, state = module(x, state, active)
 
-- `state` is a pytree of NamedTuples whose leaves lead with the slot axis B. `None` means: x is the whole sequence from
-  its start, and `None` comes back.
-- `active` is bool [B], or None for all: the state of a slot that is not active does not move; its output means nothing.
-- Leaves called `offset` count the steps a slot has taken. They alone decide what of the other leaves is valid, so a
-  reset touches nothing else.
+- `state` is a pytree of NamedTuples whose leaves lead with the batch axis B. With `None`, x is the whole sequence from
+  its start, and `None` is returned.
+- `active` is bool [B], or None for all rows. The state of an inactive row does not change; its output has no meaning.
+- Leaves called `offset` count the steps a row has taken. They alone decide which part of the other leaves is valid, so
+  a reset changes nothing else.
 """
 
 from __future__ import annotations

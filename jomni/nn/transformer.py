@@ -161,7 +161,7 @@ class Transformer(nn.Module):
         Args:
           x: the whole sequence (state None) or its next block.
           state: from `init_state`; T may not be larger than its `block`.
-          active: slots whose state advances; None: all.
+          active: rows whose state advances; None: all.
           cross: from `cross_caches`, where the config has cross attention.
 
         Returns:
@@ -217,7 +217,7 @@ class Transformer(nn.Module):
         """Return the state before the first step.
 
         Args:
-          batch: slots.
+          batch: rows, B.
           dtype: of the cache.
           block: largest number of steps a call will be given.
           ring: "exact" keeps streaming equal to the whole for any block; "kyutai" keeps PyTorch moshi's ring of

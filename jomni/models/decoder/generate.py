@@ -28,9 +28,9 @@ SMALLEST_BLOCK = 16
 
 
 class TextControls(NamedTuple):
-    """Settings of a step: one row per slot, so that no change of them recompiles."""
+    """Settings of a step: one row per row, so that no change of them recompiles."""
 
-    active: Bool[Array, "B"]  # False: nothing of the slot moves (`decode_step`)
+    active: Bool[Array, "B"]  # False: nothing of the row moves (`decode_step`)
     temperature: Float[Array, "B"]  # 0: most probable
     top_k: Int[Array, "B"]  # tokens that compete; 0: all
     top_p: Float[Array, "B"]  # share of the probability that competes; 1: all
@@ -95,7 +95,7 @@ class TextGenerator:
     """A decoder as step functions. Hashable; parameters and state are passed beside it."""
 
     decoder: Decoder
-    context: int  # steps that a slot's cache holds
+    context: int  # steps that a row's cache holds
     block: int = 256  # longest block that `prefill` takes, a power of two
     dtype: str = "float32"  # of the cache
 
@@ -132,7 +132,7 @@ class TextGenerator:
           params: of the decoder.
           state: from `init_state` or the call before.
           tokens: the block, padded with anything on the right; T is at most the last of `blocks`.
-          lengths: tokens of each slot that are there; 0 leaves a slot as it is.
+          lengths: tokens of each row that are there; 0 leaves a row as it is.
           controls: how the token after the block is sampled; `active` is not read here.
 
         Returns:

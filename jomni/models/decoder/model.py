@@ -175,8 +175,8 @@ class Decoder(nn.Module):
         Args:
           x: embeddings (from `embed`, or others) of the whole sequence (state None) or of its next block.
           state: from `init_state`; T may not be larger than its `block`.
-          active: slots whose state advances; None: all.
-          lengths: how many steps of each slot's block are there, 0 to T; the rest is padding, whose outputs mean
+          active: rows whose state advances; None: all.
+          lengths: how many steps of each row's block are there, 0 to T; the rest is padding, whose outputs mean
             nothing. None: all T. With state None padding needs no mention: no step sees a later one.
 
         Returns:
@@ -232,8 +232,8 @@ class Decoder(nn.Module):
         """Return the state before the first step.
 
         Args:
-          batch: slots.
-          capacity: steps that a slot may take in all. Sliding layers hold only what they may still see.
+          batch: rows.
+          capacity: steps that a row may take in all. Sliding layers hold only what they may still see.
           dtype: of the cache.
           block: largest number of steps a call will be given.
         """

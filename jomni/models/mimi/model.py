@@ -122,7 +122,7 @@ class Mimi(nn.Module):
     ) -> tuple[Float[Array, "B N D"], EncodeState | None]:
         """Return the latent before quantisation, at the frame rate. Steps take samples that are not finite as zeros."""
         encoder, transformer, downsample = state or (None, None, None)
-        if state is not None:  # kept, they would outlast a reset of their slot
+        if state is not None:  # kept, they would outlast a reset of their row
             pcm = jnp.where(jnp.isfinite(pcm), pcm, 0)
         x, encoder = self.encoder(pcm.swapaxes(1, 2), encoder, active)
         x, transformer = self.encoder_transformer(x, transformer, active)

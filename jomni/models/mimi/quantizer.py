@@ -45,7 +45,7 @@ class Codebook(nn.Module):
 
 
 class ResidualQuantizer(nn.Module):
-    """Codebooks one after another, each quantising what the ones before left over, between two projections."""
+    """Residual quantiser between two projections: each codebook quantises the residual of those before."""
 
     config: QuantizerConfig
     codebooks: int  # held by the weights
@@ -71,7 +71,7 @@ class ResidualQuantizer(nn.Module):
 
 
 class SplitQuantizer(nn.Module):
-    """The semantic quantiser and the acoustic one both quantise the same latent; their decodings are added."""
+    """A semantic and an acoustic quantiser of the same latent; their decodings are added."""
 
     config: QuantizerConfig
     dimension: int  # D
@@ -110,8 +110,8 @@ def fold(total: Float[Array, "V E"], usage: Float[Array, "V"]) -> tuple[Float[Ar
 def fold_codebooks(params: Any) -> Any:
     """Divide every codebook's sums by its usage once, instead of at every step.
 
-    Takes and returns the parameters of a `Mimi`; what is returned computes the same numbers but no longer holds the
-    published tensors: keep the original for export and training.
+    Takes and returns the parameters of a `Mimi`. The result computes the same numbers but does not hold the published
+    tensors: keep the original for export and training.
     """
     if not isinstance(params, dict):
         return params

@@ -4,9 +4,9 @@
     state = decode_step(params, state, controls)                    compiled once
 
 A step feeds the eight tokens sampled last and samples the next eight. After its end, text is fed padding (as
-litgpt/generate/base.py of the original does); a slot that does not speak is fed padding in its audio streams.
+litgpt/generate/base.py of the original does); a row that does not speak is fed padding in its audio streams.
 
-Axes: B batch, R rows of a slot, A audio streams, T time (block), W width of speech features, V text tokens, U tokens of
+Axes: B batch, R rows of a row, A audio streams, T time (block), W width of speech features, V text tokens, U tokens of
 an audio stream.
 """
 
@@ -40,9 +40,9 @@ text of row 1. The text is then as good as with text_only (batch-parallel decodi
 
 
 class OmniControls(NamedTuple):
-    """Settings of a step: one row per slot, so that no change of them recompiles."""
+    """Settings of a step: one row per row, so that no change of them recompiles."""
 
-    active: Bool[Array, "B"]  # False: nothing of the slot moves (`decode_step`)
+    active: Bool[Array, "B"]  # False: nothing of the row moves (`decode_step`)
     speaks: Bool[Array, "B"]  # False: the answer is text alone
     temperature: Float[Array, "B"]  # of text and audio; 0: most probable
     top_k: Int[Array, "B"]  # tokens that compete; 0: all
@@ -82,7 +82,7 @@ class OmniGenerator:
     """A Mini-Omni as step functions. Hashable; parameters (from `prepare`) and state are passed beside it."""
 
     config: MiniOmniConfig
-    context: int  # steps that a slot's cache holds
+    context: int  # steps that a row's cache holds
     voice: str = "single"  # one of VOICES
     block: int = 256  # longest block that `prefill` takes, a power of two
     dtype: str = "float32"  # of the cache
@@ -101,7 +101,7 @@ class OmniGenerator:
 
     @property
     def rows(self) -> int:
-        """Rows of the backbone's batch that a slot has."""
+        """Rows of the backbone's batch that a row has."""
         return 2 if self.voice == "batch_parallel" else 1
 
     @property
@@ -141,7 +141,7 @@ class OmniGenerator:
           params: from `prepare`.
           state: from `init_state` or the call before.
           block: padded with anything on the right; T is at most the last of `blocks`.
-          lengths: steps of each slot that are there; 0 leaves a slot as it is.
+          lengths: steps of each row that are there; 0 leaves a row as it is.
           controls: how the tokens after the block are sampled; `active` is not read here.
         """
         return _prefill(self, params, state, block, lengths, controls)

@@ -188,7 +188,7 @@ def place_features(
 
     Args:
       features: the speech encoder's output.
-      lengths: frames of each slot that count; 0: a slot of text alone.
+      lengths: frames of each row that count; 0: a row of text alone.
     """
     at = jnp.arange(steps) - 1
     placed = jnp.take(features, jnp.clip(at, 0, features.shape[1] - 1), axis=1)

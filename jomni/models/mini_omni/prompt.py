@@ -23,7 +23,7 @@ Part = Sequence[int] | Float[np.ndarray, "F W"]
 
 
 class OmniPrompt(NamedTuple):
-    """Steps to read, of one slot."""
+    """Steps to read, of one row."""
 
     tokens: Int[np.ndarray, "A+1 T"]
     features: Float[np.ndarray, "T W"]

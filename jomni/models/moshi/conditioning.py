@@ -1,4 +1,4 @@
-"""Conditions: texts or tensors that steer a whole conversation (moshi/conditioners).
+"""Conditions: texts or tensors that condition a whole conversation (moshi/conditioners).
 
 Axes: B batch, S positions of a condition, D model width.
 """

@@ -20,7 +20,7 @@ class ConditionerConfig:
     n_bins: int = 0  # entries of the table, the padding entry not counted ("lut")
     possible_values: tuple[str, ...] | None = None  # texts in table order; None: entry by hash ("lut")
     force_linear: bool = True  # project even when dim equals the model's width
-    learn_padding: bool = True  # a learnt vector stands where there is no condition; False: zeros
+    learn_padding: bool = True  # a learnt vector where there is no condition; False: zeros
     pad_empty: bool = True  # read by the original, no effect on conditions of length 1 or more
 
     def __post_init__(self) -> None:
@@ -70,7 +70,7 @@ class MoshiConfig:
     layer_scale: float | None = None
     kv_repeat: int = 1
     cross_attention: bool = False
-    existing_text_padding_id: int = 3  # text token that means "nothing is being said" (PAD)
+    existing_text_padding_id: int = 3  # text token of silence (PAD)
     existing_text_end_padding_id: int = 0  # text token that ends a padding (EPAD)
     extra_heads_num_heads: int = 0  # additional linear heads on the temporal transformer
     extra_heads_dim: int = 6  # classes of each
@@ -133,7 +133,7 @@ class MoshiConfig:
 
     @property
     def depth(self) -> TransformerConfig:
-        """The depth transformer: one step per agent codebook, starting anew each frame."""
+        """The depth transformer: one step per agent codebook, restarted each frame."""
         return TransformerConfig(
             dim=self.depformer_dim, num_heads=self.depformer_num_heads, num_layers=self.depformer_num_layers,
             dim_feedforward=self.depformer_dim_feedforward, context=None, norm=self.norm, gating=self.depformer_gating,
@@ -163,7 +163,7 @@ class MoshiConfig:
 
     @property
     def has_user_asr_head(self) -> bool:
-        """Whether the first extra head has a class for each text token: it says the user's words."""
+        """Whether the first extra head is a user ASR head: one class per text token, for the user's words."""
         return self.extra_heads_num_heads > 0 and self.extra_heads_dim == self.text_card
 
     @property
@@ -327,6 +327,6 @@ MOSHI_NANO = MoshiConfig(
     depformer_weights_per_step=True, depformer_weights_per_step_schedule=(0, 1, 2, 2, 2, 2, 2, 2),
     depformer_pos_emb="none", depformer_gating="silu",
 )  # fmt: skip
-"""The language model that configs/nano/lm.py trains, and the bundled `nano`. It hears the codec's four semantic
-codebooks and speaks all eight; text comes 80 ms before the first two of them and 160 ms before the others; the extra
-head says the user's words."""
+"""The language model that configs/nano/lm.py trains, and the bundled `nano`. Its user streams are the codec's four
+semantic codebooks, its agent streams all eight. Text precedes the first two of them by 80 ms and the others by 160 ms.
+The extra head is a user ASR head."""

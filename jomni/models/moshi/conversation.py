@@ -1,9 +1,9 @@
-"""A conversation with recordings, frame by frame as if live: what is fed when, and when it is over.
+"""Conversations with recordings, frame by frame as if live, and their transcripts.
 
-Axes: B slots (one recording each), T samples of a frame, Q codebooks of the agent, U codebooks of the user.
+Axes: B batch (one recording per row), T samples of a frame, Q agent codebooks, U user codebooks, C classes of a head.
 
-Time: user frame f holds the samples from f to f + 1 frames. What the agent says to it is heard from f + 1 frames on, as
-it cannot be known before the frame is complete (the time that computing takes comes on top, in a live system).
+Time: user frame f holds the samples from f to f + 1 frames. The agent's answer to it is audible from f + 1 frames on,
+because the frame must be complete first. Computing time is not included.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from jomni.models.moshi.duplex import Duplex, DuplexState
 from jomni.tensors.component import Loaded
 
 SILENCE_RMS = 10 ** (-50 / 20)
-"""A frame of the agent below this level (-50 dB of full scale 1) is silent, provided that it says no text either."""
+"""RMS below which an agent frame without text counts as silent: -50 dB of full scale 1."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """One frame of a conversation in all slots, as numpy arrays."""
+    """One frame of all conversations, as numpy arrays."""
 
     index: int  # number of the user frame, from 0
-    active: np.ndarray  # bool [B]: the slot's conversation goes on; False: ignore its row of all others
-    valid: np.ndarray  # bool [B]: the agent has begun (the delays between its streams have passed)
-    pcm: np.ndarray  # float32 [B, T]: the agent's audio; zeros where it has none
-    text: np.ndarray  # int32 [B]: the agent's text token; UNFORCED (-2) where it has none
+    active: np.ndarray  # bool [B]: the conversation is in progress; False: ignore the row in all other arrays
+    valid: np.ndarray  # bool [B]: there is agent output, as the delays between the streams have passed
+    pcm: np.ndarray  # float32 [B, T]: the agent's audio; zeros where there is none
+    text: np.ndarray  # int32 [B]: the agent's text token; UNFORCED (-2) where there is none
     codes: np.ndarray  # int32 [B, Q]: the agent's codes, likewise
     user_codes: np.ndarray  # int32 [B, U]: the codes of the user frame, or `end_code`
-    milliseconds: float  # that the step took, its results brought to the host
+    milliseconds: float  # time of the step, including the transfer of its results to the host
     heads: tuple[np.ndarray, ...] = ()  # float32 [B, C] each: probabilities of the model's extra heads
 
 
@@ -61,42 +61,42 @@ def converse(
 ) -> Iterator[Frame]:
     """Hold a conversation with every recording, one per row of a batch, until all are over.
 
-    After a recording ends, silence is fed until the agent has been silent for `silence` seconds, at most `tail`
-    seconds. A slot that is done is paused while the others go on.
+    After a recording ends, silence is fed until the agent has been silent for `silence` seconds, at most for `tail`
+    seconds. A row that is done is paused while the others continue.
 
     Args:
       duplex: the model.
       params: its parameters.
-      waveforms: one float array [samples] a slot, at the codec's sampling rate; a trailing partial frame is completed
-        with zeros.
-      seed: of slot 0's sampling; the next slots count on from it.
+      waveforms: one float array [samples] per row, at the codec's sampling rate; zeros complete a trailing partial
+        frame.
+      seed: of row 0's sampling; row i has seed + i.
       controls: from `duplex.controls(len(waveforms), ...)`; None: the checkpoint's defaults.
       conditions: for models that take them, see `Duplex.init_state`.
-      unguided: likewise.
-      silence: seconds.
-      tail: seconds.
-      end_code: what the model hears in every codebook, instead of audio, in the first frame after a recording (Hibiki).
-      end_token: text token by which the model ends a conversation after a recording, instead of by silence (Hibiki).
+      unguided: conditions of the unguided branch, see `Duplex.init_state`.
+      silence: seconds of agent silence that end a conversation.
+      tail: longest time after the recording, seconds.
+      end_code: user code of every codebook in the first frame after a recording, instead of the audio's (Hibiki).
+      end_token: text token that ends a conversation after a recording, instead of silence (Hibiki).
 
     Returns:
-      An iterator of `Frame`. When it is returned the step is compiled already, so that no frame's time includes that.
+      An iterator of `Frame`. The step is compiled before it is returned, so that no frame's time includes compilation.
 
     Raises:
-      AudioError: a waveform that is empty, not one-dimensional, or holds NaN or infinity.
+      AudioError: a waveform is empty, not one-dimensional, or holds NaN or infinity.
     """
-    size, rate, slots = duplex.frame_size, duplex.mimi.config.frame_rate, len(waveforms)
+    size, rate, batch = duplex.frame_size, duplex.mimi.config.frame_rate, len(waveforms)
     for b, wave in enumerate(waveforms):
         if wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
             raise AudioError(f"waveform {b}: must be a non-empty row of finite samples, got shape {list(wave.shape)}")
     lengths = np.array([-(-len(wave) // size) for wave in waveforms])
     silent = silent_tokens(duplex.generator.lm.config)
     ending = Ending(lengths, round(tail * rate), round(silence * rate), silent, end_token)
-    controls = duplex.controls(slots) if controls is None else controls
+    controls = duplex.controls(batch) if controls is None else controls
 
     def beginning() -> DuplexState:
-        return duplex.init_state(slots, seed=seed, params=params, conditions=conditions, unguided=unguided)
+        return duplex.init_state(batch, seed=seed, params=params, conditions=conditions, unguided=unguided)
 
-    jax.block_until_ready(duplex.step(params, beginning(), jnp.zeros((slots, 1, size)), controls))
+    jax.block_until_ready(duplex.step(params, beginning(), jnp.zeros((batch, 1, size)), controls))
     return _frames(duplex, params, beginning(), waveforms, controls, ending, end_code)
 
 
@@ -109,9 +109,9 @@ def _frames(
     ending: Ending,
     end_code: int | None,
 ) -> Iterator[Frame]:
-    slots, size, index = len(waveforms), duplex.frame_size, 0
+    batch, size, index = len(waveforms), duplex.frame_size, 0
     while ending.active.any():
-        pcm = np.zeros((slots, 1, size), np.float32)
+        pcm = np.zeros((batch, 1, size), np.float32)
         for b, wave in enumerate(waveforms):
             piece = wave[index * size : (index + 1) * size]
             pcm[b, 0, : len(piece)] = piece
@@ -123,7 +123,7 @@ def _frames(
         state, out = duplex.step(params, state, jnp.asarray(pcm), now)
         out = jax.device_get(out)
         milliseconds = (time.perf_counter() - begin) * 1e3
-        voice = out.pcm.astype(np.float32).reshape(slots, -1)
+        voice = out.pcm.astype(np.float32).reshape(batch, -1)
         user_codes = np.asarray(out.user_codes)
         if end_code is not None:
             user_codes = np.where(ended, end_code, user_codes)
@@ -135,14 +135,14 @@ def _frames(
 
 
 class Ending:
-    """Decides for each slot when its conversation is over: `active` is True until then.
+    """Decides for each row when its conversation is over; `active` is True until then.
 
     Args:
       lengths: frames of each recording, [B].
-      tail: frames of silence fed after a recording at most.
-      silence: frames that the agent must have been silent, one after the other, since the recording ended.
-      silent: text tokens that say nothing.
-      end_token: text token that ends a conversation after the recording; then silence does not.
+      tail: most frames of silence fed after a recording.
+      silence: consecutive frames of agent silence after the recording that end a conversation.
+      silent: text tokens without text.
+      end_token: text token that ends a conversation after the recording, instead of silence.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ def silent_tokens(config: MoshiConfig) -> tuple[int, int]:
 
 
 class Tokenizer(Protocol):
-    """What is needed of a `sentencepiece.SentencePieceProcessor`."""
+    """The part of `sentencepiece.SentencePieceProcessor` that is used here."""
 
     def get_piece_size(self) -> int: ...
     def id_to_piece(self, id: int) -> str: ...
@@ -195,15 +195,15 @@ def text_pieces(
 ) -> list[Piece]:
     """Return the text of a row of tokens, piece by piece.
 
-    Padding and control tokens say nothing. Bytes of one character (sentencepiece's fallback) are joined, and stand
-    where the last of them does; bytes that make no character become U+FFFD.
+    Padding and control tokens have no text. Bytes of one character (sentencepiece's fallback) are joined at the frame
+    of the last; bytes that make no character become U+FFFD.
 
     Args:
-      tokens: one a frame.
+      tokens: one per frame.
       tokenizer: the model's.
-      silent: tokens that say nothing, from `silent_tokens`.
+      silent: tokens without text, from `silent_tokens`.
       frame_rate: Hz.
-      start: when the recording begins, seconds from the first frame; the pieces' times count from there.
+      start: begin of the recording, seconds from the first frame; the pieces' times count from there.
     """
     silent = set(silent)
     pieces: list[Piece] = []
@@ -238,30 +238,30 @@ def joined(pieces: Iterable[Piece]) -> str:
     return "".join(piece.text for piece in pieces).strip()
 
 
-def live_audio(frames: Iterable[Frame], slot: int) -> np.ndarray:
+def live_audio(frames: Iterable[Frame], row: int) -> np.ndarray:
     """Return one row's agent audio at live times, float32 [samples]; sample 0 is the begin of the recording.
 
-    The agent's frame for user frame f stands at f + 1 frames; before its first frame there is silence.
+    The agent's frame for user frame f begins at f + 1 frames; there is silence before its first frame.
     """
-    kept = [frame.pcm[slot] for frame in frames if frame.active[slot]]
+    kept = [frame.pcm[row] for frame in frames if frame.active[row]]
     return np.concatenate([np.zeros_like(kept[0]), *kept]) if kept else np.zeros(0, np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Transcript:
-    """One slot's conversation, taken out of its batch."""
+    """One conversation of a batch, with its text, audio and times."""
 
     codec: MimiConfig
-    frames: list[Frame]  # those in which it went on; the arrays in them still have a row for each slot
-    slot: int
+    frames: list[Frame]  # those in which it was in progress; their arrays hold all rows of the batch
+    row: int
     lead_in: float  # silence fed before the recording, seconds
-    pieces: list[Piece]  # of text; none where the model brings no tokenizer
-    voice: np.ndarray  # float32 [T], as heard since the recording began; empty where the model has no voice
+    pieces: list[Piece]  # the agent's text; empty where there is no tokenizer
+    voice: np.ndarray  # float32 [T], from the begin of the recording; empty for a model without audio
     user_pieces: list[Piece]  # the user's words, recognised by the user ASR head; empty where the model has none
 
     @property
     def text(self) -> str:
-        """All that the agent said."""
+        """The agent's text."""
         return joined(self.pieces)
 
     @property
@@ -276,13 +276,13 @@ class Transcript:
         return [(time, word.strip()) for time, word in words if word.strip()]
 
 
-def transcribe(frames: Iterable[Frame], checkpoint: Loaded, slot: int = 0, lead_in: float = 0.0) -> Transcript:
+def transcribe(frames: Iterable[Frame], checkpoint: Loaded, row: int = 0, lead_in: float = 0.0) -> Transcript:
     """Return one conversation of a batch: text with times, audio, and the user's recognised words.
 
     Args:
-      frames: all that `jomni.converse` gave.
-      checkpoint: the model that talked.
-      slot: the conversation's.
+      frames: all that `jomni.converse` yielded.
+      checkpoint: the model of the conversation.
+      row: number of the conversation in the batch.
       lead_in: silence that was fed before the recording, seconds; times count from the recording's begin.
 
     Raises:
@@ -290,18 +290,18 @@ def transcribe(frames: Iterable[Frame], checkpoint: Loaded, slot: int = 0, lead_
     """
     codec, lm = checkpoint.configs.get("mimi"), checkpoint.configs.get("lm")
     if codec is None or lm is None:
-        raise ConfigError(f"{checkpoint.source}: a model that talks has a codec and a language model.")
-    mine = [frame for frame in frames if frame.active[slot]]
+        raise ConfigError(f"{checkpoint.source}: a transcript needs a codec and a language model; one is missing.")
+    mine = [frame for frame in frames if frame.active[row]]
     tokenizer = None if checkpoint.tokenizer is None else SentencePieceProcessor(model_proto=checkpoint.tokenizer)
     said, understood = list[Piece](), list[Piece]()
     if tokenizer is not None:
         tell = functools.partial(
             text_pieces, tokenizer=tokenizer, silent=silent_tokens(lm), frame_rate=codec.frame_rate, start=lead_in
         )
-        said = tell([int(frame.text[slot]) for frame in mine])
+        said = tell([int(frame.text[row]) for frame in mine])
         if lm.has_user_asr_head:
-            understood = tell([int(frame.heads[0][slot].argmax()) for frame in mine if frame.heads])
+            understood = tell([int(frame.heads[0][row].argmax()) for frame in mine if frame.heads])
     voice = np.zeros(0, np.float32)
     if lm.dep_q:
-        voice = live_audio(mine, slot)[round(lead_in * codec.sample_rate) :]
-    return Transcript(codec, mine, slot, lead_in, said, voice, understood)
+        voice = live_audio(mine, row)[round(lead_in * codec.sample_rate) :]
+    return Transcript(codec, mine, row, lead_in, said, voice, understood)

@@ -1,4 +1,4 @@
-"""One frame of a full-duplex conversation: the user's 80 ms in, the agent's 80 ms and text out, in one jitted function.
+"""Full-duplex conversations: one frame of user audio in, one frame of agent audio and text out, in one jitted function.
 
 Axes: B batch, C audio channels, S samples of a frame, Q agent's codebooks, U user's codebooks.
 """
@@ -42,18 +42,18 @@ class DuplexState(NamedTuple):
 
 
 class DuplexOutput(NamedTuple):
-    """What one call gives.
+    """Output of one call.
 
-    Call f (counted from 0 at the slot's reset) returns the agent's frame f + 1 - max_delay; a live listener hears it
-    right after the user's frame f has ended. A stream of delay d was decided in call f + d - max_delay: what the agent
-    decides on hearing frame f (text, first codebook) comes out max_delay calls later, and so is heard max_delay + 1
-    frames after frame f began.
+    Call f (counted from 0 at the row's reset) returns the agent's frame f + 1 - max_delay, which is played live right
+    after the user's frame f has ended. Its token in a stream of delay d was generated in call f + d - max_delay. The
+    tokens that call f generates first (text, first codebook) are returned max_delay calls later, and so are played
+    max_delay + 1 frames after the begin of frame f.
     """
 
     pcm: Float[Array, "B C S"]  # the agent's voice; zeros where `valid` is False
     text: Int[Array, "B"]  # text token of that frame, UNFORCED (-2) where there is none
     codes: Int[Array, "B Q"]  # its codes, likewise
-    valid: Bool[Array, "B"]  # the slot is active and past the first max_delay - 1 calls after its reset
+    valid: Bool[Array, "B"]  # the row is active and past the first max_delay - 1 calls after its reset
     sampled_text: Int[Array, "B"]  # text token generated in this call: `text` of the call max_delay - delays[0] later
     user_codes: Int[Array, "B U"]  # codes of the user's frame
     heads: tuple[Float[Array, "B C"], ...]  # class probabilities of the extra heads
@@ -66,7 +66,7 @@ class DuplexOutput(NamedTuple):
 class Duplex:
     """Codec and language model joined into one step function. Hashable; parameters and state are passed beside it.
 
-    The first frame of a conversation is not lost: the language model's first step, which hears nothing, is taken before
+    The first frame of a conversation is not lost: the language model's first step, which has no user codes, runs before
     it, as Kyutai's offline runner (moshi/run_inference.py) does by feeding the first frame twice.
     """
 
@@ -78,7 +78,7 @@ class Duplex:
         config = self.generator.lm.config
         if self.mimi.num_codebooks < config.user_q or self.mimi.config.num_codebooks < config.dep_q:
             raise ConfigError(
-                f"the language model hears {config.user_q} and speaks {config.dep_q} codebooks, "
+                f"the language model takes {config.user_q} user and gives {config.dep_q} agent codebooks, "
                 f"but the codec is set to {self.mimi.num_codebooks} of {self.mimi.config.num_codebooks}"
             )
 
@@ -102,7 +102,7 @@ class Duplex:
 
     @property
     def frame_size(self) -> int:
-        """Samples of a frame, as many as a call takes and gives."""
+        """Samples per frame; a call takes and returns as many."""
         return self.mimi.config.frame_size
 
     @property
@@ -206,7 +206,7 @@ def _step(
     mimi, generator, active = duplex.mimi, duplex.generator, controls.active
     encode, decode = reset((state.encode, state.decode), controls.reset)
     codec = {"params": params["mimi"]}
-    codes, heard = mimi.apply(codec, pcm, encode, active, method=Mimi.encode)
+    codes, encoded = mimi.apply(codec, pcm, encode, active, method=Mimi.encode)
     user = codes[:, : generator.lm.config.user_q, 0]
     spoken, out = _advance(generator, params["lm"], generator.restart(state.generator, controls), user, controls)
     voice = jnp.zeros(pcm.shape, codec_dtype(params["mimi"]))
@@ -214,7 +214,7 @@ def _step(
         voice, decode = mimi.apply(codec, jnp.maximum(out.codes, 0)[..., None], decode, out.valid, method=Mimi.decode)
         voice = jnp.where(out.valid[:, None, None], voice, 0)
     result = DuplexOutput(voice, out.text, out.codes, out.valid, out.sampled_text, user, out.heads)
-    return DuplexState(heard, spoken, decode), result  # type: ignore[arg-type]
+    return DuplexState(encoded, spoken, decode), result  # type: ignore[arg-type]
 
 
 def _advance(

@@ -16,7 +16,7 @@ _init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_a
 
 
 class TokenEmbedding(nn.Module):
-    """Looks tokens up; `ZERO` gives a zero vector, before any low-rank map.
+    """Embedding table; `ZERO` maps to a zero vector, before any low-rank map.
 
     Parameters: `weight` [entries, features or low_rank], and as configured `norm`, `low_rank/weight`, `out1/weight`,
     `out2/weight`.

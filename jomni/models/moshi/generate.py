@@ -43,7 +43,7 @@ class Guidance:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingDefaults:
-    """Settings where nothing else is asked for: the checkpoint's `lm_gen_config`, else the original's defaults."""
+    """Default sampling settings: the checkpoint's `lm_gen_config`, else the original's defaults."""
 
     temperature: float = 0.8
     text_temperature: float = 0.7
@@ -70,11 +70,11 @@ class SamplingDefaults:
 
 
 class GeneratorState(NamedTuple):
-    """What the language model carries from step to step."""
+    """Streaming state of the language model."""
 
     offset: Int[Array, "B"]  # steps taken since the last reset
     seed: UInt32[Array, "B"]
-    tokens: Int[Array, "B K C"]  # delay line: the token of step s stands at s modulo C
+    tokens: Int[Array, "B K C"]  # delay line: the token of step s is at index s modulo C
     transformer: TransformerState  # leaves [B, ...], with guidance [B, 2, ...]
     conditions: Conditions  # likewise; constant during a conversation
 
@@ -83,11 +83,11 @@ class GeneratorState(NamedTuple):
 
 
 class GeneratorOutput(NamedTuple):
-    """What a step gives. At step s this is frame s - max_delay; before there is none, and tokens are UNFORCED (-2)."""
+    """Output of a step. Step s returns frame s - max_delay; before there is none, and tokens are UNFORCED (-2)."""
 
     text: Int[Array, "B"]
     codes: Int[Array, "B Q"]
-    valid: Bool[Array, "B"]  # there is a frame, and the slot is active
+    valid: Bool[Array, "B"]  # there is a frame, and the row is active
     sampled_text: Int[Array, "B"]  # text generated in this very step, max_delay - delays[0] frames ahead of `text`
     sampled_codes: Int[Array, "B Q"]  # codes generated in this very step
     text_logits: Float[Array, "B V"]  # what `sampled_text` was drawn from, before temperature
@@ -120,7 +120,7 @@ class Generator:
           batch: number of conversations, B.
           seed: of row 0; the next rows count on from it; or one per row.
           params: needed where the model takes conditions.
-          conditions: for each condition one text or tensor row per slot (see `prepare_conditions`).
+          conditions: for each condition one text or tensor row per row (see `prepare_conditions`).
           unguided: the same for the unguided branch of guidance; by default the conditions themselves.
 
         Raises:
@@ -164,7 +164,7 @@ class Generator:
         def fill(name: str) -> Array:
             _, dtype, row = fields[name]
             value = jnp.asarray(values[name], dtype)
-            if value.ndim == 1 and row:  # one value per slot, for a whole row
+            if value.ndim == 1 and row:  # one value per row, for a whole row
                 value = value[:, None]
             return jnp.array(jnp.broadcast_to(value, (batch, *row)))
 
@@ -175,13 +175,13 @@ class Generator:
     ) -> tuple[GeneratorState, GeneratorOutput]:
         """Advance B conversations by one frame. Jitted; the state is donated.
 
-        As in the original, the first step of a conversation hears nothing: its user codes are replaced by the initial
-        token. `Duplex` takes that step by itself.
+        As in the original, the first step of a conversation replaces the user codes by the initial token. `Duplex` runs
+        that step itself.
 
         Args:
           params: of the language model.
           state: from `init_state` or the step before.
-          user_codes: what the user said in this frame; codebooks beyond the model's are left aside.
+          user_codes: the user's codes of this frame; codebooks beyond the model's are ignored.
           controls: steering.
         """
         return _step_donated(self, params, state, user_codes, controls)
@@ -242,8 +242,8 @@ def _advance(
     delays = jnp.asarray(config.delays, jnp.int32)
     spoken = 1 + config.dep_q  # streams that the model generates
 
-    heard = jnp.where(controls.force_user == UNFORCED, user_codes[:, : config.user_q], controls.force_user)
-    tokens = _put(state.tokens, slice(spoken, None), heard, state.offset[:, None] + delays[spoken:], active)
+    user = jnp.where(controls.force_user == UNFORCED, user_codes[:, : config.user_q], controls.force_user)
+    tokens = _put(state.tokens, slice(spoken, None), user, state.offset[:, None] + delays[spoken:], active)
     starting = (state.offset[:, None] <= delays) | ~active[:, None]
     inputs = jnp.where(starting, lm.initial_tokens(), _take(tokens, state.offset[:, None] + 0 * delays))
     inputs = _branch_inputs(guidance, inputs, starting, state.offset, controls, delays)

@@ -1,6 +1,6 @@
 """The Moshi language model: temporal transformer over frames, depth transformer over codebooks (arXiv:2410.00037, 3.4).
 
-One definition serves training (`__call__`: logits of whole sequences) and streaming (`temporal_step`, then `depth_step`
+One definition serves training (`__call__`: logits of whole sequences) and streaming (`temporal`, then `depth_step`
 for one codebook after another). Axes: B batch, T frames, K streams (text, agent's codebooks, user's codebooks), Q
 agent's codebooks, D width of the temporal transformer, E of the depth transformer, V vocabulary.
 """
@@ -134,7 +134,7 @@ class MoshiLM(nn.Module):
         Args:
           delayed: from `delay`.
           conditions: from `prepare_conditions`, for models that take them.
-          depth_frames: the frames of which the depth transformer gives logits, S in place of T; None: all of them.
+          depth_frames: the frames for which the depth transformer computes logits, S instead of T; None: all.
           past: what the temporal transformer reads in place of `delayed`, such as tokens with noise; None: the same.
         """
         c = self.config
@@ -142,7 +142,7 @@ class MoshiLM(nn.Module):
         inputs = jnp.concatenate([first, (delayed if past is None else past)[..., :-1]], -1)
         hidden, _ = self.temporal(inputs, None, None, self.condition(conditions))
         if not c.dep_q:
-            for layer in self.depformer_in:  # held by the weights, read by nothing
+            for layer in self.depformer_in:  # in the weights, without effect
                 layer(hidden)
         codes, below = delayed, hidden
         if depth_frames is not None:
