@@ -2,7 +2,7 @@
 
 A recording of a whole utterance reveals in each word's length and melody how much is still to come. A model trained on
 such a past relies on it, and lacks it when its past is its own output. So it is trained on its own past (scheduled
-sampling, arXiv:1506.03099, offline and with the text kept): the inputs are sampled codes, the targets are the recording.
+sampling, arXiv:1506.03099, offline, with the text kept): inputs are sampled codes, targets are the recording.
 
 Axes: B conversations, N frames, Q agent's codebooks, U user's codebooks.
 """
