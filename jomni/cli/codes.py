@@ -3,90 +3,173 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jomni import audio
-from jomni.cli import snac_codes
 from jomni.cli.console import meter, say, say_recording, working
 from jomni.cli.files import Codes, check_rates, output_file, read_codes, write_codes
 from jomni.cli.model import chosen_codebooks, codec_of, device, load_codec, open_model
 from jomni.errors import AudioError, OutputError
 
 if TYPE_CHECKING:
+    from jomni.checkpoints.checkpoint import CheckpointSource
+    from jomni.models.codec import Codec
     from jomni.models.mimi.config import MimiConfig
+    from jomni.models.snac.config import SnacConfig
 
-BLOCK = 25
-"""Frames of one step, 2 s: long enough to keep the hardware busy, short enough to show progress."""
+SECONDS = 2.0
+"""Of one step, or as many whole frames as that holds: long enough to keep the hardware busy, short enough to show
+progress."""
 
 
 def encode(options: Namespace) -> None:
-    """Runs `jomni encode`."""
+    """Run `jomni encode`."""
     if options.output.suffix != ".npz":
         raise OutputError(f"{options.output}: codes are written as .npz. Give the output that ending.")
     info = audio.inspect(options.input)
     with output_file(options.output, force=options.force, inputs=[options.input]) as part:
         opened = open_model(options.model, codec_only=True)
-        if "snac" in opened.configs:
-            snac_codes.encode(options, opened.configs["snac"], info, part)
-            return
-        config = codec_of(opened)
-        codebooks = chosen_codebooks(opened, options.codebooks, options.model)
-        say_recording(info, config.sample_rate)
+        name, codec = _codec(opened, options, options.codebooks)
+        say_recording(info, codec.sample_rate)
         with device(options.device):
-            codes = _encode(options, config, codebooks, info)
-        samples = info.samples_at(config.sample_rate)
-        write_codes(part, Codes(codes, config.frame_rate, config.sample_rate, samples, options.model))
-    say(f"{options.output}: {codes.shape[0]} codebooks by {codes.shape[1]} frames at {config.frame_rate:g} Hz")
-
-
-def _encode(options: Namespace, config: MimiConfig, codebooks: int, info: audio.AudioInfo) -> np.ndarray:
-    import jax
-    import jax.numpy as jnp
-
-    import jomni
-
-    samples = info.samples_at(config.sample_rate)
-    block = BLOCK * config.frame_size
-    with working(f"loading and compiling {options.model}"):
-        params = jomni.fold_codebooks(load_codec(options.model).params["mimi"])
-        mimi = jomni.Mimi(config, codebooks)
-        silence = jnp.zeros((1, 1, block))
-        jax.block_until_ready(jomni.encode_step(mimi, params, mimi.init_encode_state(1, frames=BLOCK), silence))
-    state = mimi.init_encode_state(1, frames=BLOCK)
-    found = []
-    with meter("encoding", samples / config.sample_rate) as progress:
-        for piece in audio.blocks(info, config.sample_rate, block):
-            # The last block is completed with silence, so that one compiled step serves all; what follows the
-            # recording cannot change the frames before it.
-            pcm = np.pad(piece, (0, block - len(piece)))[None, None]
-            state, codes = jomni.encode_step(mimi, params, state, jnp.asarray(pcm))
-            found.append(np.asarray(codes[0]))
-            progress.done(len(piece) / config.sample_rate)
-    say(f"encoded {progress}")
-    return np.concatenate(found, axis=1)[:, : -(-samples // config.frame_size)]
+            codes, frames = _encode(options, name, codec, info)
+        samples = info.samples_at(codec.sample_rate)
+        write_codes(part, Codes(codes, codec.frame_rate, codec.sample_rate, samples, options.model))
+    levels = list(codes) if isinstance(codes, tuple) else [codes]
+    rates = ", ".join(f"{codec.frame_rate * level.shape[-1] / frames:.4g}" for level in levels)
+    count = len(levels) if isinstance(codes, tuple) else len(codes)
+    say(f"{options.output}: {count} codebooks at {rates} Hz, {frames} frames")
 
 
 def decode(options: Namespace) -> None:
-    """Runs `jomni decode`."""
+    """Run `jomni decode`."""
     audio.check_format(options.output)
     given = read_codes(options.input)
     with output_file(options.output, force=options.force, inputs=[options.input]) as part:
         opened = open_model(options.model, codec_only=True)
         if "snac" in opened.configs:
-            snac_codes.decode(options, opened.configs["snac"], given, part)
-            return
-        config = codec_of(opened)
-        check_codes(options, given, config)
-        with device(options.device), audio.AudioWriter(part, config.sample_rate, options.output) as writer:
-            _decode(options, config, given, writer)
+            check_snac_codes(options, given, opened.configs["snac"])
+            name, codec = _codec(opened, options, None)
+        else:
+            check_codes(options, given, codec_of(opened))
+            name, codec = _codec(opened, options, len(given.codes))
+        with device(options.device), audio.AudioWriter(part, codec.sample_rate, options.output) as writer:
+            _decode(options, name, codec, given, writer)
     clipped = f"; {writer.clipped} samples beyond full scale were limited to it" if writer.clipped else ""
-    say(f"{options.output}: {writer.num_samples / config.sample_rate:.2f} s at {config.sample_rate} Hz{clipped}")
+    say(f"{options.output}: {writer.num_samples / codec.sample_rate:.2f} s at {codec.sample_rate} Hz{clipped}")
+
+
+def _codec(opened: CheckpointSource, options: Namespace, codebooks: int | None) -> tuple[str, Codec]:
+    """Return the codec of a model by its component's name. SNAC's decoder noise is the same at every call."""
+    from jomni.models.mimi.codec import MimiCodec
+    from jomni.models.mimi.model import Mimi
+    from jomni.models.snac.codec import SnacCodec
+    from jomni.models.snac.model import Snac
+
+    if "snac" not in opened.configs:
+        config = codec_of(opened)
+        return "mimi", MimiCodec(Mimi(config, chosen_codebooks(opened, codebooks, options.model)))
+    snac: SnacConfig = opened.configs["snac"]
+    if codebooks not in (None, snac.num_codebooks):
+        raise AudioError(
+            f"--codebooks {codebooks}: SNAC takes and gives all of its {snac.num_codebooks} codebooks. "
+            "Leave the option out."
+        )
+    return "snac", SnacCodec(Snac(snac), noise_seed=0)
+
+
+def _encode(options: Namespace, name: str, codec: Codec, info: audio.AudioInfo) -> tuple[Any, int]:
+    """Return the codes of a recording, one row, and the number of frames."""
+    import jax
+    import jax.numpy as jnp
+
+    samples, size, delay = info.samples_at(codec.sample_rate), codec.frame_size, codec.encode_delay
+    frames, block = _whole(codec, -(-samples // size)), _block(codec)
+    # A codec that looks ahead must end where the whole would. For others the last block is completed with silence, so
+    # that one compiled step serves all: what follows the recording cannot change the frames before it.
+    sizes = [block] * (frames // block) + ([frames % block if delay else block] if frames % block else [])
+    with working(f"loading and compiling {options.model}"):
+        params = codec.prepare(load_codec(options.model).params[name])
+        silence = jnp.zeros((1, 1, sizes[0] * size))
+        jax.block_until_ready(codec.encode_step(params, codec.init_encode_state(1, block), silence))
+    state, found = codec.init_encode_state(1, block), list[Any]()
+    with meter("encoding", samples / codec.sample_rate) as progress:
+        for piece, count in zip(audio.blocks(info, codec.sample_rate, block * size), sizes, strict=True):
+            pcm = np.pad(piece, (0, count * size - len(piece)))[None, None]
+            state, codes = codec.encode_step(params, state, jnp.asarray(pcm))
+            found.append(jax.device_get(codes))
+            progress.done(len(piece) / codec.sample_rate)
+        found.append(jax.device_get(codec.encode_flush(params, state)[1]))
+    say(f"encoded {progress}")
+    fed = sum(sizes) + delay
+
+    def row(*pieces: np.ndarray) -> np.ndarray:
+        joined = np.concatenate([piece[0] for piece in pieces], -1)
+        tokens = joined.shape[-1] // fed  # of a frame
+        return joined[..., delay * tokens : (delay + frames) * tokens]  # a stream that runs late begins with nothing
+
+    return jax.tree.map(row, *found), frames
+
+
+def _decode(options: Namespace, name: str, codec: Codec, given: Codes, writer: audio.AudioWriter) -> None:
+    import jax
+    import jax.numpy as jnp
+
+    if given.model and given.model != options.model:
+        say(f"{options.input}: the codes were made with {given.model}, decoding with {options.model}")
+    size, block, late = codec.frame_size, _block(codec), codec.decode_delay
+    frames = given.codes[0].shape[-1]
+    left = given.num_samples or frames * size
+    sizes = [block] * (frames // block) + ([frames % block if late else block] if frames % block else [])
+
+    def piece(first: int, count: int) -> Any:
+        """Return frames of the codes; what is missing at the end is completed with zeros, as in `_encode`."""
+
+        def cut(codes: np.ndarray) -> Any:
+            tokens = codes.shape[-1] // frames
+            held = codes[..., first * tokens : (first + count) * tokens]
+            width = [(0, 0)] * (held.ndim - 1) + [(0, count * tokens - held.shape[-1])]
+            return jnp.asarray(np.pad(held, width))[None]
+
+        return jax.tree.map(cut, given.codes)
+
+    def pieces() -> Iterator[np.ndarray]:
+        """Yield the samples that each step gives, and then those that are outstanding."""
+        state, first = codec.init_decode_state(1, block), 0
+        for count in sizes:
+            state, pcm = codec.decode_step(params, state, piece(first, count))
+            first += count
+            yield np.asarray(pcm[0, 0], np.float32)
+        yield np.asarray(codec.decode_flush(params, state)[1][0, 0], np.float32)
+
+    with working(f"loading and compiling {options.model}"):
+        params = codec.prepare(load_codec(options.model).params[name])
+        jax.block_until_ready(codec.decode_step(params, codec.init_decode_state(1, block), piece(0, sizes[0])))
+    with meter("decoding", left / codec.sample_rate) as progress:
+        for ready in pieces():
+            skipped, late = min(late, len(ready)), max(0, late - len(ready))
+            ready = ready[skipped:][:left]
+            writer.write(ready)
+            left -= len(ready)
+            progress.done(len(ready) / codec.sample_rate)
+    say(f"decoded {progress}")
+
+
+def _block(codec: Codec) -> int:
+    """Return the frames of one step."""
+    return _whole(codec, max(1, round(SECONDS * codec.frame_rate)))
+
+
+def _whole(codec: Codec, frames: int) -> int:
+    """Return the least multiple of the codec's block that holds so many frames."""
+    return -(-frames // codec.frame_multiple) * codec.frame_multiple
 
 
 def check_codes(options: Namespace, given: Codes, config: MimiConfig) -> None:
-    """Raises `AudioError` unless the codec can decode the codes."""
+    """Raise `AudioError` unless the codec can decode the codes."""
     q, codes = config.quantizer, given.codes
     if isinstance(codes, tuple):
         raise AudioError(
@@ -113,29 +196,23 @@ def check_codes(options: Namespace, given: Codes, config: MimiConfig) -> None:
         )
 
 
-def _decode(options: Namespace, config: MimiConfig, given: Codes, writer: audio.AudioWriter) -> None:
-    import jax
-    import jax.numpy as jnp
+def check_snac_codes(options: Namespace, given: Codes, config: SnacConfig) -> None:
+    """Raise `AudioError` unless a SNAC can decode the codes."""
+    from jomni.models.snac import model as snac
 
-    import jomni
-
-    assert isinstance(given.codes, np.ndarray)
-    if given.model and given.model != options.model:
-        say(f"{options.input}: the codes were made with {given.model}, decoding with {options.model}")
-    left = given.num_samples or given.codes.shape[1] * config.frame_size
-    with working(f"loading and compiling {options.model}"):
-        params = jomni.fold_codebooks(load_codec(options.model).params["mimi"])
-        mimi = jomni.Mimi(config, given.codes.shape[0])
-        zeros = jnp.zeros((1, given.codes.shape[0], BLOCK), jnp.int32)
-        jax.block_until_ready(jomni.decode_step(mimi, params, mimi.init_decode_state(1, frames=BLOCK), zeros))
-    state = mimi.init_decode_state(1, frames=BLOCK)
-    with meter("decoding", left / config.sample_rate) as progress:
-        for first in range(0, given.codes.shape[1], BLOCK):
-            codes = given.codes[:, first : first + BLOCK]
-            codes = np.pad(codes, ((0, 0), (0, BLOCK - codes.shape[1])))[None]  # as in `_encode`
-            state, pcm = jomni.decode_step(mimi, params, state, jnp.asarray(codes))
-            piece = np.asarray(pcm[0, 0], np.float32)[:left]
-            writer.write(piece)
-            left -= len(piece)
-            progress.done(len(piece) / config.sample_rate)
-    say(f"decoded {progress}")
+    if not isinstance(given.codes, tuple):
+        raise AudioError(
+            f"{options.input}: holds codes of one rate ('codes'), but {options.model} is SNAC and takes "
+            f"'codes_0' ... 'codes_{config.num_codebooks - 1}'. Give the model that made the codes."
+        )
+    try:
+        snac.check_codes(config, tuple(c[None] for c in given.codes))
+    except AudioError as error:
+        raise AudioError(f"{options.input}: {error}") from None
+    check_rates(options.input, given, config.frame_rate, config.sampling_rate, options.model)
+    frames = len(given.codes[0])
+    if given.num_samples is not None and frames != config.whole_frames(-(-given.num_samples // config.frame_size)):
+        raise AudioError(
+            f"{options.input}: says that {frames} frames hold {given.num_samples} samples, which cannot be at "
+            f"{config.frame_size} samples a frame. Correct or remove 'num_samples'."
+        )

@@ -10,7 +10,7 @@ import soundfile
 
 import jomni
 from jomni import audio
-from jomni.cli import codes as command
+from jomni.models.mimi import model as mimi_model
 from jomni.tensors.source import SafetensorsSource
 from tests.cli.conftest import speech
 
@@ -33,7 +33,7 @@ def test_codes_equal_the_offline_codes_of_the_whole_recording(seconds, run, tmp_
     assert len(np.unique(held["codes"])) > 3 or seconds < 1
     assert (held["frame_rate"], held["sample_rate"], held["num_samples"]) == (12.5, 24000, len(pcm))
     assert str(held["model"]) == str(tiny_moshi_folder)
-    assert f"4 codebooks by {held['codes'].shape[1]} frames" in out and "real-time factor" in out
+    assert f"4 codebooks at 12.5 Hz, {held['codes'].shape[1]} frames" in out and "real-time factor" in out
 
 
 @pytest.mark.parametrize("count", [1, 8])
@@ -64,11 +64,11 @@ def test_any_rate_and_channel_count_is_taken_and_the_output_says_so(run, tmp_pat
 
 def test_a_step_compiles_once_and_memory_does_not_grow_with_length(run, tmp_path, tiny_mimi_file, monkeypatch):
     blocks = []
-    step = jomni.encode_step
-    monkeypatch.setattr(jomni, "encode_step", lambda *a: blocks.append(a[3].shape) or step(*a))
+    step = mimi_model.encode_step
+    monkeypatch.setattr(mimi_model, "encode_step", lambda *a: blocks.append(a[3].shape) or step(*a))
     audio.write(tmp_path / "x.wav", speech(9, 24000), 24000)
     assert run("encode", tmp_path / "x.wav", tmp_path / "x.npz", "--model", tiny_mimi_file)[0] == 0
-    assert set(blocks) == {(1, 1, command.BLOCK * FRAME)} and len(blocks) == 1 + 5
+    assert set(blocks) == {(1, 1, 25 * FRAME)} and len(blocks) == 1 + 5
 
 
 def test_the_language_model_is_not_read_for_its_codec(run, recording, tmp_path, tiny_moshi_folder, monkeypatch):

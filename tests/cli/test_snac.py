@@ -8,7 +8,7 @@ import soundfile
 
 import jomni
 from jomni import audio
-from jomni.cli import snac_codes
+from jomni.cli import codes as codes_command
 from jomni.tensors.source import SafetensorsSource
 from tests.cli.conftest import speech
 from tests.parity.test_snac_golden import DATA, MANIFESTS
@@ -32,7 +32,7 @@ def model(models):
 
 
 def test_codes_and_audio_are_those_of_the_original_in_whatever_blocks(run, tmp_path, models, monkeypatch):
-    monkeypatch.setattr(snac_codes, "SECONDS", 0.4)  # two steps and a shorter one
+    monkeypatch.setattr(codes_command, "SECONDS", 0.4)  # two steps and a shorter one
     case = "plain"  # it has no noise
     rate, golden = snac_cases.SNAC[case]["sampling_rate"], np.load(DATA / f"{case}.npz")
     pcm = snac_cases.audio(case, snac_cases.SEEDS[case])[0, 0]

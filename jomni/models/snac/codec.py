@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 from jaxtyping import Array, Bool, Float, Int
 
 from jomni.models.snac import model
@@ -27,6 +28,13 @@ class SnacCodec:
     """
 
     module: Snac
+    noise_seed: int | None = None
+    """Seed of the noise that the decoder was trained with, where a call is given none; None: no noise."""
+
+    def _noise(self, noise: Noise, batch: int) -> Noise:
+        if noise is not None or self.noise_seed is None:
+            return noise
+        return jax.random.split(jax.random.key(self.noise_seed), batch)
 
     @property
     def config(self) -> SnacConfig:
@@ -78,7 +86,7 @@ class SnacCodec:
 
     def decode(self, params: Params, codes: Sequence[Int[Array, "B N"]], noise: Noise = None) -> Float[Array, "B 1 T"]:
         """Decode whole codes. `noise`: PRNG keys [B] for the noise that the decoder was trained with; None: none."""
-        return model.decode(self.module, params, codes, noise)
+        return model.decode(self.module, params, codes, self._noise(noise, codes[0].shape[0]))
 
     def init_encode_state(self, batch: int, frames: int = 1) -> StreamState:
         """Return the state before the first sample. Steps may be of any length."""
@@ -99,6 +107,7 @@ class SnacCodec:
         noise: Noise = None,
     ) -> tuple[StreamState, Float[Array, "B 1 T"]]:  # fmt: skip
         """Decode the next frames of B streams; the samples are of `decode_delay` samples ago. Donates the state."""
+        noise = self._noise(noise, codes[0].shape[0])
         return model.decode_step(self.module, params, state, codes, noise, active)
 
     def encode_flush(
@@ -111,4 +120,5 @@ class SnacCodec:
         self, params: Params, state: StreamState, active: Bool[Array, "B"] | None = None, noise: Noise = None
     ) -> tuple[StreamState, Float[Array, "B 1 T"]]:
         """End streams: return their last `decode_delay` samples. Donates the state."""
+        noise = self._noise(noise, state.offset.shape[0])
         return model.decode_flush(self.module, params, state, noise, active)
