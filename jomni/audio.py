@@ -44,7 +44,7 @@ class AudioInfo:
         return -(-self.num_samples * sample_rate // self.sample_rate)
 
     def conversion(self, sample_rate: int) -> str:
-        """What reading at `sample_rate` Hz does to the recording, in words; empty where it is taken as it is."""
+        """Return what reading at `sample_rate` Hz does to the recording, in words; empty where it is taken as it is."""
         done = []
         if self.channels > 1:
             done.append(f"{self.channels} channels mixed down to one")
@@ -56,7 +56,7 @@ class AudioInfo:
 
 
 def inspect(path: str | os.PathLike[str]) -> AudioInfo:
-    """Reads a whole recording once, in constant memory, and makes sure that it is sound.
+    """Read a whole recording once, in constant memory, and makes sure that it is sound.
 
     Raises:
       AudioError: a file that is missing, empty, no audio or cut short, or that holds no samples, NaN or infinity.
@@ -84,7 +84,7 @@ def inspect(path: str | os.PathLike[str]) -> AudioInfo:
 
 
 def read(path: str | os.PathLike[str], sample_rate: int) -> np.ndarray:
-    """Reads a recording whole: mixed down to one channel, at `sample_rate` Hz, float32 [T].
+    """Read a recording whole: mixed down to one channel, at `sample_rate` Hz, float32 [T].
 
     Raises:
       AudioError: as `inspect`, which goes first.
@@ -94,7 +94,7 @@ def read(path: str | os.PathLike[str], sample_rate: int) -> np.ndarray:
 
 
 def blocks(info: AudioInfo, sample_rate: int, block: int) -> Iterator[np.ndarray]:
-    """Reads an inspected recording piece by piece, in constant memory.
+    """Read an inspected recording piece by piece, in constant memory.
 
     Channels are averaged. Resampling is soxr's HQ, so the pieces joined equal `librosa.resample` of the whole.
 
@@ -206,7 +206,7 @@ class AudioWriter:
 
 
 def write(path: str | os.PathLike[str], pcm: np.ndarray, sample_rate: int) -> int:
-    """Writes float samples [T] as a 16-bit WAV or FLAC file; gives the number of samples limited to full scale.
+    """Write float samples [T] as a 16-bit WAV or FLAC file; return the number of samples limited to full scale.
 
     Raises:
       AudioError: NaN or infinity among the samples.
@@ -218,7 +218,7 @@ def write(path: str | os.PathLike[str], pcm: np.ndarray, sample_rate: int) -> in
 
 
 def check_format(path: Path) -> None:
-    """Raises `OutputError` unless jomni can write audio under such a name."""
+    """Raise `OutputError` unless jomni can write audio under such a name."""
     if path.suffix.lower() not in FORMATS:
         raise OutputError(f"{path}: audio is written as {' or '.join(FORMATS)}. Give the output such an ending.")
 
@@ -242,7 +242,7 @@ def _open(path: Path) -> soundfile.SoundFile:
 
 
 def _chunks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """The file's samples, float32 [T, channels], about a second at a time whatever the rate."""
+    """Return the file's samples, float32 [T, channels], about a second at a time whatever the rate."""
     while True:
         try:
             chunk = file.read(max(file.samplerate, 1), dtype="float32", always_2d=True)
@@ -256,7 +256,7 @@ def _chunks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
 
 
 def _reason(error: Exception) -> str:
-    """What libsndfile or the operating system says, without the file's name."""
+    """Return what libsndfile or the operating system says, without the file's name."""
     text = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
     return str(text).rstrip(".")
 
@@ -285,7 +285,7 @@ def _cut_short(path: Path, file: soundfile.SoundFile, count: int) -> str:
 
 
 def _last_page_cut(path: Path) -> bool:
-    """Whether an Ogg file ends within a page (RFC 3533: 27 bytes, a table of lengths, the data)."""
+    """Return whether an Ogg file ends within a page (RFC 3533: 27 bytes, a table of lengths, the data)."""
     with path.open("rb") as file:
         file.seek(max(0, os.path.getsize(path) - (1 << 17)))  # a page has at most 65307 bytes
         data = file.read()

@@ -8,12 +8,12 @@ from jomni.errors import JomniError
 
 
 def missing(*names: str) -> list[str]:
-    """Those of the given modules that are not installed."""
+    """Return those of the given modules that are not installed."""
     return [name for name in names if importlib.util.find_spec(name) is None]
 
 
 def require(extra: str, *names: str) -> None:
-    """Makes sure, before the work begins, that modules of one of jomni's extras are installed.
+    """Make sure, before the work begins, that modules of one of jomni's extras are installed.
 
     Raises:
       JomniError: some are not; it names them, and the extra.

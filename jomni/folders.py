@@ -24,7 +24,7 @@ and means nothing."""
 
 @contextlib.contextmanager
 def new_folder(folder: str | os.PathLike[str], check: Callable[[Path, Sequence[str]], None]) -> Iterator[Path]:
-    """A temporary folder to write into, which takes its place as `folder` when the block ends without an error.
+    """Return a temporary folder to write into, which takes its place as `folder` when the block ends without an error.
 
     Args:
       folder: to be made, or replaced. A link stays a link, to the new content.
@@ -64,7 +64,7 @@ def new_folder(folder: str | os.PathLike[str], check: Callable[[Path, Sequence[s
 
 
 def _replace(target: Path, new: Path, old: Path) -> None:
-    """Puts a folder in the place of another, which is put aside; as it was if that fails."""
+    """Put a folder in the place of another, which is put aside; as it was if that fails."""
     if target.is_dir():
         os.rename(target, old)
     try:
@@ -92,7 +92,7 @@ def _concerns(folder: Path, error: OSError) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: Path, other: str = "folder") -> Iterator[None]:
-    """Keeps other processes from writing to a folder as long as the block lasts; the system frees it on any death.
+    """Keep other processes from writing to a folder as long as the block lasts; the system frees it on any death.
 
     Where there are no such locks (Windows, some network file systems) nothing is kept.
 
@@ -121,7 +121,7 @@ def locked(folder: Path, other: str = "folder") -> Iterator[None]:
 
 
 def _lock(path: Path) -> int | None:
-    """A descriptor of the file, made where it is missing and locked; None: the system knows no such locks.
+    """Return a descriptor of the file, made where it is missing and locked; None: the system knows no such locks.
 
     Raises:
       BlockingIOError: another process has locked it.
@@ -146,7 +146,7 @@ def _lock(path: Path) -> int | None:
 
 @contextlib.contextmanager
 def resumable(path: Path) -> Iterator[None]:
-    """Says for people what a disk that fails means for a run that goes on where it stopped.
+    """Report for people what a disk that fails means for a run that goes on where it stopped.
 
     Raises:
       OutputError: nothing more could be written to `path`.

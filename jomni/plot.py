@@ -19,7 +19,7 @@ _ROW = 0.19  # inches between rows of text
 
 
 def plot_conversation(user: np.ndarray, transcript: Transcript, title: str = "") -> Figure:
-    """Draws the user's waveform, the agent's as heard live, and below each word at the time it came.
+    """Draw the user's waveform, the agent's as heard live, and below each word at the time it came.
 
     Args:
       user: the recording, float [T] at the codec's sampling rate, full scale 1.
@@ -83,7 +83,7 @@ def envelope(wave: np.ndarray, sample_rate: int, columns: int) -> tuple[np.ndarr
 
 
 def _rows(words: Sequence[tuple[float, str]], scale: float) -> list[int]:
-    """The row in which each word finds room, given `scale` inches a second."""
+    """Return the row in which each word finds room, given `scale` inches a second."""
     ends: list[float] = []
     rows = []
     for time, word in words:

@@ -54,7 +54,7 @@ UNTAUGHT = ("--task.data.teacher", "", "--task.weights.distillation", "0", "--ta
 
 
 def stages(work: Path, share: float) -> list[Stage]:
-    """What is done, in its order."""
+    """Return what is done, in its order."""
     work = work.absolute()
     conversations, tests, facts, words = (work / n for n in ("conversations", "tests", "facts.txt", "words.model"))
     manifest = conversations / "MANIFEST.jsonl"
@@ -96,7 +96,7 @@ def stages(work: Path, share: float) -> list[Stage]:
 
 
 def show(work: Path, console: Console) -> None:
-    """Prints the table, and writes it to WORK/ablations.json."""
+    """Print the table, and write it to WORK/ablations.json."""
     table = Table("without", "user's words named, in training", "answers, text",
                   "spoken replies, WER against the answer", "latency", "stops")  # fmt: skip
     rows = {}
@@ -116,7 +116,7 @@ def show(work: Path, console: Console) -> None:
 
 
 def _turns(path: Path) -> list[TurnResult]:
-    """The single questions among a report's turns."""
+    """Return the single questions among a report's turns."""
     turns = [TurnResult(**json.loads(line)) for line in path.read_text().splitlines()]
     return [turn for turn in turns if turn.cell in CELLS]
 
@@ -128,7 +128,7 @@ def _share(estimate: dict[str, float | None]) -> str:
 
 
 def main() -> None:
-    """Runs the stages one after another and prints the table."""
+    """Run the stages one after another and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tools.ablations", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("work", type=Path, help="folder for data, runs and reports; what is there is gone on with")
     parser.add_argument("--share", type=float, default=1.0, help="of the data and the steps (default: 1)")

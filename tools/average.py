@@ -23,7 +23,7 @@ from jomni.tensors.weight_map import is_float
 
 
 def average(models: Sequence[jomni.Checkpoint]) -> jomni.Checkpoint:
-    """The first model with the mean of all their parameters, taken in float32.
+    """Return the first model with the mean of all their parameters, taken in float32.
 
     Raises:
       ConfigError: the models are not of one configuration.
@@ -48,7 +48,7 @@ def average(models: Sequence[jomni.Checkpoint]) -> jomni.Checkpoint:
 
 
 def main() -> None:
-    """Averages the models that are named."""
+    """Average the models that are named."""
     parser = argparse.ArgumentParser(prog="python -m tools.average", description="Writes the mean of models.")
     parser.add_argument("out", type=Path, help="the folder to write")
     parser.add_argument("models", nargs="+", metavar="MODEL", help="models of one configuration")

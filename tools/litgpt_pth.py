@@ -17,7 +17,7 @@ HEAD, EMBEDDING = "lm_head.weight", "transformer.wte.weight"
 
 
 def convert(folder: Path) -> Path:
-    """Writes lit_model.pth and returns its path; `SystemExit` says what is missing, or in the way."""
+    """Write lit_model.pth and returns its path; `SystemExit` says what is missing, or in the way."""
     source, options, target = (folder / n for n in ("lit_model.safetensors", "model_config.yaml", "lit_model.pth"))
     if missing := [path.name for path in (source, options) if not path.is_file()]:
         raise SystemExit(f"{folder}: has no {' and no '.join(missing)}. Write it with: jomni convert --to litgpt")
@@ -31,7 +31,7 @@ def convert(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Converts the folder that is named."""
+    """Convert the folder that is named."""
     parser = argparse.ArgumentParser(description="Writes lit_model.pth beside lit_model.safetensors.")
     parser.add_argument("folder", type=Path, help="an exported Mini-Omni")
     print(convert(parser.parse_args().folder))

@@ -29,45 +29,45 @@ class Stage:
     commands: tuple[tuple[str, ...], ...]
 
     def run(self) -> None:
-        """Runs the commands; raises `subprocess.CalledProcessError` at the first that fails."""
+        """Run the commands; raises `subprocess.CalledProcessError` at the first that fails."""
         for command in self.commands:
             print("+", shlex.join(command).replace(sys.executable, "python"), flush=True)
             subprocess.run(command, cwd=ROOT, check=True)
 
 
 def synth(share: float, *words: object, hours: float = 0.0) -> tuple[str, ...]:
-    """A command of tools.synth, for a share of so many hours."""
+    """Return a command of tools.synth, for a share of so many hours."""
     length = ("--hours", f"{max(0.02, hours * share):.3g}") if hours else ()
     return sys.executable, "-m", "tools.synth", *map(str, words), *length
 
 
 def jomni(*words: object) -> tuple[str, ...]:
-    """A command of jomni."""
+    """Return a command of jomni."""
     return sys.executable, "-m", "jomni", *map(str, words)
 
 
 def self_rollout(codes: object, out: object, model: Path) -> tuple[str, ...]:
-    """The agent's part of some codes as a model says it, words two ahead."""
+    """Return the agent's part of some codes as a model says it, words two ahead."""
     return jomni("self-rollout", codes, out, "--model", model, "--text-lead", 2, "--keep-and-shift")
 
 
 def train(share: float, work: Path, config: str, steps: int, *words: object) -> tuple[str, ...]:
-    """A training, for a share of so many steps."""
+    """Return a training, for a share of so many steps."""
     return jomni("train", config, "--out", work, "--steps", max(2, round(steps * share)), *words)
 
 
 def mean(out: Path, *models: Path) -> tuple[str, ...]:
-    """The mean of some models' weights."""
+    """Return the mean of some models' weights."""
     return sys.executable, "-m", "tools.average", str(out), *map(str, models), "--force"
 
 
 def once(made: Path, *commands: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """The commands, unless what they make is there."""
+    """Return the commands, unless what they make is there."""
     return () if made.exists() else commands
 
 
 def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
-    """The stages by name, in their order.
+    """Return the stages by name, in their order.
 
     Args:
       work: folder for data and runs.
@@ -142,7 +142,7 @@ def recipe(work: Path, share: float = 1.0) -> dict[str, Stage]:
 
 
 def run_all(stages: Iterable[Stage], parser: argparse.ArgumentParser) -> None:
-    """Runs stages one after another and says how long each took; leaves the program where a command fails."""
+    """Run stages one after another and report how long each took; leave the program where a command fails."""
     for stage in stages:
         print(f"== {stage.name}: {stage.about}", flush=True)
         begin = time.monotonic()
@@ -154,7 +154,7 @@ def run_all(stages: Iterable[Stage], parser: argparse.ArgumentParser) -> None:
 
 
 def main() -> None:
-    """Runs the stages one after another."""
+    """Run the stages one after another."""
     parser = argparse.ArgumentParser(prog="python -m tools.make_nano", description="Makes nano from nothing.")
     parser.add_argument("work", type=Path, help="folder for data and runs; what is there already is gone on with")
     parser.add_argument("--share", type=float, default=1.0, help="of the data and the steps (default: 1)")

@@ -38,7 +38,7 @@ COLUMNS = {"T1-T2": "by writing", "A1-T2": "by voice", "A1-A2": "by voice, spoke
 
 
 def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str, Stage]:
-    """The stages by name, in their order.
+    """Return the stages by name, in their order.
 
     Args:
       work: folder for data, runs and reports.
@@ -132,7 +132,7 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
 
 
 def report(work: Path, name: str) -> Path:
-    """The report.json of a run."""
+    """Return the report.json of a run."""
     return work.absolute() / "reports" / name / "report.json"
 
 
@@ -141,7 +141,7 @@ def _turns(out: Path, count: int, seed: int, *more: str, kinds: Sequence[str] = 
 
 
 def show(work: Path, console: Console) -> None:
-    """Prints the table, and writes it to WORK/nano_omni.json."""
+    """Print the table, and write it to WORK/nano_omni.json."""
     table = Table("after", *COLUMNS.values(), "WER of replies", "above the synthesiser's")
     rows: dict[str, Any] = {}
     for name in STAGES:
@@ -162,7 +162,7 @@ def _share(estimate: Mapping[str, float | None] | None) -> str:
 
 
 def main() -> None:
-    """Runs the stages one after another and prints the table."""
+    """Run the stages one after another and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tools.make_nano_omni", description="Makes nano-omni from nothing.")
     parser.add_argument("work", type=Path, help="folder for data, runs and reports; what is there is gone on with")
     parser.add_argument("--share", type=float, default=1.0, help="of the sound and the steps (default: 1)")

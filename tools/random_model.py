@@ -56,7 +56,7 @@ def random_params(tree: Any, seed: int) -> Any:
 
 
 def random_tokenizer(vocabulary: int) -> bytes:
-    """A sentencepiece model, numbered as Moshi's: 0 unknown, 1 begin, 2 end, 3 padding."""
+    """Return a sentencepiece model, numbered as Moshi's: 0 unknown, 1 begin, 2 end, 3 padding."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(_SENTENCES), model_writer=model, vocab_size=vocabulary, model_type="bpe", pad_id=3,
@@ -66,7 +66,7 @@ def random_tokenizer(vocabulary: int) -> bytes:
 
 
 def random_checkpoint(seed: int = 0) -> jomni.Checkpoint:
-    """The small model: codec, language model and tokenizer."""
+    """Return the small model: codec, language model and tokenizer."""
     params = {
         "mimi": random_params(mimi_weights.abstract_params(CODEC), seed),
         "lm": random_params(moshi_weights.abstract_params(LM), seed + 1),

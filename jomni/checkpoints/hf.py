@@ -210,7 +210,7 @@ def _moshi_parts(
 
 
 def _write_weights(folder: Path, sources: Mapping[str, TensorSource], shard_bytes: int) -> None:
-    """Writes model.safetensors, or its shards and their index; tensor by tensor."""
+    """Write model.safetensors, or its shards and their index; tensor by tensor."""
     shards: list[dict[str, TensorSpec]] = [{}]
     total = held = 0
     for name in sorted(sources):
@@ -233,7 +233,7 @@ def _write_weights(folder: Path, sources: Mapping[str, TensorSource], shard_byte
 
 
 def _write_generation(checkpoint: Checkpoint) -> dict[str, Any]:
-    """A generation_config.json from Kyutai's sampling options, defaults written out.
+    """Return a generation_config.json from Kyutai's sampling options, defaults written out.
 
     Raises:
       ConfigError: naming what it cannot express.

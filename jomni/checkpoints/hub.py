@@ -35,11 +35,11 @@ class Files(Protocol):
         ...
 
     def find(self, filename: str) -> Path | None:
-        """The local path of a file, or None where the place has no such file."""
+        """Return the local path of a file, or None where the place has no such file."""
         ...
 
     def lacks(self, filename: str) -> WeightsError:
-        """The error for a file that is needed and was not found."""
+        """Return the error for a file that is needed and was not found."""
         ...
 
 
@@ -94,7 +94,7 @@ class HubRepository:
             raise WeightsError(f"{self.name}: '{filename}' could not be fetched ({told}). Try again.") from None
 
     def fetch(self, patterns: list[str]) -> None:
-        """Brings every file that matches one of the patterns into the cache."""
+        """Fetch every file that matches one of the patterns into the cache."""
         try:
             huggingface_hub.snapshot_download(self.repository, revision=self.revision, allow_patterns=patterns)
         except (hub_errors.HfHubHTTPError, hub_errors.LocalEntryNotFoundError, OSError):
@@ -114,7 +114,7 @@ class HubRepository:
         return WeightsError(f"{self.name}: has no file '{filename}', but the checkpoint needs it. Check the name.")
 
     def _cached(self) -> bool:
-        """Whether any file of this revision is in the cache."""
+        """Return whether any file of this revision is in the cache."""
         try:
             root = huggingface_hub.snapshot_download(self.repository, revision=self.revision, local_files_only=True)
         except (hub_errors.LocalEntryNotFoundError, OSError, ValueError):
@@ -137,7 +137,7 @@ class Within:
 
 
 def open_files(source: str | os.PathLike[str], revision: str | None = None) -> tuple[Files, str | None]:
-    """Takes a source apart: (its files, the one file that was named or None).
+    """Take a source apart: (its files, the one file that was named or None).
 
     Args:
       source: the name of a model of `BUNDLED`, a folder, a file, a hub id `owner/name`, or `hf://owner/name[/file]`.
@@ -169,7 +169,7 @@ def open_files(source: str | os.PathLike[str], revision: str | None = None) -> t
 
 
 def resolve(files: Files, name: str) -> Path | None:
-    """The file that a configuration names: beside it, or elsewhere as `hf://owner/name/file` or `file://path`.
+    """Return the file that a configuration names: beside it, or elsewhere as `hf://owner/name/file` or `file://path`.
 
     Follows `hf_get` of moshi/models/loaders.py, but takes other repositories at their default revision.
     """

@@ -30,7 +30,7 @@ def load(
     lora: str | os.PathLike[str] | None = None,
     components: Collection[str] | None = None,
 ) -> Checkpoint:
-    """Loads a checkpoint. Peak host memory is little more than the parameters themselves.
+    """Load a checkpoint. Peak host memory is little more than the parameters themselves.
 
     Args:
       source: a folder, a weight file (a bare Mimi file, or another beside its config.json), or a hub id
@@ -102,7 +102,7 @@ def _origins(opened: CheckpointSource, name: str, fuse_lora: bool) -> dict[str, 
 
 
 def _dtypes(target: np.dtype | None, stored: dict[str, str]) -> Callable[[str, np.dtype], np.dtype]:
-    """The dtype of each parameter; notes in `stored` where float32 stands for another one of the file."""
+    """Return the dtype of each parameter; notes in `stored` where float32 stands for another one of the file."""
 
     def choose(path: str, held: np.dtype) -> np.dtype:
         if not is_float(held):
@@ -118,7 +118,7 @@ def _dtypes(target: np.dtype | None, stored: dict[str, str]) -> Callable[[str, n
 
 
 def _lm_origins(opened: CheckpointSource, fuse_lora: bool) -> dict[str, Origin]:
-    """Where each parameter of the language model lies, over the model's file and the LoRA file."""
+    """Return where each parameter of the language model lies, over the model's file and the LoRA file."""
     lm, base, lora = opened.configs["lm"], opened.sources["lm"], opened.lora_source
     table = COMPONENTS["lm"].weight_map(lm)
     tensors = table.expect(COMPONENTS["lm"].abstract_params(lm))
@@ -142,7 +142,7 @@ def _lm_origins(opened: CheckpointSource, fuse_lora: bool) -> dict[str, Origin]:
 
 
 def _fused(origins: dict[str, Origin], scaling: float) -> dict[str, Origin]:
-    """The origins of the plain parameters, each layer's adapters attached to its weight."""
+    """Return the origins of the plain parameters, each layer's adapters attached to its weight."""
     fused = {}
     for path, origin in origins.items():
         if path.endswith(_LORA):

@@ -35,7 +35,7 @@ def save(
     overwrite: bool = False,
     codec_dtype: Any = None,
 ) -> None:
-    """Writes a checkpoint to a new folder, whole or not at all.
+    """Write a checkpoint to a new folder, whole or not at all.
 
     Args:
       checkpoint: as `load` returns it.
@@ -73,7 +73,7 @@ def save(
 
 
 def _round_codec(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:
-    """The checkpoint with codecs that `dtype` can hold, noted as stored in it."""
+    """Return the checkpoint with codecs that `dtype` can hold, noted as stored in it."""
     params, stored = dict(checkpoint.params), dict(checkpoint.stored)
     for part in [name for name in params if COMPONENTS[name].is_codec]:
         codec = {p: np.asarray(x) for p, x in flatten(params[part])}

@@ -23,7 +23,7 @@ _SPACE = "\u2581"
 
 
 def read_tokenizer_json(path: Path) -> bytes:
-    """A sentencepiece model file with the pieces, ids, scores and normalisation of a tokenizer.json.
+    """Return a sentencepiece model file with the pieces, ids, scores and normalisation of a tokenizer.json.
 
     Raises:
       WeightsError: it is not a tokenizer of the kind that Moshi has.

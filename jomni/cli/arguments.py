@@ -70,7 +70,7 @@ def wrap(text: str, width: int) -> str:
 
 
 def whole(low: int, high: int | None = None) -> Callable[[str], int]:
-    """A parser of whole numbers from `low` to `high`."""
+    """Return a parser of whole numbers from `low` to `high`."""
     bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
 
     def convert(text: str) -> int:
@@ -86,7 +86,7 @@ def whole(low: int, high: int | None = None) -> Callable[[str], int]:
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
-    """A parser of numbers from `low` to `high`."""
+    """Return a parser of numbers from `low` to `high`."""
 
     def convert(text: str) -> float:
         try:

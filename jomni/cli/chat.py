@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def chat(options: Namespace) -> None:
-    """Runs `jomni chat`."""
+    """Run `jomni chat`."""
     prompt = options.prompt
     if prompt is None and not sys.stdin.isatty():
         prompt = _read_all()

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def say(message: str) -> None:
-    """Prints one line of facts. Where nobody reads on (as in `jomni info M | head -1`), the work goes on unheard."""
+    """Print one line of facts. Where nobody reads on (as in `jomni info M | head -1`), the work goes on unheard."""
     tell(message + "\n")
 
 
 def tell(text: str) -> None:
-    """Prints a piece of text as it is, at once; otherwise as `say`."""
+    """Print a piece of text as it is, at once; otherwise as `say`."""
     try:
         print(text, end="", flush=True)
     except BrokenPipeError:
@@ -32,14 +32,14 @@ def tell(text: str) -> None:
 
 
 def say_recording(info: AudioInfo, sample_rate: int) -> None:
-    """Says how long a recording is, and what reading it at `sample_rate` Hz does to it."""
+    """Report how long a recording is, and what reading it at `sample_rate` Hz does to it."""
     changes = info.conversion(sample_rate)
     say(f"{info.path}: {info.seconds:.2f} s" + (f", {changes}" if changes else ""))
 
 
 @contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
-    """Shows what is going on, on a terminal, while it takes its time."""
+    """Show what is going on, on a terminal, while it takes its time."""
     console = Console(stderr=True)
     with console.status(Text(what)) if console.is_terminal else contextlib.nullcontext():
         yield
@@ -55,7 +55,7 @@ class Meter:
         self.taken = 0.0
 
     def done(self, seconds: float) -> None:
-        """Notes that so many more seconds of audio are done."""
+        """Note that so many more seconds of audio are done."""
         self.audio += seconds
         self.taken = time.perf_counter() - self._begin
         self._advance(seconds)
@@ -65,13 +65,13 @@ class Meter:
 
 
 def factor(taken: float, audio: float) -> str:
-    """The real-time factor: time taken over time of audio; below 1 is faster than live."""
+    """Return the real-time factor: time taken over time of audio; below 1 is faster than live."""
     return f"{taken / audio:.3g}" if audio > 0 else "unknown"
 
 
 @contextlib.contextmanager
 def meter(what: str, seconds: float) -> Iterator[Meter]:
-    """Shows a progress bar over `seconds` of audio with its real-time factor; only on a terminal."""
+    """Show a progress bar over `seconds` of audio with its real-time factor; only on a terminal."""
     with _bars(TextColumn("{task.completed:.1f}/{task.total:.1f} s"), _Factor()) as progress:
         task = progress.add_task(what, total=seconds)
         yield Meter(lambda more: progress.update(task, advance=more))
@@ -79,7 +79,7 @@ def meter(what: str, seconds: float) -> Iterator[Meter]:
 
 @contextlib.contextmanager
 def stages() -> Iterator[Callable[[str, float, float, str], None]]:
-    """Shows a progress bar for each piece of work that is told of: its name, how much is done, of how much, the unit;
+    """Show a progress bar for each piece of work that is told of: its name, how much is done, of how much, the unit;
     only on a terminal."""
     with _bars(TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}")) as shown:
         tasks: dict[str, TaskID] = {}

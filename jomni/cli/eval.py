@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def codec(options: Namespace) -> None:
-    """Runs `jomni eval codec`."""
+    """Run `jomni eval codec`."""
     from jomni.eval.codec import scorecard
     from jomni.eval.codec.report import book_table, score_table, write_report
     from jomni.eval.intervals import some
@@ -56,7 +56,7 @@ def codec(options: Namespace) -> None:
 
 
 def _coder(opened: CheckpointSource, model: str) -> Coder:
-    """The codec of a model, with its weights."""
+    """Return the codec of a model, with its weights."""
     from jomni.eval.codec.coders import MimiCoder, SnacCoder
 
     if "snac" in opened.configs:
@@ -65,7 +65,7 @@ def _coder(opened: CheckpointSource, model: str) -> Coder:
 
 
 def talk(options: Namespace) -> None:
-    """Runs `jomni eval talk`."""
+    """Run `jomni eval talk`."""
     import jomni
     from jomni.eval.full_duplex.replies import flite
     from jomni.eval.full_duplex.report import write_report
@@ -116,7 +116,7 @@ def talk(options: Namespace) -> None:
 
 
 def turns(options: Namespace) -> None:
-    """Runs `jomni eval turns`."""
+    """Run `jomni eval turns`."""
     from jomni.data.turns.parquet import TurnSource, check_turns
     from jomni.eval.full_duplex.replies import flite
     from jomni.eval.intervals import some

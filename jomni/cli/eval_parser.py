@@ -10,7 +10,7 @@ from jomni.cli.arguments import DTYPES, MODEL, Parser, add_device, add_model, nu
 
 
 def add_eval(group: argparse._SubParsersAction[Parser], formatter: type[argparse.HelpFormatter]) -> dict[str, Parser]:
-    """Adds `eval` to the commands; gives its own commands by their full names."""
+    """Add `eval` to the commands; return its own commands by their full names."""
     parser = group.add_parser(
         "eval", help="measure a codec, or a talking model", formatter_class=formatter, allow_abbrev=False,
         description="Measures a codec, or a talking or turn-based model on a test set. Needs: "

@@ -20,7 +20,7 @@ from jomni.errors import AudioError, OutputError
 
 @contextlib.contextmanager
 def output_file(path: Path, *, force: bool, inputs: Iterable[Path] = ()) -> Iterator[Path]:
-    """Gives a temporary file beside `path`, moved onto it at the end and removed if anything goes wrong.
+    """Return a temporary file beside `path`, moved onto it at the end and removed if anything goes wrong.
 
     Entering shows that the place can be written, so enter before the work begins.
 
@@ -52,7 +52,7 @@ def output_file(path: Path, *, force: bool, inputs: Iterable[Path] = ()) -> Iter
 
 
 def check_folder(path: Path, *, force: bool, source: Path) -> None:
-    """Makes sure, before the work begins, that `jomni.save` will be able to write a folder.
+    """Make sure, before the work begins, that `jomni.save` will be able to write a folder.
 
     Raises:
       OutputError: `path` is a file, is not empty and `force` is false, holds the `source`, or cannot be written.
@@ -74,7 +74,7 @@ def check_folder(path: Path, *, force: bool, source: Path) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path, cure: str = "Free some space, or choose another place.") -> Iterator[None]:
-    """Turns what the operating system says against writing `path` into an `OutputError`."""
+    """Turn what the operating system says against writing `path` into an `OutputError`."""
     try:
         yield
     except OSError as error:
@@ -83,7 +83,7 @@ def writing(path: Path, cure: str = "Free some space, or choose another place.")
 
 @contextlib.contextmanager
 def made_folder(path: Path) -> Iterator[None]:
-    """Makes a folder and those above it where they are missing; if anything goes wrong, those made are removed again.
+    """Make a folder and those above it where they are missing; if anything goes wrong, those made are removed again.
 
     Raises:
       OutputError: the folder cannot be made.
@@ -122,7 +122,7 @@ def output_files(
 
 
 def write_audio(place: Place, pcm: np.ndarray, sample_rate: int) -> list[str]:
-    """Writes samples [T] at `sample_rate` Hz; gives what is to be said about them."""
+    """Write samples [T] at `sample_rate` Hz; return the notes about them."""
     with audio.AudioWriter(place.part, sample_rate, place.final) as writer:
         writer.write(pcm)
     if not writer.clipped:
@@ -131,7 +131,7 @@ def write_audio(place: Place, pcm: np.ndarray, sample_rate: int) -> list[str]:
 
 
 def unique_names(inputs: Iterable[Path]) -> list[str]:
-    """A name for each input's results: its own without the ending, with -2, -3, ... where that is taken."""
+    """Return a name for each input's results: its own without the ending, with -2, -3, ... where that is taken."""
     inputs = list(inputs)
     taken: set[str] = set()
     stems = {path.stem.casefold() for path in inputs}
@@ -165,7 +165,7 @@ class Codes:
 
 
 def write_codes(path: Path, codes: Codes) -> None:
-    """Writes a compressed npz file under exactly this name; raises `OutputError` where that fails."""
+    """Write a compressed npz file under exactly this name; raises `OutputError` where that fails."""
     held = {k: v for k, v in dataclasses.asdict(codes).items() if v is not None and k != "codes"}
     if isinstance(codes.codes, tuple):
         held |= {f"codes_{k}": c.astype(np.int32) for k, c in enumerate(codes.codes)}
@@ -176,7 +176,7 @@ def write_codes(path: Path, codes: Codes) -> None:
 
 
 def read_codes(path: Path) -> Codes:
-    """Reads and checks an npz file of codes, without ever running code from it.
+    """Read and check an npz file of codes, without ever running code from it.
 
     Raises:
       AudioError: the file is missing, empty, no npz, damaged or pickled, or its entries are not what `Codes` says.
@@ -226,7 +226,7 @@ def read_codes(path: Path) -> Codes:
 
 
 def check_rates(path: Path, given: Codes, frame_rate: float, sample_rate: int, model: str) -> None:
-    """Raises `AudioError` where the file says that its codes are of other rates, Hz, than the model's."""
+    """Raise `AudioError` where the file says that its codes are of other rates, Hz, than the model's."""
     for name, said, needed in (
         ("frame_rate", given.frame_rate, frame_rate), ("sample_rate", given.sample_rate, sample_rate)
     ):  # fmt: skip

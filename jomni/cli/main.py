@@ -32,7 +32,7 @@ _HOMES = {
 
 
 def command() -> NoReturn:
-    """Runs this process's command and exits with its code."""
+    """Run this process's command and exits with its code."""
     try:
         code: int | str | None = main()
     except SystemExit as stop:
@@ -47,7 +47,7 @@ def command() -> NoReturn:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command.
+    """Run one command.
 
     Args:
       argv: the arguments after the command's name; None: those of this process.
@@ -94,7 +94,7 @@ def _out_of_memory(error: Exception) -> bool:
 
 
 def _sparing(options: argparse.Namespace) -> str:
-    """What takes less memory."""
+    """Return what takes less memory."""
     if options.command == "train":
         return (
             "Let --task.batch (of a codec: --task.data.batch) be smaller; --task.microbatches, --task.remat and "
@@ -104,7 +104,7 @@ def _sparing(options: argparse.Namespace) -> str:
 
 
 def _quieten() -> None:
-    """Keeps the chatter of XLA, absl and orbax off the terminal, unless the environment asks for it."""
+    """Keep the chatter of XLA, absl and orbax off the terminal, unless the environment asks for it."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when jaxlib is imported: errors only
     for name in ("absl", "orbax", "jax._src.xla_bridge"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -127,7 +127,7 @@ def _keep_memory() -> None:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Holds signals back while JAX and others are imported: interrupted in that, they crash or swallow the signal."""
+    """Hold signals back while JAX and others are imported: interrupted in that, they crash or swallow the signal."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -140,7 +140,7 @@ def _signals_held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Lets SIGTERM unwind the stack like Ctrl-C, so that no half-written file stays; and neither is ever lost.
+    """Let SIGTERM unwind the stack like Ctrl-C, so that no half-written file stays; and neither is ever lost.
 
     Python cannot raise from a finalizer or from a callback of the garbage collector: it would print a traceback and go
     on as if there had been no signal. One that falls into them is sent again a moment later.

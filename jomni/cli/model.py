@@ -25,7 +25,7 @@ CODECS = ("mimi", "snac")
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
-    """Takes `owner/name@revision` apart; a path that exists is left whole."""
+    """Take `owner/name@revision` apart; a path that exists is left whole."""
     if "@" in name and not os.path.exists(name):
         source, _, revision = name.rpartition("@")
         return source, revision
@@ -41,7 +41,7 @@ def open_model(name: str, *, codec_only: bool = False) -> CheckpointSource:
 
 
 def load_codec(name: str) -> Checkpoint:
-    """Loads the codec of a model, and leaves its language model where it is."""
+    """Load the codec of a model, and leave its language model where it is."""
     import jomni
 
     source, revision = split_revision(name)
@@ -49,7 +49,7 @@ def load_codec(name: str) -> Checkpoint:
 
 
 def load_model(options: Namespace, chosen: jax.Device) -> tuple[Checkpoint, str]:
-    """Loads the model of --model in the numbers of --dtype, by default those that suit the device; gives these too."""
+    """Load the model of --model in the numbers of --dtype, by default those that suit the device; return these too."""
     import jomni
 
     source, revision = split_revision(options.model)
@@ -82,7 +82,7 @@ def chosen_codebooks(opened: CheckpointSource, asked: int | None, model: str) ->
 
 
 def codec_of(opened: CheckpointSource) -> MimiConfig:
-    """The codec's configuration; raises `ConfigError` where the model brings none."""
+    """Return the codec's configuration; raises `ConfigError` where the model brings none."""
     if "snac" in opened.configs:
         raise ConfigError(f"{opened.source}: its codec is SNAC, this command works with Mimi. Give a model with Mimi.")
     if "mimi" not in opened.configs:
@@ -96,7 +96,7 @@ def codec_of(opened: CheckpointSource) -> MimiConfig:
 
 
 def refuse_options(options: Namespace, names: Collection[str], kind: str) -> None:
-    """Raises `ConfigError` where options were given that only another kind of model has."""
+    """Raise `ConfigError` where options were given that only another kind of model has."""
     given = [
         f"--{name.replace('_', '-')}"
         for name in names
@@ -110,13 +110,13 @@ def refuse_options(options: Namespace, names: Collection[str], kind: str) -> Non
 
 
 def local_path(name: str) -> Path:
-    """Where a model lies, as far as it lies on this machine."""
+    """Return where a model lies, as far as it lies on this machine."""
     return Path(split_revision(name)[0]).expanduser()
 
 
 @contextlib.contextmanager
 def device(name: str | None) -> Iterator[jax.Device]:
-    """Computes on a device such as "cpu", "cuda" or "cuda:1"; None: JAX's own choice.
+    """Compute on a device such as "cpu", "cuda" or "cuda:1"; None: JAX's own choice.
 
     Raises:
       JomniError: JAX finds no such device.

@@ -54,7 +54,7 @@ class Answer:
 
 
 def talk(options: Namespace, opened: CheckpointSource, infos: Sequence[audio.AudioInfo]) -> None:
-    """Runs `jomni talk` with a Mini-Omni, of which the configuration is read so far."""
+    """Run `jomni talk` with a Mini-Omni, of which the configuration is read so far."""
     codec = checked(options, opened, infos)
     names = unique_names(options.inputs) or [ASKED]
     wanted = [f"{name}.{ending}" for name in names for ending in (["json", "wav"] if codec else ["json"])]
@@ -74,7 +74,7 @@ def talk(options: Namespace, opened: CheckpointSource, infos: Sequence[audio.Aud
 
 
 def checked(options: Namespace, opened: CheckpointSource, infos: Sequence[audio.AudioInfo]) -> SnacConfig | None:
-    """The codec that the model is to speak with; None where it is to write.
+    """Return the codec that the model is to speak with; None where it is to write.
 
     Raises:
       JomniError: the model lacks what is asked of it, or the question cannot be asked. No weights have been read then.
@@ -130,7 +130,7 @@ def checked(options: Namespace, opened: CheckpointSource, infos: Sequence[audio.
 
 
 def _talk(options: Namespace, infos: Sequence[audio.AudioInfo], *, speaks: bool) -> tuple[list[Answer], dict[str, Any]]:
-    """Asks all questions, at once or one after another; gives the answers, and what their files say of how they came
+    """Ask all questions, at once or one after another; return the answers, and what their files say of how they came
     about."""
     import jomni
     from jomni.models.decoder.generate import TextSampling
@@ -166,7 +166,7 @@ def _talk(options: Namespace, infos: Sequence[audio.AudioInfo], *, speaks: bool)
 
 
 def _answers(chat: OmniChat, slots: int) -> list[Answer]:
-    """What is said in each slot. The text of a single one is printed as it comes."""
+    """Return what is said in each slot. The text of a single one is printed as it comes."""
     answers = [Answer() for _ in range(slots)]
     while any(active := chat.active):
         begin = time.perf_counter()
@@ -193,7 +193,7 @@ def _write(
     files: Mapping[str, Place], name: str, asked: audio.AudioInfo | str, answer: Answer, codec: SnacConfig | None,
     settings: Mapping[str, Any],
 ) -> list[str]:  # fmt: skip
-    """Writes one answer to its temporary files; gives what is to be said about it."""
+    """Write one answer to its temporary files; return the notes about it."""
     from jomni.cli.report import answer_report, answer_summary, write_report
 
     place = files[f"{name}.json"]

@@ -42,7 +42,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def help_texts() -> dict[str, str]:
-    """Every help text: the general one under "", each command's under its name."""
+    """Return every help text: the general one under "", each command's under its name."""
     top, commands = _parsers()
     return {"": top.format_help()} | {name: parser.format_help() for name, parser in commands.items()}
 

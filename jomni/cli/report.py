@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def report_of(info: AudioInfo, transcript: Transcript, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All that NAME.json tells of one conversation, as plain Python values.
+    """Return all that NAME.json tells of one conversation, as plain Python values.
 
     Times are seconds since the recording began, as heard live: what answers user frame f comes when that frame is
     complete, at (f + 1) / frame_rate. Frames of a lead-in have negative times.
@@ -82,7 +82,7 @@ def answer_report(
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
-    """Writes JSON that people can read too: one line for each piece and frame."""
+    """Write JSON that people can read too: one line for each piece and frame."""
     lines = []
     for key, value in report.items():
         if key in ("pieces", "frames") and value:

@@ -12,7 +12,7 @@ from jomni.extras import require
 
 
 def self_rollout(options: Namespace) -> None:
-    """Runs `jomni self-rollout`."""
+    """Run `jomni self-rollout`."""
     require("train", "array_record")
     import jomni
     from jomni.data import Pieces, read_header

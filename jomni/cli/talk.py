@@ -38,7 +38,7 @@ class Places(NamedTuple):
 
 
 def talk(options: Namespace) -> None:
-    """Runs `jomni talk`."""
+    """Run `jomni talk`."""
     infos = [audio.inspect(path) for path in options.inputs]
     opened = open_model(options.model)
     if "omni" in opened.configs:
@@ -60,7 +60,7 @@ def talk(options: Namespace) -> None:
 
 
 def _talk(options: Namespace, plan: Plan, infos: Sequence[audio.AudioInfo], places: Sequence[Places]) -> list[str]:
-    """Holds the conversations and fills their files; gives what is to be said about them."""
+    """Hold the conversations and fill their files; return the notes about them."""
     import jomni
     from jomni.models.moshi.conversation import Frame, converse, transcribe
 
@@ -102,7 +102,7 @@ def _talk(options: Namespace, plan: Plan, infos: Sequence[audio.AudioInfo], plac
 def _write(
     place: Places, info: audio.AudioInfo, wave: np.ndarray, transcript: Transcript, settings: dict[str, Any]
 ) -> list[str]:
-    """Writes one conversation's results to their temporary files; gives what is to be said about them."""
+    """Write one conversation's results to their temporary files; return the notes about them."""
     from jomni.cli.report import report_of, summary, write_report
 
     report = report_of(info, transcript, settings)
@@ -140,7 +140,7 @@ class Plan:
 
 
 def plan_of(opened: CheckpointSource, tail: float) -> Plan:
-    """What a model's kind asks for.
+    """Return what a model's kind asks for.
 
     Raises:
       ConfigError: it is a kind of model that does not hold conversations with recordings.

@@ -29,7 +29,7 @@ _HEARING = ("encoder", "encoder_transformer", "downsample", "quantizer")
 
 
 def tokenize(options: Namespace) -> None:
-    """Runs `jomni tokenize`."""
+    """Run `jomni tokenize`."""
     require("train", "array_record")
     from jomni.data.conversations import tokenize as bulk
 
@@ -61,7 +61,7 @@ def tokenize(options: Namespace) -> None:
 
 
 def codec_encoder(checkpoint: jomni.Checkpoint, codebooks: int, name: str) -> Encoder:
-    """A codec as `jomni.data.conversations.tokenize` wants it: encodes whole waveforms, step by step.
+    """Return a codec as `jomni.data.conversations.tokenize` wants it: encodes whole waveforms, step by step.
 
     Args:
       checkpoint: with a codec of one channel.
@@ -119,7 +119,7 @@ def identity(settings: str, params: Any, without: str | None = None) -> str:
 
 @contextlib.contextmanager
 def shard_by_shard(command: str) -> Iterator[None]:
-    """Says what an interrupt leaves; raises `SystemExit`."""
+    """Report what an interrupt leaves; raises `SystemExit`."""
     try:
         yield
     except KeyboardInterrupt:

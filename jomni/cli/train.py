@@ -13,7 +13,7 @@ INTERRUPTED = 130
 
 
 def train(options: argparse.Namespace) -> None:
-    """Runs the training that a configuration file describes."""
+    """Run the training that a configuration file describes."""
     require("train", "optax", "grain", "array_record", "tensorboardX")
     from jomni.train import loop
     from jomni.train.overrides import override, read_config
@@ -38,7 +38,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def _help(config: object) -> None:
-    """Prints every field with its type, value and meaning."""
+    """Print every field with its type, value and meaning."""
     from jomni.train.overrides import fields
 
     for name, kind, value, comment, _ in fields(config):

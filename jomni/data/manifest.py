@@ -98,7 +98,7 @@ class Item:
         return np.ascontiguousarray(pcm.T)
 
     def read_sidecar(self) -> dict[str, Any]:
-        """The content of the json beside it; empty where there is none."""
+        """Return the content of the json beside it; empty where there is none."""
         return json.loads(self.sidecar.read_text("utf-8")) if self.sidecar.exists() else {}
 
 
@@ -114,7 +114,7 @@ class Report(Findings[Item]):
 
 
 def read_manifest(path: str | os.PathLike[str], needs: Needs = Needs(), *, skip_bad: bool = False) -> Report:
-    """Reads and checks a manifest, and refuses it if any item has a problem.
+    """Read and check a manifest, and refuse it if any item has a problem.
 
     Args:
       path: the manifest.
@@ -128,7 +128,7 @@ def read_manifest(path: str | os.PathLike[str], needs: Needs = Needs(), *, skip_
 
 
 def check_manifest(path: str | os.PathLike[str], needs: Needs = Needs()) -> Report:
-    """Finds everything that is wrong with the items of a manifest.
+    """Find everything that is wrong with the items of a manifest.
 
     Raises:
       DataError: the manifest itself cannot be read.

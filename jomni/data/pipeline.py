@@ -53,7 +53,7 @@ def endless(
     prefetch: int = 8,
     collate: Callable[[Sequence[Batch]], Batch] | None = None,
 ) -> grain.IterDataset:
-    """An endless pipeline of batches.
+    """Return an endless pipeline of batches.
 
     Args:
       source: the elements of an epoch; each epoch has them in another order.
@@ -139,7 +139,7 @@ class _Iterator(grain.DatasetIterator):
         return {"next_index": self._next, "data": self._data}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Raises `DataError` where the state is of other data."""
+        """Raise `DataError` where the state is of other data."""
         held = state.get("data", self._data)  # states of before this was kept do not say
         if held != self._data:
             raise DataError(

@@ -55,11 +55,11 @@ class Findings(Generic[Part]):
         return found + (f": {kinds}" if kinds else "")
 
     def listing(self, shown: int = SHOWN) -> str:
-        """The problems part by part, a line each, at most `shown`, and how many more there are."""
+        """Return the problems part by part, a line each, at most `shown`, and how many more there are."""
         return listed([f"{p.where}: {p.kind.value}: {p.detail}" for p in self.problems], shown)
 
     def accepted(self, skip_bad: bool) -> Self:
-        """The findings, if they are acceptable.
+        """Return the findings, if they are acceptable.
 
         Raises:
           DataError: there are problems, and `skip_bad` is not set, or no part is left.

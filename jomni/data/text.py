@@ -17,7 +17,7 @@ _SPECIAL = 4
 
 
 def train_tokenizer(words: Iterable[str], vocabulary: int | None = None) -> bytes:
-    """A sentencepiece model, numbered as Moshi's: 0 unknown, 1 begin, 2 end, 3 padding.
+    """Return a sentencepiece model, numbered as Moshi's: 0 unknown, 1 begin, 2 end, 3 padding.
 
     Each given word, after a space or at the beginning of the text, is one piece; what a text holds beside them becomes
     letters, and characters without a piece become their UTF-8 bytes, so every text comes back as it was. Text is
@@ -86,7 +86,7 @@ def read_pairs(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
 
 
 def chat_tokenizer(texts: Iterable[str], vocabulary: int) -> dict[str, bytes]:
-    """The tokenizer's files of a chat model from nothing, by name: `tokenizer.json`, its template, and the end.
+    """Return the tokenizer's files of a chat model from nothing, by name: `tokenizer.json`, its template, and the end.
 
     Byte-level byte-pair encoding, so that every text has tokens; frequent words become one.
 

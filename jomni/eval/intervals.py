@@ -68,7 +68,7 @@ def share(hits: Sequence[bool], groups: Sequence[Hashable] | None = None) -> Est
 
 
 def _effective(hits: np.ndarray, groups: Sequence[Hashable]) -> float:
-    """How many independent things would have the variance that the share has when whole groups are drawn."""
+    """Return how many independent things would have the variance that the share has when whole groups are drawn."""
     numbers = {group: n for n, group in enumerate(dict.fromkeys(groups))}
     p, found = hits.mean(), np.zeros(len(numbers))
     np.add.at(found, [numbers[group] for group in groups], hits - p)
@@ -82,7 +82,7 @@ def _effective(hits: np.ndarray, groups: Sequence[Hashable]) -> float:
 def bootstrap(
     rows: Sequence[Any] | np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], draws: int = 1000, seed: int = 0
 ) -> Estimate:
-    """A statistic with its percentile bootstrap interval.
+    """Return a statistic with its percentile bootstrap interval.
 
     Args:
       rows: one row (a number, or several) for each thing measured; [N] or [N, D].
@@ -105,17 +105,17 @@ def bootstrap(
 
 
 def mean(values: Sequence[float] | np.ndarray) -> Estimate:
-    """The mean with a bootstrap interval."""
+    """Return the mean with a bootstrap interval."""
     return bootstrap(values, lambda x: x.mean(axis=1))
 
 
 def median(values: Sequence[float] | np.ndarray) -> Estimate:
-    """The median with a bootstrap interval."""
+    """Return the median with a bootstrap interval."""
     return quantile(values, 0.5)
 
 
 def quantile(values: Sequence[float] | np.ndarray, q: float, groups: Sequence[Hashable] | None = None) -> Estimate:
-    """A quantile with a bootstrap interval.
+    """Return a quantile with a bootstrap interval.
 
     Args:
       values: of the things measured.
@@ -133,7 +133,7 @@ def quantile(values: Sequence[float] | np.ndarray, q: float, groups: Sequence[Ha
 
 
 def ratio(errors: Sequence[float], sizes: Sequence[float]) -> Estimate:
-    """All errors over all sizes, as word error rates are pooled; the bootstrap draws whole utterances."""
+    """Return all errors over all sizes, as word error rates are pooled; the bootstrap draws whole utterances."""
     rows = np.stack([np.asarray(errors, np.float64), np.asarray(sizes, np.float64)], axis=-1).reshape(-1, 2)
     if not rows[:, 1].sum():
         return NOTHING
@@ -141,7 +141,7 @@ def ratio(errors: Sequence[float], sizes: Sequence[float]) -> Estimate:
 
 
 def ratio_difference(errors: Sequence[float], sizes: Sequence[float], others: Sequence[float]) -> Estimate:
-    """How much larger one pooled rate is than another on the same utterances: a paired bootstrap.
+    """Return how much larger one pooled rate is than another on the same utterances: a paired bootstrap.
 
     Args:
       errors: of the first, one for each utterance.

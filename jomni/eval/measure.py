@@ -48,7 +48,7 @@ class TurnResult:
 
 
 def turns_of(outcome: Outcome) -> list[TurnResult]:
-    """What is known of each turn of a recording that was talked through."""
+    """Return what is known of each turn of a recording that was talked through."""
     asked = {piece.turn: n for n, piece in enumerate(outcome.pieces) if piece.role == "question"}
     return [
         _turn(outcome, number, asked[number])
@@ -109,7 +109,7 @@ def _speech(turn: Turn, start: float) -> list[Interval]:
 
 
 def _continued(outcome: Outcome, index: int, turn: Turn) -> bool | None:
-    """Whether the agent went on through the back-channels into this answer that found it speaking.
+    """Return whether the agent went on through the back-channels into this answer that found it speaking.
 
     It did if it sounded on to their end, or said the whole answer: a short one may end while the user says "uh huh".
     """

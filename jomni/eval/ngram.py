@@ -20,7 +20,7 @@ _NEVER = -99.0  # log10 of no probability, as ARPA files write it
 
 
 def arpa(sentences: Iterable[Sequence[str]], order: int = 2) -> str:
-    """The model as the text of an ARPA file.
+    """Return the model as the text of an ARPA file.
 
     Args:
       sentences: each a row of words.
@@ -51,7 +51,7 @@ def arpa(sentences: Iterable[Sequence[str]], order: int = 2) -> str:
 
 
 def _count(sentences: Iterable[Sequence[str]], order: int) -> Counter[tuple[str, ...]]:
-    """How often each row of up to `order` words occurs; the first word of a sentence follows <s>."""
+    """Return how often each row of up to `order` words occurs; the first word of a sentence follows <s>."""
     counts: Counter[tuple[str, ...]] = Counter()
     for sentence in sentences:
         words = list(sentence)

@@ -53,7 +53,7 @@ class WordErrors:
 
 
 def word_errors(text: str, heard: str) -> WordErrors:
-    """Compares what was heard with the text, both normalised (jiwer's alignment)."""
+    """Compare what was heard with the text, both normalised (jiwer's alignment)."""
     import jiwer
 
     text, heard = normalise(text), normalise(heard)
@@ -96,7 +96,7 @@ class Recogniser:
     def hear(
         self, waves: Sequence[np.ndarray], sample_rate: int, done: Callable[[int], Any] | None = None
     ) -> list[str]:
-        """What is said in each recording; empty where nothing was understood.
+        """Return what is said in each recording; empty where nothing was understood.
 
         Each recording is heard by itself: neither their order nor the number of processes changes a word.
 
@@ -127,7 +127,7 @@ def _counted(heard: Iterable[str], done: Callable[[int], Any] | None) -> Iterabl
 
 
 def _dictionary(words: Sequence[str], given: Mapping[str, str]) -> str:
-    """The lines of pocketsphinx's dictionary for the words."""
+    """Return the lines of pocketsphinx's dictionary for the words."""
     known = _pronunciations()
     lines, unknown = [], []
     for word in words:
@@ -146,7 +146,7 @@ def _dictionary(words: Sequence[str], given: Mapping[str, str]) -> str:
 
 @functools.cache
 def _pronunciations() -> dict[str, list[str]]:
-    """The dictionary that comes with pocketsphinx (CMU's): word -> pronunciations."""
+    """Return the dictionary that comes with pocketsphinx (CMU's): word -> pronunciations."""
     found: dict[str, list[str]] = {}
     with (_model_folder() / "cmudict-en-us.dict").open(encoding="utf-8") as file:
         for line in file:

@@ -39,7 +39,7 @@ class Goal:
         return "floor" if sign * value >= sign * self.floor - 1e-9 else "missed"
 
     def show(self, value: float) -> str:
-        """A value in the goal's unit."""
+        """Return a value in the goal's unit."""
         shown = value * self.scale * NUMBER.get(self.unit, 1.0)
         sign = "+" if self.unit == "points" else ""
         return f"{shown:{sign}.{0 if self.unit == 'ms' and abs(shown) >= 100 else 1}f} {self.unit}"
@@ -65,7 +65,7 @@ _MARKS = {"bar": "✔ bar", "floor": "~ floor", "missed": "✘ below", "not meas
 
 
 def goal_table(rows: Sequence[Row]) -> str:
-    """The table of goals in Markdown."""
+    """Return the table of goals in Markdown."""
     lines = []
     for row in rows:
         goal, m = row.goal, row.measured
@@ -81,7 +81,7 @@ def goal_table(rows: Sequence[Row]) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose source is aligned too, so that a terminal shows it as well."""
+    """Return a Markdown table whose source is aligned too, so that a terminal shows it as well."""
     cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in (head, *rows)]
     widths = [max(3, *(len(row[n]) for row in cells)) for n in range(len(head))]
     lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in cells]
@@ -90,21 +90,21 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def percent(estimate: Estimate) -> str:
-    """A share with its interval."""
+    """Return a share with its interval."""
     if math.isnan(estimate.value):
         return "-"
     return f"{100 * estimate.value:.1f} % [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
 def number(estimate: Estimate, digits: int = 2) -> str:
-    """A figure with its interval."""
+    """Return a figure with its interval."""
     if math.isnan(estimate.value):
         return "-"
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
 def plain(value: Any) -> Any:
-    """A value for JSON: estimates and dataclasses taken apart, NaN as None."""
+    """Return a value for JSON: estimates and dataclasses taken apart, NaN as None."""
     if isinstance(value, Estimate | Row):
         return value.as_dict()
     if isinstance(value, dict):
@@ -119,7 +119,7 @@ def plain(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes JSON that people can read."""
+    """Write JSON that people can read."""
     path.write_text(json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -56,22 +56,22 @@ class Section:
         return self.values[key]
 
     def refuse(self, key: str, value: object, supported: str) -> None:
-        """Notes that a value is not supported, and which would be."""
+        """Note that a value is not supported, and which would be."""
         self.problems.append(f"option '{self._prefix}{key}' = {value!r} is not supported, {supported}")
 
     def require(self, key: str, value: object) -> None:
-        """Notes a problem unless the option has the value, which another option fixes."""
+        """Note a problem unless the option has the value, which another option fixes."""
         if self.values[key] != value:
             self.refuse(key, self.values[key], f"only {value!r}, which follows from the other options")
 
     def finish(self, where: str, *others: Section) -> None:
-        """Raises a `ConfigError` that names every problem of this section and of `others`."""
+        """Raise a `ConfigError` that names every problem of this section and of `others`."""
         problems = [problem for section in (self, *others) for problem in section.problems]
         if problems:
             raise ConfigError(f"{where}: " + "; ".join(problems) + ". Remove or correct these options.")
 
     def _read_rope(self, raw: Mapping[str, Any]) -> float:
-        """The base of the rotary positions, from transformers 5's `rope_parameters` or 4's `rope_theta`."""
+        """Return the base of the rotary positions, from transformers 5's `rope_parameters` or 4's `rope_theta`."""
         if raw.get("rope_scaling") is not None:
             self.refuse("rope_scaling", raw["rope_scaling"], "only null")
         rope = raw.get("rope_parameters") or {}

@@ -11,7 +11,7 @@ from jomni.tensors.weight_map import CONV, VECTOR, Rule, Stack
 
 
 def transformer(path: str, name: str) -> list[Rule]:
-    """The layers of a streaming transformer."""
+    """Return the layers of a streaming transformer."""
     layer: list[Rule] = []
     for name_of_norm in ("norm1", "norm2", "norm_cross"):
         layer += norm(name_of_norm, name_of_norm)
@@ -28,7 +28,7 @@ def transformer(path: str, name: str) -> list[Rule]:
 
 
 def linear(path: str, name: str | None = None) -> list[Rule]:
-    """A linear layer, with the adapters that it may have."""
+    """Return a linear layer, with the adapters that it may have."""
     name = name or dotted(path)
     return [
         Rule(f"{path}/weight", f"{name}.weight"),
@@ -47,7 +47,7 @@ def norm(path: str, name: str) -> list[Rule]:
 
 
 def conv(path: str, name: str) -> list[Rule]:
-    """A convolution with its bias."""
+    """Return a convolution with its bias."""
     return [Rule(f"{path}/kernel", f"{name}.weight", CONV), Rule(f"{path}/bias", f"{name}.bias")]
 
 

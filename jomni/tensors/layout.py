@@ -92,7 +92,7 @@ class Layout:
 
 
 def check_tensors(found: Mapping[str, TensorSpec], layouts: Iterable[Layout], where: str) -> None:
-    """Compares a file's tensors with the Hugging Face side of `layouts`.
+    """Compare a file's tensors with the Hugging Face side of `layouts`.
 
     Raises:
       WeightsError: naming every tensor that is missing, unknown or of the wrong shape.
@@ -142,7 +142,7 @@ class MappedSource:
             )
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
-        """Reads a tensor, or consecutive `rows` of its first axis, in the layout that this source shows."""
+        """Read a tensor, or consecutive `rows` of its first axis, in the layout that this source shows."""
         shape = self.specs[name].shape
         first, last, _ = (rows or slice(None)).indices(shape[0])
         if first >= last:

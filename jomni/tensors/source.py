@@ -54,7 +54,7 @@ class TensorSource(Protocol):
         ...
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
-        """The tensor, or `rows` of its first axis (step 1): a view or a copy, not to be written to."""
+        """Return the tensor, or `rows` of its first axis (step 1): a view or a copy, not to be written to."""
         ...
 
 
@@ -151,7 +151,7 @@ class _Without:
 
 
 def without_copy(source: TensorSource, head: str, embedding: str, cure: str) -> TensorSource:
-    """Leaves out a head that is the embedding over again, as some files of tied models hold it.
+    """Leave out a head that is the embedding over again, as some files of tied models hold it.
 
     Raises:
       WeightsError: it is another one, which the original would not use; `cure` says what to do.
@@ -186,7 +186,7 @@ def shard_names(index: Path) -> dict[str, str]:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file; raises `WeightsError` where it is missing or is not JSON."""
+    """Return the content of a JSON file; raises `WeightsError` where it is missing or is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -215,7 +215,7 @@ def listing(names: list[str], most: int = 8) -> str:
 
 
 def _explain(path: Path, size: int, error: str) -> str:
-    """What is wrong with a file that the safetensors library refuses, and the cure."""
+    """Return what is wrong with a file that the safetensors library refuses, and the cure."""
     if size < 8:
         return f"is only {size} bytes long, too short for a safetensors file. Fetch it anew."
     with open(path, "rb") as file:

@@ -43,7 +43,7 @@ class Origin:
 def read_tree(
     prefix: str, origins: Mapping[str, Origin], dtype: Callable[[str, np.dtype], np.dtype], placement: Placement
 ) -> dict[str, Any]:
-    """Reads every parameter, one after another.
+    """Read every parameter, one after another.
 
     Args:
       prefix: put before each path where `dtype` and `placement` see it: "lm/".
@@ -83,7 +83,7 @@ def read_leaf(origin: Origin, dtype: np.dtype) -> np.ndarray:
 
 
 def parse_dtype(dtype: Any) -> np.dtype | None:
-    """The dtype asked for, by name or as a type; None stays None.
+    """Return the dtype asked for, by name or as a type; None stays None.
 
     Raises:
       WeightsError: it is not one that parameters are held or stored in.
@@ -100,7 +100,7 @@ def parse_dtype(dtype: Any) -> np.dtype | None:
 
 
 def placements(sharding: Any) -> Placement:
-    """Where parameters go: one sharding or device for all, a function of (path, shape), or a tree of them.
+    """Return where parameters go: one sharding or device for all, a function of (path, shape), or a tree of them.
 
     A tree is a nested dictionary in the form of the parameters ({"lm": {...}, "mimi": {...}}) and may stop early: what
     stands for a whole branch holds for all of it, and None or an absent branch means JAX's default device.
@@ -122,7 +122,7 @@ def placements(sharding: Any) -> Placement:
 
 
 def _buffer(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An empty array that the CPU backend can take over without a copy."""
+    """Return an empty array that the CPU backend can take over without a copy."""
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     raw = np.empty(size + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT

@@ -214,7 +214,7 @@ def _records(archive: zipfile.ZipFile, path: Path, size: int) -> dict[str, tuple
 
 
 def _prefix(records: Mapping[str, Any]) -> str:
-    """The archive's own folder name, which torch chooses after the file's."""
+    """Return the archive's own folder name, which torch chooses after the file's."""
     found = [name for name in records if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(found) != 1:
         raise _Refused(f"it has {len(found)} records 'data.pkl' where a torch checkpoint has one")

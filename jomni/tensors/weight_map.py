@@ -44,7 +44,7 @@ class Transform:
         return np.expand_dims(leaf, self.units)
 
     def file_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The file's shape of a leaf of this shape."""
+        """Return the file's shape of a leaf of this shape."""
         return self.to_file(np.broadcast_to(np.int8(0), shape)).shape
 
 
@@ -63,7 +63,7 @@ class Rule(NamedTuple):
     transform: Transform = IDENTITY
 
     def under(self, path: str, name: str) -> Rule:
-        """The same rule for a module that sits at `path` and is called `name`."""
+        """Return the same rule for a module that sits at `path` and is called `name`."""
         return Rule(f"{path}/{self.path}", f"{name}.{self.name}", self.transform)
 
 
@@ -96,7 +96,7 @@ class Tensor:
     groups: int = 1  # as `Stack.groups`
 
     def places(self) -> list[Place]:
-        """Where each leaf lies in it."""
+        """Return where each leaf lies in it."""
         if len(self.leaves) == 1:
             return [Place(self.name, None, self.leaves[0])]
         heights = [leaf.file_shape[0] // self.groups for leaf in self.leaves]
@@ -131,7 +131,7 @@ class WeightMap:
     renames: tuple[tuple[str, str], ...] = ()  # regular expression -> replacement: older and other spellings in files
 
     def expect(self, tree: Mapping[str, Any]) -> list[Tensor]:
-        """The published file that holds `tree`, a nested dictionary of arrays or of `jax.ShapeDtypeStruct`.
+        """Return the published file that holds `tree`, a nested dictionary of arrays or of `jax.ShapeDtypeStruct`.
 
         Raises:
           WeightsError: a parameter that no rule knows.
@@ -156,7 +156,7 @@ class WeightMap:
         return tensors
 
     def rename(self, name: str) -> str:
-        """The name in use today for a tensor that a file spells otherwise."""
+        """Return the name in use today for a tensor that a file spells otherwise."""
         for pattern, replacement in self.renames:
             name = re.sub(pattern, replacement, name)
         return name
@@ -164,7 +164,7 @@ class WeightMap:
 
 def bind(table: WeightMap, tensors: Iterable[Tensor], specs: Mapping[str, TensorSpec], where: str,
          fits: str = "its configuration") -> dict[str, Place]:  # fmt: skip
-    """Finds every parameter in a file that is there; nothing may be missing, left over or of another shape.
+    """Find every parameter in a file that is there; nothing may be missing, left over or of another shape.
 
     Stacked tensors may also come apart, under the names that the original's modules have today.
 
@@ -224,7 +224,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested dictionary of a flat one, by path."""
+    """Return the nested dictionary of a flat one, by path."""
     tree: dict[str, Any] = {}
     for path, value in leaves.items():
         *parents, last = path.split("/")
@@ -244,7 +244,7 @@ _FIELD = re.compile(r"\{(\w+)\}")
 
 
 def _regex(template: str, separator: str) -> re.Pattern[str]:
-    """A one-letter field is a number, a longer one a word without the separator."""
+    """Return a one-letter field is a number, a longer one a word without the separator."""
     parts = _FIELD.split(template)
     for i, part in enumerate(parts):
         if i % 2:

@@ -30,7 +30,7 @@ def write_safetensors(
     produce: Callable[[str], np.ndarray],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes a safetensors file without holding more than one tensor.
+    """Write a safetensors file without holding more than one tensor.
 
     Args:
       path: of the new file.

@@ -39,7 +39,7 @@ class Checkpointer:
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any, data: Any) -> None:
-        """Begins to write; the caller may go on, and donate `state`, at once.
+        """Begin to write; the caller may go on, and donate `state`, at once.
 
         Args:
           step: updates done.
@@ -56,7 +56,7 @@ class Checkpointer:
             self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(copy), data=told))
 
     def restore(self, state: Any) -> tuple[Any, Any]:
-        """The last checkpoint: its state, placed as the one given, and the data iterator's.
+        """Return the last checkpoint: its state, placed as the one given, and the data iterator's.
 
         Raises:
           WeightsError: it does not fit the state given.
@@ -84,7 +84,7 @@ class Checkpointer:
         return restored, found["data"]["data"]
 
     def _told(self, state: Any) -> str:
-        """The fingerprint of what stays as it is."""
+        """Return the fingerprint of what stays as it is."""
         if self._frozen is None:
             stays = getattr(state, "frozen", None)
             self._frozen = "" if stays is None else fingerprint(stays)
@@ -110,5 +110,5 @@ class Checkpointer:
 
 
 def _moving(state: Any) -> Any:
-    """The state without what no step changes."""
+    """Return the state without what no step changes."""
     return dataclasses.replace(state, frozen=None) if getattr(state, "frozen", None) is not None else state

@@ -10,7 +10,7 @@ from jomni.train.task import TaskConfig
 
 
 def mutable_on_resume(default: Any) -> Any:
-    """A field that may differ when a run is resumed: it does not change what has been learnt so far."""
+    """Return a field that may differ when a run is resumed: it does not change what has been learnt so far."""
     return dataclasses.field(default=default, metadata={"mutable_on_resume": True})
 
 

@@ -18,7 +18,7 @@ Tree = dict[str, Any]
 
 
 def check_patterns(patterns: Sequence[str]) -> None:
-    """Raises `ConfigError` unless all are regular expressions."""
+    """Raise `ConfigError` unless all are regular expressions."""
     for pattern in patterns:
         try:
             re.compile(pattern)
@@ -27,7 +27,7 @@ def check_patterns(patterns: Sequence[str]) -> None:
 
 
 def frozen_paths(params: Mapping[str, Any], patterns: Sequence[str]) -> frozenset[str]:
-    """The paths, such as "encoder/conv1/bias", whose beginning one of the regular expressions describes.
+    """Return the paths, such as "encoder/conv1/bias", whose beginning one of the regular expressions describes.
 
     Raises:
       ConfigError: a pattern describes none, or nothing is left to train.
@@ -43,7 +43,7 @@ def frozen_paths(params: Mapping[str, Any], patterns: Sequence[str]) -> frozense
 
 
 def split(params: Mapping[str, Any], trains: Callable[[str], bool]) -> tuple[Tree, Tree | None]:
-    """The parameters that train, and those that do not (None: all train).
+    """Return the parameters that train, and those that do not (None: all train).
 
     Args:
       params: all of them.
@@ -57,12 +57,12 @@ def split(params: Mapping[str, Any], trains: Callable[[str], bool]) -> tuple[Tre
 
 
 def join(params: Mapping[str, Any], frozen: Mapping[str, Any] | None) -> Tree:
-    """What `split` took apart."""
+    """Return what `split` took apart."""
     return dict(params) if frozen is None else unflatten(dict(flatten(params)) | dict(flatten(frozen)))
 
 
 def cast(tree: Mapping[str, Any], dtype: Any) -> Tree:
-    """A tree with its floating-point leaves in another dtype."""
+    """Return a tree with its floating-point leaves in another dtype."""
     return unflatten({p: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x for p, x in flatten(tree)})
 
 

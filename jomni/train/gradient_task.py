@@ -66,7 +66,7 @@ class GradientTask(Task):
         self._schedule = make_schedule(config.optimizer, steps)
 
     def fresh(self, key: PRNGKeyArray) -> Tree:
-        """The parameters of a model from nothing."""
+        """Return the parameters of a model from nothing."""
         raise NotImplementedError
 
     def frozen(self, params: Tree) -> Collection[str]:
@@ -88,7 +88,7 @@ class GradientTask(Task):
         return batch
 
     def counts(self, rows: Any) -> Any:
-        """What the loss is divided by, of a whole batch's rows."""
+        """Return what the loss is divided by, of a whole batch's rows."""
         raise NotImplementedError
 
     def loss(self, params: Tree, rows: Any, counts: Any, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
@@ -114,7 +114,7 @@ class GradientTask(Task):
         return state if found is None else self.begun(state, found)
 
     def begun(self, state: GradientState, found: Tree) -> GradientState:
-        """The state with these parameters, all of them or some, each as the one that it replaces."""
+        """Return the state with these parameters, all of them or some, each as the one that it replaces."""
         leaves = dict(flatten(join(state.params, state.frozen)))
         for path, value in flatten(found):
             old = leaves[path]
@@ -123,7 +123,7 @@ class GradientTask(Task):
         return self.with_parameters(state, leaves)
 
     def with_parameters(self, state: GradientState, leaves: Mapping[str, Array]) -> GradientState:
-        """The state with other parameters, all of them by path; what trains and what does not stays the same."""
+        """Return the state with other parameters, all of them by path; what trains and what does not stays the same."""
         moving = {path for path, _ in flatten(state.params)}
         params, frozen = split(unflatten(leaves), lambda path: path in moving)
         ema = jax.tree.map(jnp.copy, params) if self.options.ema else None
@@ -157,5 +157,5 @@ class GradientTask(Task):
         return self.loss(weights, rows, self.counts(rows), jax.random.key(0))[1]
 
     def exported(self, state: GradientState) -> Tree:
-        """All parameters as they are exported."""
+        """Return all parameters as they are exported."""
         return join(state.ema if self.options.ema else state.params, state.frozen)

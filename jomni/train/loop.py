@@ -44,7 +44,7 @@ class Stopped(Exception):
 
 
 def train(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -> Path:
-    """Trains, or resumes where the run's folder left off, up to `config.steps`.
+    """Train, or resumes where the run's folder left off, up to `config.steps`.
 
     The folder `out/name` then holds config.json, metrics.jsonl, tensorboard/, checkpoints/ and export/ (the weights).
     On SIGTERM or SIGINT the step is finished, a checkpoint written and `Stopped` raised; where no batch can be had any
@@ -71,7 +71,7 @@ def train(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -
 
 
 def _train(config: TrainConfig, mesh: Mesh, task: Task, folder: Path, say: Callable[[str], None]) -> Path:
-    """The run in its folder, as `train` says."""
+    """Return the run in its folder, as `train` says."""
     # Data. The iterator is set back below where the run is resumed.
     iterator = iter(task.dataset(config.seed))
 
@@ -168,7 +168,7 @@ def _train(config: TrainConfig, mesh: Mesh, task: Task, folder: Path, say: Calla
 
 @contextlib.contextmanager
 def _run_folder(config: TrainConfig, say: Callable[[str], None]) -> Iterator[Path]:
-    """The run's folder with its configuration in it, kept from other runs as long as the block lasts."""
+    """Return the run's folder with its configuration in it, kept from other runs as long as the block lasts."""
     folder = Path(config.out).expanduser() / config.name
     with contextlib.ExitStack() as held:
         try:
@@ -205,14 +205,14 @@ def _fetch(get: Callable[[_From], _Got], of: _From, caught: Sequence[int]) -> _G
 
 
 def _place(batch: Batch, mesh: Mesh) -> Batch:
-    """A batch on the devices, its rows shared among them."""
+    """Return a batch on the devices, its rows shared among them."""
     rows = {len(x) for x in jax.tree.leaves(batch)}
     assert len(rows) == 1, f"the arrays of a batch have {sorted(rows)} rows"
     return jax.device_put(batch, batch_sharding(mesh, rows.pop()))
 
 
 def _validation(config: TrainConfig, task: Task, mesh: Mesh) -> Callable[[Any], dict[str, float]]:
-    """A function that gives the mean metrics of a state on the task's own held-out batches."""
+    """Return a function that gives the mean metrics of a state on the task's own held-out batches."""
     dataset = task.valid_dataset()
     if dataset is None:
         raise ConfigError("'valid_every' measures on data that is not trained on: give it, as 'task.valid'")
@@ -234,7 +234,7 @@ def _listed(values: Mapping[str, float]) -> str:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT in a list; a second SIGINT interrupts at once."""
+    """Collect SIGTERM and SIGINT in a list; a second SIGINT interrupts at once."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught

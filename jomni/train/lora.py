@@ -39,7 +39,7 @@ class LoRAConfig:
             )
 
     def trains(self, path: str) -> bool:
-        """Whether Moshi's parameter of this path trains."""
+        """Return whether Moshi's parameter of this path trains."""
         return bool(_ADAPTER.search(path)) or (self.embeddings and bool(_EMBEDDING.search(path)))
 
 
@@ -60,7 +60,7 @@ def fuse(params: Mapping[str, Any], scaling: float) -> Tree:
 
 
 def save_adapters(checkpoint: Checkpoint, folder: Path, lora: LoRAConfig) -> None:
-    """Writes what trains as a LoRA file with its config.json, as moshi-finetune does and `jomni.load(lora=)` takes.
+    """Write what trains as a LoRA file with its config.json, as moshi-finetune does and `jomni.load(lora=)` takes.
 
     Args:
       checkpoint: of a language model with adapters.

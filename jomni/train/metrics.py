@@ -52,7 +52,7 @@ class MetricsWriter:
 
 
 def _truncate(path: Path, step: int) -> None:
-    """Drops lines after `step`, and one that a kill has cut short."""
+    """Drop lines after `step`, and one that a kill has cut short."""
     if not path.exists():
         return
     kept = []

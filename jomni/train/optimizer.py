@@ -52,7 +52,7 @@ class OptimizerConfig:
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> Callable[[Any], Array]:
-    """The learning rate as a function of the number of updates done before. Its decay ends at `steps`."""
+    """Return the learning rate as a function of the number of updates done before. Its decay ends at `steps`."""
     rest = max(steps - config.warmup, 1)
     match config.schedule:
         case "constant":
@@ -69,7 +69,7 @@ def make_schedule(config: OptimizerConfig, steps: int) -> Callable[[Any], Array]
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """The optimiser.
+    """Return the optimiser.
 
     Args:
       config: its numbers.
@@ -100,7 +100,7 @@ def decay_mask(params: Any, embeddings: bool = True) -> Any:
 
 
 def ema_update(average: Any, params: Any, decay: float, step: Array) -> Any:
-    """Moves a running average of the parameters; early steps count more, so that it forgets where it began.
+    """Move a running average of the parameters; early steps count more, so that it forgets where it began.
 
     Args:
       average, params: trees of one form.

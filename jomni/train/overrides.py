@@ -76,7 +76,7 @@ def read_config(source: str | Path) -> TrainConfig:
 
 @contextlib.contextmanager
 def _importing_from(folder: Path) -> Iterator[None]:
-    """Lets modules of a folder be imported, and forgets them: the next folder may have others of the same names."""
+    """Let modules of a folder be imported, and forget them: the next folder may have others of the same names."""
     before = set(sys.modules)
     sys.path.insert(0, str(folder))
     try:
@@ -90,7 +90,7 @@ def _importing_from(folder: Path) -> Iterator[None]:
 
 
 def override(config: Any, arguments: Sequence[str]) -> Any:
-    """The configuration with fields replaced.
+    """Return the configuration with fields replaced.
 
     Args:
       config: a dataclass of dataclasses.
@@ -135,7 +135,7 @@ def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str, 
 
 
 def shown(value: Any, hint: Any) -> str:
-    """A value as `override` reads it, a list in its simplest form that is read as the same."""
+    """Return a value as `override` reads it, a list in its simplest form that is read as the same."""
     if not isinstance(value, tuple):
         return "none" if value is None else str(value)
     plain = ",".join(map(str, value))
@@ -148,7 +148,7 @@ def shown(value: Any, hint: Any) -> str:
 
 
 def to_dict(config: Any) -> Any:
-    """The configuration in JSON's types, the class of each group under "type"."""
+    """Return the configuration in JSON's types, the class of each group under "type"."""
     if _is_group(config):
         values = {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
         return {"type": type(config).__name__} | values
@@ -158,7 +158,7 @@ def to_dict(config: Any) -> Any:
 
 
 def keep_config(config: TrainConfig, folder: Path) -> list[str]:
-    """Writes config.json to the run's folder; where something has been learnt there, it has to fit.
+    """Write config.json to the run's folder; where something has been learnt there, it has to fit.
 
     Returns:
       What the optimiser does otherwise from now on, for people.
@@ -269,7 +269,7 @@ def _convert(text: str, hint: Any) -> Any:
 
 
 def _items(text: str) -> list[str]:
-    """The items of a list, as `override` describes it; nothing between two commas is none."""
+    """Return the items of a list, as `override` describes it; nothing between two commas is none."""
     text = text.strip()
     # The same text with something else wherever no bracket or comma has a meaning: in quotes, or after a backslash.
     bare = _QUOTED.sub(lambda found: found[1] + "_" * (found.end() - found.end(1)), text)
@@ -290,7 +290,7 @@ def _unquoted(part: str) -> str:
 
 
 def _pairs_of_brackets(text: str) -> dict[int, int]:
-    """Where each bracket is closed that is. A bracket without another is a character like others."""
+    """Return where each bracket is closed that is. A bracket without another is a character like others."""
     pairs, opened = dict[int, int](), list[int]()
     for at, char in enumerate(text):
         if char in _CLOSED_BY:
@@ -302,7 +302,7 @@ def _pairs_of_brackets(text: str) -> dict[int, int]:
 
 
 def _arms(hint: Any) -> tuple[Any, ...]:
-    """The types of a union, lists and text last because everything can be one."""
+    """Return the types of a union, lists and text last because everything can be one."""
     arms = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     return tuple(sorted(arms, key=lambda arm: (arm is str, typing.get_origin(arm) is tuple)))
 
@@ -325,7 +325,7 @@ def _allows_none(hint: Any) -> bool:
 
 
 def _default_group(hint: Any) -> Any:
-    """The group that an optional field would hold, with its defaults."""
+    """Return the group that an optional field would hold, with its defaults."""
     for arm in _arms(hint):
         if isinstance(arm, type) and dataclasses.is_dataclass(arm):
             try:
@@ -344,7 +344,7 @@ def _harmless(config: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, 
 
 
 def _defaults(config: Any, prefix: str = "") -> dict[str, Any]:
-    """The leaves of every field that has a default, in JSON's types."""
+    """Return the leaves of every field that has a default, in JSON's types."""
     found: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         name, value, default = f"{prefix}{field.name}", getattr(config, field.name), field.default
@@ -364,7 +364,7 @@ def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _comments(kind: type) -> dict[str, str]:
-    """The comment behind each field of a dataclass, from its source."""
+    """Return the comment behind each field of a dataclass, from its source."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if not dataclasses.is_dataclass(base):

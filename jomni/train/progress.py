@@ -29,11 +29,11 @@ class Progress:
         self._last = (first, time.perf_counter())
 
     def step(self, step: int) -> None:
-        """Moves the bar."""
+        """Move the bar."""
         self._bar.update(self._task, completed=step)
 
     def log(self, step: int, values: Mapping[str, float]) -> float:
-        """Shows the loss and the rate since the last time; returns steps per second."""
+        """Show the loss and the rate since the last time; return steps per second."""
         before, then = self._last
         self._last = (step, time.perf_counter())
         rate = (step - before) / max(self._last[1] - then, 1e-9)

@@ -24,7 +24,7 @@ class State(Protocol):
 
     @property
     def step(self) -> Array:
-        """Updates done, int32 scalar. `update` adds one, also where it skips the step for a non-finite gradient.
+        """Update done, int32 scalar. `update` adds one, also where it skips the step for a non-finite gradient.
 
         A field `frozen`, where a state has one, holds what no step changes (the weights under LoRA): it is not written
         to checkpoints, but made again by `init` and `warm_start` when a run is resumed.
@@ -45,7 +45,7 @@ class Task(Protocol):
         ...
 
     def warm_start(self, state: Any, key: PRNGKeyArray) -> Any:
-        """Takes leaves of the new state from a checkpoint, each placed as the one it replaces. Not jitted; called when
+        """Take leaves of the new state from a checkpoint, each placed as the one it replaces. Not jitted; called when
         a run begins, and when one whose state has a field `frozen` is resumed: with the key that `init` had."""
         return state
 
@@ -58,7 +58,7 @@ class Task(Protocol):
         ...
 
     def dataset(self, seed: int) -> Any:
-        """An endless `grain.IterDataset` of batches: dictionaries of numpy arrays that lead with the batch axis.
+        """Return an endless `grain.IterDataset` of batches: dictionaries of numpy arrays that lead with the batch axis.
 
         The same seed gives the same batches in the same order, and the iterator's state can be saved and set.
         """
@@ -77,7 +77,7 @@ class Task(Protocol):
         return axes_by_path(state)
 
     def export(self, state: Any, folder: Path) -> None:
-        """Writes the weights in Kyutai's layout to `folder`, replacing what an earlier export left there."""
+        """Write the weights in Kyutai's layout to `folder`, replacing what an earlier export left there."""
         ...
 
 
@@ -85,7 +85,7 @@ class TaskConfig(Protocol):
     """A frozen dataclass with all that defines a task."""
 
     def build(self, steps: int) -> Task:
-        """The task of a run of `steps` steps (schedules depend on the length).
+        """Return the task of a run of `steps` steps (schedules depend on the length).
 
         Raises:
           ConfigError: options that contradict each other or the files they name.

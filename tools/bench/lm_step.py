@@ -34,7 +34,7 @@ LAPTOP = dataclasses.replace(
 
 
 def jomni_step(config: MoshiConfig, batch: int, dtype: str) -> Callable[[], None]:
-    """A function that takes one step."""
+    """Return a function that takes one step."""
     lm = MoshiLM(config)
     tree = jax.eval_shape(lm.init, jax.random.key(0), jnp.zeros((1, config.n_q + 1, 2), jnp.int32))["params"]
     leaves, structure = jax.tree.flatten(tree)
@@ -53,7 +53,7 @@ def jomni_step(config: MoshiConfig, batch: int, dtype: str) -> Callable[[], None
 
 
 def torch_step(config: MoshiConfig, batch: int) -> Callable[[], None]:
-    """The same with moshi's own code."""
+    """Return the same with moshi's own code."""
     import torch
     from moshi.models import LMGen, loaders
 
@@ -66,7 +66,7 @@ def torch_step(config: MoshiConfig, batch: int) -> Callable[[], None]:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="conversations in one step")
     parser.add_argument("--steps", type=int, default=30, help="steps to measure")

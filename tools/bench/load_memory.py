@@ -42,7 +42,7 @@ sys.stdin.readline()
 
 
 def write_model(folder: Path, layers: int | None = None) -> int:
-    """Writes config.json and model.safetensors in bf16; returns the bytes of weights."""
+    """Write config.json and model.safetensors in bf16; return the bytes of weights."""
     from jomni.models.moshi import MOSHI_7B
     from jomni.models.moshi import weights as moshi_weights
     from jomni.tensors.source import TensorSpec
@@ -69,7 +69,7 @@ def anonymous_bytes(pid: int) -> int:
 
 
 def measure(folder: Path, dtype: str = "bfloat16") -> dict[str, float]:
-    """Loads in a process of its own; bytes before, at the peak and after, size of the parameters, seconds."""
+    """Load in a process of its own; bytes before, at the peak and after, size of the parameters, seconds."""
     command = [sys.executable, "-c", _LOAD, str(folder), dtype]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdin is not None and child.stdout is not None
@@ -94,7 +94,7 @@ def measure(folder: Path, dtype: str = "bfloat16") -> dict[str, float]:
 
 
 def main() -> None:
-    """Writes, measures, prints, removes."""
+    """Write, measures, prints, removes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", type=Path, required=True, help="where to put the file for the time of the run")
     parser.add_argument("--layers", type=int, help="temporal layers, for a smaller run (all 32 when left out)")

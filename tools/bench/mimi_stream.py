@@ -76,7 +76,7 @@ def theirs(folder: Path, batch: int, codebooks: int) -> Side:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=300, help="frames to measure, of each")
     parser.add_argument("--batch", type=int, default=1, help="streams in one step")
@@ -126,7 +126,7 @@ def main() -> None:
 
 
 def processor() -> str:
-    """The CPU's name."""
+    """Return the CPU's name."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -106,7 +106,7 @@ def ours(fields: dict[str, Any], dtype: str, count: int) -> dict[str, Callable[[
 
 
 def theirs(fields: dict[str, Any], count: int) -> dict[str, Callable[[], Found]]:
-    """The same with the original's model, prompts, sampling and codec."""
+    """Return the same with the original's model, prompts, sampling and codec."""
     import torch
     from snac import SNAC
 
@@ -124,7 +124,7 @@ def theirs(fields: dict[str, Any], count: int) -> dict[str, Callable[[], Found]]
         rows = 2 if voice == "batch_parallel" else 1
 
         def feed(tokens: list[Any], text: Any) -> list[Any]:
-            """The next step's input, as the original's loops make it."""
+            """Return the next step's input, as the original's loops make it."""
             rest = [torch.tensor([inference.layershift(4097, i)]) for i in range(7)]
             shifted = [inference.layershift(x, i) for i, x in enumerate(tokens)] or rest
             if rows == 1:
@@ -166,7 +166,7 @@ def theirs(fields: dict[str, Any], count: int) -> dict[str, Callable[[], Found]]
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkout", type=Path, nargs="?", help="a checkout of the original's repository")
     parser.add_argument("--alone", action="store_true", help="without the original")

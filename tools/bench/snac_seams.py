@@ -49,7 +49,7 @@ def chunks(config: jomni.SnacConfig, codes: Codes, size: int) -> list[tuple[int,
 
 
 def theirs(model: torch.nn.Module, config: jomni.SnacConfig, codes: Codes, noise: Codes, size: int) -> np.ndarray:
-    """The original's chunks, each decoded on its own with its share of the noise, put side by side."""
+    """Return the original's chunks, each decoded on its own with its share of the noise, put side by side."""
     out, frames = [], codes[0].shape[1]
     for first, piece in chunks(config, codes, size):
         share = [x[:, first * x.shape[1] // frames : (first + size) * x.shape[1] // frames] for x in noise]

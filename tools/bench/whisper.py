@@ -82,7 +82,7 @@ def write(file: Path, size: str) -> None:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="small", choices=jomni.WHISPER)
     parser.add_argument("--turns", type=int, default=7, help="turns to measure, of each")

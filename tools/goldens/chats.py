@@ -80,7 +80,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def render_with_peer(chat: dict[str, Any]) -> str:
-    """The conversation as `apply_chat_template` of transformers writes it out."""
+    """Return the conversation as `apply_chat_template` of transformers writes it out."""
     import tokenizers
     import transformers
 

@@ -76,7 +76,7 @@ EVERY = 5  # positions between two whose logits are kept
 
 
 def weights(case: str, manifest: Mapping[str, Iterable[int]], seed: int) -> dict[str, np.ndarray]:
-    """Draws every tensor (published name -> shape): logits of standard deviation above 1, attention not uniform."""
+    """Draw every tensor (published name -> shape): logits of standard deviation above 1, attention not uniform."""
     drawn = {}
     for name, value in draw.weights(manifest, seed).items():
         if name.endswith("norm.weight") and CASES[case]["model_type"].startswith("gemma"):
@@ -90,7 +90,7 @@ def weights(case: str, manifest: Mapping[str, Iterable[int]], seed: int) -> dict
 
 
 def write_folder(folder: Path, case: str, golden: Mapping[str, Any]) -> Path:
-    """Writes config.json and model.safetensors of a golden; returns `folder`."""
+    """Write config.json and model.safetensors of a golden; return `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(golden["config"]))
     save_file(weights(case, golden["tensors"], golden["seed"]), folder / "model.safetensors")
@@ -98,7 +98,7 @@ def write_folder(folder: Path, case: str, golden: Mapping[str, Any]) -> Path:
 
 
 def make_model(case: str, seed: int) -> Any:
-    """The case's model, in float32, with its weights."""
+    """Return the case's model, in float32, with its weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 

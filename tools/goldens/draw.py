@@ -17,17 +17,17 @@ Shape = tuple[int, ...]
 
 
 def stream(seed: int, name: str) -> np.random.RandomState:
-    """The random stream of one named tensor."""
+    """Return the random stream of one named tensor."""
     return np.random.RandomState(zlib.crc32(f"{seed}/{name}".encode()))
 
 
 def weights(manifest: Mapping[str, Iterable[int]], seed: int) -> dict[str, np.ndarray]:
-    """Draws every tensor of `manifest` (published name -> shape), float32."""
+    """Draw every tensor of `manifest` (published name -> shape), float32."""
     return {name: draw(name, tuple(shape), seed) for name, shape in manifest.items()}
 
 
 def draw(name: str, shape: Shape, seed: int) -> np.ndarray:
-    """Draws one tensor by its published name."""
+    """Draw one tensor by its published name."""
     random = stream(seed, name)
     normal = random.standard_normal(shape)
     if name.endswith("._initialized"):

@@ -57,19 +57,19 @@ MOSHI_CASES: dict[str, dict[str, Any]] = {
 
 
 def make_mimi(case: str, seed: int) -> MimiModel:
-    """A random Mimi in float32, nothing of it trivially one or zero."""
+    """Return a random Mimi in float32, nothing of it trivially one or zero."""
     return randomise(MimiModel(MimiConfig(**MIMI_CASES[case])), seed)
 
 
 def make_moshi(case: str, seed: int) -> MoshiForConditionalGeneration:
-    """A random Moshi in float32 around a random Mimi."""
+    """Return a random Moshi in float32 around a random Mimi."""
     config = MoshiConfig(audio_encoder_config=MimiConfig(**MIMI_CASES["plain"]).to_dict(), **MOSHI_CASES[case])
     return randomise(MoshiForConditionalGeneration(config), seed)
 
 
 @torch.no_grad()
 def randomise(model: Any, seed: int) -> Any:
-    """Draws every parameter and buffer so that signals stay alive and codes, logits and attention vary."""
+    """Draw every parameter and buffer so that signals stay alive and codes, logits and attention vary."""
     generator = torch.Generator().manual_seed(seed)
     kept = set(model.state_dict())
     for path, module in model.named_modules():

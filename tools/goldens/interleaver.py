@@ -66,20 +66,20 @@ def conversation(seed: int) -> tuple[list[tuple[str, tuple[float, float], str]],
 
 
 def original(folder: str | Path) -> Any:
-    """The original's module."""
+    """Return the original's module."""
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     return importlib.import_module("finetune.data.interleaver")
 
 
 def run_original(module: Any, tokenizer: Any, options: dict[str, Any], words: Any, seconds: float) -> list[int]:
-    """The tokens that the original gives."""
+    """Return the tokens that the original gives."""
     interleaver = module.Interleaver(tokenizer, 12.5, **SPECIAL, **options, device="cpu")
     return interleaver.prepare_item(words, seconds).flatten().tolist()
 
 
 def main() -> None:
-    """Writes the golden."""
+    """Write the golden."""
     if len(sys.argv) != 2:
         sys.exit("usage: python -m tools.goldens.interleaver FOLDER")
     module = original(sys.argv[1])

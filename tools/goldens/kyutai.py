@@ -74,13 +74,13 @@ def _shapes(model: torch.nn.Module) -> Manifest:
 
 
 def load_mimi(folder: Path, num_codebooks: int) -> MimiModel:
-    """The original's Mimi from a folder of `layout.write_mimi`, read by its own loader."""
+    """Return the original's Mimi from a folder of `layout.write_mimi`, read by its own loader."""
     config = json.loads((folder / "mimi.json").read_text())
     return loaders.get_mimi(folder / "mimi.safetensors", config, num_codebooks=num_codebooks)
 
 
 def load_lm(folder: Path, fuse_lora: bool = False) -> LMModel:
-    """The original's LM from a folder of `layout.write_lm`, read by its own loader."""
+    """Return the original's LM from a folder of `layout.write_lm`, read by its own loader."""
     config = json.loads((folder / "config.json").read_text())
     weights, lora = folder / config.pop("moshi_name"), config.pop("lora_name", None)
     kind = config.pop("model_type", "moshi")

@@ -157,10 +157,10 @@ GATINGS = ("sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "mish
 
 
 def mimi_config(name: str) -> Config:
-    """A fresh copy (the original writes into the dictionaries that it is given)."""
+    """Return a fresh copy (the original writes into the dictionaries that it is given)."""
     return copy.deepcopy(MIMI[name])
 
 
 def lm_config(name: str, **overrides: Any) -> Config:
-    """A fresh copy, with some options replaced."""
+    """Return a fresh copy, with some options replaced."""
     return copy.deepcopy(LM[name] | overrides)

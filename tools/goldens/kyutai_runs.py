@@ -96,7 +96,7 @@ class Inputs:
 
 
 def run_inputs(run: Run) -> Inputs:
-    """Draws the inputs of a run."""
+    """Draw the inputs of a run."""
     config, steps = LM[run.case], run.steps
     random = draw.stream(run.seed, "control")
     active = random.uniform(size=(steps, SLOTS)) < (1.0, 0.8, 0.8)

@@ -15,7 +15,7 @@ Manifest = Mapping[str, Iterable[int]]
 
 
 def write_mimi(folder: Path, config: dict[str, Any], manifest: Manifest, seed: int) -> Path:
-    """Writes mimi.safetensors and mimi.json; returns the weight file."""
+    """Write mimi.safetensors and mimi.json; return the weight file."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "mimi.json").write_text(json.dumps(config))
     save_file(draw.weights(manifest, seed), folder / "mimi.safetensors")
@@ -23,7 +23,7 @@ def write_mimi(folder: Path, config: dict[str, Any], manifest: Manifest, seed: i
 
 
 def write_lm(folder: Path, config: dict[str, Any], manifest: Manifest, seed: int, lora: Manifest | None = None) -> Path:
-    """Writes config.json and model.safetensors, and lora.safetensors where `lora` lists adapters; returns `folder`."""
+    """Write config.json and model.safetensors, and lora.safetensors where `lora` lists adapters; return `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {"moshi_name": "model.safetensors"}
     save_file(draw.weights(manifest, seed), folder / "model.safetensors")

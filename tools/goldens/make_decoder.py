@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _make(case: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The first seed that leaves no near tie and does not fall into repeating a few tokens."""
+    """Return the first seed that leaves no near tie and does not fall into repeating a few tokens."""
     for seed in range(1, 50):
         model = decoder.make_model(case, seed)
         answers = decoder.run(model, seed)

@@ -23,7 +23,7 @@ MARGIN = 1e-4  # least distance of the two largest logits
 
 
 def main() -> None:
-    """Writes all goldens."""
+    """Write all goldens."""
     torch.set_num_threads(1)
     DATA.mkdir(parents=True, exist_ok=True)
     manifests: dict[str, dict] = {"mimi": {}, "lm": {}, "lora": {}}

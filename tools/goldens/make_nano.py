@@ -30,7 +30,7 @@ def converse() -> tuple[np.ndarray, np.ndarray]:
 
 
 def main() -> None:
-    """Writes the golden."""
+    """Write the golden."""
     torch.set_num_threads(1)
     text, voice = converse()
     size = voice.shape[-1] // text.shape[-1]

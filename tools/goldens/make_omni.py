@@ -25,7 +25,7 @@ NEAR_TIE = 5e-5  # difference of logits beyond any between the two implementatio
 
 
 def main() -> None:
-    """Writes all goldens."""
+    """Write all goldens."""
     parser = argparse.ArgumentParser(description="Writes the goldens of Mini-Omni.")
     parser.add_argument("checkout", type=Path, help="a checkout of the original's repository")
     parser.add_argument("--only", choices=("logits", "answers"), help="write these alone")
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _record(case: str) -> dict[str, Any]:
-    """Keeps the first seed whose best tokens lead by more than two values within the tolerance can make up for."""
+    """Keep the first seed whose best tokens lead by more than two values within the tolerance can make up for."""
     model = build(omni_cases.CASES[case])
     tensors = _tensors(model)
     for seed in range(50):
@@ -65,7 +65,7 @@ def _record(case: str) -> dict[str, Any]:
 
 
 def _record_answer(mode: str, ends: bool) -> dict[str, Any]:
-    """Keeps the first seed whose answer comes to its end (or does not), and was never near a tie."""
+    """Keep the first seed whose answer comes to its end (or does not), and was never near a tie."""
     model = build(omni_cases.answering(mode))
     tensors, most = _tensors(model), omni_cases.LONG // 4 if ends else omni_cases.LONG
     speaks = omni_cases.ANSWERS[mode][0].endswith("A2")
@@ -102,7 +102,7 @@ def answer(model: Any, mode: str, seed: int, most: int) -> np.ndarray:
     sample = base.sample
 
     def best(logits: torch.Tensor, **options: Any) -> torch.Tensor:
-        """What the original's rule comes to with a top_k of 1."""
+        """Return what the original's rule comes to with a top_k of 1."""
         top = torch.topk(logits[0, -1], 2)
         if top.values[0] - top.values[1] < NEAR_TIE:
             raise NearTie
@@ -136,7 +136,7 @@ def prompt(task: str, voice: str, text: np.ndarray, features: np.ndarray) -> tup
 
 
 def original() -> tuple[Any, Any]:
-    """The original's loops, and its prompts."""
+    """Return the original's loops, and its prompts."""
     _replace_lightning()
     import inference
     from litgpt.generate import base
@@ -146,7 +146,7 @@ def original() -> tuple[Any, Any]:
 
 
 def build(fields: dict[str, Any]) -> Any:
-    """The original with the weights it was born with."""
+    """Return the original with the weights it was born with."""
     _replace_lightning()
     from litgpt.config import Config
     from litgpt.model import GPT
@@ -159,7 +159,7 @@ def _tensors(model: Any) -> dict[str, list[int]]:
 
 
 def load(model: Any, drawn: dict[str, np.ndarray]) -> None:
-    """Gives the original its weights."""
+    """Return the original its weights."""
     missing, surplus = model.load_state_dict({k: torch.from_numpy(v) for k, v in drawn.items()}, strict=False)
     assert not surplus and set(missing) == {"lm_head.weight"}, (missing, surplus)
 

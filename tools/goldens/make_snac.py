@@ -22,7 +22,7 @@ VARIETY = 8  # least number of different codes in a codebook
 
 
 def main() -> None:
-    """Writes all goldens."""
+    """Write all goldens."""
     torch.set_num_threads(1)
     DATA.mkdir(parents=True, exist_ok=True)
     (DATA / "manifests.json").write_text(json.dumps(manifests(), separators=(",", ":")))

@@ -71,7 +71,7 @@ def make_hf(case: str, seed: int) -> WhisperForConditionalGeneration:
 
 
 def _drawn(model: Any, seed: int) -> Any:
-    """The model with every parameter and buffer of its state dict drawn by its name."""
+    """Return the model with every parameter and buffer of its state dict drawn by its name."""
     state = model.state_dict()
     manifest = {name: tuple(value.shape) for name, value in state.items() if name != "proj_out.weight"}  # tied
     for name, value in draw.weights(manifest, seed).items():
@@ -80,7 +80,7 @@ def _drawn(model: Any, seed: int) -> Any:
 
 
 def save_openai(model: Whisper, path: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Writes a checkpoint as OpenAI publishes them."""
+    """Write a checkpoint as OpenAI publishes them."""
     state = {name: value.to(dtype) for name, value in model.state_dict().items()}
     torch.save({"dims": vars(model.dims), "model_state_dict": state}, path)
 

@@ -15,7 +15,7 @@ GOLDEN = Path(__file__).parents[2] / "tests" / "parity" / "data" / "nano.npz"
 
 
 def question(frame_size: int, sample_rate: int) -> np.ndarray:
-    """What the user says: one of the bundled recordings, and 40 frames of silence. Float32 [1, 1, T]."""
+    """Return what the user says: one of the bundled recordings, and 40 frames of silence. Float32 [1, 1, T]."""
     wave = audio.read(ASSETS / "samples/conversation.wav", sample_rate)
     return np.pad(wave, (0, -len(wave) % frame_size + 40 * frame_size))[None, None]
 

@@ -62,7 +62,7 @@ def inputs(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def weights(manifest: Mapping[str, Iterable[int]], seed: int) -> dict[str, np.ndarray]:
-    """Draws every tensor by its published name, float32: the heads' logits have a standard deviation above 1."""
+    """Draw every tensor by its published name, float32: the heads' logits have a standard deviation above 1."""
     drawn = draw.weights(manifest, seed)
     return {name: value * np.float32(2 if name.endswith("wte.weight") else 1) for name, value in drawn.items()}
 
@@ -88,7 +88,7 @@ def answering(mode: str) -> dict[str, Any]:
 
 
 def question(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """What is asked: text tokens int32 [Q], or features of speech float32 [F, W]."""
+    """Return what is asked: text tokens int32 [Q], or features of speech float32 [F, W]."""
     features = draw.stream(seed, "question").standard_normal((9, _SMALL["whisper_adapter_dim"]))
     return draw.tokens(seed, "asked", (7,), TEXT - 64), features.astype(np.float32)
 

@@ -32,7 +32,7 @@ CASES = {"mini-omni": MINI_OMNI, "post-adapter": MINI_OMNI | {"post_adapter": Tr
 
 
 def layouts() -> dict[str, dict[str, Any]]:
-    """Every case: {"config": fields, "tensors": {name: shape}}; the original's code must be importable."""
+    """Return every case: {"config": fields, "tensors": {name: shape}}; the original's code must be importable."""
     _replace_lightning()
     from litgpt.config import Config
     from litgpt.model import GPT
@@ -46,7 +46,7 @@ def layouts() -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    """Writes the file, one tensor a line."""
+    """Write the file, one tensor a line."""
     parser = argparse.ArgumentParser(description="Writes names and shapes of Mini-Omni.")
     parser.add_argument("checkout", type=Path, help="a checkout of the original's repository")
     sys.path.insert(0, str(parser.parse_args().checkout))

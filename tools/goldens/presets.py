@@ -93,12 +93,12 @@ def published(state: dict[str, Any]) -> dict[str, list[int]]:
 
 
 def lm_config(case: str) -> dict[str, Any]:
-    """The config.json of a small case."""
+    """Return the config.json of a small case."""
     return copy.deepcopy(TINY | LM_CASES[case])
 
 
 def mimi_config(case: str) -> dict[str, Any]:
-    """The Mimi configuration of a small case."""
+    """Return the Mimi configuration of a small case."""
     raw = copy.deepcopy(loaders._mimi_config)
     for section, values in MIMI_CASES[case].items():
         (raw if section == "top" else raw[section]).update(copy.deepcopy(values))
@@ -106,18 +106,18 @@ def mimi_config(case: str) -> dict[str, Any]:
 
 
 def build_lm(raw: dict[str, Any], device: str = "meta") -> torch.nn.Module:
-    """The original's language model of a config.json, with random weights."""
+    """Return the original's language model of a config.json, with random weights."""
     return loaders.get_moshi_lm(None, copy.deepcopy(raw), device=device, dtype=torch.float32)
 
 
 def build_mimi(raw: dict[str, Any], device: str = "meta") -> torch.nn.Module:
-    """The original's codec of a configuration, with random weights."""
+    """Return the original's codec of a configuration, with random weights."""
     with torch.device(device):
         return loaders.get_mimi(None, copy.deepcopy(raw), device=device, num_codebooks=raw["quantizer"]["n_q"])
 
 
 def layouts() -> dict[str, dict[str, Any]]:
-    """Every case: {"config": as published, "tensors": {name: shape}}."""
+    """Return every case: {"config": as published, "tensors": {name: shape}}."""
     lms = {"moshi_7b": loaders._lm_kwargs} | {case: lm_config(case) for case in LM_CASES}
     mimis = {"mimi": loaders._mimi_config} | {case: mimi_config(case) for case in MIMI_CASES}
     built = {name: (raw, build_lm(raw)) for name, raw in lms.items()}
@@ -126,7 +126,7 @@ def layouts() -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    """Writes the file, one tensor a line."""
+    """Write the file, one tensor a line."""
     text = json.dumps(layouts(), indent=1)
     text = re.sub(r"\[\s+([\d,\s]+?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text)
     GOLDEN.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ def manifest(config: Mapping[str, Any]) -> Manifest:
 
 
 def write(folder: Path, config: Mapping[str, Any], seed: int) -> None:
-    """Writes config.json, and the weights both as pytorch_model.bin and as model.safetensors."""
+    """Write config.json, and the weights both as pytorch_model.bin and as model.safetensors."""
     names = manifest(config)
     snac_cases.write(folder, config, names, seed)
     model = SNAC(**config)
@@ -38,7 +38,7 @@ def write(folder: Path, config: Mapping[str, Any], seed: int) -> None:
 
 
 def load(folder: Path) -> SNAC:
-    """The original, read by its own loader; an export, whose safetensors that does not read, by hand."""
+    """Return the original, read by its own loader; an export, whose safetensors that does not read, by hand."""
     if (folder / "pytorch_model.bin").exists():
         return SNAC.from_pretrained(str(folder))
     model = SNAC.from_config(str(folder / "config.json"))
@@ -75,7 +75,7 @@ def _given(noise: Sequence[np.ndarray]) -> Iterator[None]:
 
 @contextmanager
 def _gaps() -> Iterator[list[np.ndarray]]:
-    """Collects, for each codebook, the difference of the two largest similarities [B, N]."""
+    """Collect, for each codebook, the difference of the two largest similarities [B, N]."""
     found: list[np.ndarray] = []
     original = VectorQuantize.decode_latents
 

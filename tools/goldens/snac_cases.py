@@ -56,7 +56,7 @@ def noises(case: str, seed: int, steps: int) -> list[np.ndarray]:
 
 
 def weights(manifest: Mapping[str, Iterable[int]], seed: int) -> dict[str, np.ndarray]:
-    """Draws every tensor of a SNAC by its published name, float32."""
+    """Draw every tensor of a SNAC by its published name, float32."""
     held = {}
     for name, shape in manifest.items():
         shape = tuple(shape)
@@ -87,7 +87,7 @@ def _gain(name: str, shape: tuple[int, ...]) -> float:
 
 
 def write(folder: Path, config: Mapping[str, Any], manifest: Mapping[str, Iterable[int]], seed: int) -> None:
-    """Writes config.json and model.safetensors."""
+    """Write config.json and model.safetensors."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     save_file(weights(manifest, seed), folder / "model.safetensors")

@@ -26,7 +26,7 @@ from .voices import HELD_OUT, TRAIN
 
 
 def user_words() -> list[str]:
-    """Every word a user may say, sorted."""
+    """Return every word a user may say, sorted."""
     words = {w for kind in kinds.FINITE for turn in kinds.FINITE[kind]() for w in plain(turn.question)}
     follow = kinds.Turn("", "", "", "", None, ("sum", 5)), kinds.Turn("", "", "", "", None, ("day", 5))
     words |= {w for last in follow for turn in kinds.follow_ups(last, "tom") for w in plain(turn.question)}
@@ -65,7 +65,7 @@ def facts() -> list[str]:
 
 
 def show_questions(console: Console) -> None:
-    """Prints the kinds, how many contents and questions each has, and the sizes of the split."""
+    """Print the kinds, how many contents and questions each has, and the sizes of the split."""
     table = Table("kind", "contents", "held out", "questions", "held out ", title="What can be asked")
     total = 0
     for kind in kinds.FINITE:
@@ -136,7 +136,7 @@ def _add_turns(commands: Any) -> None:
 
 
 def main() -> None:
-    """Parses the command line and does it."""
+    """Parse the command line and run it."""
     parser = argparse.ArgumentParser(prog="python -m tools.synth", description="Makes the synthetic corpus.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("questions", help="kinds, how many questions, what is held out")

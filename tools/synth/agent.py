@@ -18,7 +18,7 @@ _folder: Path | None = None
 
 
 def keep_answers(folder: Path | None) -> None:
-    """Keeps what the agent says from now on, in a folder that processes may share; None: no longer."""
+    """Keep what the agent says from now on, in a folder that processes may share; None: no longer."""
     global _folder
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def keep_answers(folder: Path | None) -> None:
 
 
 def agent_says(text: str) -> Speech:
-    """The agent's speech, before its level is set."""
+    """Return the agent's speech, before its level is set."""
     if _folder is None:
         return speak(text, AGENT, AGENT_MANNER)
     path = _folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.pickle"

@@ -78,13 +78,13 @@ class Plan:
 
 
 def pause_marks(question: str) -> int:
-    """How many places a question has where the speaker may pause."""
+    """Return how many places a question has where the speaker may pause."""
     return question.split().count("|")
 
 
 def plan(rng: Rng, voice_split: str = "train", unseen: bool = False, more: Mapping[str, float] | None = None,
          far: float = 0.0) -> Plan:  # fmt: skip
-    """Draws a conversation.
+    """Draw a conversation.
 
     Args:
       rng: of the draws.
@@ -165,7 +165,7 @@ class Question:
 
 
 def say_question(text: str, voice: Voice, manner: Manner, pause: tuple[int, float, bool] | None) -> Question:
-    """Speaks a question, with a pause at one of its `|`: as two phrases, or cut where the words meet."""
+    """Speak a question, with a pause at one of its `|`: as two phrases, or cut where the words meet."""
     if pause is None:
         speech = speak(text, voice, manner)
         return Question(speech.pcm, speech.words, None)
@@ -198,7 +198,7 @@ def say_question(text: str, voice: Voice, manner: Manner, pause: tuple[int, floa
 
 
 def _faded(pcm: np.ndarray, seconds: float) -> np.ndarray:
-    """The samples, fading out over their last part."""
+    """Return the samples, fading out over their last part."""
     pcm, ramp = pcm.copy(), min(len(pcm), round(seconds * RATE))
     pcm[len(pcm) - ramp :] *= np.linspace(1, 0, ramp, dtype=np.float32)
     return pcm
@@ -232,14 +232,14 @@ class Stage:
         """The last answer: when it began, and what; not yet on the channel, for it may be cut."""
 
     def user_says(self, at: float, question: Question | Speech) -> tuple[float, float]:
-        """Puts the user's speech at a time; returns when it begins and ends."""
+        """Put the user's speech at a time; return when it begins and ends."""
         at = round(at * RATE) / RATE
         self.user.append((at, room.level(question.pcm, self.user_db)))
         self.words += [(w, (round(at + s, 3), round(at + e, 3)), "SPEAKER_USER") for w, s, e in question.words]
         return at, at + question.duration
 
     def finish_answer(self, cut: float | None = None) -> None:
-        """Puts the last answer on the agent's channel, cut at a time or whole."""
+        """Put the last answer on the agent's channel, cut at a time or whole."""
         if self.answer is None:
             return
         at, speech = self.answer
@@ -334,7 +334,7 @@ class Stage:
 
 
 def perform(rng: Rng, planned: Plan, babble: np.ndarray | None) -> tuple[np.ndarray, dict[str, Any]]:
-    """Speaks a plan: int16 [n, 2] and the json."""
+    """Speak a plan: int16 [n, 2] and the json."""
     stage = Stage(planned.voice, planned.manner, -25.0 + float(rng.uniform(-6, 3)))
     stage.now = planned.lead
     for step in planned.steps:

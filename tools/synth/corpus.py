@@ -34,7 +34,7 @@ Work = tuple[Maker, Path, list[int], int, str, dict[str, Any]]
 
 
 def write_item(folder: Path, path: str, pcm: np.ndarray, about: Item) -> Item:
-    """Writes x.wav and x.json; returns the manifest's line.
+    """Write x.wav and x.json; return the manifest's line.
 
     Args:
       folder: of the corpus.
@@ -66,7 +66,7 @@ def _make(work: Work) -> list[Item]:
 
 
 def _in_order(jobs: Iterable[Work], workers: int, answers: Path) -> Iterator[list[Item]]:
-    """Runs jobs in processes of their own, which share what the agent said; yields their results in order."""
+    """Run jobs in processes of their own, which share what the agent said; yields their results in order."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, keep_answers, (answers,), maxtasksperchild=1) as pool:
         jobs = iter(jobs)
@@ -97,7 +97,7 @@ def shard_size(hours: float, seconds: float, most: int = SHARD) -> int:
 def write_hours(
     make: Maker, folder: Path, hours: float, seed: int, workers: int, shard: int = SHARD, **options: Any
 ) -> None:
-    """Makes shards until there are `hours` of audio, then writes MANIFEST.jsonl. Shards that exist already are kept:
+    """Make shards until there are `hours` of audio, then writes MANIFEST.jsonl. Shards that exist already are kept:
     started again, it goes on where it stopped, and it can be given more hours.
 
     Args:
@@ -138,7 +138,7 @@ def write_hours(
 
 
 def write_sets(sets: dict[str, tuple[Maker, int, dict[str, Any]]], folder: Path, seed: int, workers: int) -> None:
-    """Makes several small corpora, each a folder with a manifest of its own.
+    """Make several small corpora, each a folder with a manifest of its own.
 
     Args:
       sets: name -> (maker, how many items, options).
@@ -163,13 +163,13 @@ def write_sets(sets: dict[str, tuple[Maker, int, dict[str, Any]]], folder: Path,
 
 
 def _recipe(folder: Path) -> Item:
-    """What a corpus was begun with; nothing if it was not."""
+    """Return what a corpus was begun with; nothing if it was not."""
     note = folder / "recipe.json"
     return json.loads(note.read_text()) if note.exists() else {}
 
 
 def _check_same(folder: Path, recipe: Item) -> None:
-    """Refuses to continue a corpus that was begun with another recipe."""
+    """Refuse to continue a corpus that was begun with another recipe."""
     begun = _recipe(folder)
     if begun and begun != recipe:
         raise SystemExit(f"{folder} was made as {json.dumps(begun)}, not {json.dumps(recipe)}: choose another folder.")

@@ -86,7 +86,7 @@ def _espeak() -> _Espeak:
 
 
 def available() -> bool:
-    """Whether the library is installed."""
+    """Return whether the library is installed."""
     try:
         c.CDLL("libespeak-ng.so.1")
     except OSError:
@@ -100,7 +100,7 @@ Segment = tuple[str, float, float, int | None]
 def synthesise(
     tokens: list[str], variant: str, accent: str, rate: float, pitch: float, melody: float
 ) -> tuple[np.ndarray, int, list[Segment]]:
-    """Speaks.
+    """Speak.
 
     Args:
       tokens: words, with punctuation; a single letter is read as its name.

@@ -62,7 +62,7 @@ class _Flite:
         return function
 
     def voice(self, name: str) -> tuple[int, float]:
-        """The voice and its own mean fundamental frequency."""
+        """Return the voice and its own mean fundamental frequency."""
         if name not in self.voices:
             library = c.CDLL(f"libflite_cmu_us_{name}.so.1", mode=c.RTLD_GLOBAL)
             register = getattr(library, f"register_cmu_us_{name}")
@@ -79,7 +79,7 @@ def _flite() -> _Flite:
 
 
 def available() -> bool:
-    """Whether the library is installed."""
+    """Return whether the library is installed."""
     try:
         _flite()
     except OSError:
@@ -91,7 +91,7 @@ Segment = tuple[str, float, float, int | None]
 
 
 def synthesise(tokens: list[str], name: str, rate: float, pitch: float) -> tuple[np.ndarray, int, list[Segment]]:
-    """Speaks.
+    """Speak.
 
     Args:
       tokens: words, with punctuation; a single letter is read as its name.

@@ -54,7 +54,7 @@ _SHARES = {"sum": 0.12, "compare": 0.12, "range": 0.15, "three": 0.15, "two": 0.
 
 @functools.lru_cache(maxsize=1 << 16)
 def is_unseen(combination: str) -> bool:
-    """Whether a combination such as `sum 3 4` is held out; the same on every machine, for ever."""
+    """Return whether a combination such as `sum 3 4` is held out; the same on every machine, for ever."""
     digest = hashlib.sha256(f"jomni nano {combination}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 < _SHARES[combination.split()[0]]
 
@@ -79,7 +79,7 @@ def _greeting() -> Iterator[Turn]:
 
 
 def sum_turns(a: int, b: int) -> Iterator[Turn]:
-    """What is asked about a + b."""
+    """Return what is asked about a + b."""
     x, y = NUMBERS[a], NUMBERS[b]
     yield from _ask(
         "add",
@@ -89,7 +89,7 @@ def sum_turns(a: int, b: int) -> Iterator[Turn]:
 
 
 def difference_turns(a: int, b: int) -> Iterator[Turn]:
-    """What is asked about a - b."""
+    """Return what is asked about a - b."""
     x, y = NUMBERS[a], NUMBERS[b]
     yield from _ask(
         "subtract",
@@ -111,7 +111,7 @@ def _subtract() -> Iterator[Turn]:
 
 
 def _steps(kind: str, series: tuple[str, ...], which: tuple[str, ...], around: bool) -> Iterator[Turn]:
-    """What comes after and before each of a series."""
+    """Return what comes after and before each of a series."""
     for i, item in enumerate(series):
         for word, j in (("after", i + 1), ("before", i - 1)):
             if not around and not 0 <= j < len(series):
@@ -149,7 +149,7 @@ def _letter() -> Iterator[Turn]:
 
 
 def count_turns(a: int, b: int) -> Iterator[Turn]:
-    """What is asked about counting from a to b, up or down."""
+    """Return what is asked about counting from a to b, up or down."""
     series = range(a, b + 1) if a < b else range(a, b - 1, -1)
     x, y, way = NUMBERS[a], NUMBERS[b], "" if a < b else " down"
     yield from _ask(
@@ -312,7 +312,7 @@ def listed(kind: str, unseen: bool) -> tuple[tuple[Turn, ...], ...]:
 
 
 def draw(rng: Rng, kind: str, unseen: bool = False) -> Turn:
-    """A question of a kind, on one side of the split."""
+    """Return a question of a kind, on one side of the split."""
     if kind in (*FINITE, "far count"):
         contents = listed(kind, unseen)
         turns = contents[int(rng.integers(len(contents)))]
@@ -335,7 +335,7 @@ _SERIES = {"number": NUMBERS, "day": world.DAYS, "month": world.MONTHS, "letter"
 
 
 def follow_ups(last: Turn, name: str | None) -> list[Turn]:
-    """What may be asked that only the conversation so far answers.
+    """Return what may be asked that only the conversation so far answers.
 
     Args:
       last: the turn before, answered completely.
@@ -370,7 +370,7 @@ def follow_ups(last: Turn, name: str | None) -> list[Turn]:
 
 
 def draw_follow_up(rng: Rng, last: Turn, name: str | None, unseen: bool = False) -> Turn | None:
-    """A question that follows the last turn, on one side of the split; None where there is none.
+    """Return a question that follows the last turn, on one side of the split; None where there is none.
 
     The kinds are drawn first, so that `say that again` does not crowd out the others.
     """

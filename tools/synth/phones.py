@@ -36,7 +36,7 @@ _ESPEAK = {
 
 
 def from_flite(name: str) -> str:
-    """The inventory's phone for one of flite's segments; raises KeyError where there is none."""
+    """Return the inventory's phone for one of flite's segments; raises KeyError where there is none."""
     phone = _FLITE.get(name, name)
     if phone not in _KNOWN:
         raise KeyError(f"flite's phone {name!r} is not in the inventory: add it to tools/synth/phones.py")

@@ -62,7 +62,7 @@ def _pick(rng: Rng, texts: Sequence[str]) -> str:
 
 
 def reading(rng: Rng) -> str:
-    """What is read at once: an answer that a trained question has, or words in a row."""
+    """Return what is read at once: an answer that a trained question has, or words in a row."""
     rest = 1 - sum(_SHARES)
     kind = (*_KINDS, None)[int(rng.choice(len(_KINDS) + 1, p=(*_SHARES, rest)))]
     if kind is None:

@@ -21,7 +21,7 @@ def level(pcm: np.ndarray, decibel: float) -> np.ndarray:
 
 
 def reverberate(rng: Rng, pcm: np.ndarray) -> np.ndarray:
-    """A small room: exponentially decaying noise after the direct sound; the length stays."""
+    """Return a small room: exponentially decaying noise after the direct sound; the length stays."""
     decay = rng.uniform(0.08, 0.35)
     length = int(decay * RATE)
     time = np.arange(length) / RATE
@@ -64,7 +64,7 @@ def noise(rng: Rng, count: int, babble: np.ndarray | None) -> np.ndarray:
 
 def add_noise(rng: Rng, pcm: np.ndarray, speech_db: float, babble: np.ndarray | None = None,
               snr: tuple[float, float] = (15, 45)) -> np.ndarray:  # fmt: skip
-    """Adds one kind of noise.
+    """Add one kind of noise.
 
     Args:
       speech_db: RMS of the speech in it, dB below full scale.

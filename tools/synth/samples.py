@@ -24,7 +24,7 @@ SAMPLES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def voice(name: str) -> Voice:
-    """A speaker by `Voice.id`."""
+    """Return a speaker by `Voice.id`."""
     return next(v for v in (*TRAIN, *HELD_OUT) if v.id == name)
 
 
@@ -40,7 +40,7 @@ def sample(name: str) -> np.ndarray:
 
 
 def write_samples(folder: Path) -> None:
-    """Writes all of `SAMPLES` as 16-bit WAV."""
+    """Write all of `SAMPLES` as 16-bit WAV."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in SAMPLES:
         soundfile.write(folder / f"{name}.wav", room.to_int16(sample(name)), RATE)

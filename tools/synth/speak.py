@@ -40,17 +40,17 @@ class Speech:
 
 
 def plain(text: str) -> list[str]:
-    """The words of a text, without its punctuation and the marks of places to pause (`|`)."""
+    """Return the words of a text, without its punctuation and the marks of places to pause (`|`)."""
     return [w for w in (t.strip(_PUNCTUATION) for t in text.split()) if w and w != "|"]
 
 
 def agent_level(pcm: np.ndarray) -> np.ndarray:
-    """The agent's voice at its fixed level."""
+    """Return the agent's voice at its fixed level."""
     return pcm * np.float32(10 ** (AGENT_GAIN_DB / 20))
 
 
 def speak(text: str, voice: Voice, manner: Manner) -> Speech:
-    """Says a text.
+    """Report a text.
 
     Args:
       text: words in lower case; commas, colons, full stops and question marks shape the melody; `|` is left out. A
@@ -76,7 +76,7 @@ def speak(text: str, voice: Voice, manner: Manner) -> Speech:
 
 
 def _trimmed(wave: np.ndarray, segments: list[flite.Segment], words: list[str]) -> Speech:
-    """Cuts the silence off both ends and gives the times from there on."""
+    """Cut the silence off both ends and return the times from there on."""
     frame = RATE // 200
     count = len(wave) // frame
     power = np.square(wave[: count * frame]).reshape(count, frame).mean(1)

@@ -29,13 +29,13 @@ _BETWEEN = 1.2
 
 
 def draw_turn(rng: Rng, unseen: bool) -> Turn:
-    """A question: of the kinds as often as in training, or, held out, of those that combine, equally often."""
+    """Return a question: of the kinds as often as in training, or, held out, of those that combine, equally often."""
     kind = kinds.COMBINING[int(rng.integers(len(kinds.COMBINING)))] if unseen else kinds.draw_kind(rng)
     return kinds.draw(rng, kind, unseen)
 
 
 def draw_long_turn(rng: Rng) -> Turn:
-    """A question whose answer is worth interrupting: five words and more, and not common phrases."""
+    """Return a question whose answer is worth interrupting: five words and more, and not common phrases."""
     while True:
         turn = draw_turn(rng, unseen=False)
         if len(plain(turn.answer)) >= 5:
@@ -54,7 +54,7 @@ def _stage(rng: Rng, unseen_voice: bool) -> Stage:
 
 
 def _ask(stage: Stage, turn: Turn, pause: tuple[int, float, bool] | None = None) -> float:
-    """Asks where the stage is; returns the end of the question."""
+    """Ask where the stage is; return the end of the question."""
     question = say_question(turn.question, stage.voice, stage.manner, pause)
     begin = stage.now
     stage.ask(turn, question, begin, GAP)
@@ -95,7 +95,7 @@ def pauses(rng: Rng, count: int, seconds: float) -> Iterator[tuple[np.ndarray, I
 
 
 def during_answers(rng: Rng, count: int, backchannel: bool) -> Iterator[tuple[np.ndarray, Item]]:
-    """A question with a long answer, and what the user says meanwhile: a new question or a back-channel."""
+    """Return a question with a long answer, and what the user says meanwhile: a new question or a back-channel."""
     babble = babble_pool()
     made = 0
     while made < count:

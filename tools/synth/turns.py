@@ -76,7 +76,7 @@ def draw_readings(rng: Rng, count: int, names: Collection[str] = tuple(kinds.WEI
 
 
 def write_spoken(pairs: Path, out: Path, codec: str, split: str, seed: int) -> None:
-    """Speaks a file of questions and answers. What the synthesiser cannot read is left out, and told.
+    """Speak a file of questions and answers. What the synthesiser cannot read is left out, and told.
 
     Args:
       pairs: a question, a tab and an answer a line; words as `speak` takes them.
@@ -110,7 +110,7 @@ def write_spoken(pairs: Path, out: Path, codec: str, split: str, seed: int) -> N
 
 
 def _once(encode: Encode) -> Encode:
-    """The codec, which encodes the same sound once: the agent says an answer the same way every time."""
+    """Return the codec, which encodes the same sound once: the agent says an answer the same way every time."""
     known: dict[bytes, Any] = {}
 
     def codes(pcm: np.ndarray, rate: int) -> Any:

@@ -51,7 +51,7 @@ def utterances(
 
 
 def in_a_room(rng: Rng, pcm: np.ndarray, babble: np.ndarray) -> np.ndarray:
-    """A user's speech with reverberation and noise, or without."""
+    """Return a user's speech with reverberation and noise, or without."""
     if rng.random() < 0.4:
         pcm = room.reverberate(rng, pcm)
     if rng.random() < 0.6:
@@ -60,7 +60,7 @@ def in_a_room(rng: Rng, pcm: np.ndarray, babble: np.ndarray) -> np.ndarray:
 
 
 def about_speech(speech: Speech, lead: float, length: float, text: str, voice: Voice) -> Item:
-    """The json of an utterance that starts at `lead` in a file of `length` seconds."""
+    """Return the json of an utterance that starts at `lead` in a file of `length` seconds."""
 
     def shifted(times: Iterable[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
         return [(name, round(start + lead, 4), round(end + lead, 4)) for name, start, end in times]
@@ -71,7 +71,7 @@ def about_speech(speech: Speech, lead: float, length: float, text: str, voice: V
 
 
 def codec_text(rng: Rng, agent: bool, names: Sequence[str] = ()) -> str:
-    """What an utterance of the codec's corpus says: never a held-out content."""
+    """Return what an utterance of the codec's corpus says: never a held-out content."""
     kind = rng.random()
     if names or kind < (0.7 if agent else 0.5):
         turn = kinds.draw(rng, kinds.draw_kind(rng, among=names))
@@ -89,7 +89,7 @@ def words_in_a_row(rng: Rng, agent: bool) -> str:
 
 @functools.cache
 def agent_words() -> tuple[str, ...]:
-    """Every word the agent may say, sorted."""
+    """Return every word the agent may say, sorted."""
     words = {w for kind in kinds.FINITE for turn in kinds.FINITE[kind]() for w in plain(turn.answer)}
     words |= {*world.WORDS, "and", "your", "name", "is"}
     return tuple(sorted(words | {w for number in world.NUMBERS for w in number.split()}))
@@ -102,7 +102,7 @@ def _pool(agent: bool) -> tuple[str, ...]:
 
 
 def babble_pool() -> np.ndarray:
-    """A minute of training voices, for babble: the same in every process that starts with it."""
+    """Return a minute of training voices, for babble: the same in every process that starts with it."""
     rng = np.random.default_rng(20)
     pieces = []
     for _ in range(16):

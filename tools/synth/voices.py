@@ -87,7 +87,7 @@ HELD_OUT: tuple[Voice, ...] = (
 
 
 def draw_voice(rng: np.random.Generator, split: str = "train", flite: float = 0.3) -> Voice:
-    """A user's voice.
+    """Return a user's voice.
 
     Args:
       split: `train` or `heldout`.
@@ -104,7 +104,7 @@ def draw_voice(rng: np.random.Generator, split: str = "train", flite: float = 0.
 
 
 def draw_manner(rng: np.random.Generator, voice: Voice, spread: float = 1.0) -> Manner:
-    """How a user speaks in one conversation.
+    """Return how a user speaks in one conversation.
 
     Args:
       spread: 1 = as in training; smaller = closer to the speaker's own way.

@@ -84,7 +84,7 @@ class Pieces:
         self._known: dict[str, tuple[int, ...]] = {}
 
     def __call__(self, text: str) -> tuple[int, ...]:
-        """The tokens of one word; lines of a word of several lines are joined by the token of a line's end."""
+        """Return the tokens of one word; lines of a word of several lines are joined by the token of a line's end."""
         if text not in self._known:
             lines = [self._tokenizer.encode(line) for line in text.strip().split("\n")]
             found = list(lines[0])
@@ -98,12 +98,12 @@ class Pieces:
 
 
 def words_of(content: Mapping[str, Any]) -> list[Word]:
-    """The words of a checked json's "alignments"."""
+    """Return the words of a checked json's "alignments"."""
     return [Word(text, float(start), float(end), speaker) for text, (start, end), speaker in content["alignments"]]
 
 
 def between(words: Sequence[Word], start: float, seconds: float) -> list[Word]:
-    """The words that begin within `seconds` from `start` on, their times counted from `start`.
+    """Return the words that begin within `seconds` from `start` on, their times counted from `start`.
 
     Args:
       words: in the order of their starts.
@@ -120,7 +120,7 @@ UTTERANCE_GAP = 0.5
 
 
 def lead_words(words: Sequence[Word], options: Alignment) -> list[Word]:
-    """Moves the main speaker's words ahead: each to where the word `options.lead` before it in its utterance begins.
+    """Move the main speaker's words ahead: each to where the word `options.lead` before it in its utterance begins.
 
     How long a word takes to say depends on what follows it, so words that stand where they are heard tell of those to
     come, and a model that learns from them looks into a future that it does not have when it speaks itself. A text
@@ -183,7 +183,7 @@ class _Tokens(NamedTuple):
 
 
 def _tokenized(words: Sequence[Word], pieces: Callable[[str], Sequence[int]], options: Alignment) -> list[_Tokens]:
-    """The words that count, as tokens in the order of their starts, shifted by the delay."""
+    """Return the words that count, as tokens in the order of their starts, shifted by the delay."""
     found = []
     last_speaker: str | None = None
     for word in sorted(words, key=lambda word: word.start):

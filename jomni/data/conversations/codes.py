@@ -50,7 +50,7 @@ class Conversation:
 
 
 def encode_record(conversation: Conversation) -> bytes:
-    """The bytes of a record.
+    """Return the bytes of a record.
 
     Raises:
       DataError: codes that are not uint16 [K, N], or of two lengths.
@@ -74,7 +74,7 @@ def encode_record(conversation: Conversation) -> bytes:
 
 
 def decode_record(record: bytes) -> Conversation:
-    """The conversation of a record.
+    """Return the conversation of a record.
 
     Raises:
       DataError: the bytes are no record, one of another version, or damaged.
@@ -141,19 +141,19 @@ class Header:
 
 
 def shard_name(index: int, count: int) -> str:
-    """The file name of a shard."""
+    """Return the file name of a shard."""
     return f"codes-{index:05d}-of-{count:05d}.array_record"
 
 
 def write_header(folder: Path, header: Header) -> None:
-    """Writes the header, whole or not at all."""
+    """Write the header, whole or not at all."""
     part = folder / f".{HEADER}.part"
     part.write_text(json.dumps(dataclasses.asdict(header), indent=1) + "\n", "utf-8")
     os.replace(part, folder / HEADER)
 
 
 def read_header(folder: str | os.PathLike[str], *, complete: bool = True) -> Header:
-    """Reads the header of a folder of codes.
+    """Read the header of a folder of codes.
 
     Args:
       folder: made by `jomni tokenize`.

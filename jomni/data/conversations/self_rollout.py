@@ -41,7 +41,7 @@ def self_rollout_folder(
     seed: int = 0,
     progress: Callable[[float], None] = lambda seconds: None,
 ) -> Header:
-    """Writes the conversations of a folder anew, rolled_out; the same call goes on after the shards that are finished.
+    """Write the conversations of a folder anew, rolled_out; the same call goes on after the shards that are finished.
 
     Args:
       folder: made by `jomni tokenize`, or rolled_out by another model.
@@ -77,7 +77,7 @@ def _self_rollout(
     seed: tuple[int, int],
     progress: Callable[[float], None],
 ) -> list[Conversation]:
-    """The conversations, in their order. Those of like lengths are rolled_out together."""
+    """Return the conversations, in their order. Those of like lengths are rolled_out together."""
     found: dict[int, Conversation] = {}
     order = sorted(range(len(conversations)), key=lambda index: conversations[index].frames)
     for first in range(0, len(order), rollout_model.batch):

@@ -77,7 +77,7 @@ class Plan:
         return sum(item.seconds for shard in self.left for item in self.items(shard))
 
     def items(self, shard: int) -> tuple[Item, ...]:
-        """The items of one shard."""
+        """Return the items of one shard."""
         return self.report.items[shard * self.header.shard_size : (shard + 1) * self.header.shard_size]
 
 
@@ -91,7 +91,7 @@ def plan_tokenization(
     bucket: int = 125,
     skip_bad: bool = False,
 ) -> Plan:
-    """Checks the manifest and what `out` holds already.
+    """Check the manifest and what `out` holds already.
 
     Args:
       manifest: of stereo conversations with words, left the agent and right the user (see `jomni.data.manifest`).
@@ -121,7 +121,7 @@ def plan_tokenization(
 
 
 def tokenize(plan: Plan, progress: Callable[[float], None] = lambda seconds: None) -> Header:
-    """Makes the shards that are left.
+    """Make the shards that are left.
 
     Args:
       plan: from `plan_tokenization`.
@@ -147,7 +147,7 @@ def tokenize(plan: Plan, progress: Callable[[float], None] = lambda seconds: Non
 
 
 def prepare_folder(out: Path, header: Header) -> None:
-    """Makes a folder for codes, or one to go on with; its header says that it is not complete.
+    """Make a folder for codes, or one to go on with; its header says that it is not complete.
 
     Raises:
       DataError: it holds codes of another header.
@@ -172,7 +172,7 @@ def prepare_folder(out: Path, header: Header) -> None:
 
 @contextlib.contextmanager
 def finishing(out: Path) -> Iterator[None]:
-    """Keeps a folder of shards from others, and says for people what a full disk means for it; raises `OutputError`."""
+    """Keep a folder of shards from others, and say for people what a full disk means for it; raises `OutputError`."""
     try:
         with locked(out):
             yield
@@ -184,7 +184,7 @@ def finishing(out: Path) -> Iterator[None]:
 
 
 def read_shard(path: Path) -> Iterator[Conversation]:
-    """The conversations of one shard."""
+    """Return the conversations of one shard."""
     from array_record.python import array_record_module
 
     reader = array_record_module.ArrayRecordReader(os.fspath(path))
@@ -196,7 +196,7 @@ def read_shard(path: Path) -> Iterator[Conversation]:
 
 
 def _encode_items(plan: Plan, items: Sequence[Item], progress: Callable[[float], None]) -> list[Conversation]:
-    """The conversations of items, in their order. Those of like lengths are encoded together."""
+    """Return the conversations of items, in their order. Those of like lengths are encoded together."""
     found: dict[int, Conversation] = {}
     frame, group = plan.encoder.frame_size, plan.batch // 2
     order = sorted(range(len(items)), key=lambda index: items[index].num_samples)
@@ -227,7 +227,7 @@ def bucketed(frames: int, bucket: int) -> int:
 
 
 def write_shard(path: Path, conversations: Sequence[Conversation]) -> None:
-    """Writes one shard, whole or not at all."""
+    """Write one shard, whole or not at all."""
     from array_record.python import array_record_module
 
     part = path.with_name(f".{path.name}{_PART}")

@@ -182,7 +182,7 @@ class _Cutter:
         return found | {"heard": self.hear(conversation, start)} if self.heard else found
 
     def rolled_out(self, conversation: Conversation, start: int) -> Int[np.ndarray, "K T"]:
-        """The agent's part as a model itself says it, or as it is if none has. int32."""
+        """Return the agent's part as a model itself says it, or as it is if none has. int32."""
         codes = conversation.agent if conversation.own is None else conversation.own
         found = np.full((self.agent_codebooks, self.frames), ABSENT, np.int32)
         part = codes[: self.agent_codebooks, start : start + self.frames]
@@ -190,7 +190,7 @@ class _Cutter:
         return found
 
     def cut(self, conversation: Conversation, start: int) -> Int[np.ndarray, "S T"]:
-        """The window from frame `start` on, S = 1 + the agent's + the user's codebooks. int32."""
+        """Return the window from frame `start` on, S = 1 + the agent's + the user's codebooks. int32."""
         count, rate = min(self.frames, conversation.frames - start), self.alignment.frame_rate
         words = between(lead_words(conversation.words, self.alignment), start / rate, count / rate)
         found = np.full((1 + self.agent_codebooks + self.user_codebooks, self.frames), ABSENT, np.int32)
@@ -221,7 +221,7 @@ class _Cutter:
         return {"codes": found, "read": np.asarray(False)} | own | ({"heard": nothing} if self.heard else {})
 
     def hear(self, conversation: Conversation, start: int) -> Int[np.ndarray, "T"]:
-        """The other speakers' words as text tokens, each from the frame after its end on, none lost. int32."""
+        """Return the other speakers' words as text tokens, each from the frame after its end on, none lost. int32."""
         count, frame = min(self.frames, conversation.frames - start), 1 / self.alignment.frame_rate
         others = (w for w in conversation.words if w.speaker not in (self.alignment.main_speaker, UNSAID))
         after = sorted((word._replace(start=word.end + frame, end=word.end + 2 * frame) for word in others), key=_start)

@@ -132,12 +132,12 @@ def audio_dataset(
 
 
 def _told_by(items: Sequence[Item], channels: Sequence[int]) -> str:
-    """Which data it is. Not by `item.name`: a manifest may name whole paths, and data may be moved."""
+    """Return which data it is. Not by `item.name`: a manifest may name whole paths, and data may be moved."""
     return fingerprint([(item.path.name, item.num_samples, item.path.stat().st_size) for item in items], channels)
 
 
 def _places(items: Sequence[Item], channels: Sequence[int], size: int) -> np.ndarray:
-    """An epoch's (item, channel) pairs, each as often as its segments fit in. [places, 2]"""
+    """Return an epoch's (item, channel) pairs, each as often as its segments fit in. [places, 2]"""
     times = [max(1, round(item.num_samples / size)) for item in items]
     item = np.repeat(np.arange(len(items)), times)
     return np.stack([np.tile(item, len(channels)), np.repeat(channels, len(item))], axis=1)

@@ -36,12 +36,12 @@ class Teacher(Protocol):
         ...
 
     def __call__(self, item: int, start: float, frames: int, frame_rate: float) -> Float[np.ndarray, "N F"]:
-        """The features of `frames` code frames from `start` seconds on, float32."""
+        """Return the features of `frames` code frames from `start` seconds on, float32."""
         ...
 
 
 def phone_inventory(items: Iterable[Item]) -> tuple[str, ...]:
-    """The phones that items use: silence first, then the others by name."""
+    """Return the phones that items use: silence first, then the others by name."""
     names = {name for item in items for name, _, _ in times(item.read_sidecar(), "phones")}
     return (SILENCE, *sorted(names - SILENT))
 
@@ -56,7 +56,7 @@ class PhoneTeacher:
 
     @classmethod
     def of(cls, items: Sequence[Item], phones: Sequence[str] | None = None, lookahead: float = 0.0) -> PhoneTeacher:
-        """Reads the phones of items.
+        """Read the phones of items.
 
         Args:
           items: with the list "phones" in their json.
@@ -117,7 +117,7 @@ class FeatureTeacher:
 
     @classmethod
     def of(cls, items: Sequence[Item], suffix: str, rate: float, lookahead: float = 0.0) -> FeatureTeacher:
-        """Finds the features of items.
+        """Find the features of items.
 
         Raises:
           DataError: a file is missing, no array [M, F] of floats, of another F, or of another length than its item.
@@ -160,7 +160,7 @@ class FeatureTeacher:
 def overlaps(
     starts: Float[np.ndarray, "M"], ends: Float[np.ndarray, "M"], begins: Float[np.ndarray, "W"], width: float
 ) -> Float[np.ndarray, "W M"]:
-    """How long each span lies within each window of `width`, in the unit of all of them."""
+    """Return how long each span lies within each window of `width`, in the unit of all of them."""
     inside = np.minimum(ends, begins[:, None] + width) - np.maximum(starts, begins[:, None])
     return np.maximum(inside, 0)
 
@@ -168,7 +168,7 @@ def overlaps(
 def make_teacher(
     items: Sequence[Item], teacher: str, *, phones: Sequence[str] | None, rate: float, lookahead: float
 ) -> Teacher:
-    """The teacher by its name: "phones", or the ending of files of features, such as ".wavlm.npy"."""
+    """Return the teacher by its name: "phones", or the ending of files of features, such as ".wavlm.npy"."""
     if teacher == "phones":
         return PhoneTeacher.of(items, phones, lookahead)
     if not teacher.endswith(".npy") or os.sep in teacher:

@@ -44,7 +44,7 @@ class TaskShares:
             raise ConfigError(f"shares of tasks must not be negative, and not all zero: {', '.join(wrong) or shares}")
 
     def tasks(self) -> dict[Task, float]:
-        """The tasks that are drawn, and their probabilities."""
+        """Return the tasks that are drawn, and their probabilities."""
         given = {Task(name.upper().replace("_", "-")): share for name, share in dataclasses.asdict(self).items()}
         return {task: share / sum(given.values()) for task, share in given.items() if share}
 
@@ -140,7 +140,7 @@ class _Drawer:
         }  # fmt: skip
 
     def example(self, turn: Turn, task: Task, samples: int) -> Example:
-        """The turn as one task's example; its question has so many samples."""
+        """Return the turn as one task's example; its question has so many samples."""
         heard = speech_frames(samples, self.window) if task.listens else self.encode(turn.question)
         answer = turn.question if task is Task.A1_T1 else turn.answer
         return build_example(task, self.numbers, heard, self.encode(answer), turn.answer_codes if task.speaks else None)
@@ -196,7 +196,7 @@ class _Collate:
 
 
 def _parquet(files: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """The files, those of folders in the order of their names."""
+    """Return the files, those of folders in the order of their names."""
     found: list[Path] = []
     for path in (Path(file).expanduser() for file in files):
         held = sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.is_file() else []

@@ -19,7 +19,7 @@ Encode = Callable[[Float[np.ndarray, "T"], int], Sequence[Int[np.ndarray, "N"]]]
 
 
 def spoken_turns(pairs: Iterable[tuple[str, str]], ask: Voice, tell: Voice, encode: Encode) -> Iterator[Turn]:
-    """Turns for `write_turns`.
+    """Turn for `write_turns`.
 
     Args:
       pairs: questions and answers.

@@ -59,7 +59,7 @@ class Turn:
     round: str = ""
 
     def read_question(self) -> tuple[np.ndarray, int]:
-        """The question's samples, float32 [channels, samples], and their rate, Hz."""
+        """Return the question's samples, float32 [channels, samples], and their rate, Hz."""
         import soundfile
 
         pcm, rate = soundfile.read(io.BytesIO(self.question_audio), dtype="float32", always_2d=True)
@@ -73,7 +73,7 @@ class Turn:
         return -(-info.frames * sample_rate // info.samplerate)
 
     def question_at(self, sample_rate: int) -> Float[np.ndarray, "T"]:
-        """The question in mono at `sample_rate` Hz, float32."""
+        """Return the question in mono at `sample_rate` Hz, float32."""
         pcm, rate = self.read_question()
         samples = -(-pcm.shape[1] * sample_rate // rate)
         pcm = resample(pcm.mean(0), rate, sample_rate)[:samples]
@@ -91,7 +91,7 @@ class RowReport(Findings[int]):
         return self.good
 
     def turns(self) -> Iterator[Turn]:
-        """The rows without a problem, in order."""
+        """Return the rows without a problem, in order."""
         good = frozenset(self.rows)
         for number, row in _rows(self.path):
             if number in good:
@@ -139,7 +139,7 @@ class TurnSource:
 
 
 def read_turns(path: str | os.PathLike[str], *, skip_bad: bool = False) -> RowReport:
-    """Checks a parquet file, and refuses it if any row has a problem.
+    """Check a parquet file, and refuse it if any row has a problem.
 
     Args:
       path: the file.
@@ -155,7 +155,7 @@ def read_turns(path: str | os.PathLike[str], *, skip_bad: bool = False) -> RowRe
 def check_turns(
     path: str | os.PathLike[str], also: Callable[[Turn], Iterator[tuple[RowKind, str]]] | None = None
 ) -> RowReport:
-    """Finds everything that is wrong with the rows of a parquet file.
+    """Find everything that is wrong with the rows of a parquet file.
 
     Args:
       path: the file.
@@ -179,7 +179,7 @@ def check_turns(
 
 
 def write_turns(path: str | os.PathLike[str], turns: Iterable[Turn]) -> int:
-    """Writes turns, from any synthesiser, as a parquet file of the same schema; returns how many.
+    """Write turns, from any synthesiser, as a parquet file of the same schema; return how many.
 
     Raises:
       DataError: a turn would be refused when read, the message says which and why; no file is left behind.
@@ -217,7 +217,7 @@ def write_turns(path: str | os.PathLike[str], turns: Iterable[Turn]) -> int:
 
 
 def parse_snac(text: str) -> Int[np.ndarray, "A F"]:
-    """The codes [7, F], int32, of a string "# 1 2 3 4 5 6 7 # ...".
+    """Return the codes [7, F], int32, of a string "# 1 2 3 4 5 6 7 # ...".
 
     Raises:
       ValueError: it has another form, no frame, or a code that is not in a codebook.
@@ -236,7 +236,7 @@ def parse_snac(text: str) -> Int[np.ndarray, "A F"]:
 
 
 def format_snac(codes: Int[np.ndarray, "A F"]) -> str:
-    """The string that `parse_snac` reads.
+    """Return the string that `parse_snac` reads.
 
     Raises:
       DataError: the codes are no array [7, F] of whole numbers.
@@ -248,7 +248,7 @@ def format_snac(codes: Int[np.ndarray, "A F"]) -> str:
 
 
 def interleave(codes: Sequence[Int[np.ndarray, "N"]]) -> Int[np.ndarray, "A F"]:
-    """The 7 streams of SNAC's three codebooks, which have 1, 2 and 4 codes a frame. int32.
+    """Return the 7 streams of SNAC's three codebooks, which have 1, 2 and 4 codes a frame. int32.
 
     Raises:
       DataError: they have other numbers of codes.

@@ -62,7 +62,7 @@ def mel_distance(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) 
 
 
 def compare(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> Quality:
-    """All measures of one recording, float32 [T] each."""
+    """Return all measures of one recording, float32 [T] each."""
     return Quality(
         _pesq(reference, estimate, sample_rate), _stoi(reference, estimate, sample_rate),
         si_snr(reference, estimate), mel_distance(reference, estimate, sample_rate),

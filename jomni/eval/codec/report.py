@@ -18,7 +18,7 @@ EXAMPLES = 4
 
 
 def score_table(card: Scorecard) -> str:
-    """The figures for each number of codebooks, in Markdown."""
+    """Return the figures for each number of codebooks, in Markdown."""
     rows = [["original", "-", "-", "-", "-", "-", percent(card.original), "-"]]
     for score in card.scores:
         found = score.quality
@@ -30,7 +30,7 @@ def score_table(card: Scorecard) -> str:
 
 
 def voice_table(card: Scorecard) -> str:
-    """The figures of each voice, with the most codebooks, in Markdown."""
+    """Return the figures of each voice, with the most codebooks, in Markdown."""
     rows = [
         [voice, str(score.quality["mel"].count), number(score.quality["pesq"]), number(score.quality["stoi"], 3),
          number(score.quality["mel"], 3), percent(original), percent(score.word_errors)]
@@ -40,7 +40,7 @@ def voice_table(card: Scorecard) -> str:
 
 
 def book_table(card: Scorecard) -> str:
-    """How the codebooks are used, in Markdown."""
+    """Return how the codebooks are used, in Markdown."""
     rows = [
         [str(n), f"{book.used} of {book.entries} ({100 * book.used / book.entries:.0f} %)", f"{book.perplexity:.1f}"]
         for n, book in enumerate(card.books)
@@ -50,7 +50,7 @@ def book_table(card: Scorecard) -> str:
 
 def write_report(folder: Path, card: Scorecard, recordings: Sequence[Recording], settings: Mapping[str, Any],
                  sample_rate: int) -> None:  # fmt: skip
-    """Writes report.md, report.json, files.json (each recording's figures), codec.png and examples/*.wav."""
+    """Write report.md, report.json, files.json (each recording's figures), codec.png and examples/*.wav."""
     figures = {
         "settings": dict(settings), "scores": card.scores, "original": card.original, "codebooks": card.books,
         "voices": card.voices,

@@ -97,7 +97,7 @@ def find_recordings(paths: Iterable[Path]) -> list[Path]:
 
 
 def read_recording(path: Path, sample_rate: int) -> Recording:
-    """Reads a recording and, where x.json beside x.wav has them, its "text" and "voice"."""
+    """Read a recording and, where x.json beside x.wav has them, its "text" and "voice"."""
     beside, text, voice = path.with_suffix(".json"), None, ""
     if beside.is_file():
         try:
@@ -120,7 +120,7 @@ def evaluate(
     processes: int | None = None,
     progress: Callable[[str, float, float, str], Any] = lambda *_: None,
 ) -> Scorecard:
-    """Codes and decodes recordings, and compares.
+    """Encode and decode recordings, and compare them.
 
     Args:
       coder: the codec.
@@ -171,7 +171,7 @@ def evaluate(
 
 
 def usage(codes: Sequence[Codes], entries: int) -> list[Codebook]:
-    """How each codebook is used."""
+    """Return how each codebook is used."""
     found = []
     for book in zip(*codes, strict=True):
         counts = np.bincount(np.concatenate(book), minlength=entries)

@@ -58,7 +58,7 @@ class SoundRule:
 
 
 def loud(wave: np.ndarray, sample_rate: int, rule: SoundRule) -> np.ndarray:
-    """Whether each window of the audio [T] sounds, bool [ceil(T / window)]."""
+    """Return whether each window of the audio [T] sounds, bool [ceil(T / window)]."""
     size = max(1, round(rule.window * sample_rate))
     wave = np.asarray(wave, np.float32)
     power = np.square(np.pad(wave, (0, -len(wave) % size))).reshape(-1, size).mean(axis=1)
@@ -87,7 +87,7 @@ def merged(intervals: Iterable[Interval], gap: float) -> list[Interval]:
 
 
 def within(intervals: Iterable[Interval], start: float, end: float) -> list[Interval]:
-    """What of the intervals lies between two times."""
+    """Return what of the intervals lies between two times."""
     cut = [(max(a, start), min(b, end)) for a, b in intervals]
     return [(a, b) for a, b in cut if b > a]
 
@@ -108,7 +108,7 @@ def latency(agent: Sequence[Interval], user_end: float, until: float) -> float |
 
 
 def takes_over(agent: Sequence[Interval], start: float, end: float) -> bool:
-    """Whether the agent makes any sound between two times."""
+    """Return whether the agent makes any sound between two times."""
     return bool(within(agent, start, end))
 
 
@@ -126,12 +126,12 @@ def takes_turn(agent: Sequence[Interval], start: float, end: float, words: int) 
 
 
 def speaks_over(agent: Sequence[Interval], user: Sequence[Interval]) -> bool:
-    """Whether the agent sounds, for `OVERLAP` seconds or more in all, while the user speaks."""
+    """Return whether the agent sounds, for `OVERLAP` seconds or more in all, while the user speaks."""
     return overlap(agent, user) >= OVERLAP - 1e-9
 
 
 def waits(agent: Sequence[Interval], pause_start: float, user_end: float) -> bool:
-    """Whether the agent stays silent from the beginning of a pause to the question's real end.
+    """Return whether the agent stays silent from the beginning of a pause to the question's real end.
 
     Not only through the pause itself: what was decided in it is heard a little later. Full-Duplex-Bench asks the same
     with `takes_turn` for its take-over rate in pauses.
@@ -140,7 +140,7 @@ def waits(agent: Sequence[Interval], pause_start: float, user_end: float) -> boo
 
 
 def speaks_at(agent: Sequence[Interval], time: float) -> bool:
-    """Whether the agent is speaking at a time: pauses shorter than `STOP_GAP` belong to speech."""
+    """Return whether the agent is speaking at a time: pauses shorter than `STOP_GAP` belong to speech."""
     return any(start <= time < end for start, end in merged(agent, STOP_GAP))
 
 

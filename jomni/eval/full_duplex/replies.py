@@ -116,7 +116,7 @@ def _noise(wave: np.ndarray, seed: int) -> np.ndarray:
 
 
 def flite(voice: str = "slt") -> Synthesise | None:
-    """The synthesiser of nano's own voice, where it is installed (`apt install flite`); else None."""
+    """Return the synthesiser of nano's own voice, where it is installed (`apt install flite`); else None."""
     program = shutil.which("flite")
     if program is None:
         return None

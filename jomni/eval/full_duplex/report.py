@@ -38,7 +38,7 @@ BEHAVIOUR = {
 
 
 def write_report(folder: Path, result: Result, plan: Plan, settings: Mapping[str, Any]) -> list[Row]:
-    """Writes the report into an empty folder; gives the table of goals.
+    """Write the report into an empty folder; return the table of goals.
 
     report.md, report.json, turns.jsonl (every turn of every conversation), accuracy.png, cells.png, latency.png,
     timeline.png, examples/*.wav (stereo: agent left, user right, as heard live) with their texts beside them.
@@ -170,7 +170,7 @@ def _short(text: str) -> str:
 
 
 def _confusions(turns: Sequence[TurnResult], shown: int = 20) -> list[str]:
-    """The commonest wrong answers."""
+    """Return the commonest wrong answers."""
     wrong = Counter((t.kind, t.question, t.expected, t.said) for t in turns if t.correct is False)
     if not wrong:
         return []

@@ -56,12 +56,12 @@ class Outcome:
     words: list[Word]
 
     def clip(self, start: float, end: float) -> np.ndarray:
-        """The agent's audio between two times, float32."""
+        """Return the agent's audio between two times, float32."""
         first, last = (max(round((t - self.begin) * self.sample_rate), 0) for t in (start, end))
         return self.voice[first:last].astype(np.float32) / 32768
 
     def text(self, start: float, end: float) -> str:
-        """What the agent's text says between two times."""
+        """Return what the agent's text says between two times."""
         return "".join(word.text for word in self.words if start <= word.time < end).strip()
 
 
@@ -81,7 +81,7 @@ class Conversation:
 
 
 def single(item: Item, seed: int) -> Conversation:
-    """A conversation of one recording."""
+    """Return a conversation of one recording."""
     rest = iter([item])
     return Conversation(item.name, seed, lambda _: next(rest, None))
 
@@ -118,7 +118,7 @@ class _Slot:
         return frame
 
     def take(self, pcm: np.ndarray, token: int, tokenizer: Tokenizer, silent: Iterable[int]) -> Outcome | None:
-        """Takes what the agent says in a call; gives the outcome if the recording is over with it."""
+        """Take what the agent says in a call; return the outcome if the recording is over with it."""
         self.ear.hear(pcm)
         self._voice.append(_int16(pcm))
         self._tokens.append(token)
@@ -162,7 +162,7 @@ def hold(
     patience: Patience | None = None,
     tick: Callable[[int], Any] | None = None,
 ) -> Iterator[Outcome]:
-    """Holds conversations, as many at once as there are slots.
+    """Hold conversations, as many at once as there are slots.
 
     Args:
       duplex: the model.

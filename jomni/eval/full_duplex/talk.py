@@ -89,7 +89,7 @@ def evaluate(
     synthesise: Synthesise | None = None,
     progress: Progress = lambda *_: None,
 ) -> Result:
-    """Runs an evaluation.
+    """Run an evaluation.
 
     Args:
       duplex: the model.
@@ -157,7 +157,7 @@ def _run(
 
 
 def _reply(outcome: Outcome, turn: TurnResult) -> Reply | None:
-    """The spoken answer to a turn, if it was not talked into."""
+    """Return the spoken answer to a turn, if it was not talked into."""
     if turn.interrupted or turn.continued is not None or not (turn.said or turn.takes_over):
         return None
     voice = outcome.clip(turn.user[1], turn.until)
@@ -192,7 +192,7 @@ class _Long:
 def _long(
     duplex: Duplex, params: Any, tokenizer: Any, items: Sequence[Item], plan: Plan, progress: Progress
 ) -> list[tuple[TurnResult, TurnResult]]:
-    """The same questions at the start of long conversations and around a later minute of them."""
+    """Return the same questions at the start of long conversations and around a later minute of them."""
     plain = [i for i in items if i.turns[0].cell in CELLS and not any(t.interrupts or t.events for t in i.turns)]
     needed: list[Item] = []
     for n in np.random.default_rng(0).permutation(len(plain)):
@@ -257,7 +257,7 @@ def frame_times(
 
 
 def goal_rows(result: Result, plan: Plan) -> list[Row]:
-    """The table of goals."""
+    """Return the table of goals."""
     behaviour = behaviours(result.turns)
     found: dict[str, Estimate] = {cell: accuracy(result.turns, cell=cell) for cell in CELLS}
     found |= {name: behaviour[name] for name in ("speaks_over", "latency", "waits", "stops")}
@@ -271,7 +271,7 @@ def goal_rows(result: Result, plan: Plan) -> list[Row]:
 
 
 def accuracy(turns: Iterable[TurnResult], **where: str) -> Estimate:
-    """The share of right answers among the turns with the given fields.
+    """Return the share of right answers among the turns with the given fields.
 
     The interval is over answers: a model that cannot say one cannot say it to the next voice either.
     """
@@ -280,25 +280,25 @@ def accuracy(turns: Iterable[TurnResult], **where: str) -> Estimate:
 
 
 def _question(turn: TurnResult) -> Hashable:
-    """Which of the test's questions it is, whatever the seed."""
+    """Return which of the test's questions it is, whatever the seed."""
     return turn.item, turn.number
 
 
 def _among(turns: Iterable[TurnResult], what: Callable[[TurnResult], bool | None],
            group: Callable[[TurnResult], Hashable] = _question) -> Estimate:  # fmt: skip
-    """The share of the turns of which something is so, where it can be said (None: it cannot)."""
+    """Return the share of the turns of which something is so, where it can be said (None: it cannot)."""
     known = [(value, group(turn)) for turn in turns if (value := what(turn)) is not None]
     return statistics.share([value for value, _ in known], [group for _, group in known])
 
 
 def _quantile(turns: Iterable[TurnResult], what: Callable[[TurnResult], float | None], q: float = 0.5) -> Estimate:
-    """A quantile of what the turns have, where they have it."""
+    """Return a quantile of what the turns have, where they have it."""
     known = [(value, _question(turn)) for turn in turns if (value := what(turn)) is not None]
     return statistics.quantile([value for value, _ in known], q, [group for _, group in known])
 
 
 def behaviours(turns: Sequence[TurnResult]) -> dict[str, Estimate]:
-    """The duplex figures over all turns. Shares are with Wilson's, latencies with bootstrap intervals."""
+    """Return the duplex figures over all turns. Shares are with Wilson's, latencies with bootstrap intervals."""
     asked = [turn for turn in turns if not turn.interrupted and not turn.interruption_missed]
     interrupted = [turn for turn in turns if turn.interrupted]
     return {

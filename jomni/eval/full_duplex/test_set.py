@@ -90,7 +90,7 @@ class Turn:
     cut: bool = False  # the reference answer was interrupted, so its audio is not all of the answer
 
     def accepts(self, text: str) -> bool:
-        """Whether a text is the answer: the same words, letter case and punctuation aside."""
+        """Return whether a text is the answer: the same words, letter case and punctuation aside."""
         return normalise(text) in map(normalise, self.answers)
 
 
@@ -106,7 +106,7 @@ class Item:
     added: tuple[float, Path] | None = None  # user's audio to be put onto the recording, from this second on
 
     def read(self, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
-        """The reference agent and the user, float32 [T] each, at `sample_rate` Hz.
+        """Return the reference agent and the user, float32 [T] each, at `sample_rate` Hz.
 
         Raises:
           AudioError: the file cannot be read.
@@ -130,7 +130,7 @@ def _read(path: Path, sample_rate: int) -> np.ndarray:
 
 
 def load_items(folder: str | Path) -> list[Item]:
-    """Reads and checks a test set; its audio only as far as headers go.
+    """Read and check a test set; its audio only as far as headers go.
 
     Raises:
       ItemError: there is no such folder or no manifest in it, or items are not as described above; all faulty ones are
@@ -171,7 +171,7 @@ def _text_of(path: Path) -> str:
 
 
 def load_item(path: Path, name: str, cell: str = "") -> Item:
-    """Reads one item; `cell` is that of turns which do not say theirs.
+    """Read one item; `cell` is that of turns which do not say theirs.
 
     Raises:
       ItemError: it is not as described above.
@@ -205,7 +205,7 @@ def load_item(path: Path, name: str, cell: str = "") -> Item:
 
 
 def _next(row: Any, turns: tuple[Turn, ...], path: Path) -> tuple[tuple[Turn, ...], tuple[float, Path]]:
-    """The turns with what the user says during the last answer, and the audio of that."""
+    """Return the turns with what the user says during the last answer, and the audio of that."""
     after, last = row.get("after") if isinstance(row, dict) else None, turns[-1]
     if not isinstance(after, (int, float)) or isinstance(after, bool) or after < 0 or last.agent is None:
         raise ItemError("'next' needs a number 'after', and a reference answer to come after")
@@ -278,5 +278,5 @@ def _json(text: str) -> dict[str, Any]:
 
 
 def answers(items: Sequence[Item]) -> list[str]:
-    """Every answer of a test set, for the recogniser's language model."""
+    """Return every answer of a test set, for the recogniser's language model."""
     return [text for item in items for turn in item.turns for text in turn.answers]

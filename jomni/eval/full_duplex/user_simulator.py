@@ -41,7 +41,7 @@ class Piece:
 
 
 def pieces_of(item: Item, sample_rate: int) -> list[Piece]:
-    """What the user says in an item, in order of time."""
+    """Return what the user says in an item, in order of time."""
     found: list[Piece] = []
 
     def add(start: float, end: float, turn: int, role: str, opening: bool, wait: float) -> None:
@@ -76,7 +76,7 @@ class Ear:
         self.first = self.last = None
 
     def hear(self, pcm: np.ndarray) -> None:
-        """Takes the agent's next samples [T]."""
+        """Take the agent's next samples [T]."""
         flags = np.flatnonzero(loud(pcm, self._rate, self._rule))
         if len(flags) * self._rule.window >= self._rule.shortest:
             if self.first is None:
@@ -130,7 +130,7 @@ class Player:
         return min(self._ear.quiet, waited) >= self._patience.tail
 
     def next(self, size: int) -> np.ndarray:
-        """The user's next samples, float32 [size]."""
+        """Return the user's next samples, float32 [size]."""
         frame = np.zeros(size, np.float32)
         begin, filled = self._ear.now - size / self._rate, 0
         self._open = self._open or self._due()
@@ -153,13 +153,13 @@ class Player:
         return frame
 
     def _background(self, piece: Piece | None) -> tuple[int, int]:
-        """The part of the recording between the piece before and the given one."""
+        """Return the part of the recording between the piece before and the given one."""
         before = self._pieces[self._next - 1].end if self._next else 0
         high = len(self._wave) if piece is None else max(piece.start - round(LEAD * self._rate), before)
         return min(before + round(0.05 * self._rate), high), high
 
     def _say(self, frame: np.ndarray, begin: float, piece: Piece) -> int:
-        """Plays on in a piece, or in what leads to it; gives the number of samples."""
+        """Play on in a piece, or in what leads to it; return the number of samples."""
         count = min(len(frame), piece.end - self._at)
         frame[:count] = self._wave[self._at : self._at + count]
         if len(self.played) == self._next and self._at + count > piece.start:
@@ -174,7 +174,7 @@ class Player:
         return count
 
     def _due(self) -> bool:
-        """Whether the next piece may begin."""
+        """Return whether the next piece may begin."""
         if self._next >= len(self._pieces):
             return False
         piece, ear, patience = self._pieces[self._next], self._ear, self._patience

@@ -56,7 +56,7 @@ class Talker(Protocol):
     slots: int  # questions at once
 
     def ask(self, task: Task, turns: Sequence[Turn]) -> list[Given]:
-        """Asks up to as many questions as there are slots, each in a conversation of its own."""
+        """Ask up to as many questions as there are slots, each in a conversation of its own."""
 
 
 class OmniTalker:
@@ -166,7 +166,7 @@ class _Taker:
 
 
 def make_talker(checkpoint: Checkpoint, codec: Checkpoint | None, turns: Sequence[Turn], asking: Asking) -> Talker:
-    """The model of a checkpoint as it is asked: answers may be twice as long as the longest of the set.
+    """Return the model of a checkpoint as it is asked: answers may be twice as long as the longest of the set.
 
     Args:
       checkpoint: a Mini-Omni, as a rule with its speech encoder, or a text decoder; with a tokenizer.

@@ -27,7 +27,7 @@ TASKS = {
 
 
 def write_report(folder: Path, result: Result, settings: Mapping[str, Any]) -> None:
-    """Writes the report into an empty folder: report.md, report.json, answers.jsonl (every answer), examples/*.wav."""
+    """Write the report into an empty folder: report.md, report.json, answers.jsonl (every answer), examples/*.wav."""
     content = {
         "settings": dict(settings),
         "tasks": {task.value: figures(result.answers, task) for task in _done(result)},
@@ -47,7 +47,7 @@ def write_report(folder: Path, result: Result, settings: Mapping[str, Any]) -> N
 
 
 def task_table(result: Result) -> str:
-    """What came of each task."""
+    """Return what came of each task."""
     rows = []
     for task in _done(result):
         found = figures(result.answers, task)
@@ -108,7 +108,7 @@ def _reply_table(replies: Mapping[Task, ReplyErrors]) -> str:
 
 
 def _wrong(answers: Sequence[Answer], shown: int = 20) -> list[str]:
-    """The commonest wrong answers."""
+    """Return the commonest wrong answers."""
     wrong = Counter((a.task.value, a.question, a.said) for a in answers if not a.exact)
     if not wrong:
         return []

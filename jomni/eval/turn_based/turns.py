@@ -83,7 +83,7 @@ def evaluate(
     synthesise: Synthesise | None = None,
     progress: Progress = lambda *_: None,
 ) -> Result:
-    """Runs an evaluation.
+    """Run an evaluation.
 
     Args:
       talker: the model.
@@ -173,14 +173,14 @@ def codec_errors(
 
 
 def decoded(turns: Sequence[Turn], config: SnacConfig, params: Any, slots: int = 16) -> list[Float[np.ndarray, "S"]]:
-    """The sound of the turns' answer codes, float32 at the codec's rate: its whole decode without noise."""
+    """Return the sound of the turns' answer codes, float32 at the codec's rate: its whole decode without noise."""
     order = tree_order(config.tokens_per_frame)
     codes = [tuple(turn.answer_codes[list(places)].T.reshape(-1) for places in order) for turn in turns]
     return SnacCoder(config, params).decode(codes, slots)
 
 
 def exact(answers: Sequence[Answer], task: Task) -> Estimate:
-    """The share of a task's answers that are right to the word, with Wilson's interval."""
+    """Return the share of a task's answers that are right to the word, with Wilson's interval."""
     hits = [answer.exact for answer in answers if answer.task is task]
     return statistics.share(hits)
 
@@ -193,7 +193,7 @@ def relation(answers: Sequence[Answer], task: Task, base: Task) -> Estimate:
 
 
 def figures(answers: Sequence[Answer], task: Task) -> dict[str, Estimate]:
-    """What is told of a task: exact answers, word errors of the text, answers that ended, and steps."""
+    """Return what is told of a task: exact answers, word errors of the text, answers that ended, and steps."""
     own = [answer for answer in answers if answer.task is task]
     texts, sounds = ([n for answer in own if (n := getattr(answer, name)) is not None]
                      for name in ("first_text", "first_sound"))  # fmt: skip

@@ -93,7 +93,7 @@ class TextConfig(GradientConfig):
     family: Literal["qwen2", "qwen3", "llama"] = "qwen2"  # of Hugging Face, as which it is exported
 
     def build(self, steps: int) -> TextTask:
-        """The task; reads the tokenizer.
+        """Return the task; reads the tokenizer.
 
         Raises:
           ConfigError, WeightsError: it is missing, damaged, or not one for this model.
@@ -149,7 +149,7 @@ class TextTask(GradientTask):
 
 
 def _files(folder: Path, model: DecoderConfig) -> dict[str, bytes]:
-    """The tokenizer's files, checked against the model's vocabulary."""
+    """Return the tokenizer's files, checked against the model's vocabulary."""
     files = Place(Folder(folder), str(folder)).text_files()
     if "tokenizer.json" not in files:
         raise ConfigError(f"'tokenizer' {folder}: holds no tokenizer.json. Name a folder that does.")

@@ -351,7 +351,7 @@ class CodecTask(Task):
         return self._discriminator.apply({"params": params}, audio)  # type: ignore[return-value]
 
     def _split(self, params: Params) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Leaves by path: those that are trained, and those that are not."""
+        """Leave by path: those that are trained, and those that are not."""
         frozen = frozen_paths(params, self.config.freeze)
         flat = dict(flatten(params))
         return {p: x for p, x in flat.items() if p not in frozen}, {p: x for p, x in flat.items() if p in frozen}

@@ -144,7 +144,7 @@ def _residual(
 
 
 def assign(vectors: Float[Array, "B N E"], codes: Int[Array, "B N"], entries: int, key: Array) -> CodebookUpdate:
-    """What a batch says about a codebook of so many entries; `key` draws the candidates."""
+    """Return what a batch says about a codebook of so many entries; `key` draws the candidates."""
     flat = vectors.reshape(-1, vectors.shape[-1])
     one_hot = jax.nn.one_hot(codes.reshape(-1), entries, dtype=flat.dtype)
     candidates = jax.random.randint(key, (entries,), 0, flat.shape[0])
@@ -154,7 +154,7 @@ def assign(vectors: Float[Array, "B N E"], codes: Int[Array, "B N"], entries: in
 def follow(
     held: CodebookAverage, update: CodebookUpdate, decay: float, restart_below: float, started: bool | Array = True
 ) -> tuple[CodebookAverage, Float[Array, ""]]:
-    """A codebook moved towards what was assigned to it, its unused entries put where a candidate is.
+    """Return a codebook moved towards what was assigned to it, its unused entries put where a candidate is.
 
     Args:
       held: its averages so far.
@@ -184,7 +184,7 @@ def perplexity(usage: Float[Array, "V"]) -> Float[Array, ""]:
 def update_codebooks(
     training: QuantizerTraining, params: Params, updates: Mapping[str, Mapping[int, CodebookUpdate]]
 ) -> tuple[Params, dict[str, Array]]:
-    """Moves codebooks towards what was assigned to them, and restarts the entries that nothing uses.
+    """Move codebooks towards what was assigned to them, and restart the entries that nothing uses.
 
     Args:
       training: decay and threshold.

@@ -97,7 +97,7 @@ class OmniConfig(GradientConfig):
             )
 
     def build(self, steps: int) -> OmniTask:
-        """The task; reads configurations and tokenizer of the checkpoints, not their weights.
+        """Return the task; reads configurations and tokenizer of the checkpoints, not their weights.
 
         Raises:
           ConfigError, WeightsError: these are missing, damaged, or do not fit together.
@@ -182,7 +182,7 @@ class OmniTask(GradientTask):
         return omni_loss(self.config.loss, text, audio, batch["targets"], counts)
 
     def hear(self, params: Tree, pcm: Float[Array, "B S"]) -> Float[Array, "B F W"]:
-        """The speech encoder's features of questions at 16 kHz."""
+        """Return the speech encoder's features of questions at 16 kHz."""
         mel = log_mel(pcm, self.model.encoder.n_mels, pcm.shape[1])
         return self._encoder.apply({"params": params["whisper"]}, mel)  # type: ignore[return-value]
 
@@ -223,7 +223,7 @@ def cut_rows(params: Mapping[str, Any], vocabulary: Vocabulary) -> Tree:
 
 
 def join_rows(params: Mapping[str, Any]) -> Tree:
-    """What `cut_rows` cut."""
+    """Return what `cut_rows` cut."""
     leaves = dict(flatten(params))
     for path in _TABLES:
         if f"{path}/text" in leaves:
@@ -232,7 +232,7 @@ def join_rows(params: Mapping[str, Any]) -> Tree:
 
 
 def _open(config: OmniConfig) -> OmniModel:
-    """The model that an export holds, or that a text decoder becomes."""
+    """Return the model that an export holds, or that a text decoder becomes."""
     model = _begun(config)
     if config.codec is None:
         return model
@@ -256,7 +256,7 @@ def _logits(
 
 
 def turn_marks(tokenizer: TextTokenizer, vocabulary: Vocabulary) -> dict[int, list[int]]:
-    """What Mini-Omni's marks around a question and an answer are in the text model's own chat template.
+    """Return what Mini-Omni's marks around a question and an answer are in the text model's own chat template.
 
     Returns:
       For the special tokens input_text, answer_text and end_of_text the template's tokens in their place, as far as

@@ -80,7 +80,7 @@ class LMConfig(GradientConfig):
             raise ConfigError("'lora' adapts a trained model: give 'init_from'")
 
     def build(self, steps: int) -> LMTask:
-        """The task; reads the configuration and the tokenizer of the checkpoint, not its weights."""
+        """Return the task; reads the configuration and the tokenizer of the checkpoint, not its weights."""
         return LMTask(self, steps)
 
 
@@ -243,7 +243,7 @@ def draw_frames(tokens: Int[Array, "B K T"], share: float, key: PRNGKeyArray, mo
 def add_noise(
     codes: Int[Array, "B K T"], model: MoshiConfig, user: float, agent: float, key: PRNGKeyArray
 ) -> Int[Array, "B K T"]:
-    """Makes a past less reliable than the true one, as it is when the model talks, so that it leans on no single frame.
+    """Make a past less reliable than the true one, as it is when the model talks, so that it leans on no single frame.
 
     A frame is hit in all its codebooks or in none, and not where it has no codes.
 
@@ -266,7 +266,7 @@ def add_noise(
 
 
 def _tokenizer(config: LMConfig, opened: CheckpointSource | None, model: MoshiConfig) -> bytes | None:
-    """The text tokenizer's file, checked against the model's vocabulary."""
+    """Return the text tokenizer's file, checked against the model's vocabulary."""
     if config.tokenizer is None:
         return opened.tokenizer if opened else None
     path = Path(config.tokenizer).expanduser()
@@ -283,7 +283,7 @@ def _tokenizer(config: LMConfig, opened: CheckpointSource | None, model: MoshiCo
 
 
 def _check_codec(source: str, model: MoshiConfig) -> None:
-    """Refuses a codec whose codes are not the model's."""
+    """Refuse a codec whose codes are not the model's."""
     codec = detect(source, components=("mimi",)).configs.get("mimi")
     if codec is None:
         raise ConfigError(f"'codec' {source}: holds no codec")

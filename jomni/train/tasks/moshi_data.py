@@ -28,7 +28,7 @@ class LMData(Protocol):
         ...
 
     def dataset(self, model: MoshiConfig, tokenizer: bytes | None, batch: int, seed: int) -> Any:
-        """An endless, checkpointable `grain.IterDataset` of batches of `batch` examples.
+        """Return an endless, checkpointable `grain.IterDataset` of batches of `batch` examples.
 
         Args:
           model: whose streams they are.
@@ -78,7 +78,7 @@ class ConversationData:
         )  # fmt: skip
 
     def alignment(self, model: MoshiConfig) -> Alignment:
-        """How the words become the model's text tokens.
+        """Return how the words become the model's text tokens.
 
         Raises:
           ConfigError: options that exclude each other.
@@ -97,7 +97,7 @@ class ConversationData:
 
 
 def _lines(path: str) -> list[str]:
-    """The lines of a text file that are not empty."""
+    """Return the lines of a text file that are not empty."""
     if not path:
         return []
     try:
@@ -139,7 +139,7 @@ class SyntheticData:
 
 
 def check_batch(batch: dict[str, np.ndarray], model: MoshiConfig, heard: bool = False) -> None:
-    """Refuses codes that are not the model's.
+    """Refuse codes that are not the model's.
 
     Args:
       batch: from the data.

@@ -38,7 +38,7 @@ class LMLossConfig:
 def token_masks(
     config: MoshiConfig, delayed: Int[Array, "B K T"], read: Bool[Array, "B"] | None = None
 ) -> Bool[Array, "B K T"]:
-    """Which tokens of the text (stream 0) and the agent (1 to Q) are to be predicted: those that there are.
+    """Return which tokens of the text (stream 0) and the agent (1 to Q) are to be predicted: those that there are.
 
     Args:
       config: of the model.
@@ -58,7 +58,7 @@ def token_weights(
     frames: Int[Array, "B S"] | None = None,
     read: Bool[Array, "B"] | None = None,
 ) -> tuple[Float[Array, "B T"], Float[Array, "B S Q"]]:
-    """What each text token and each of the agent's audio tokens counts; the latter in some frames, or in all."""
+    """Return what each text token and each of the agent's audio tokens counts; the latter in some frames, or in all."""
     mask = token_masks(config, delayed, read)
     text = mask[:, 0] * jnp.where(is_padding(config, delayed[:, 0]), loss.text_padding_weight, 1.0)
     codebooks = jnp.ones(config.dep_q).at[:1].set(loss.first_codebook_weight_multiplier)
@@ -66,12 +66,12 @@ def token_weights(
 
 
 def at_frames(tokens: Shaped[Array, "B K T"], frames: Int[Array, "B S"] | None) -> Shaped[Array, "B K S"]:
-    """The chosen frames of each row; None: all of them."""
+    """Return the chosen frames of each row; None: all of them."""
     return tokens if frames is None else jnp.take_along_axis(tokens, frames[:, None], 2)
 
 
 def is_padding(config: MoshiConfig, text: Int[Array, "..."]) -> Bool[Array, "..."]:
-    """Whether text tokens are PAD or EPAD, which say nothing."""
+    """Return whether text tokens are PAD or EPAD, which say nothing."""
     return (text == config.existing_text_padding_id) | (text == config.existing_text_end_padding_id)
 
 
@@ -88,7 +88,7 @@ _NOTHING = 1e-6
 
 
 def divisor(count: Num[Array, "..."]) -> Float[Array, "..."]:
-    """A count of a batch to divide by, which `of_any` still knows from none. float32."""
+    """Return a count of a batch to divide by, which `of_any` still knows from none. float32."""
     return jnp.maximum(count.astype(jnp.float32), _NOTHING)
 
 
@@ -112,7 +112,7 @@ class Counts:
 def heard_weights(
     config: MoshiConfig, loss: LMLossConfig, heard: Int[Array, "B T"]
 ) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
-    """What each token of the user's words counts, and which of them do not pad."""
+    """Return what each token of the user's words counts, and which of them do not pad."""
     words = (heard != ZERO) & ~is_padding(config, heard)
     return (heard != ZERO) * jnp.where(words, 1.0, loss.text_padding_weight), words
 
@@ -125,7 +125,7 @@ def counts(
     frames: Int[Array, "B S"] | None = None,
     read: Bool[Array, "B"] | None = None,
 ) -> Counts:
-    """The counts of a whole batch; arguments as for `lm_loss`."""
+    """Return the counts of a whole batch; arguments as for `lm_loss`."""
     text, audio = token_weights(config, loss, delayed, frames, read)
     heard_weight, heard_words = (jnp.zeros(()),) * 2 if heard is None else heard_weights(config, loss, heard)
     mask = token_masks(config, delayed, read)

@@ -114,12 +114,12 @@ class SnacTrainConfig(GradientConfig):
             raise ConfigError("'codebook_decay' wants the whole batch at once: 'microbatches' = 1")
 
     def build(self, steps: int) -> SnacTask:
-        """The task."""
+        """Return the task."""
         return SnacTask(self, steps)
 
 
 def _centres(latents: Float[np.ndarray, "N E"], entries: int, seed: int) -> Float[np.ndarray, "V E"]:
-    """The mean of each of so many groups of latents, alike in direction: by it, entries are chosen."""
+    """Return the mean of each of so many groups of latents, alike in direction: by it, entries are chosen."""
     from scipy.cluster.vq import kmeans2
 
     length = np.linalg.norm(latents, axis=1, keepdims=True)
@@ -149,7 +149,7 @@ class LearningSnac(Snac):
     """SNAC with the pass that it learns from. Parameters are the same."""
 
     def learn(self, pcm: Float[Array, "B 1 T"], keys: Array, quantised: Float[Array, "B"]) -> Learnt:
-        """Encodes, quantises and decodes.
+        """Encode, quantises and decodes.
 
         Args:
           pcm: whole frames.
@@ -176,7 +176,7 @@ class LearningSnac(Snac):
         return Learnt(audio, to_entry / count, to_latent / count, jnp.stack(perplexities), updates)
 
     def before(self, pcm: Float[Array, "B 1 T"], book: int) -> Float[Array, "B N E"]:
-        """What a codebook is to stand for: projected, what the codebooks ahead of it left over."""
+        """Return what a codebook is to stand for: projected, what the codebooks ahead of it left over."""
         left = self.encoder(Block(pcm.swapaxes(1, 2)))[0].steps
         for quantizer in self.quantizer.quantizers[:book]:
             left = left - quantizer.decode(quantizer.encode(left))
@@ -229,7 +229,7 @@ class SnacTask(GradientTask):
         return SnacState(**fields, books=self._books(state))
 
     def _books(self, state: GradientState) -> dict[str, CodebookAverage]:
-        """Averages whose entries are those that there are, each as if used as often as any other."""
+        """Average whose entries are those that there are, each as if used as often as any other."""
         if not self.config.codebook_decay:
             return {}
         found = dict[str, CodebookAverage]()
@@ -244,7 +244,7 @@ class SnacTask(GradientTask):
         return dataclasses.replace(begun, books=self._books(begun))
 
     def update(self, state: GradientState, batch: Batch, key: PRNGKeyArray) -> tuple[GradientState, Metrics]:
-        """A step; codebooks that are averages then follow what was assigned to them."""
+        """Return a step; codebooks that are averages then follow what was assigned to them."""
         new, metrics = super().update(state, batch, key)
         updates: Any = metrics.pop(_UPDATES)
         assert isinstance(state, SnacState) and isinstance(new, SnacState)
@@ -295,7 +295,7 @@ class SnacTask(GradientTask):
         return frozen_paths(params, self.config.freeze)
 
     def rows(self, batch: Batch, key: PRNGKeyArray | None) -> Any:
-        """The samples, and which examples are quantised: 1 or 0 for each, where nothing is drawn 1."""
+        """Return the samples, and which examples are quantised: 1 or 0 for each, where nothing is drawn 1."""
         count = len(batch["pcm"])
         drawn = jnp.ones(count) if key is None else jax.random.bernoulli(key, self.config.quantize, (count,))
         return {"pcm": batch["pcm"], "quantised": drawn.astype(jnp.float32)}

@@ -76,7 +76,7 @@ class EarsConfig(GradientConfig):
             )
 
     def build(self, steps: int) -> EarsTask:
-        """The task."""
+        """Return the task."""
         return EarsTask(self, steps)
 
 
