@@ -182,7 +182,7 @@ def test_parts_come_of_a_checkpoint_and_what_it_lacks_is_asked_for_where_it_is_n
     voice = jomni.load(tmp_path / "model", components=("snac",))
     assert OmniParts.from_checkpoint(alone, voice).codec[0] == whole.configs["snac"]
     mute = OmniChat(OmniParts.from_checkpoint(alone))
-    with pytest.raises(PromptError, match="no codec to speak with"):
+    with pytest.raises(PromptError, match="no codec"):
         mute.ask(["Hello"], "speech")
     with pytest.raises(PromptError, match=r"no speech encoder.*small\.pt"):
         mute.ask([SOUND], "text")
@@ -203,5 +203,5 @@ def test_parts_that_do_not_fit_are_refused():
     deaf = OmniChat(dataclasses.replace(PARTS, speech_encoder=None), voice="text_only", context=100)
     with pytest.raises(PromptError, match="no speech encoder"):
         deaf.ask([SOUND], "text")
-    with pytest.raises(PromptError, match="writes only"):
+    with pytest.raises(PromptError, match="text_only"):
         deaf.ask(["Hello"], "speech")

@@ -13,7 +13,7 @@ from jomni.models.decoder.generate import TextGenerator, TextSampling, TextSessi
 from jomni.tensors.component import Loaded
 
 CONTEXT = 4096
-"""Tokens that a conversation may have where nothing else is asked for, and the model takes as many."""
+"""Default size of a conversation in tokens; less if the model supports less."""
 
 
 def check_text(text: str) -> None:
@@ -27,18 +27,18 @@ def check_text(text: str) -> None:
 
 
 class Chat:
-    """Conversations with a text decoder, one in each slot, that know nothing of each other.
+    """Independent conversations with a text decoder, one in each slot.
 
     Args:
       checkpoint: a decoder with its tokenizer.
       slots: conversations.
       system: a system prompt for all of them; None: none (a template may have its own).
-      seed: of slot 0's sampling; the next slots count on from it.
-      context: tokens that a conversation may have in all; None: `CONTEXT`, or the model's most.
+      seed: of slot 0's sampling; slot i has seed + i.
+      context: most tokens of a conversation; None: `CONTEXT`, or the model's most.
 
     Raises:
       ConfigError: the checkpoint has no text decoder, or `context` is more than the model takes.
-      WeightsError: it brings no tokenizer.
+      WeightsError: it has no tokenizer.
     """
 
     def __init__(
@@ -65,17 +65,17 @@ class Chat:
         """Send a message in each conversation and stream the answers.
 
         Args:
-          texts: the user's, by slot; None leaves a conversation as it is.
+          texts: the user's messages by slot; None leaves a conversation unchanged.
           max_tokens: longest answer.
-          temperature: 0 takes the likeliest token; None: the model's own, likewise `top_k` and `top_p`.
+          temperature: 0 takes the most probable token; None: the model's default, also for `top_k` and `top_p`.
 
         Returns:
-          An iterator of what each answer gained, "" where nothing. What was said, and as much of the answer as has
-          been streamed when the iterator ends or is closed, becomes part of the conversation.
+          An iterator of each slot's new text, "" where there is none. The messages, and as much of the answers as was
+          streamed before the iterator ends or is closed, become part of the conversation.
 
         Raises:
-          PromptError: a text is empty, a conversation does not fit the context, or the template refuses it. Nothing
-            has been said then.
+          PromptError: a text is empty, a conversation does not fit the context, or the template refuses it. The
+            conversations are then unchanged.
         """
         for text in texts:
             if text is not None:

@@ -1,4 +1,4 @@
-"""Configuration of a text decoder: one set of options that Qwen, Llama, SmolLM and Gemma are points of."""
+"""Configuration of a text decoder: one set of options for Qwen, Llama, SmolLM and Gemma."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class RopeConfig:
 
     theta: float = 10_000.0  # base: the longest period is 2 pi theta, steps
     kind: str = "default"  # one of ROPES
-    factor: float = 1.0  # by which the context is stretched; "default" knows 1 only
+    factor: float = 1.0  # by which the context is stretched; "default": 1 only
     original_positions: int = 0  # trained context, steps; "llama3" and "yarn"
-    low_freq_factor: float = 1.0  # "llama3": waves longer than original_positions / this are stretched whole,
-    high_freq_factor: float = 4.0  # those shorter than original_positions / this not at all
-    beta_fast: float = 32.0  # "yarn": pairs that turn more often than this in the trained context stay as they are,
-    beta_slow: float = 1.0  # those that turn less often than this are stretched whole
+    low_freq_factor: float = 1.0  # "llama3": waves longer than original_positions / this are fully stretched,
+    high_freq_factor: float = 4.0  # those shorter than original_positions / this are unchanged
+    beta_fast: float = 32.0  # "yarn": pairs that turn more often than this in the trained context are unchanged,
+    beta_slow: float = 1.0  # those that turn less often than this are fully stretched
     attention_factor: float | None = None  # "yarn": scales queries and keys; None: 0.1 ln(factor) + 1
     truncate: bool = True  # "yarn": bounds of the ramp between the two are rounded to whole pairs
 
@@ -53,7 +53,7 @@ class DecoderConfig:
     num_kv_heads: int  # key/value heads; each serves num_heads / num_kv_heads query heads
     head_dim: int  # width of a head
     hidden_dim: int  # inner width of the feed-forward layer
-    max_positions: int  # longest sequence the model is made for, steps
+    max_positions: int  # longest supported sequence, steps
     rope: RopeConfig = RopeConfig()  # of full layers
     local_rope: RopeConfig | None = None  # of sliding layers; None: as in full layers
     layer_kinds: tuple[str, ...] = ()  # FULL or SLIDING for each layer; empty: all full

@@ -24,23 +24,23 @@ from jomni.printing import short_repr
 
 Params = Any
 SMALLEST_BLOCK = 16
-"""Prompts are fed in blocks of this length, its doubles up to the generator's `block`, and no others."""
+"""Smallest block of a prompt. Blocks are this times a power of two, up to the generator's `block`."""
 
 
 class TextControls(NamedTuple):
-    """Settings of a step: one row per row, so that no change of them recompiles."""
+    """Settings of a step: arrays with one entry per row, so that no change of them recompiles."""
 
-    active: Bool[Array, "B"]  # False: nothing of the row moves (`decode_step`)
+    active: Bool[Array, "B"]  # False: the row's state does not change (`decode_step`)
     temperature: Float[Array, "B"]  # 0: most probable
-    top_k: Int[Array, "B"]  # tokens that compete; 0: all
-    top_p: Float[Array, "B"]  # share of the probability that competes; 1: all
+    top_k: Int[Array, "B"]  # number of candidate tokens; 0: all
+    top_p: Float[Array, "B"]  # probability mass of the candidates; 1: all
 
     def __repr__(self) -> str:
         return short_repr(self)
 
 
 class TextState(NamedTuple):
-    """What a conversation carries from step to step."""
+    """Streaming state of conversations."""
 
     decoder: DecoderState
     token: Int[Array, "B"]  # sampled last, and fed by the next `decode_step`
@@ -57,7 +57,7 @@ class TextSampling:
     temperature: float = 0.0
     top_k: int = 0
     top_p: float = 1.0
-    ignored: tuple[str, ...] = ()  # options of that file that would change the text and are not applied
+    ignored: tuple[str, ...] = ()  # options of the file that would change the text but are not supported
 
     @classmethod
     def from_hf(cls, raw: Mapping[str, Any]) -> TextSampling:
@@ -95,7 +95,7 @@ class TextGenerator:
     """A decoder as step functions. Hashable; parameters and state are passed beside it."""
 
     decoder: Decoder
-    context: int  # steps that a row's cache holds
+    context: int  # most steps of a conversation, the size of the cache
     block: int = 256  # longest block that `prefill` takes, a power of two
     dtype: str = "float32"  # of the cache
 
@@ -106,7 +106,7 @@ class TextGenerator:
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """The lengths of block in use: `prefill` is compiled once for each that occurs."""
+        """Lengths of blocks in use: `prefill` is compiled once for each that occurs."""
         return block_sizes(min(self.block, self.context))
 
     def init_state(self, batch: int, seed: int | Sequence[int] = 0) -> TextState:
@@ -131,8 +131,8 @@ class TextGenerator:
         Args:
           params: of the decoder.
           state: from `init_state` or the call before.
-          tokens: the block, padded with anything on the right; T is at most the last of `blocks`.
-          lengths: tokens of each row that are there; 0 leaves a row as it is.
+          tokens: the block, padded on the right with any tokens; T is at most the last of `blocks`.
+          lengths: number of valid tokens of each row; 0 leaves a row unchanged.
           controls: how the token after the block is sampled; `active` is not read here.
 
         Returns:
@@ -162,8 +162,8 @@ def block_sizes(longest: int) -> tuple[int, ...]:
 def can_rewind(config: DecoderConfig, context: int, block: int, held: int, kept: int) -> bool:
     """Return whether a row of `held` steps can be rewound to its first `kept` steps by setting its offset.
 
-    Full layers always can. A sliding layer's ring holds `block` - 1 steps more than it shows: once it has wrapped,
-    `block` steps can be taken back.
+    Full layers always can. The ring of a sliding layer holds `block` - 1 steps more than its window: once it has
+    wrapped, `block` steps can be rewound.
     """
     if SLIDING not in config.kinds:
         return True
@@ -202,8 +202,8 @@ def _decode_step(
 
 
 class TextSession:
-    """Conversations in slots, in tokens. What a slot has taken in stays in its cache: a prompt that begins with it is
-    fed from there on, one that parts from it is fed from where it does."""
+    """Conversations of tokens, one in each slot. A slot's cache is kept between turns: only the part of a prompt that
+    differs from what the cache holds is fed."""
 
     def __init__(self, generator: TextGenerator, params: Params, slots: int = 1, seed: int | Sequence[int] = 0) -> None:
         self.generator = generator
@@ -218,14 +218,14 @@ class TextSession:
         """Continue each slot's prompt, one token per step.
 
         Args:
-          prompts: all tokens of each slot's conversation so far; None leaves a slot out.
+          prompts: all tokens of each slot's conversation so far; None: no answer in this slot.
           max_tokens: longest answer, tokens; it also ends where the context is full.
-          stop: tokens that end an answer; the last that the slot gives.
+          stop: tokens that end an answer; the last token returned for the slot.
           sampling: None: greedy.
 
         Returns:
-          An iterator of the slots' new tokens; None for a slot whose answer is complete. The prompts have been checked
-          when it is returned, and are read at its first step.
+          An iterator of the slots' new tokens; None for a slot whose answer is complete. The prompts are checked
+          before it is returned, and fed at its first step.
 
         Raises:
           PromptError: a prompt is empty or longer than the context leaves room for.
@@ -241,7 +241,7 @@ class TextSession:
             if prompt is not None and len(prompt) >= context:
                 raise PromptError(
                     f"the conversation is {len(prompt)} tokens long and leaves no room for an answer: the context is "
-                    f"{context} tokens. Shorten it, or begin anew, or ask for a longer context "
+                    f"{context} tokens. Shorten it, start a new one, or set a longer context "
                     f"(the model takes up to {self.generator.decoder.config.max_positions})."
                 )
         return self._answer(prompts, max_tokens, frozenset(stop), sampling)

@@ -1,7 +1,7 @@
-"""The text decoder: one definition for whole sequences, prefill of a block, and decoding token by token.
+"""The text decoder: one definition for whole sequences, prefill and decoding.
 
-Follows transformers/models/{qwen2,qwen3,llama,gemma2,gemma3}/modeling_*.py; the options of `DecoderConfig` are where
-these differ. Axes: B batch, T time, N query heads, K key/value heads, S keys, H head width, D model, F feed-forward,
+Follows transformers/models/{qwen2,qwen3,llama,gemma2,gemma3}/modeling_*.py, whose differences are the options of
+`DecoderConfig`. Axes: B batch, T time, N query heads, K key/value heads, S keys, H head width, D model, F feed-forward,
 V vocabulary.
 """
 
@@ -41,7 +41,7 @@ class DecoderState(NamedTuple):
 
 
 class Embedding(nn.Module):
-    """Looks tokens up. Parameter: `weight` [V, D]."""
+    """Embedding table. Parameter: `weight` [V, D]."""
 
     entries: int
     features: int
@@ -113,10 +113,10 @@ class FeedForward(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Attention, then feed-forward, each on normed input and added to the stream.
+    """Pre-norm layer: attention, then feed-forward, each added to the residual stream.
 
-    Norms are called by what they stand before or after; in published files without post norms, the one before the
-    feed-forward bears the name `post_attention_layernorm`.
+    Norms are named by their position. In published files without post norms, the norm before the feed-forward is named
+    `post_attention_layernorm`.
     """
 
     config: DecoderConfig
@@ -146,13 +146,13 @@ class DecoderLayer(nn.Module):
 class Decoder(nn.Module):
     """The decoder. Hashable; parameters are passed beside it.
 
-    `embed`, `__call__` and `logits` are apart, so that a model may feed embeddings of its own and put other heads on
-    the hidden states. `lora` is the rank (0: none) and scaling of low-rank adapters beside every linear layer.
+    `embed`, `__call__` and `logits` are separate, so that a model may feed other embeddings and put other heads on the
+    hidden states. `lora` is the rank (0: none) and scaling of low-rank adapters beside every linear layer.
     """
 
     config: DecoderConfig
     lora: tuple[int, float] = (0, 2.0)
-    remat: bool = False  # training: keep only the layers' inputs for the backward pass, and compute the rest again
+    remat: bool = False  # training: keep only the layers' inputs for the backward pass, and recompute the rest
 
     def setup(self) -> None:
         c = self.config
@@ -176,12 +176,13 @@ class Decoder(nn.Module):
           x: embeddings (from `embed`, or others) of the whole sequence (state None) or of its next block.
           state: from `init_state`; T may not be larger than its `block`.
           active: rows whose state advances; None: all.
-          lengths: how many steps of each row's block are there, 0 to T; the rest is padding, whose outputs mean
-            nothing. None: all T. With state None padding needs no mention: no step sees a later one.
+          lengths: number of valid steps of each row's block, 0 to T; the rest is padding, whose outputs have no
+            meaning. None: all T. Not needed with state None, as no step sees a later one.
 
         Returns:
-          The hidden state of each step after the last norm, and the state after the block. Past the state's capacity
-          full layers forget their oldest steps; nothing is raised, as offsets are not known when this is traced.
+          The hidden state of each step after the last norm, and the state after the block. Beyond the
+          state's capacity full layers drop their oldest steps. No error is raised, as offsets are not known at trace
+          time.
         """
         x, state = self.stack(x, state, active, lengths)
         return self.norm(x), state
@@ -232,8 +233,8 @@ class Decoder(nn.Module):
         """Return the state before the first step.
 
         Args:
-          batch: rows.
-          capacity: steps that a row may take in all. Sliding layers hold only what they may still see.
+          batch: rows, B.
+          capacity: most steps of a row. Sliding layers hold only their window.
           dtype: of the cache.
           block: largest number of steps a call will be given.
         """

@@ -1,6 +1,6 @@
 """Frequencies of rotary positions, stretched or not (transformers/modeling_rope_utils.py), float32.
 
-Axes: P pairs of channels (half the head width), B row, T time.
+Axes: P pairs of channels (half the head width), B batch, T time.
 """
 
 from __future__ import annotations

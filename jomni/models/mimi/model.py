@@ -122,7 +122,7 @@ class Mimi(nn.Module):
     ) -> tuple[Float[Array, "B N D"], EncodeState | None]:
         """Return the latent before quantisation, at the frame rate. Steps take samples that are not finite as zeros."""
         encoder, transformer, downsample = state or (None, None, None)
-        if state is not None:  # kept, they would outlast a reset of their row
+        if state is not None:  # in the state they would outlast a reset
             pcm = jnp.where(jnp.isfinite(pcm), pcm, 0)
         x, encoder = self.encoder(pcm.swapaxes(1, 2), encoder, active)
         x, transformer = self.encoder_transformer(x, transformer, active)
@@ -226,7 +226,7 @@ def check_codes(config: MimiConfig, codes: Int[Array, "B K N"] | Int[np.ndarray,
         )
     if not jnp.issubdtype(codes.dtype, jnp.integer):
         raise AudioError(f"codes must be whole numbers, got {codes.dtype}")
-    if not isinstance(codes, np.ndarray):  # a device array would have to be waited for, a tracer has no values
+    if not isinstance(codes, np.ndarray):  # reading a device array would wait for it; a tracer has no values
         return
     low, high = int(codes.min()), int(codes.max())
     if low < 0 or high >= q.bins:

@@ -1,4 +1,4 @@
-"""Mini-Omni: a text decoder that hears Whisper's features and speaks SNAC's codes beside its text."""
+"""Mini-Omni: a text decoder with Whisper's features as input and SNAC's codes, beside text, as output."""
 
 from jomni.models.mini_omni.config import MiniOmniConfig, Vocabulary
 from jomni.models.mini_omni.model import MiniOmni, MiniOmniState, place_features

@@ -1,4 +1,4 @@
-"""Conversations with Mini-Omni: text and speech in, text and speech out as they come, the history kept in the cache."""
+"""Conversations with Mini-Omni: text and speech in, text and speech streamed out, the history kept in the cache."""
 
 from __future__ import annotations
 
@@ -27,41 +27,41 @@ from jomni.models.whisper.mel import HOP
 from jomni.tensors.component import Loaded
 
 CONTEXT = 2048
-"""Steps that a conversation may have where nothing else is asked for, and the model takes as many."""
+"""Default size of a conversation in steps; less if the model supports less."""
 ANSWERS = {"speech": "A2", "text": "T2", "transcript": "T1"}
-"""What may be asked for: a spoken answer and its text, its text alone, or what was heard."""
+"""Kinds of answer: speech with its text, text alone, or a transcript of the question."""
 
 Question = str | Float[np.ndarray, "S"] | Sequence[str | Float[np.ndarray, "S"]]
-"""A text, a recording (mono, 16 kHz, in [-1, 1]), or several of both in a row."""
+"""A text, a recording (mono, 16 kHz, in [-1, 1]), or a sequence of both."""
 
 
 class Tokenizer(Decoding, Protocol):
-    """What is needed of a tokenizer; `TextTokenizer` is one."""
+    """Protocol of the backbone's tokenizer; `TextTokenizer` follows it."""
 
     def encode(self, text: str, special: bool = True) -> list[int]: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class OmniParts:
-    """What a conversation is made of."""
+    """Configurations and parameters of a Mini-Omni's components."""
 
     config: MiniOmniConfig
-    params: Any  # of `MiniOmni`, as loaded
+    params: Any  # parameters of `MiniOmni`, as loaded
     tokenizer: Tokenizer  # the backbone's
     speech_encoder: tuple[WhisperConfig, Any] | None = None  # with its parameters; None: questions are text alone
-    codec: tuple[SnacConfig, Any] | None = None  # None: it answers in text alone
+    codec: tuple[SnacConfig, Any] | None = None  # with its parameters; None: answers are text alone
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Loaded, codec: Loaded | None = None) -> OmniParts:
         """Return the parts of a loaded Mini-Omni. Without Whisper it takes text alone; without SNAC it gives text.
 
         Args:
-          checkpoint: the model, with its tokenizer and with what lies beside it.
-          codec: a checkpoint with a SNAC, to be taken in place of the model's own, or where it has none.
+          checkpoint: the model, with its tokenizer and its other components.
+          codec: a checkpoint with a SNAC, used instead of the model's own.
 
         Raises:
-          ConfigError: it is no Mini-Omni, or its Whisper or SNAC is not what it was trained with.
-          WeightsError: it brings no tokenizer.
+          ConfigError: it is no Mini-Omni, or its Whisper or SNAC does not fit it.
+          WeightsError: it has no tokenizer.
         """
         if "omni" not in checkpoint.configs:
             raise ConfigError(
@@ -70,7 +70,7 @@ class OmniParts:
             )
         voice = codec or checkpoint
         if codec is not None and "snac" not in codec.configs:
-            raise ConfigError(f"{codec.source}: holds no SNAC to speak with. Give one, such as {SNAC_ON_HUB}.")
+            raise ConfigError(f"{codec.source}: holds no SNAC. Give one, such as {SNAC_ON_HUB}.")
         check_neighbours(checkpoint.configs["omni"], checkpoint.configs.get("whisper"), None, checkpoint.source)
         check_neighbours(checkpoint.configs["omni"], None, voice.configs.get("snac"), voice.source)
         tokenizer = TextTokenizer(checkpoint.files, checkpoint.source)
@@ -84,32 +84,32 @@ class OmniParts:
 
 
 class OmniPiece(NamedTuple):
-    """What a step brought, by slot."""
+    """Output of a step, by slot."""
 
-    text: list[str]  # "" where nothing
-    pcm: list[Float[np.ndarray, "S"]]  # float32 at the codec's rate, empty where nothing
-    frames: list[Frame | None]  # the codes of the frame that was completed; empty for silence
-    tokens: list[Column | None]  # int32 [A+1] of the step in all streams, text last; None where no answer is under way
-    done: list[bool]  # an answer that came to its end with this step
+    text: list[str]  # "" where there is none
+    pcm: list[Float[np.ndarray, "S"]]  # float32 at the codec's rate, empty where there is none
+    frames: list[Frame | None]  # codes of the completed frame; empty for silence
+    tokens: list[Column | None]  # int32 [A+1]: the step's tokens of all streams, text last; None: no answer
+    done: list[bool]  # the answer ended with this step
 
 
 class OmniChat:
-    """Conversations, one in each slot, that know nothing of each other.
+    """Independent conversations, one in each slot.
 
         chat.ask([question])              or, both at once:  for piece in chat.reply([question]): ...
         for piece in chat.stream(): ...
 
-    Between two pieces any slot may be asked anew, stopped, gone on with or forgotten, while the others answer on.
+    Between two pieces any slot may get a question, be stopped, resumed or forgotten, while the others continue.
 
     Args:
       parts: the model, its tokenizer, speech encoder and codec.
       slots: conversations.
-      voice: one of `VOICES`: whether and how answers are spoken.
-      system: a text that stands before each conversation's first question. (The published model was trained without.)
-      seed: of slot 0's sampling and its codec's noise; the next slots count on from it.
-      context: steps that a conversation may have in all; None: `CONTEXT`, or the model's most.
-      sampling: None: greedy, as the original is.
-      noise: whether the codec adds the noise that it was trained to add.
+      voice: one of `VOICES`: how answers are decoded.
+      system: a text before each conversation's first question. (The published model was trained without.)
+      seed: of slot 0's sampling and its codec's noise; slot i has seed + i.
+      context: most steps of a conversation; None: `CONTEXT`, or the model's most.
+      sampling: None: greedy, as in the original.
+      noise: whether the codec adds the noise that it was trained with.
 
     Raises:
       ConfigError: `context` is more than the model takes, or the parts do not fit each other.
@@ -136,18 +136,18 @@ class OmniChat:
             self._voice = OmniVoice(codec, params, parts.config.vocabulary, slots, seed if noise else None)
         self._system = None if system is None else self._tokens(system)
         self._greeted = [False] * slots
-        self._left = [0] * slots  # steps that an answer may still have
+        self._left = [0] * slots  # remaining steps of each answer
         self._texts = [TextStream(parts.tokenizer) for _ in range(slots)]
         self._taken_back = [False] * slots
 
     @property
     def active(self) -> list[bool]:
-        """The slots in which an answer is under way."""
+        """Whether an answer is in progress, by slot."""
         return [slot.active for slot in self._session.slots]
 
     @property
     def complete(self) -> list[bool]:
-        """The slots whose last answer came to its own end, and was neither stopped nor cut."""
+        """Whether the last answer ended by itself, neither stopped nor cut, by slot."""
         return [slot.complete for slot in self._session.slots]
 
     def reply(
@@ -163,14 +163,14 @@ class OmniChat:
         """Ask a question in each conversation. This stops an answer in progress there.
 
         Args:
-          questions: by slot; None leaves a conversation as it is.
-          answer: what is wanted, of all or of each: one of `ANSWERS`.
-          max_steps: longest answer: text tokens, or frames and 7 steps more.
+          questions: by slot; None leaves a conversation unchanged.
+          answer: one of `ANSWERS`, for all or for each slot.
+          max_steps: longest answer: text tokens, or audio frames plus 7.
 
         Raises:
-          PromptError: a text is empty, or a conversation does not fit the context, or the parts lack what is asked for.
-          AudioError: a recording is empty, longer than 30 s, holds NaN, or is no row of floating-point samples.
-            Nothing has been said then, in either case.
+          PromptError: a text is empty, a conversation does not fit, or the parts lack what the answer needs.
+          AudioError: a recording is empty, longer than 30 s, holds NaN, or is not floating point [samples].
+            The conversations are unchanged after either.
         """
         if max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, got {max_steps}")
@@ -179,7 +179,7 @@ class OmniChat:
         tasks = [_task(asked, wanted) for asked, wanted in zip(parts, answers, strict=True)]
         if self.parts.codec is None and any(task.speaks for task, asked in zip(tasks, parts, strict=True) if asked):
             raise PromptError(
-                "a spoken answer was asked for, and the model was given no codec to speak with. Give it the SNAC that "
+                "a spoken answer was asked for, and there is no codec. Give OmniParts the SNAC that "
                 f"it was trained with (the published one: {SNAC_ON_HUB}), or ask for text."
             )
         read = [None if asked is None else [self._read(part) for part in asked] for asked in parts]
@@ -219,15 +219,15 @@ class OmniChat:
 
         Args:
           slot: its number.
-          heard: seconds of the answer that were heard; what was made beyond them is taken back, and the conversation
-            goes on as if it had not been said. None: all that has been given was heard.
+          heard: seconds of the answer that were played; the rest is removed from the conversation. None: all that was
+            returned was played.
 
         Raises:
-          PromptError: so much cannot be taken back (sliding layers only).
+          PromptError: so much cannot be removed (sliding layers only).
         """
         keep = None
         if heard is not None and self._session.slots[slot].speaks:
-            assert self.parts.codec is not None  # or it would not speak
+            assert self.parts.codec is not None  # as the answer has audio
             keep = math.ceil(heard * self.parts.codec[0].frame_rate) + self.parts.config.vocabulary.streams
         given = len(self._session.slots[slot].given)
         self._session.stop(slot, keep)
@@ -239,10 +239,10 @@ class OmniChat:
         """Continue a stopped answer from the last step that was kept.
 
         Raises:
-          PromptError: there is none to go on with.
+          PromptError: there is no answer to resume.
         """
         if not self._left[slot]:
-            raise PromptError(f"the answer in slot {slot} was as long as it was allowed to be: ask something.")
+            raise PromptError(f"the answer in slot {slot} has reached max_steps: ask something.")
         self._session.resume(slot)
         if self._taken_back[slot]:
             self._begin(slot, self._session.slots[slot].given)
@@ -280,7 +280,7 @@ class OmniChat:
         if self.parts.speech_encoder is None:
             raise PromptError(
                 "a recording was given, and the model has no speech encoder. Give it the Whisper that it was trained "
-                "with (the published one: small.pt, beside its weights), or write to it."
+                "with (the published one: small.pt, beside its weights), or give text."
             )
         config, params = self.parts.speech_encoder
         pcm: Any = np.asarray(part)[None]
@@ -298,5 +298,5 @@ def _task(parts: Sequence[str | np.ndarray] | None, answer: str) -> Task:
         raise PromptError(f"answer {answer!r} is not known, only {', '.join(ANSWERS)}.")
     listens = parts is not None and any(not isinstance(part, str) for part in parts)
     if parts is not None and answer == "transcript" and not listens:
-        raise PromptError("a transcript was asked for, and nothing to be heard was given. Give a recording.")
+        raise PromptError("a transcript was asked for, and the question has no recording. Give a recording.")
     return Task.A1_T1 if answer == "transcript" else Task(f"{'A1' if listens else 'T1'}-{ANSWERS[answer]}")

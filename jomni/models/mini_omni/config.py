@@ -1,4 +1,4 @@
-"""Configuration of Mini-Omni: any text decoder, a vocabulary with audio behind the text, and an adapter for speech."""
+"""Configuration of Mini-Omni: any text decoder, a vocabulary of text and audio, and a speech adapter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ADAPTERS = ("mlp", "llamamlp")
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """How the rows of the embedding are shared: text, then each audio stream's tokens, each with its special tokens.
+    """Layout of the embedding's rows: text, then each audio stream's tokens, each followed by its special tokens.
 
     Special tokens follow the ordinary ones of their kind, so their numbers are in the stream's own vocabulary.
     Defaults: Qwen 2 and SNAC's 24 kHz model, as Mini-Omni has them (inference.py).
@@ -68,9 +68,8 @@ class Vocabulary:
 
 
 MERGES = ("mean", "sum")
-"""How the embeddings of audio streams and text become one. Under "sum" padding that is zero takes nothing from the
-text: a text decoder that was given a voice answers in text as it did. Under "mean", the original's, its embeddings are
-an eighth of what it has learnt with."""
+"""How the embeddings of audio streams and text are merged. "mean" is the original's: it scales the text embeddings of a
+trained decoder by 1 / 8. With "sum" and zero padding embeddings a trained decoder answers in text as before."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +107,7 @@ class MiniOmniConfig:
 
     @property
     def post_adapter(self) -> DecoderConfig | None:
-        """The post-adapter, a decoder that is fed hidden states: full layers like the backbone's, and audio's head."""
+        """The post-adapter: a decoder of hidden states with full layers like the backbone's, and the audio heads."""
         if not self.post_adapter_layers:
             return None
         rows = self.vocabulary.streams * self.vocabulary.padded_audio_size

@@ -1,13 +1,13 @@
-"""Mini-Omni's steps: prefill and decoding, each one jitted function, for every way in which it may answer.
+"""Mini-Omni's prefill and decoding steps, each one jitted function, for every mode of decoding.
 
     state = prefill(params, state, block, lengths, controls)        compiled once for each length of block
     state = decode_step(params, state, controls)                    compiled once
 
-A step feeds the eight tokens sampled last and samples the next eight. After its end, text is fed padding (as
-litgpt/generate/base.py of the original does); a row that does not speak is fed padding in its audio streams.
+A step feeds the tokens sampled last of all streams and samples the next ones. After the end of text the text stream is
+fed padding (as in litgpt/generate/base.py); a row of text alone is fed padding in its audio streams.
 
-Axes: B batch, R rows of a row, A audio streams, T time (block), W width of speech features, V text tokens, U tokens of
-an audio stream.
+Axes: B batch (conversations), R rows per conversation, A audio streams, T time (block), W width of speech features,
+V text tokens, U tokens of an audio stream.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ text of row 1. The text is then as good as with text_only (batch-parallel decodi
 
 
 class OmniControls(NamedTuple):
-    """Settings of a step: one row per row, so that no change of them recompiles."""
+    """Settings of a step: arrays with one entry per conversation, so that no change of them recompiles."""
 
-    active: Bool[Array, "B"]  # False: nothing of the row moves (`decode_step`)
+    active: Bool[Array, "B"]  # False: the row's state does not change (`decode_step`)
     speaks: Bool[Array, "B"]  # False: the answer is text alone
     temperature: Float[Array, "B"]  # of text and audio; 0: most probable
-    top_k: Int[Array, "B"]  # tokens that compete; 0: all
-    top_p: Float[Array, "B"]  # share of the probability that competes; 1: all
+    top_k: Int[Array, "B"]  # number of candidate tokens; 0: all
+    top_p: Float[Array, "B"]  # probability mass of the candidates; 1: all
 
     def __repr__(self) -> str:
         return short_repr(self)
 
 
 class OmniState(NamedTuple):
-    """What a conversation carries from step to step."""
+    """Streaming state of conversations."""
 
     backbone: DecoderState  # batch_parallel: leaves [B, 2, ...], row 0 audio, row 1 text
-    post_adapter: DecoderState | None  # of the row that speaks; None where the model has none or does not speak
+    post_adapter: DecoderState | None  # of the row that decodes audio; None without post-adapter or with text_only
     tokens: Int[Array, "B A+1"]  # sampled last, text last, and fed by the next `decode_step`
     ended: Bool[Array, "B"]  # the answer's text has ended
     seed: UInt32[Array, "B"]
@@ -68,10 +68,10 @@ class OmniState(NamedTuple):
 class OmniBlock(NamedTuple):
     """A block of a prompt."""
 
-    tokens: Int[Array, "B A+1 T"]  # numbers in each stream's own vocabulary
+    tokens: Int[Array, "B A+1 T"]  # numbered in each stream's own vocabulary
     features: Float[Array, "B T W"]  # from the speech encoder, read where `is_speech`
     is_speech: Bool[Array, "B T"]
-    own: Bool[Array, "B T"]  # steps of the model's answers: a row that writes alone has padding in their audio streams
+    own: Bool[Array, "B T"]  # steps of the model's answers: batch_parallel masks their audio in row 1
 
     def __repr__(self) -> str:
         return short_repr(self)
@@ -82,7 +82,7 @@ class OmniGenerator:
     """A Mini-Omni as step functions. Hashable; parameters (from `prepare`) and state are passed beside it."""
 
     config: MiniOmniConfig
-    context: int  # steps that a row's cache holds
+    context: int  # most steps of a conversation, the size of the cache
     voice: str = "single"  # one of VOICES
     block: int = 256  # longest block that `prefill` takes, a power of two
     dtype: str = "float32"  # of the cache
@@ -96,17 +96,17 @@ class OmniGenerator:
 
     @property
     def model(self) -> MiniOmni:
-        """The module, with rows of text and audio apart."""
+        """The module, with separate arrays for text and audio rows."""
         return MiniOmni(self.config, apart=True)
 
     @property
     def rows(self) -> int:
-        """Rows of the backbone's batch that a row has."""
+        """Rows of the backbone's batch per conversation."""
         return 2 if self.voice == "batch_parallel" else 1
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """The lengths of block in use: `prefill` is compiled once for each that occurs."""
+        """Lengths of blocks in use: `prefill` is compiled once for each that occurs."""
         return block_sizes(min(self.block, self.context))
 
     def prepare(self, params: Params) -> dict[str, Any]:
@@ -140,8 +140,8 @@ class OmniGenerator:
         Args:
           params: from `prepare`.
           state: from `init_state` or the call before.
-          block: padded with anything on the right; T is at most the last of `blocks`.
-          lengths: steps of each row that are there; 0 leaves a row as it is.
+          block: padded on the right with any values; T is at most the last of `blocks`.
+          lengths: number of valid steps of each row; 0 leaves a row unchanged.
           controls: how the tokens after the block are sampled; `active` is not read here.
         """
         return _prefill(self, params, state, block, lengths, controls)

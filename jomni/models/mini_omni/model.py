@@ -1,7 +1,7 @@
 """Mini-Omni (arXiv:2408.16725; litgpt/model.py of its repository): eight streams in, eight heads out, one decoder.
 
 Axes: B batch, A audio streams, T time, D model, W width of speech features, F frames of speech features, V text tokens,
-U tokens of an audio stream. Streams stand in the order audio 0 to A-1, text; tokens are numbers in the stream's own
+U tokens of an audio stream. The order of streams is audio 0 to A-1, text. Tokens are numbered in each stream's own
 vocabulary.
 """
 
@@ -52,9 +52,9 @@ class MiniOmni(nn.Module):
 
     Parameters: `whisper_adapter`; `backbone` (`embed_tokens`, `layers_*`, `norm`, and `lm_head` unless tied); with a
     post-adapter `post_adapter` (`layers_*`, `norm`, `lm_head`: audio's own head). `lora` as in `Decoder`, on the
-    backbone; `remat` likewise, on all layers. With `apart` the parameters are those of `set_apart`: rows of audio stand
-    in `audio_tokens` and, where embedding and head differ, `audio_head`, so that a step computes the logits it needs
-    and no others.
+    backbone; `remat` likewise, on all layers. With `apart` the parameters are those of `set_apart`: rows of audio are
+    in `audio_tokens` and, where embedding and head differ, `audio_head`, so that a step computes only the logits that
+    it needs.
     """
 
     config: MiniOmniConfig
@@ -73,7 +73,7 @@ class MiniOmni(nn.Module):
         linear = c.adapter == "mlp"
         self.whisper_adapter = Linear(d.dim, use_bias=True) if linear else GatedAdapter(d.hidden_dim, d.dim, d.mlp_bias)
         if c.post_adapter is not None:
-            # Its embedding is not used, and so has no parameters.
+            # Its embedding is not used and has no parameters.
             self.post_adapter = Decoder(c.post_adapter, remat=self.remat)
 
     def __call__(
@@ -89,7 +89,7 @@ class MiniOmni(nn.Module):
 
         Args:
           tokens: the streams' tokens, of the whole sequence (state None) or of its next block.
-          features: the speech encoder's output at each step (`place_features`); None: nobody speaks.
+          features: the speech encoder's output at each step (`place_features`); None: text alone.
           is_speech: True where features take the place of the audio streams' embeddings.
           state, active, lengths: as in `Decoder`.
 
@@ -188,7 +188,7 @@ def place_features(
 
     Args:
       features: the speech encoder's output.
-      lengths: frames of each row that count; 0: a row of text alone.
+      lengths: number of valid frames of each row; 0: a row of text alone.
     """
     at = jnp.arange(steps) - 1
     placed = jnp.take(features, jnp.clip(at, 0, features.shape[1] - 1), axis=1)

@@ -1,7 +1,7 @@
-"""What Mini-Omni is asked, as the steps it reads: questions of text and speech, the opening of an answer, its close.
+"""Mini-Omni's prompts as steps: questions of text and speech, the opening and the close of an answer.
 
-A question that is one text or one recording, and its opening, are the original's prompts (inference.py). Beyond it a
-question may have several parts, and what stands before it may be a text without an answer: a system prompt.
+A question of one text or one recording, and its opening, are the original's prompts (inference.py). In addition, a
+question may have several parts, and a text without an answer (a system prompt) may precede it.
 
 Axes: A audio streams, T steps, F frames of speech, W width of speech features.
 """
@@ -19,15 +19,15 @@ from jomni.models.mini_omni import MiniOmniConfig, Vocabulary
 from jomni.models.mini_omni.streams import Task, opening_streams, question_streams
 
 Part = Sequence[int] | Float[np.ndarray, "F W"]
-"""Of a question: text tokens, or the speech encoder's output."""
+"""Part of a question: text tokens, or the speech encoder's output."""
 
 
 class OmniPrompt(NamedTuple):
-    """Steps to read, of one row."""
+    """Steps of one conversation to feed."""
 
     tokens: Int[np.ndarray, "A+1 T"]
     features: Float[np.ndarray, "T W"]
-    is_speech: Bool[np.ndarray, "T"]  # where features take the place of the audio streams
+    is_speech: Bool[np.ndarray, "T"]  # True where features replace the audio streams
     own: Bool[np.ndarray, "T"]  # steps of an answer
 
     def cut(self, steps: slice) -> OmniPrompt:

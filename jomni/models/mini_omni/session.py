@@ -1,7 +1,7 @@
-"""Conversations with Mini-Omni in slots, in tokens: asked, answered step by step, broken off, gone on with, taken back.
+"""Conversations with Mini-Omni in slots, in tokens: questions, answers step by step, stop, rewind and resume.
 
-What a slot has read and said stays in its cache, so a turn feeds only what is new. Slots may be asked at any time while
-others answer. Axes: B slot, A audio streams.
+A slot's cache is kept between turns, so a turn feeds only what is new. A question may be asked in a slot at any time,
+while other slots answer. Axes: B slot, A audio streams.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Column = Int[np.ndarray, "A+1"]
 
 @dataclasses.dataclass
 class OmniSlot:
-    """Where a conversation stands."""
+    """Progress of a conversation."""
 
     held: int = 0  # steps in the cache
     given: list[Column] = dataclasses.field(default_factory=list)  # of the answer; all but the last are in the cache
     speaks: bool = False
-    active: bool = False  # an answer is under way
-    complete: bool = False  # it came to its own end
-    fresh: bool = False  # its first tokens are sampled and not yet given
+    active: bool = False  # an answer is in progress
+    complete: bool = False  # the last answer ended by itself
+    fresh: bool = False  # the first tokens are sampled but not yet returned
 
 
 class OmniSession:
@@ -43,7 +43,7 @@ class OmniSession:
       generator: the step functions.
       params: from `generator.prepare`.
       slots: conversations.
-      seed: of slot 0's sampling; the next slots count on from it. Or one for each.
+      seed: of slot 0's sampling, slot i has seed + i; or one per slot.
       sampling: None: greedy.
     """
 
@@ -64,13 +64,13 @@ class OmniSession:
         """Feed a question in each slot and begin its answer. This stops an answer in progress there.
 
         Args:
-          questions: the parts of each slot's question; None leaves a slot as it is.
-          tasks: what is wanted, of all or of each. What goes in (A1, T1) is read off the parts.
-          before: tokens of a text that stands before the question and is not answered.
+          questions: the parts of each slot's question; None leaves a slot unchanged.
+          tasks: the task, of all or of each slot. Its input (A1, T1) is that of the parts.
+          before: tokens of a text before the question that gets no answer (a system prompt).
 
         Raises:
-          PromptError: a question is empty, does not fit the context, or asks this session for what it cannot give.
-            Nothing has been read then.
+          PromptError: a question is empty, does not fit the context, or needs what this session lacks. Nothing
+            has been fed then.
         """
         if len(questions) != len(self.slots):
             raise ValueError(f"{len(questions)} questions for {len(self.slots)} slots")
@@ -90,8 +90,8 @@ class OmniSession:
     def step(self) -> list[Column | None]:
         """Return the next tokens of every answer in progress; None for other slots.
 
-        An answer ends with the step in which its last audio stream ends (where it is text alone: the text), or where
-        the context is full; `slots[i].active` is False from then on.
+        An answer ends with the step in which its last audio stream ends (for text alone: the text stream), or when the
+        context is full; `slots[i].active` is False from then on.
         """
         going = np.array([slot.active and not slot.fresh for slot in self.slots])
         if going.any():
@@ -116,11 +116,11 @@ class OmniSession:
 
         Args:
           slot: its number.
-          keep: steps of the answer that count as said, from 1 on; the conversation goes on as if no more had been.
-            None: all that have been given.
+          keep: number of steps of the answer to keep, at least 1; the others are removed from the conversation. None:
+            all that were returned.
 
         Raises:
-          PromptError: so many steps cannot be taken back: a sliding layer has forgotten what stood before them.
+          PromptError: so many steps cannot be removed, because a sliding layer has dropped the steps before them.
         """
         s = self.slots[slot]
         s.active = s.fresh = False
@@ -130,8 +130,8 @@ class OmniSession:
         held = s.held - (len(s.given) - keep)
         if not self.generator.can_rewind(s.held, held):
             raise PromptError(
-                f"the last {s.held - held} steps of the answer cannot be taken back: the model's sliding layers have "
-                f"forgotten what stood before them. Take back {self.generator.blocks[-1]} at most."
+                f"the last {s.held - held} steps of the answer cannot be removed: the model's sliding layers have "
+                f"dropped the steps before them. Remove {self.generator.blocks[-1]} at most."
             )
         del s.given[keep:]
         s.held, s.complete = held, False
@@ -145,11 +145,11 @@ class OmniSession:
         """Continue a stopped answer from the last step that was kept.
 
         Raises:
-          PromptError: there is none: nothing was asked, it came to its end, or the context is full.
+          PromptError: there is none: nothing was asked, it ended by itself, or the context is full.
         """
         s = self.slots[slot]
         if s.complete or not s.given or s.held >= self.generator.context:
-            raise PromptError(f"slot {slot} has no answer to go on with: ask something.")
+            raise PromptError(f"slot {slot} has no answer to resume: ask something.")
         s.active = True
 
     def forget(self, slot: int) -> None:
@@ -164,7 +164,9 @@ class OmniSession:
         """Return what to feed: the close of the last answer, the text before the question, it, the opening."""
         g, config = self.generator, self.generator.config
         if task.speaks and g.voice == "text_only":
-            raise PromptError(f"task {task.value} wants speech, this session writes only. Give it a voice.")
+            raise PromptError(
+                f"task {task.value} needs audio output, which voice 'text_only' does not give. Choose another voice."
+            )
         prompts = [] if before is None else [text_and_speech(config, [before])]
         prompts += [text_and_speech(config, parts), opening(config, task)]
         if slot.given:
@@ -177,7 +179,7 @@ class OmniSession:
         if slot.held + steps >= g.context:
             raise PromptError(
                 f"the question takes {steps} steps and the conversation so far {slot.held}, which leaves no room for "
-                f"an answer: the context is {g.context} steps. Ask for less, or begin anew, or ask for a longer "
+                f"an answer: the context is {g.context} steps. Ask for less, start a new conversation, or set a longer "
                 f"context (the model takes up to {config.decoder.max_positions})."
             )
         return prompt

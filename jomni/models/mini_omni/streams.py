@@ -1,8 +1,8 @@
-"""Mini-Omni's parallel streams: a question and its answer as tokens in, and targets out, for each of its tasks.
+"""Mini-Omni's parallel streams: questions and answers as tokens and targets, for each of its tasks.
 
-A audio streams, then text, T steps, F frames of SNAC. The answer's text comes first: audio stream i is i + 1 steps
-behind it (`reconscruct_snac` of utils/snac_utils.py). Prompts: inference.py, answers: litgpt/generate/base.py.
-Numbers are those of each stream's own vocabulary; the model shifts them to its embedding's rows.
+Axes: A audio streams (text is the last stream, A + 1 in all), T and S steps, F frames of SNAC. In an answer, audio
+stream i is i + 1 steps behind the text (`reconscruct_snac` of utils/snac_utils.py). Prompts: inference.py, answers:
+litgpt/generate/base.py. Tokens are numbered in each stream's own vocabulary; the model adds the embedding's offsets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jaxtyping import Int
 from jomni.errors import DataError
 
 IGNORE = -1
-"""Target where nothing is to be predicted."""
+"""Target of steps without a prediction."""
 
 
 FRAME = 320
@@ -25,7 +25,7 @@ FRAME = 320
 
 
 class Task(enum.Enum):
-    """What goes in, and what comes out: A audio, T text, 1 the question, 2 the answer."""
+    """Input and output of a task: A audio, T text, 1 the question, 2 the answer."""
 
     A1_A2 = "A1-A2"
     A1_T2 = "A1-T2"
@@ -35,17 +35,17 @@ class Task(enum.Enum):
 
     @property
     def listens(self) -> bool:
-        """Whether the question is heard."""
+        """Whether the question is audio."""
         return self.value.startswith("A1")
 
     @property
     def speaks(self) -> bool:
-        """Whether the answer is spoken, beside its text."""
+        """Whether the answer has audio beside its text."""
         return self.value.endswith("A2")
 
 
 class Numbers(Protocol):
-    """The special tokens, each in its stream's own vocabulary; the model's `Vocabulary` is one."""
+    """Special tokens, numbered in each stream's own vocabulary; the model's `Vocabulary` follows it."""
 
     @property
     def streams(self) -> int: ...
@@ -70,10 +70,10 @@ class Numbers(Protocol):
 
 
 class Example(NamedTuple):
-    """Tokens and what follows each; speech features, where there are any, stand at steps 1 to `features`."""
+    """Tokens and targets. Speech features, where there are any, are at steps 1 to `features`."""
 
     tokens: Int[np.ndarray, "A+1 T"]  # int32, text last
-    targets: Int[np.ndarray, "A+1 T"]  # int32, IGNORE where nothing is to be predicted
+    targets: Int[np.ndarray, "A+1 T"]  # int32, IGNORE at steps without a prediction
     features: int  # frames of the speech encoder
 
 
@@ -83,15 +83,15 @@ def build_example(
 ) -> Example:  # fmt: skip
     """Return the tokens and targets of one task's example.
 
-    The padding of text after its end is no target, for generation puts it there by itself; that of audio is one, from
-    the first step to the last stream's end, for there generation takes what the model says.
+    Text padding after the end of text is no target, because generation inserts it. Audio padding is a target from the
+    first step to the end of the last stream, because generation samples it.
 
     Args:
       task: one of the five.
       numbers: special tokens.
-      question: its text tokens; the number of the speech encoder's frames where the task listens.
-      answer: text tokens of what is to be written: the answer, or the question itself for A1-T1.
-      codes: the answer's SNAC codes [A, F], where the task speaks.
+      question: text tokens, or for audio input the number of the speech encoder's frames.
+      answer: text tokens of the output: the answer, or the question for A1-T1.
+      codes: the answer's SNAC codes [A, F], for audio output.
 
     Raises:
       DataError: the question or the codes are not what the task needs.
@@ -141,8 +141,8 @@ def undelay(audio: Int[np.ndarray, "A S"], end_of_audio: int) -> Int[np.ndarray,
 
 
 def tree_order(tokens_per_frame: Sequence[int]) -> list[list[int]]:
-    """For each codebook the audio streams that hold its tokens of a frame: coarse before fine, each token followed by
-    those that refine it (`reconstruct_tensors` of utils/snac_utils.py)."""
+    """Return for each codebook the audio streams with its tokens of a frame: depth first, each token followed by those
+    that refine it (`reconstruct_tensors` of utils/snac_utils.py)."""
     order: list[list[int]] = [[] for _ in tokens_per_frame]
     count = 0
 
@@ -164,7 +164,7 @@ def speech_frames(samples: int, window: int) -> int:
 
     Args:
       samples: of the recording.
-      window: samples that the encoder hears, the recording completed with silence.
+      window: samples of the encoder's window, to which recordings are padded.
     """
     return min(samples // FRAME + 1, -(-window // FRAME))
 

@@ -1,4 +1,7 @@
-"""Any Model Can Talk: a text decoder's parameters become those of a Mini-Omni; and these in the form for generation."""
+"""Parameter surgery: from a text decoder to a Mini-Omni ("Any Model Can Talk"), and from it to the form for generation.
+
+Axes: V rows of the decoder's vocabulary, R rows of the new one, D model.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,17 @@ def give_voice(
 ) -> dict[str, Any]:  # fmt: skip
     """Return parameters of a `MiniOmni` whose backbone is the text decoder.
 
-    The first text_size rows of embedding and head are the decoder's; all others are drawn around the mean of these, as
-    widely as they lie, or are likened to some of them. Where streams are merged by "sum", the embeddings of padding are
-    zero: text alone is then to the backbone what it was. Adapter and post-adapter are new. New parameters have the
-    dtype of the embedding.
+    The first text_size rows of embedding and head are the decoder's. All others are drawn from a normal distribution
+    with their mean and deviation, or are the mean of some of them (`likened`). If streams are merged by "sum", padding
+    has zero embeddings, so that the backbone's function of text alone is unchanged. Adapter and post-adapter are
+    initialised. New parameters have the dtype of the embedding.
 
     Args:
       params: of a `Decoder` whose configuration differs from config.decoder in vocab_size alone.
-      config: the model to be.
-      key: for what is drawn.
-      likened: special tokens of the text, each with the decoder's own tokens that mean what it is to mean: its rows
-        begin as the mean of theirs.
+      config: of the new model.
+      key: PRNG key.
+      likened: special text tokens, each with tokens of the decoder of similar meaning; its rows are initialised to
+        the mean of theirs.
 
     Raises:
       ConfigError: the parameters are not those of such a decoder.
@@ -80,9 +83,9 @@ def give_voice(
 def set_apart(params: dict[str, Any], config: MiniOmniConfig) -> dict[str, Any]:
     """Return parameters of `MiniOmni(config, apart=True)`: separate arrays for the rows of text and of audio.
 
-    The same numbers for generation, where a step wants some of the rows, and a slice of the whole array would be a copy
-    of it. Rows that are not used are left out. Keep `params` itself
-    for export. Parameters that are set apart already are returned unchanged.
+    The model computes the same numbers. A generation step reads only some of the rows, and a slice of the whole array
+    would be a copy. Unused rows are dropped. Keep `params` itself for export. Parameters that are separate already are
+    returned unchanged.
     """
     if "audio_tokens" in params:
         return params

@@ -1,9 +1,8 @@
-"""From Mini-Omni's audio streams to sound: delays undone, frames decoded as soon as they are complete.
+"""Decode Mini-Omni's audio streams to audio: delays are removed, and frames are decoded as soon as they are complete.
 
-Audio stream i runs i + 1 steps behind the text, so the step in which the last stream gives its token completes a frame.
-Special tokens are no codes: a frame with an end in it, and all after it, are nothing; one with padding or another
-special token in it is silence, before and after which SNAC's stream ends and begins anew. What lies between is the
-codec's whole decode, without seams.
+Audio stream i is i + 1 steps behind the text, so the token of the last stream completes a frame. Special tokens are no
+codes. A frame with an end token ends the answer's audio. A frame with padding or another special token is silence,
+before and after which SNAC's stream ends and restarts. The frames between equal the codec's whole decode.
 
 Axes: B slot, A audio streams, S samples.
 """
@@ -36,7 +35,7 @@ SILENCE: Frame = np.zeros(0, np.int32)
 
 
 class FrameStream:
-    """Undoes one answer's delays. `given` are the steps that it has already had, and are not asked of it again."""
+    """Removes the delays of one answer's streams. `given` are steps whose frames were returned before."""
 
     def __init__(self, vocabulary: Vocabulary, given: Sequence[Int[np.ndarray, "A+1"]] = ()) -> None:
         self.vocabulary = vocabulary
@@ -62,24 +61,24 @@ class FrameStream:
 
 @dataclasses.dataclass
 class _Run:
-    """Frames in a row that SNAC decodes as one sequence."""
+    """Consecutive frames that SNAC decodes as one sequence."""
 
     going: bool = False
-    late: int = 0  # samples that come before its first one, still to be left out
+    late: int = 0  # samples before its first one, still to be dropped
 
 
 class OmniVoice:
-    """SNAC's streaming decode of the answers in slots.
+    """Streaming decode of the answers in slots.
 
     Args:
       config: the codec's.
       params: its parameters, as loaded.
       vocabulary: Mini-Omni's.
       slots: answers.
-      seed: of the noise that the codec adds, per slot as in sampling; None: no noise.
+      seed: of the codec's noise, per slot as in sampling; None: no noise.
 
     Raises:
-      ConfigError: the codec's frames are not what the audio streams stand for.
+      ConfigError: the codec's frames do not fit the audio streams.
     """
 
     def __init__(

@@ -12,8 +12,8 @@ from jomni.errors import ConfigError
 HEAD_WIDTH = 64  # of the windowed attention, fixed in the original
 DILATIONS = (1, 3, 9)  # of the residual units of a stage, likewise
 KERNEL = 7  # width of the convolutions of residual units and ends, likewise
-_CONV = KERNEL // 2  # steps that such a convolution looks ahead
-_UNITS = _CONV * sum(DILATIONS)  # and the residual units of a stage
+_CONV = KERNEL // 2  # look-ahead of such a convolution, steps
+_UNITS = _CONV * sum(DILATIONS)  # look-ahead of the residual units of a stage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,13 +21,13 @@ class SnacConfig:
     """The SNAC codec (snac/snac.py); defaults are the original's. `from_published` reads its config.json,
     `to_published` writes it.
 
-    A frame is what one token of the coarsest codebook stands for; of codebook k it has `tokens_per_frame[k]` tokens.
+    A frame is the span of one token of the coarsest codebook. It has `tokens_per_frame[k]` tokens of codebook k.
     """
 
     sampling_rate: int = 44_100  # Hz
     encoder_dim: int = 64  # channels after the first convolution; doubled at each stage
     encoder_rates: tuple[int, ...] = (3, 3, 7, 7)  # strides of the encoder's stages, samples first
-    latent_dim: int | None = None  # channels of the latent; None: what the encoder ends with
+    latent_dim: int | None = None  # channels of the latent; None: that of the encoder's output
     decoder_dim: int = 1536  # channels before the decoder's first stage; halved at each stage
     decoder_rates: tuple[int, ...] = (7, 7, 3, 3)  # strides of the decoder's stages, latent steps first
     attn_window_size: int | None = 32  # latent steps that attend to one another; None: no attention
@@ -35,7 +35,7 @@ class SnacConfig:
     codebook_dim: int = 8  # width of the codebook vectors
     vq_strides: tuple[int, ...] = (8, 4, 2, 1)  # latent steps per token, of each codebook
     noise: bool = True  # whether each stage of the decoder adds noise
-    depthwise: bool = True  # whether the wide convolutions see each channel for itself
+    depthwise: bool = True  # whether the wide convolutions are depthwise
 
     def __post_init__(self) -> None:
         problems = [
@@ -65,7 +65,7 @@ class SnacConfig:
         if any(self.vq_strides[0] % stride for stride in self.vq_strides):
             problems.append(f"'vq_strides' = {list(self.vq_strides)} must all divide the first, the coarsest")
         if self.latent_dim not in (None, self.latent_width):
-            problems.append(f"'latent_dim' = {self.latent_dim} must be what the encoder ends with, {self.latent_width}")
+            problems.append(f"'latent_dim' = {self.latent_dim} must be the encoder's output width, {self.latent_width}")
         if self.decoder_dim % 2 ** len(self.decoder_rates):
             problems.append(f"'decoder_dim' = {self.decoder_dim} cannot be halved {len(self.decoder_rates)} times")
         for name, width in (("encoder_dim", self.latent_width), ("decoder_dim", self.decoder_dim)):
@@ -109,13 +109,13 @@ class SnacConfig:
 
     @property
     def frame_multiple(self) -> int:
-        """Whole sequences and steps have a multiple of so many frames: 1, or whole windows of attention."""
+        """Sequences and steps have a multiple of this many frames: 1, or whole windows of attention."""
         return math.lcm(self.vq_strides[0], self.attn_window_size or 1) // self.vq_strides[0]
 
     @property
     def look_ahead(self) -> int:
-        """Samples by which a streaming decode runs late: how far ahead the last influence on a sample lies, and, with
-        attention, what is missing there to a whole window."""
+        """Samples by which a streaming decode is late: the look-ahead of all layers, rounded up to whole windows of
+        attention."""
         late = self._whole_windows(_CONV)
         for rate in self.decoder_rates:
             late = late * rate + -(-rate // 2) + _UNITS
@@ -123,7 +123,7 @@ class SnacConfig:
 
     @property
     def encode_delay(self) -> int:
-        """Frames by which a streaming encode runs late, likewise."""
+        """Frames by which a streaming encode is late, computed in the same way."""
         late = _CONV
         for rate in self.encoder_rates:
             late = -(-(late + _UNITS + rate // 2) // rate)

@@ -24,7 +24,7 @@ from jomni.nn.positions import rotate
 from jomni.nn.streaming import precision
 
 NoiseOf = Callable[[int, Block], Float[Array, "B T"] | None]
-"""(stage, block) -> the noise of its steps, or None for silence."""
+"""(stage, block) -> noise of the block's steps, or None for none."""
 
 
 class Snake(nn.Module):
@@ -53,7 +53,7 @@ def squared_sine(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 _HALF_TURN = (3.140625, 9.6702575683593750e-4, 6.2783295730096264e-7)
-"""pi as a sum of numbers with few bits, so that the first ones times a whole number are exact in float32."""
+"""pi as a sum of numbers with few bits, so that products of the first ones with integers are exact in float32."""
 
 
 class ResidualUnit(nn.Module):
@@ -77,7 +77,7 @@ class ResidualUnit(nn.Module):
 
 
 class NoiseBlock(nn.Module):
-    """x + noise * (W x): one random number a step, scaled for each channel by what is heard there."""
+    """x + noise * (W x): one random number per step, scaled for each channel by a projection of x."""
 
     channels: int
 
@@ -93,7 +93,7 @@ class NoiseBlock(nn.Module):
 
 
 class RotaryFrequencies(nn.Module):
-    """The frequencies of the rotation, which the published files hold. Parameter: `inv_freq` [H / 2], not trained."""
+    """Frequencies of the rotation, part of the published files. Parameter: `inv_freq` [H / 2], not trained."""
 
     @nn.compact
     def __call__(self, window: int) -> tuple[Float[Array, "1 T H2"], Float[Array, "1 T H2"]]:
@@ -104,9 +104,9 @@ class RotaryFrequencies(nn.Module):
 
 
 class LocalAttention(nn.Module):
-    """Self-attention within consecutive windows of latent steps, each for itself, beside an identity shortcut.
+    """Self-attention within consecutive windows of latent steps, with an identity shortcut.
 
-    A stream is delayed until its blocks begin where windows do; T must be a multiple of the window.
+    A stream is delayed so that its blocks begin at windows; T must be a multiple of the window.
     """
 
     window: int
@@ -149,7 +149,7 @@ class EncoderBlock(nn.Module):
 class DecoderBlock(nn.Module):
     """Snake, transposed convolution to half the channels, noise where configured, residual units."""
 
-    channels: int  # of what is given
+    channels: int  # of the input
     stride: int
     noise: bool
     depthwise: bool
@@ -189,7 +189,7 @@ class SnacEncoder(nn.Module):
     def __call__(self, block: Block, past: Past = None) -> tuple[Block, Past]:
         before = pasts(past, len(self.block) + 1)
         block, after = _run(self.block, block, before)
-        block, wait = block.aligned(before[-1], self.config.vq_strides[0])  # so that tokens are whole
+        block, wait = block.aligned(before[-1], self.config.vq_strides[0])  # so that blocks hold complete tokens
         return block, (*after, wait)
 
 
@@ -228,7 +228,7 @@ class SnacDecoder(nn.Module):
 
 
 class VectorQuantizer(nn.Module):
-    """One codebook of `codebook_dim` between two projections; its tokens stand for `stride` latent steps each."""
+    """One codebook of `codebook_dim` between two projections; one token per `stride` latent steps."""
 
     config: SnacConfig
     stride: int
@@ -266,7 +266,7 @@ class VectorQuantizer(nn.Module):
 
 
 class SnacQuantizer(nn.Module):
-    """Codebooks one after another, coarse to fine, each quantising what the ones before left over."""
+    """Residual quantiser: codebooks coarse to fine, each quantising the residual of those before."""
 
     config: SnacConfig
 

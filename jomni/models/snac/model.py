@@ -1,13 +1,13 @@
-"""SNAC: audio to tokens of several rates and back, whole or in blocks (arXiv:2410.14411; snac/snac.py).
+"""The module of SNAC: audio to tokens of several rates and back, whole or in blocks (arXiv:2410.14411; snac/snac.py).
 
 The codes of a recording are a tuple, coarse to fine; codebook k has `config.tokens_per_frame[k]` tokens a frame, such
-as 1, 2 and 4. SNAC is not causal: the audio of a frame depends on frames that follow it. So a stream runs late by
-`config.look_ahead` samples: a step gives as many samples as its frames have, but those of `look_ahead` samples ago, and
-what is then outstanding, `decode_flush` gives. Joined together these are the whole decode; nothing is computed twice or
-faded over. Encoding likewise runs `config.encode_delay` frames late.
+as 1, 2 and 4. SNAC is not causal: the audio of a frame depends on frames that follow it. So a stream is late by
+`config.look_ahead` samples: a step returns as many samples as its frames have, but those of `look_ahead` samples ago,
+and `decode_flush` returns the rest. Joined, they equal the whole decode; nothing is computed twice or cross-faded.
+Encoding is late by `config.encode_delay` frames in the same way.
 
-The decoder adds noise. The original draws it anew at each call; here it is an argument and, drawn from a key, depends
-on (key, stage, position) alone, so that it is the same in whatever blocks it is decoded.
+The decoder adds noise. The original draws it at each call. Here it is an argument: drawn from a key, it depends on
+(key, stage, position) alone, so that it is the same for any division into blocks.
 
 Axes: B batch, T samples, N frames, F frames of one block, K codebooks, C channels of the latent.
 """
@@ -36,13 +36,13 @@ Params = Any
 Codes = tuple[Int[Array, "B N"], ...]
 """Tokens int32, one array for each codebook: [B, N * tokens_per_frame[k]]."""
 Noise = Any
-"""None (silence), PRNG keys [B], or numbers for each stage of the decoder: a sequence of [B, steps of that stage]."""
+"""None (no noise), PRNG keys [B], or values for each stage of the decoder: a sequence of [B, steps of that stage]."""
 
 
 class StreamState(NamedTuple):
-    """What the encoder or the decoder carries from step to step."""
+    """Streaming state of the encoder or the decoder."""
 
-    offset: Int[Array, "B"]  # frames taken since the last reset; at 0 what the layers carry counts as zeros
+    offset: Int[Array, "B"]  # frames since the last reset; at 0 `layers` counts as zeros
     layers: Past
 
     def __repr__(self) -> str:
@@ -82,8 +82,8 @@ class Snac(nn.Module):
     ) -> tuple[Codes, StreamState | None]:
         """Encode a whole waveform (state None) or the next block of a stream.
 
-        T must be a multiple of frame_size * frame_multiple; `ended` says that this block lies beyond the end. Steps
-        take samples that are not finite as zeros.
+        T must be a multiple of frame_size * frame_multiple; `ended`: this block lies beyond the end of the
+        stream. Steps take samples that are not finite as zeros.
         """
         x = pcm.swapaxes(1, 2)
         if state is None:
@@ -165,8 +165,8 @@ def encode(snac: Snac, params: Params, pcm: Float[Array, "B 1 T"] | Float[Array,
     Args:
       snac: the codec.
       params: its parameters.
-      pcm: samples at `config.sampling_rate`, in [-1, 1]; completed with zeros to a multiple of
-        frame_size * frame_multiple, as the original does. [B, T] is taken as one channel.
+      pcm: samples at `config.sampling_rate`, in [-1, 1]; padded with zeros to a multiple of
+        frame_size * frame_multiple, as in the original. [B, T] is taken as one channel.
 
     Returns:
       Codes of N frames, N the least multiple of `frame_multiple` that holds T samples.
@@ -190,7 +190,7 @@ def decode(
       snac: the codec.
       params: its parameters.
       codes: one array for each codebook, of N frames, N a multiple of `frame_multiple`.
-      noise: PRNG keys [B] (the sound that the model was trained to), None for none of it, or the numbers themselves.
+      noise: PRNG keys [B] for the noise that the model was trained with, None for none, or the values themselves.
 
     Raises:
       AudioError: the shapes do not fit, or a code is out of range.
@@ -216,7 +216,7 @@ def check_codes(config: SnacConfig, codes: Sequence[Int[Array, "B N"] | Int[np.n
     for k, c in enumerate(codes):
         if not jnp.issubdtype(c.dtype, jnp.integer):
             raise AudioError(f"codes must be whole numbers, got {c.dtype} in codebook {k}")
-        if not isinstance(c, np.ndarray):  # a device array would have to be waited for, a tracer has no values
+        if not isinstance(c, np.ndarray):  # reading a device array would wait for it; a tracer has no values
             continue
         low, high = int(c.min()), int(c.max())
         if low < 0 or high >= config.codebook_size:
@@ -248,7 +248,7 @@ def encode_step(
 
     Returns:
       The new state, and the codes of F frames: those of `config.encode_delay` frames ago. The first `encode_delay`
-      frames of a stream mean nothing.
+      frames of a stream have no meaning.
     """
     check_pcm(pcm, 1, snac.config.frame_size * snac.config.frame_multiple)
     check_batch("pcm", pcm.shape[0], state.offset.shape[0])
@@ -282,10 +282,10 @@ def decode_step(
     Args:
       snac: the codec.
       params: its parameters.
-      state: of `Snac.init_decode_state`.
+      state: from `Snac.init_decode_state` or the step before.
       codes: one array for each codebook: [B, F * tokens_per_frame[k]].
       noise: PRNG keys [B] or None; the same at every step of a stream.
-      active: batch that run; the state of others does not move, and their output means nothing.
+      active: rows that run; the state of the others does not change, and their output has no meaning.
 
     Returns:
       The new state, and T = F * frame_size samples: those of `config.look_ahead` samples ago, zeros before a stream's

@@ -1,4 +1,4 @@
-"""Whisper's ears: log-mel features and the speech encoder, without its text decoder."""
+"""Whisper's log-mel features and speech encoder, without its text decoder."""
 
 from jomni.models.whisper.config import WHISPER, WhisperConfig
 from jomni.models.whisper.encoder import WhisperEncoder, embed_audio

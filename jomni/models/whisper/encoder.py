@@ -24,11 +24,11 @@ from jomni.nn.streaming import precision
 
 _init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=2)
 _LONG = 512
-"""Frames from which on a head's scores fill a CPU's cache by themselves."""
+"""Frames from which on the scores of one head fill a CPU's cache."""
 
 
 class WhisperEncoder(nn.Module):
-    """Log-mel features to one vector for each 20 ms, each having heard the whole window.
+    """Encoder of log-mel features to one vector per 20 ms, each with the whole window as context.
 
     Parameters are named as in OpenAI's checkpoints, list indices joined by underscores; convolutions keep their kernel
     as [W, C, D]. The positions are a parameter, because they are read from the file.
@@ -40,8 +40,8 @@ class WhisperEncoder(nn.Module):
     def __call__(self, mel: Float[Array, "B M N"]) -> Float[Array, "B T D"]:
         """Encode N log-mel frames, at most `config.mel_frames`, to T = ceil(N / 2) vectors.
 
-        The published models are trained on 30 s, N = 3000, and heard silence where nothing was said; fewer frames are
-        cheaper, and are encoded at the first T positions.
+        The published models are trained on 30 s, N = 3000, padded with silence. Fewer frames are cheaper, and are
+        encoded at the first T positions.
 
         Raises:
           AudioError: the features are of another shape, or too many.
@@ -72,7 +72,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention in which every frame sees every other. The key's projection has no bias."""
+    """Bidirectional self-attention. The key's projection has no bias."""
 
     dim: int
     heads: int
@@ -90,7 +90,7 @@ class Attention(nn.Module):
 
 
 class Conv(nn.Module):
-    """Convolution over 3 frames, centred: silence stands before the first and after the last."""
+    """Convolution over 3 frames, padded with zeros on both sides."""
 
     features: int
     stride: int = 1

@@ -16,8 +16,8 @@ from jomni.errors import AudioError
 from jomni.nn.streaming import precision
 
 SAMPLE_RATE = 16_000  # Hz
-WINDOW_SAMPLES = 30 * SAMPLE_RATE  # what the published encoders hear at a time
-HOP = 160  # samples a frame: 10 ms
+WINDOW_SAMPLES = 30 * SAMPLE_RATE  # window of the published encoders
+HOP = 160  # samples per frame: 10 ms
 N_FFT = 400  # samples under the window: 25 ms
 _STRIDE = 80  # greatest common divisor of both: frames are put together from pieces of this length
 
@@ -25,13 +25,13 @@ _STRIDE = 80  # greatest common divisor of both: frames are put together from pi
 def log_mel(pcm: Float[Array, "B T"], n_mels: int = 80, samples: int = WINDOW_SAMPLES) -> Float[Array, "B M N"]:
     """Return log-mel features of audio, padded with silence to `samples`.
 
-    It may be called within `jax.jit`, where values cannot be looked at: there the check for NaN is the caller's.
+    Under `jax.jit` values cannot be checked: there the caller checks for NaN.
 
     Args:
       pcm: mono audio at 16 kHz, in [-1, 1]; at most `samples` long (`windows` cuts longer audio).
       n_mels: mel channels: 80 for models up to large-v2, 128 from large-v3 on.
-      samples: length that is filled up, a multiple of 160; 30 s for every published model. The loudest frame of these
-        sets the floor of all.
+      samples: padded length, a multiple of 160; 30 s for every published model. The loudest frame of these sets the
+        floor of all.
 
     Returns:
       float32 [B, n_mels, samples / 160]. Rows do not depend on each other (in openai-whisper the floor is set by the
@@ -43,7 +43,7 @@ def log_mel(pcm: Float[Array, "B T"], n_mels: int = 80, samples: int = WINDOW_SA
     if n_mels < 1 or samples % HOP or samples < N_FFT:
         raise ValueError(f"n_mels = {n_mels} must be positive, samples = {samples} a multiple of {HOP} from {N_FFT} on")
     check_pcm(pcm, samples)
-    pad = jnp.pad if isinstance(pcm, jax.Array) else np.pad  # out here: so one program serves recordings of any length
+    pad = jnp.pad if isinstance(pcm, jax.Array) else np.pad  # not jitted: one program for all lengths
     whole = pad(pcm, ((0, 0), (0, samples - pcm.shape[1])))
     return _log_mel(jnp.asarray(whole, jnp.float32), n_mels)
 
@@ -56,8 +56,8 @@ def check_pcm(pcm: Float[Array, "B T"], samples: int) -> None:
         raise AudioError(f"audio must be floating point in [-1, 1], got {pcm.dtype}. Divide by its full scale.")
     if pcm.shape[1] > samples:
         raise AudioError(
-            f"audio of {pcm.shape[1] / SAMPLE_RATE:g} s is longer than the {samples / SAMPLE_RATE:g} s that are heard "
-            "at a time (if it is at 16 kHz). Cut it, or take it piece by piece: whisper.windows(pcm)."
+            f"audio of {pcm.shape[1] / SAMPLE_RATE:g} s is longer than the {samples / SAMPLE_RATE:g} s of a "
+            "window (if it is at 16 kHz). Cut it, or take it piece by piece: whisper.windows(pcm)."
         )
     if isinstance(pcm, jax.core.Tracer):
         return
@@ -97,7 +97,7 @@ def mel_filters(n_mels: int) -> Float[np.ndarray, "M F"]:
 @functools.partial(jax.jit, static_argnums=1)
 def _log_mel(pcm: Float[Array, "B T"], n_mels: int) -> Float[Array, "B M N"]:
     centred = jnp.pad(pcm, ((0, 0), (N_FFT // 2, N_FFT // 2)), mode="reflect")
-    frames = pcm.shape[1] // HOP  # the one more that the padding gives room for is left out
+    frames = pcm.shape[1] // HOP  # without the additional frame that the padding allows
     pieces = centred.reshape(len(pcm), -1, _STRIDE)
     hop = HOP // _STRIDE
     taken = [pieces[:, i : i + frames * hop : hop] for i in range(N_FFT // _STRIDE)]
