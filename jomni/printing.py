@@ -1,7 +1,8 @@
-"""Short printed forms for tuples of arrays, so that a state fits a screen."""
+"""Short printed forms of tuples and dataclasses of arrays, so that a state fits a screen."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -9,11 +10,12 @@ import numpy as np
 
 
 def short_repr(value: Any) -> str:
-    """Return the printed form of a NamedTuple of arrays: dtypes and shapes, not numbers.
+    """Return the printed form of a NamedTuple or dataclass of arrays: dtypes and shapes, not numbers.
 
-    A NamedTuple returns it from its `__repr__`.
+    The class returns it from its `__repr__`.
     """
-    fields = ", ".join(f"{name}={_short(getattr(value, name))}" for name in value._fields)
+    names = [field.name for field in dataclasses.fields(value)] if dataclasses.is_dataclass(value) else value._fields
+    fields = ", ".join(f"{name}={_short(getattr(value, name))}" for name in names)
     return f"{type(value).__name__}({fields})"
 
 
@@ -22,7 +24,7 @@ def _short(value: Any) -> str:
         return f"{value.dtype}{list(value.shape)}".replace(" ", "")
     leaves = [leaf for leaf in jax.tree.leaves(value) if hasattr(leaf, "dtype") and hasattr(leaf, "shape")]
     if not leaves:
-        return repr(value)
+        return f"[{len(value)} {type(value[0]).__name__}]" if isinstance(value, list) and value else repr(value)
     size = sum(int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in leaves if _is_plain(leaf))
     return f"{type(value).__name__}({len(leaves)} arrays, {size / 1e6:.3g} MB)"
 

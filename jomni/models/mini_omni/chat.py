@@ -24,6 +24,7 @@ from jomni.models.mini_omni.weights import SNAC_ON_HUB, check_neighbours
 from jomni.models.snac.config import SnacConfig
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, embed_audio, log_mel
 from jomni.models.whisper.mel import HOP
+from jomni.printing import short_repr
 from jomni.tensors.component import Loaded
 
 CONTEXT = 2048
@@ -50,6 +51,9 @@ class OmniParts:
     tokenizer: Tokenizer  # the backbone's
     speech_encoder: tuple[WhisperConfig, Any] | None = None  # with its parameters; None: questions are text alone
     codec: tuple[SnacConfig, Any] | None = None  # with its parameters; None: answers are text alone
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Loaded, codec: Loaded | None = None) -> OmniParts:
@@ -91,6 +95,9 @@ class OmniPiece(NamedTuple):
     frames: list[Frame | None]  # codes of the completed frame; empty for silence
     tokens: list[Column | None]  # int32 [A+1]: the step's tokens of all streams, text last; None: no answer
     done: list[bool]  # the answer ended with this step
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 class OmniChat:

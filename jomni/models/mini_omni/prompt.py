@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from jomni.errors import PromptError
 from jomni.models.mini_omni import MiniOmniConfig, Vocabulary
 from jomni.models.mini_omni.streams import Task, opening_streams, question_streams
+from jomni.printing import short_repr
 
 Part = Sequence[int] | Float[np.ndarray, "F W"]
 """Part of a question: text tokens, or the speech encoder's output."""
@@ -29,6 +30,9 @@ class OmniPrompt(NamedTuple):
     features: Float[np.ndarray, "T W"]
     is_speech: Bool[np.ndarray, "T"]  # True where features replace the audio streams
     own: Bool[np.ndarray, "T"]  # steps of an answer
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     def cut(self, steps: slice) -> OmniPrompt:
         """Return a slice of the steps."""

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Int
 
 from jomni.errors import DataError
+from jomni.printing import short_repr
 
 IGNORE = -1
 """Target of steps without a prediction."""
@@ -75,6 +76,9 @@ class Example(NamedTuple):
     tokens: Int[np.ndarray, "A+1 T"]  # int32, text last
     targets: Int[np.ndarray, "A+1 T"]  # int32, IGNORE at steps without a prediction
     features: int  # frames of the speech encoder
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def build_example(

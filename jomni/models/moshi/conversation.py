@@ -24,6 +24,7 @@ from jomni.generation.controls import UNFORCED, Controls
 from jomni.models.mimi.config import MimiConfig
 from jomni.models.moshi.config import MoshiConfig
 from jomni.models.moshi.duplex import Duplex, DuplexState
+from jomni.printing import short_repr
 from jomni.tensors.component import Loaded
 
 SILENCE_RMS = 10 ** (-50 / 20)
@@ -43,6 +44,9 @@ class Frame:
     user_codes: np.ndarray  # int32 [B, U]: the codes of the user frame, or `end_code`
     milliseconds: float  # time of the step, including the transfer of its results to the host
     heads: tuple[np.ndarray, ...] = ()  # float32 [B, C] each: probabilities of the model's extra heads
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
 
 def converse(
@@ -258,6 +262,9 @@ class Transcript:
     pieces: list[Piece]  # the agent's text; empty where there is no tokenizer
     voice: np.ndarray  # float32 [T], from the begin of the recording; empty for a model without audio
     user_pieces: list[Piece]  # the user's words, recognised by the user ASR head; empty where the model has none
+
+    def __repr__(self) -> str:
+        return short_repr(self)
 
     @property
     def text(self) -> str:
