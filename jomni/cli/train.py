@@ -16,7 +16,8 @@ def train(options: argparse.Namespace) -> None:
     """Run the training that a configuration file describes."""
     require("train", "optax", "grain", "array_record", "tensorboardX")
     from jomni.train import loop
-    from jomni.train.overrides import override, read_config
+    from jomni.train.config_files import read_config
+    from jomni.train.overrides import override
 
     config = read_config(options.config)
     overrides = [text for text in options.overrides if text not in ("-h", "--help")]

@@ -20,8 +20,15 @@ from jomni.errors import ConfigError
 from jomni.tensors.weight_map import flatten, unflatten
 from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree, cast, join, split
-from jomni.train.guard import all_finite, guard
-from jomni.train.optimizer import OptimizerConfig, accumulate, ema_update, make_optimizer, make_schedule
+from jomni.train.optimizer import (
+    OptimizerConfig,
+    accumulate,
+    all_finite,
+    ema_update,
+    guard,
+    make_optimizer,
+    make_schedule,
+)
 from jomni.train.task import Batch, Metrics, Task
 
 
@@ -56,7 +63,7 @@ class GradientState:
 
 
 class GradientTask(Task):
-    """Derive from it, and give `fresh`, `loss`, `dataset`, `export` and `units_per_step`."""
+    """Derive from it, and give `init_params`, `loss`, `dataset`, `export` and `units_per_step`."""
 
     unit = "steps"
 
@@ -65,7 +72,7 @@ class GradientTask(Task):
         self._optimizer = make_optimizer(config.optimizer, steps)
         self._schedule = make_schedule(config.optimizer, steps)
 
-    def fresh(self, key: PRNGKeyArray) -> Tree:
+    def init_params(self, key: PRNGKeyArray) -> Tree:
         """Return the parameters of a model from nothing."""
         raise NotImplementedError
 
@@ -75,7 +82,7 @@ class GradientTask(Task):
 
     def start(self, key: PRNGKeyArray) -> Tree | None:
         """Parameters to begin from in place of fresh ones, all of them or some; None: there are none. `key`: of what is
-        drawn beside them, the one that `fresh` had."""
+        drawn beside them, the one that `init_params` had."""
         return None
 
     def rows(self, batch: Batch, key: PRNGKeyArray | None) -> Any:
@@ -96,7 +103,7 @@ class GradientTask(Task):
         raise NotImplementedError
 
     def init(self, key: PRNGKeyArray) -> GradientState:
-        return self._state(self.fresh(key))
+        return self._state(self.init_params(key))
 
     def _state(self, tree: Tree) -> GradientState:
         stays = self.frozen(tree)

@@ -23,8 +23,8 @@ from jomni.sharding import batch_sharding, make_mesh, shardings
 from jomni.train.checkpoint import Checkpointer
 from jomni.train.config import TrainConfig
 from jomni.train.metrics import MetricsWriter, Window, means
-from jomni.train.overrides import keep_config
 from jomni.train.progress import Progress
+from jomni.train.run_config import keep_config
 from jomni.train.task import Batch, Task, parameter_count
 
 EXPORT = "export"

@@ -1,19 +1,14 @@
-"""Configuration files, and overrides such as `--task.optimizer.lr 3e-4`, checked against the annotations."""
+"""Overrides of a configuration's fields, such as `--task.optimizer.lr 3e-4`, checked against the annotations."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import difflib
-import importlib.util
 import inspect
 import io
 import itertools
-import json
-import os
 import re
-import runpy
-import sys
 import tokenize
 import types
 import typing
@@ -22,71 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from jomni.errors import ConfigError
-from jomni.train.config import TrainConfig
 
 _QUOTED = re.compile(r"""((?:^|[(\[,])\s*)(["'])((?:\\.|(?!\2)[^\\])*)\2(?=\s*(?:[)\],]|$))""", re.DOTALL)
 """An item of a list in quotes; elsewhere a quote is a character like others, as in "it's.parquet"."""
 _CLOSED_BY = {"(": ")", "[": "]", "{": "}"}
-
-
-def named_configs() -> dict[str, Path]:
-    """Return the configurations that come with jomni, such as "tiny_lm" and "nano/lm", with their files."""
-    package = importlib.util.find_spec("jomni.configs")
-    folders = [Path(folder) for folder in (package.submodule_search_locations or ())] if package else []
-    found = {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for folder in folders
-        for path in sorted(folder.rglob("*.py"))
-    }
-    return {name: path for name, path in found.items() if not name.endswith("__init__")}
-
-
-def read_config(source: str | Path) -> TrainConfig:
-    """Run a configuration and return the result of its `get_config()`.
-
-    Args:
-      source: the name of a configuration that comes with jomni, such as "tiny_lm" or "nano/lm", or a Python file. A
-        file may import modules beside it.
-
-    Raises:
-      ConfigError: there is no such file or name, it fails, or its `get_config` does not return a `TrainConfig`.
-    """
-    named = named_configs()
-    path = named.get(str(source), Path(source))
-    if not path.is_file():
-        near = difflib.get_close_matches(str(source), named, 1)
-        meant = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError(
-            f"{source}: is neither a configuration file nor a name.{meant} Known names: {', '.join(sorted(named))}."
-        )
-    try:
-        with _importing_from(path.parent.resolve()):
-            found = runpy.run_path(str(path))
-            if not callable(found.get("get_config")):
-                raise ConfigError(f"{path}: has no function get_config(); it must return a TrainConfig.")
-            config = found["get_config"]()
-    except ConfigError:
-        raise
-    except Exception as error:
-        raise ConfigError(f"{path}: fails with {type(error).__name__}: {error}") from error
-    if not isinstance(config, TrainConfig):
-        raise ConfigError(f"{path}: get_config() returned a {type(config).__name__}; it must be a TrainConfig.")
-    return config
-
-
-@contextlib.contextmanager
-def _importing_from(folder: Path) -> Iterator[None]:
-    """Let modules of a folder be imported, and forget them: the next folder may have others of the same names."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-        for name in set(sys.modules) - before:
-            file = getattr(sys.modules[name], "__file__", None)
-            if file is not None and Path(file).parent == folder:
-                del sys.modules[name]
 
 
 def override(config: Any, arguments: Sequence[str]) -> Any:
@@ -121,7 +55,7 @@ def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str, 
     comments, hints = _comments(type(config)), typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value, name = getattr(config, field.name), prefix + field.name
-        if _is_group(value):
+        if is_group(value):
             yield from fields(value, name + ".")
         else:
             said = shown(value, hints[field.name])
@@ -145,51 +79,6 @@ def shown(value: Any, hint: Any) -> str:
             if _parse(text, hint, "") == value:
                 return text
     return plain  # of what no command line can give
-
-
-def to_dict(config: Any) -> Any:
-    """Return the configuration in JSON's types, the class of each group under "type"."""
-    if _is_group(config):
-        values = {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
-        return {"type": type(config).__name__} | values
-    if isinstance(config, tuple | list):
-        return [to_dict(value) for value in config]
-    return config if isinstance(config, bool | int | float | str | None) else str(config)
-
-
-def keep_config(config: TrainConfig, folder: Path) -> list[str]:
-    """Write config.json to the run's folder; where something has been learnt there, it has to fit.
-
-    Returns:
-      What the optimiser does otherwise from now on, for people.
-
-    Raises:
-      ConfigError: it differs in more than fields that do not change what has been learnt.
-    """
-    path = folder / "config.json"
-    new, told = to_dict(config), []
-    if path.is_file() and any(c.name.isdigit() for c in (folder / "checkpoints").glob("*")):
-        try:
-            old = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ConfigError(f"{path}: is damaged ({error}). Remove the folder, or choose another --name.") from None
-        allowed = {".".join(name) for name in _harmless(config)}
-        # A field that the run did not know yet, because this jomni is newer, changes nothing at its default.
-        before, after = _leaves(old), _leaves(new)
-        before = {k: v for k, v in _defaults(config).items() if k in after} | before
-        changed = [k for k in sorted(before.keys() | after.keys()) if before.get(k) != after.get(k)]
-        refused = [k for k in changed if not any(k == a or k.startswith(a + ".") for a in allowed)]
-        if refused:
-            lines = "".join(f"\n  {k}: {before.get(k)!r} there, {after.get(k)!r} now" for k in refused)
-            raise ConfigError(
-                f"{folder}: holds a run of another configuration:{lines}\n"
-                "Choose another --name, give the former values, or remove the folder."
-            )
-        told = [f"{k} is {after[k]!r}, not {before[k]!r}" for k in changed if "optimizer." in k and k in before]
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(new, indent=2) + "\n", encoding="utf-8")
-    os.replace(scratch, path)
-    return told
 
 
 def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -216,7 +105,7 @@ def _replace(config: Any, tree: dict[str, Any], prefix: str, known: list[str]) -
             meant = f" Did you mean --{' or --'.join(near)}?" if near else " --help after the file's name lists them."
             raise ConfigError(f"--{full}: there is no such field.{meant}")
         value, hint = getattr(config, name), hints[name]
-        group = value if _is_group(value) else _default_group(hint)
+        group = value if is_group(value) else _default_group(hint)
         if isinstance(new, dict):
             if group is None:
                 raise ConfigError(f"--{full}.{next(iter(new))}: '{full}' has no fields, it is {value!r}")
@@ -316,7 +205,8 @@ def _type_name(hint: Any) -> str:
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 
 
-def _is_group(value: Any) -> bool:
+def is_group(value: Any) -> bool:
+    """Return whether a field's value is a group of fields: a dataclass."""
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
@@ -333,34 +223,6 @@ def _default_group(hint: Any) -> Any:
             except TypeError:
                 return None
     return None
-
-
-def _harmless(config: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for field in dataclasses.fields(config):
-        if field.metadata.get("mutable_on_resume"):
-            yield (*prefix, field.name)
-        elif _is_group(getattr(config, field.name)):
-            yield from _harmless(getattr(config, field.name), (*prefix, field.name))
-
-
-def _defaults(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of every field that has a default, in JSON's types."""
-    found: dict[str, Any] = {}
-    for field in dataclasses.fields(config):
-        name, value, default = f"{prefix}{field.name}", getattr(config, field.name), field.default
-        if field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
-        if _is_group(value):
-            found |= _defaults(value, f"{name}.")
-        if default is not dataclasses.MISSING:
-            found |= _leaves(to_dict(default), f"{name}.")
-    return found
-
-
-def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict):
-        return {prefix.rstrip("."): tree}
-    return {name: leaf for key, value in tree.items() for name, leaf in _leaves(value, f"{prefix}{key}.").items()}
 
 
 def _comments(kind: type) -> dict[str, str]:

@@ -94,7 +94,8 @@ def test_sigterm_finishes_the_step_saves_and_says_so(unbroken, tmp_path):
 _MESHES = """
 import sys
 from jomni.train.loop import train
-from jomni.train.overrides import override, read_config
+from jomni.train.config_files import read_config
+from jomni.train.overrides import override
 from pathlib import Path
 
 case, out = Path(sys.argv[1]), sys.argv[2]

@@ -5,7 +5,8 @@ import itertools
 from pathlib import Path
 
 from jomni.cli.parser import parse
-from jomni.train.overrides import override, read_config
+from jomni.train.config_files import read_config
+from jomni.train.overrides import override
 from tools import ablations
 from tools.make_nano import recipe
 

@@ -4,7 +4,8 @@ import itertools
 from pathlib import Path
 
 from jomni.cli.parser import parse
-from jomni.train.overrides import override, read_config
+from jomni.train.config_files import read_config
+from jomni.train.overrides import override
 from jomni.train.tasks.mini_omni import ALIGN, OmniConfig
 from tools.make_nano_omni import KINDS, MUTE, STAGES, recipe, report
 from tools.synth import kinds

@@ -10,8 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jomni.errors import ConfigError
+from jomni.train.config_files import named_configs, read_config
 from jomni.train.lora import LoRAConfig
-from jomni.train.overrides import fields, keep_config, named_configs, override, read_config, shown
+from jomni.train.overrides import fields, override, shown
+from jomni.train.run_config import keep_config
 from jomni.train.tasks.audio_losses import SpectralConfig
 from jomni.train.tasks.mini_omni import ADAPT, ALIGN
 from tests import train_case
@@ -190,6 +192,16 @@ def test_a_run_of_before_a_field_was_added_goes_on_with_its_default_alone(config
         keep_config(override(config, ["--task.depth_share", "0.5"]), tmp_path)
     keep_config(config, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["task"]["depth_share"] == 1.0
+
+
+@pytest.mark.parametrize("group, value", [("task", 3), ("task", None), ("mesh", 2)])
+def test_a_run_with_a_field_that_is_unknown_now_is_refused_by_its_name(config, tmp_path, group, value):
+    keep_config(config, learnt(tmp_path))
+    written = json.loads((tmp_path / "config.json").read_text())
+    written[group]["former"] = value
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    with pytest.raises(ConfigError, match=rf"{group}\.former: {value} there, no such field now"):
+        keep_config(config, tmp_path)
 
 
 def test_a_configuration_may_import_those_beside_it(tmp_path):

@@ -17,7 +17,7 @@ CONFIG = GradientConfig(batch=6, optimizer=OptimizerConfig(lr=0.1, weight_decay=
 class Toy(GradientTask):
     """y = (a + b) x, of which a is frozen and begins at given numbers."""
 
-    def fresh(self, key):
+    def init_params(self, key):
         return {"a": jnp.zeros((2, 3)), "b": jnp.zeros((2, 3))}
 
     def frozen(self, params):

@@ -10,8 +10,16 @@ import numpy as np
 import optax
 import pytest
 
-from jomni.train.guard import all_finite, guard
-from jomni.train.optimizer import OptimizerConfig, accumulate, decay_mask, ema_update, make_optimizer, make_schedule
+from jomni.train.optimizer import (
+    OptimizerConfig,
+    accumulate,
+    all_finite,
+    decay_mask,
+    ema_update,
+    guard,
+    make_optimizer,
+    make_schedule,
+)
 
 
 @pytest.mark.parametrize(("schedule", "middle"), [("constant", 1.0), ("cosine", 0.55), ("linear", 0.55)])

@@ -98,14 +98,14 @@ def test_averages_want_the_whole_batch_at_once():
 
 def test_it_begins_near_silence_where_the_decoders_last_tanh_has_a_gradient():
     task = SnacTrainConfig(model=TINY, data=SnacData("none")).build(1)
-    params = plainly(task.fresh)(jax.random.key(0))
+    params = plainly(task.init_params)(jax.random.key(0))
     pcm = 0.3 * jax.random.normal(jax.random.key(1), (2, 1, 128))
     run = plainly(lambda params: Snac(TINY).apply({"params": params}, pcm))
     assert 0.01 < float(jnp.abs(run(params)).mean()) < 0.6
 
 
 def test_directions_begin_as_small_as_the_originals_so_that_adam_turns_them():
-    params = plainly(SnacTrainConfig(model=TINY, data=SnacData("none")).build(1).fresh)(jax.random.key(0))
+    params = plainly(SnacTrainConfig(model=TINY, data=SnacData("none")).build(1).init_params)(jax.random.key(0))
     found = np.concatenate([np.ravel(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)
                             if path[-1].key == "direction"])  # fmt: skip
     assert 0.018 < found.std() < 0.022

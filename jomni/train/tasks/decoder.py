@@ -114,7 +114,7 @@ class TextTask(GradientTask):
         write_decoder_config(config.model, config.family)  # refuses what the family cannot express
         self._files = _files(Path(config.tokenizer).expanduser(), config.model)
 
-    def fresh(self, key: PRNGKeyArray) -> Tree:
+    def init_params(self, key: PRNGKeyArray) -> Tree:
         params: Tree = dict(self._decoder.init(key, jnp.zeros((1, 2), jnp.int32), method=Decoder.whole)["params"])
         # Rows of unit length: where they are the head too, the first logits are of unit size.
         weight = params["embed_tokens"]["weight"] * self.config.model.dim**-0.5

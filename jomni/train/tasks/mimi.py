@@ -32,8 +32,7 @@ from jomni.nn.linear import contract_last
 from jomni.tensors.weight_map import flatten, unflatten
 from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import check_patterns, frozen_paths
-from jomni.train.guard import all_finite, guard
-from jomni.train.optimizer import OptimizerConfig, ema_update, make_optimizer, make_schedule
+from jomni.train.optimizer import OptimizerConfig, all_finite, ema_update, guard, make_optimizer, make_schedule
 from jomni.train.task import Batch, Metrics, Task
 from jomni.train.tasks.audio_losses import (
     SpectralConfig,

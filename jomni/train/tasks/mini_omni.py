@@ -137,7 +137,7 @@ class OmniTask(GradientTask):
         self._listens, self._speaks = any(t.listens for t in tasks), any(t.speaks for t in tasks)
         self._encoder = WhisperEncoder(self.model.encoder)
 
-    def fresh(self, key: PRNGKeyArray) -> Tree:
+    def init_params(self, key: PRNGKeyArray) -> Tree:
         keys, vocabulary = jax.random.split(key), self.model.config.vocabulary
         tokens = jnp.zeros((1, vocabulary.streams + 1, 1), jnp.int32)
         params: Tree = dict(MiniOmni(self.model.config, self._lora).init(keys[0], tokens)["params"])
@@ -160,7 +160,7 @@ class OmniTask(GradientTask):
         assert c.backbone is not None
         decoder = jomni.load(c.backbone, components=("decoder",)).params["decoder"]
         likened = turn_marks(self._tokenizer, self.model.config.vocabulary)
-        drawn = jax.random.fold_in(key, 1)  # other numbers than those of the speech encoder that `fresh` draws
+        drawn = jax.random.fold_in(key, 1)  # other numbers than those of the speech encoder that `init_params` draws
         params = give_voice(decoder, self.model.config, drawn, likened)
         if c.encoder is not None:
             params["whisper"] = jomni.load(c.encoder, components=("whisper",)).params["whisper"]

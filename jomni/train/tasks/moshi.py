@@ -128,7 +128,7 @@ class LMTask(GradientTask):
         if config.codec is not None:
             _check_codec(config.codec, model)
 
-    def fresh(self, key: PRNGKeyArray) -> Tree:
+    def init_params(self, key: PRNGKeyArray) -> Tree:
         params: Any = self._lm.init(key, jnp.zeros((1, self.model.n_q + 1, 2), jnp.int32))["params"]
         return params
 

@@ -32,7 +32,7 @@ from jomni.tensors.weight_map import flatten, unflatten
 from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree, check_patterns, frozen_paths
 from jomni.train.gradient_task import GradientConfig, GradientState, GradientTask
-from jomni.train.guard import guard
+from jomni.train.optimizer import guard
 from jomni.train.task import Batch, Metrics
 from jomni.train.tasks.audio_losses import SpectralConfig, spectral_distance
 from jomni.train.tasks.mimi_quantizer import CodebookAverage, CodebookUpdate, assign, follow, perplexity
@@ -218,7 +218,7 @@ class SnacTask(GradientTask):
         self.units_per_step = config.batch * config.data.frames / config.model.frame_rate
         self._snac = LearningSnac(config.model)
 
-    def fresh(self, key: PRNGKeyArray) -> Tree:
+    def init_params(self, key: PRNGKeyArray) -> Tree:
         c = self.config.model
         params: Any = self._snac.init(key, jnp.zeros((1, 1, c.frame_size * c.frame_multiple)))["params"]
         return quiet(params)

@@ -102,7 +102,7 @@ class EarsTask(GradientTask):
         self.units_per_step = config.batch * config.data.seconds
         self._ears = _Ears(config.model, len(config.data.phones))
 
-    def fresh(self, key: PRNGKeyArray) -> Tree:
+    def init_params(self, key: PRNGKeyArray) -> Tree:
         params: Any = self._ears.init(key, jnp.zeros((1, self.config.model.n_mels, 2)))["params"]
         return params
 
