@@ -391,7 +391,7 @@ def test_where_no_task_speaks_or_listens_the_loss_is_the_same_and_only_it_is_com
         data = OmniData((str(turns),), shares, lengths=(30,), seconds=0.2)
         return OmniConfig(data=data, backbone=str(backbone), encoder_model=ENCODER, voice=VOICE, freeze=ALIGN).build(1)
 
-    params = build(TaskShares()).fresh(jax.random.key(0))
+    params = build(TaskShares()).init_params(jax.random.key(0))
     for shares, parts in ((silent, (False, True)), (deaf, (True, False))):
         batch, losses = next(iter(build(shares).dataset(0))), []
         for task, computed in ((build(shares), parts), (build(TaskShares()), (True, True))):
