@@ -61,7 +61,7 @@ def stages(work: Path, share: float) -> list[Stage]:
     codecs = {False: work / "nano_voice/export", True: work / "untaught_voice/export"}
 
     def codec(name: str, *options: str) -> tuple[tuple[str, ...], ...]:
-        """Its ears and, as long again, its voice."""
+        """Its speech encoder and, as long again, its voice."""
         return (
             train(share, work, "nano/codec", 6_000, "--name", f"{name}_codec",
                   "--task.data.manifest", work / "utterances/MANIFEST.jsonl", *options),

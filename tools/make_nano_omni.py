@@ -1,4 +1,4 @@
-"""The recipe of nano-omni, from nothing: a text model, then ears and a voice for it, as "Any Model Can Talk" has them.
+"""The recipe of nano-omni, from nothing: a text model, then speech in and out, as "Any Model Can Talk" has them.
 
 python -m tools.make_nano_omni work                 the whole of it
 python -m tools.make_nano_omni work --codec nano_snac   with the voice of the package: nearly two hours less
@@ -47,7 +47,7 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
     """
     work = work.absolute()
     runs = ("omni_latent", "omni_codec", "omni_decoder", "omni_decoder_again", "omni_speech_encoder", *STAGES)
-    latent, codes, begun, decoder, ears, *exports = (work / run / "export" for run in runs)
+    latent, codes, begun, decoder, speech_encoder, *exports = (work / run / "export" for run in runs)
     voice = decoder if codec is None else Path(codec).absolute() if Path(codec).is_dir() else codec
     heard, own = work / "utterances", work / "agent"
     pairs, tokenizer, sentences = work / "turns.tsv", work / "chat_tokenizer", work / "sentences.txt"
@@ -70,11 +70,11 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
     )
     shares = {"a1_a2": 2.5, "a1_t2": 0.75, "a1_t1": 0.25, "t1_a2": 1, "t1_t2": 0.5}
     spoken_by = "--task.codec", voice
-    begin = {1: ("--task.backbone", exports[0], "--task.encoder", ears)} | {
+    begin = {1: ("--task.backbone", exports[0], "--task.encoder", speech_encoder)} | {
         n: ("--task.init_from", exports[n - 1]) for n in range(2, len(STAGES))
     }
     stages = (
-        Stage("ears", "a speech encoder learns phones: every voice", (
+        Stage("speech encoder", "a speech encoder learns phones: every voice", (
             synth(share, "utterances", heard, "--seed", 11, "--agent-share", 0.12, hours=12),
             train(share, work, "nano_omni/speech_encoder", 3_300, "--task.data.manifest", heard / "MANIFEST.jsonl"),
         )),
@@ -110,7 +110,7 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
                 (1, "stage 1", "alignment: adapters, to hear", "stage1", 250, files, ()),
                 (2, "stage 2", "adaptation: the text model answers what it hears", "stage2", 1_500, files, ()),
                 (3, "speaking", "alignment: what speaks, reading aloud", "stage2_voice", 800, files, ()),
-                (4, "stage 3", "multimodal: everything but the ears", "stage3", 3_600, files, spoken_by),
+                (4, "stage 3", "multimodal: everything but the speech encoder", "stage3", 3_600, files, spoken_by),
                 (5, "reading", "sentences that nobody can know by heart, read aloud after corrupted contexts",
                  "stage2_voice", 1_900, aloud,
                  (*spoken_by, "--task.freeze", "whisper/,whisper_adapter/", "--task.ema", 0.99,

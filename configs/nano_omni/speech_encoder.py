@@ -1,4 +1,4 @@
-"""nano-omni's ears: a small Whisper encoder from nothing, which names the phones of what users say, in 5 s windows.
+"""nano-omni's speech encoder: a small Whisper encoder from nothing; it names users' phones in 5 s windows.
 
 python -m tools.synth utterances data/utterances --hours 24 --agent-share 0.12
 jomni train nano_omni/speech_encoder

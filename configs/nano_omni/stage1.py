@@ -1,4 +1,4 @@
-"""nano-omni, stage 1, modality alignment: the text model of stage 0 is given ears, and stays as it is.
+"""nano-omni, stage 1, modality alignment: the text model of stage 0 is given a speech encoder, and stays as it is.
 
 python -m tools.synth spoken data/turns.tsv data/turns.parquet --snac runs/omni_codec/export
 python -m tools.synth spoken data/turns_valid.tsv data/turns_valid.parquet --snac runs/omni_codec/export --seed 1 \
@@ -18,8 +18,8 @@ from jomni.train.tasks.mini_omni import ALIGN, OmniConfig, VoiceConfig
 from jomni.train.tasks.mini_omni_data import OmniData
 
 SECONDS, LENGTH = 3.2, 176
-"""What the ears hear at a time, and steps that hold it with a text: 99 % of the questions. A voice that takes longer is
-left out."""
+"""Seconds that the speech encoder takes at a time, and steps that hold them with a text: 99 % of the questions. Longer
+ones are left out."""
 
 
 def get_config() -> TrainConfig:

@@ -1,4 +1,4 @@
-"""nano-omni, stage 2, adaptation: the text model learns to answer in text what it hears through the ears of stage 1.
+"""nano-omni, stage 2, adaptation: the text model learns to answer speech in text, through the encoder of stage 1.
 
 jomni train nano_omni/stage2
 

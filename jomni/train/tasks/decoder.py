@@ -1,4 +1,4 @@
-"""Training of a small text decoder from nothing, on questions and answers: what can then be given ears and a voice.
+"""Training of a small text decoder from nothing, on questions and answers: what stage 1 of Mini-Omni then builds on.
 
 Axes: B rows, T tokens.
 """

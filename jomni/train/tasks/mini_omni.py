@@ -1,4 +1,4 @@
-"""Any Model Can Talk (arXiv:2408.16725, 3.4): a text decoder is given ears and a voice, in stages that freeze parts.
+"""Any Model Can Talk (arXiv:2408.16725, 3.4): a text decoder learns to hear and to speak, in stages that freeze parts.
 
 The parameters are `MiniOmni`'s and, under "whisper", the speech encoder's; which of them train is said by their paths.
 The tables of tokens, embedding and head, are each two parameters here: the text's rows ("text") and those that the
@@ -71,7 +71,7 @@ class OmniConfig(GradientConfig):
 
     data: OmniData  # where batches come from
     valid: OmniData | None = mutable_on_resume(None)  # likewise, never trained on
-    backbone: str | None = None  # checkpoint of the text decoder that is given ears and a voice
+    backbone: str | None = None  # checkpoint of the text decoder that is given speech input and output
     voice: VoiceConfig = dataclasses.field(default_factory=VoiceConfig)  # what it is given
     init_from: str | None = None  # export of an earlier stage
     encoder: str | None = None  # checkpoint of the speech encoder, a Whisper
@@ -152,7 +152,7 @@ class OmniTask(GradientTask):
         return stays | {path for path in backbone if not _BEYOND_LORA.match(path)}
 
     def start(self, key: PRNGKeyArray) -> Tree:
-        """The parameters of the export, or of the text decoder with ears and a voice that are drawn with the key."""
+        """Return the export's parameters, or the text decoder's with the speech parts drawn with the key."""
         c = self.config
         if c.init_from is not None:
             held = jomni.load(c.init_from, components=("omni", "whisper")).params

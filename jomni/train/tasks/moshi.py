@@ -252,7 +252,7 @@ def add_noise(
       model: the model's configuration.
       user: share of the user's frames that become random codes.
       agent: share of the agent's frames that become another frame of the same row, drawn at random: plausible, and
-        wrong, as its own slips are.
+        wrong, as its own errors are.
       key: of the draws.
     """
     keys, (rows, _, frames) = jax.random.split(key, 4), codes.shape

@@ -49,16 +49,16 @@ def config(folder, manifest) -> TrainConfig:
         model=MODEL, data=EarsData(str(manifest), tuple(TONES), seconds=0.4), batch=8,
         optimizer=OptimizerConfig(lr=1e-2, warmup=5),
     )  # fmt: skip
-    return TrainConfig(name="ears", out=str(folder), steps=80, log_every=20, task=task)
+    return TrainConfig(name="speech_encoder", out=str(folder), steps=80, log_every=20, task=task)
 
 
 @pytest.mark.slow
 def test_an_encoder_learns_to_name_phones_and_comes_as_a_whisper(tmp_path):
     run = config(tmp_path, speech(tmp_path))
     train(run)
-    lines = [json.loads(line) for line in (tmp_path / "ears/metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "speech_encoder/metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["accuracy"] > 0.95 and lines[-1]["loss"] < 0.3 * lines[0]["loss"]
-    found = jomni.load(tmp_path / "ears/export")
+    found = jomni.load(tmp_path / "speech_encoder/export")
     assert found.family == "whisper" and found.configs["whisper"] == MODEL and "head" not in found.params["whisper"]
     mel = log_mel(jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (1, 4000)), jnp.float32), 80, 4800)
     assert embed_audio(WhisperEncoder(MODEL), found.params["whisper"], mel).shape == (1, 15, 16)
