@@ -50,7 +50,7 @@ def help_texts() -> dict[str, str]:
 def _parsers() -> tuple[Parser, dict[str, Parser]]:
     top = Parser(
         prog="jomni",
-        description="Speech dialogue in JAX: the codec Mimi and the full-duplex model Moshi.",
+        description="End-to-end speech dialogue in JAX: Moshi and Mini-Omni, with their codecs.",
         epilog="""\
 A model M is nano, which comes with jomni, a folder, a weight file, or a Hugging Face repository id. Examples:
   jomni talk question.wav
@@ -305,7 +305,7 @@ Example:
 
 
 def _self_rollout(parser: Parser) -> None:
-    """Have a model say its part of tokenised conversations, to train on what it hears of itself."""
+    """Sample the agent's codes of tokenised conversations from a model, to train on."""
     parser.description = """\
 Writes a folder of codes anew, with the agent's part as a model says it beside the recorded one: text and user are
 given, the voice is the model's own. Training with task.data.own_share then hears what it will hear when it talks: a

@@ -99,6 +99,10 @@ class TextGenerator:
     block: int = 256  # longest block that `prefill` takes, a power of two
     dtype: str = "float32"  # of the cache
 
+    def __repr__(self) -> str:
+        c = self.decoder.config
+        return f"TextGenerator({c.num_layers} layers of {c.dim}, context={self.context}, {self.dtype})"
+
     def __post_init__(self) -> None:
         most = self.decoder.config.max_positions
         if not 2 <= self.context <= most:

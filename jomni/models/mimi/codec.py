@@ -25,6 +25,9 @@ class MimiCodec:
 
     module: Mimi
 
+    def __repr__(self) -> str:
+        return f"MimiCodec({self.sample_rate} Hz, {self.frame_rate:g} frames/s, {self.num_codebooks} codebooks)"
+
     @property
     def config(self) -> MimiConfig:
         """The configuration."""

@@ -87,6 +87,11 @@ class OmniGenerator:
     block: int = 256  # longest block that `prefill` takes, a power of two
     dtype: str = "float32"  # of the cache
 
+    def __repr__(self) -> str:
+        d = self.config.decoder
+        size = f"{d.num_layers} layers of {d.dim}, context={self.context}"
+        return f"OmniGenerator({size}, voice={self.voice!r}, {self.dtype})"
+
     def __post_init__(self) -> None:
         most = self.config.decoder.max_positions
         if not 2 <= self.context <= most:

@@ -74,6 +74,14 @@ class Duplex:
     generator: Generator
     tokenizer: bytes | None = dataclasses.field(default=None, repr=False)  # sentencepiece model, for `text`
 
+    def __repr__(self) -> str:
+        c = self.generator.lm.config
+        return (
+            f"Duplex(Mimi {self.sample_rate} Hz, {self.frame_rate:g} frames/s of {self.frame_size} samples; "
+            f"MoshiLM {c.num_layers} layers of {c.dim}, {c.dep_q} codebooks of the agent, {c.user_q} of the user, "
+            f"{self.generator.dtype})"
+        )
+
     def __post_init__(self) -> None:
         config = self.generator.lm.config
         if self.mimi.num_codebooks < config.user_q or self.mimi.config.num_codebooks < config.dep_q:

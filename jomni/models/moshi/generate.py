@@ -106,6 +106,11 @@ class Generator:
     guidance: Guidance | None = None
     defaults: SamplingDefaults = SamplingDefaults()
 
+    def __repr__(self) -> str:
+        c = self.lm.config
+        guided = f", {self.guidance}" if self.guidance else ""
+        return f"Generator(MoshiLM {c.num_layers} layers of {c.dim}, delays={c.delays}, {self.dtype}{guided})"
+
     def init_state(
         self,
         batch: int,

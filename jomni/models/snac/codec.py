@@ -36,6 +36,9 @@ class SnacCodec:
             return noise
         return jax.random.split(jax.random.key(self.noise_seed), batch)
 
+    def __repr__(self) -> str:
+        return f"SnacCodec({self.sample_rate} Hz, {self.frame_rate:.4g} frames/s, {self.num_codebooks} codebooks)"
+
     @property
     def config(self) -> SnacConfig:
         """The configuration."""

@@ -23,6 +23,10 @@ class SpeechEncoder:
 
     module: WhisperEncoder
 
+    def __repr__(self) -> str:
+        c = self.config
+        return f"SpeechEncoder(Whisper {c.n_audio_layer} layers of {c.n_audio_state}, {self.sample_rate} Hz)"
+
     @property
     def config(self) -> WhisperConfig:
         """The configuration."""
