@@ -5,10 +5,11 @@ Axes: B batch, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt32
 
@@ -86,3 +87,13 @@ def row_keys(seed: UInt32[Array, "B"], offset: Int[Array, "B"], stream: int) -> 
         return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), offset), stream)
 
     return jax.vmap(one)(seed, offset)
+
+
+def batch_seeds(seed: int | Sequence[int], batch: int) -> UInt32[Array, "B"]:
+    """Return one seed per row: seed + row for a single seed, else as given."""
+    seeds = np.asarray(seed).astype(np.uint32)
+    if seeds.ndim == 0:
+        seeds = (seeds + np.arange(batch)).astype(np.uint32)
+    if seeds.shape != (batch,):
+        raise ValueError(f"seed must be one number or {batch}, one per row, got {seeds.shape}")
+    return jnp.asarray(seeds)

@@ -1,4 +1,7 @@
-"""`verify_contract`: a test that the joined steps of a streaming module equal its output for the whole sequence."""
+"""`verify_contract`: a test that the joined steps of a streaming module equal its output for the whole sequence.
+
+Axes: B batch.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The one linear layer: published layout, optional bias, optional low-rank adapter kept beside the weight."""
+"""The one linear layer: published layout, optional bias, optional low-rank adapter kept beside the weight.
+
+Axes: I input width, O output width (`features`), r rank of the adapter.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Layer norm and RMS norm, with the four numerical conventions of the original (`create_norm_fn`)."""
+"""Layer norm and RMS norm, with the four numerical conventions of the original (`create_norm_fn`).
+
+Axes: D width.
+"""
 
 from __future__ import annotations
 

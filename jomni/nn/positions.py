@@ -1,4 +1,7 @@
-"""Position encodings: rotary (interleaved or split in halves) and sinusoidal, computed in float32."""
+"""Position encodings: rotary (interleaved or split in halves) and sinusoidal, computed in float32.
+
+Axes: B batch, N heads, T time, H head width, H2 = H / 2 pairs of channels, D width.
+"""
 
 from __future__ import annotations
 

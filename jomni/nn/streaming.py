@@ -9,6 +9,8 @@ Every streaming module is called as
 - `active` is bool [B], or None for all rows. The state of an inactive row does not change; its output has no meaning.
 - Leaves called `offset` count the steps a row has taken. They alone decide which part of the other leaves is valid, so
   a reset changes nothing else.
+
+Axes: B batch.
 """
 
 from __future__ import annotations

@@ -16,10 +16,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jomni.errors import ConfigError, PromptError
-from jomni.generation.sampling import row_keys, sample
+from jomni.generation.sampling import batch_seeds, row_keys, sample
 from jomni.models.decoder import Decoder, DecoderConfig, DecoderState
 from jomni.models.decoder.config import SLIDING
-from jomni.models.moshi.generate import batch_seeds
 from jomni.printing import short_repr
 
 Params = Any

@@ -1,4 +1,7 @@
-"""Mimi behind the interface of all codecs (`jomni.models.codec.Codec`)."""
+"""Mimi behind the interface of all codecs (`jomni.models.codec.Codec`).
+
+Axes: B batch, C audio channels, T samples, K codebooks, N frames.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,7 @@ Params = Any
 
 @dataclasses.dataclass(frozen=True)
 class MimiCodec:
-    """Mimi as functions of (params, ...). Codes are int32 [B, K, N]. A stream has no delay.
-
-    Axes: B batch, C audio channels, T samples, K codebooks, N frames.
-    """
+    """Mimi as functions of (params, ...). Codes are int32 [B, K, N]. A stream has no delay."""
 
     module: Mimi
 

@@ -75,7 +75,7 @@ class ProjectedTransformer(nn.Module):
 
 
 class Mimi(nn.Module):
-    """The codec. Hashable, so that it can be a static argument of `jax.jit`; parameters are passed beside it.
+    """The codec as a Flax module; `MimiCodec` wraps it for inference. Initialise it with `jax.jit(mimi.init)`.
 
     Raises:
       AudioError: `num_codebooks` is more than the weights hold, or fewer than the semantic codebooks.

@@ -1,4 +1,7 @@
-"""Conversations with Mini-Omni: text and speech in, text and speech streamed out, the history kept in the cache."""
+"""Conversations with Mini-Omni: text and speech in, text and speech streamed out, the history kept in the cache.
+
+Axes: S samples of a recording or of audio, A audio streams.
+"""
 
 from __future__ import annotations
 

@@ -22,11 +22,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jomni.errors import ConfigError
-from jomni.generation.sampling import row_keys, sample
+from jomni.generation.sampling import batch_seeds, row_keys, sample
 from jomni.models.decoder import DecoderState
 from jomni.models.decoder.generate import TextSampling, block_sizes, can_rewind
 from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, set_apart
-from jomni.models.moshi.generate import batch_seeds
 from jomni.printing import short_repr
 
 Params = Any

@@ -5,6 +5,8 @@
     state, out = model.decode_step(params, state)                 the next tokens of every answer
 
 `out.tokens` are the tokens of all streams. `model.chat(params)` keeps conversations in slots and gives text and sound.
+
+Axes: B batch, A audio streams, T samples, N frames of 20 ms, D width of speech features.
 """
 
 from __future__ import annotations

@@ -20,9 +20,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jomni.errors import ConfigError
+from jomni.generation.sampling import batch_seeds
 from jomni.models.mini_omni import Vocabulary
 from jomni.models.mini_omni.streams import tree_order
-from jomni.models.moshi.generate import batch_seeds
 from jomni.models.snac.config import SnacConfig
 from jomni.models.snac.model import Snac, decode_flush, decode_step
 from jomni.nn.lookahead import fold_weight_norm

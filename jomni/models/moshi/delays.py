@@ -1,4 +1,7 @@
-"""Delays between the streams: codes shifted in time for the model, logits shifted back for the loss."""
+"""Delays between the streams: codes shifted in time for the model, logits shifted back for the loss.
+
+Axes: B batch, K streams, T frames.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Token embedding with the original's special cases (moshi/models/lm_utils.py::ScaledEmbedding)."""
+"""Token embedding with the original's special cases (moshi/models/lm_utils.py::ScaledEmbedding).
+
+Axes: B batch, T time, V vocabulary, D width, R rank of a factorised table.
+"""
 
 from __future__ import annotations
 

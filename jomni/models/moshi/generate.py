@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jomni.errors import ConfigError
 from jomni.generation.controls import UNFORCED, Controls
-from jomni.generation.sampling import row_keys, sample
+from jomni.generation.sampling import batch_seeds, row_keys, sample
 from jomni.models.moshi.conditioning import prepare_conditions
 from jomni.models.moshi.embedding import ZERO
 from jomni.models.moshi.model import Conditions, MoshiLM
@@ -228,16 +227,6 @@ class Generator:
         if len(embedded) == 1:
             return embedded[0]  # type: ignore[return-value]
         return jax.tree.map(lambda *rows: jnp.stack(rows, 1), *embedded)
-
-
-def batch_seeds(seed: int | Sequence[int], batch: int) -> UInt32[Array, "B"]:
-    """Return one seed per row: seed + row for a single seed, else as given."""
-    seeds = np.asarray(seed).astype(np.uint32)
-    if seeds.ndim == 0:
-        seeds = (seeds + np.arange(batch)).astype(np.uint32)
-    if seeds.shape != (batch,):
-        raise ValueError(f"seed must be one number or {batch}, one per row, got {seeds.shape}")
-    return jnp.asarray(seeds)
 
 
 def _advance(

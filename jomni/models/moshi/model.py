@@ -61,7 +61,7 @@ class Conditions(NamedTuple):
 
 
 class MoshiLM(nn.Module):
-    """The model (moshi/models/lm.py::LMModel). Hashable; parameters are passed beside it."""
+    """The model (moshi/models/lm.py::LMModel) as a Flax module. Initialise it with `jax.jit(lm.init)`."""
 
     config: MoshiConfig
     remat: bool = False  # training: recompute each layer of the temporal transformer in the backward pass

@@ -1,4 +1,7 @@
-"""SNAC behind the interface of all codecs (`jomni.models.codec.Codec`)."""
+"""SNAC behind the interface of all codecs (`jomni.models.codec.Codec`).
+
+Axes: B batch, T samples, N tokens of a codebook.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +26,6 @@ class SnacCodec:
 
     SNAC looks ahead, so a stream runs late by `encode_delay` frames and `decode_delay` samples; the flush functions
     return what is outstanding.
-
-    Axes: B batch, T samples, N tokens of a codebook.
     """
 
     module: Snac

@@ -60,7 +60,7 @@ class StreamState(NamedTuple):
 
 
 class Snac(nn.Module):
-    """The codec. Hashable, so that it can be a static argument of `jax.jit`; parameters are passed beside it."""
+    """The codec as a Flax module; `SnacCodec` wraps it for inference. Initialise it with `jax.jit(snac.init)`."""
 
     config: SnacConfig
 

@@ -1,4 +1,7 @@
-"""Whisper's encoder as a function of (params, waveform)."""
+"""Whisper's encoder as a function of (params, waveform).
+
+Axes: B batch, T samples, N frames of 20 ms, D width.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,7 @@ Params = Any
 
 @dataclasses.dataclass(frozen=True)
 class SpeechEncoder:
-    """Whisper's log-mel features and encoder joined. Hashable; parameters are passed beside it.
-
-    Axes: B batch, T samples, N frames of 20 ms, D width.
-    """
+    """Whisper's log-mel features and encoder joined. Hashable; parameters are passed beside it."""
 
     module: WhisperEncoder
 
