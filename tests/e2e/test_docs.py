@@ -67,7 +67,6 @@ def test_the_readme_fits_150_lines():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="needs pip install 'jomni[docs]'")
 def test_the_site_builds(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", str(tmp_path)]
@@ -75,6 +74,9 @@ def test_the_site_builds(tmp_path):
     assert "jomni eval talk" in (tmp_path / "reference/cli/index.html").read_text()
     api = (tmp_path / "reference/api/index.html").read_text()
     assert "from_pretrained" in api and "decode_step" in api
+    for page in tmp_path.rglob("*.html"):
+        fetched = re.findall(r'(?:<script[^>]+src|<link rel="stylesheet" href)="(?:https?:)?//[^"]+', page.read_text())
+        assert not fetched, f"{page.name} fetches {fetched}"
 
 
 def printed(name, folder, monkeypatch) -> str:
