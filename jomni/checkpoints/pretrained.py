@@ -38,10 +38,11 @@ def from_pretrained(
       lora: a LoRA file that replaces the one that config.json names.
 
     Returns:
-      (model, params). The model is hashable and holds no arrays: `Duplex` (a Moshi with its codec), `Generator` (a
-      Moshi alone), `OmniModel` (Mini-Omni), `MimiCodec`, `SnacCodec`, `SpeechEncoder` (Whisper) or `TextGenerator` (a
-      text decoder). The parameters are prepared for inference; `jomni.load` returns the checkpoint itself, for export
-      and training.
+      (model, params)
+
+      The model is hashable and holds no arrays. It is a `Duplex` (a Moshi with its codec), `Generator` (a Moshi alone),
+      `OmniModel` (Mini-Omni), `MimiCodec`, `SnacCodec`, `SpeechEncoder` (Whisper) or `TextGenerator` (a text decoder).
+      The parameters are prepared for inference; `jomni.load` returns the checkpoint itself, for export and training.
 
     Raises:
       WeightsError: files are missing, damaged, unsafe, or do not fit the configuration.
