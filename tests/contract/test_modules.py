@@ -111,7 +111,7 @@ def test_seanet(options):
     verify(SeanetDecoder(config), noise(2, 7, config.dimension))
 
 
-@pytest.mark.parametrize("width", [16, 24])
+@pytest.mark.parametrize("width", [16, pytest.param(24, marks=pytest.mark.slow)])
 def test_mimi(width):
     config = dataclasses.replace(TINY_MIMI, transformer=dataclasses.replace(TINY_MIMI.transformer, dim=width))
     mimi = Mimi(config, 4)

@@ -27,6 +27,7 @@ def stored(folder, samples, rate, **kind) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000, 96000])
 @pytest.mark.parametrize("samples", [1, 5, 4801, 100_017])
 def test_reading_equals_librosa_resampling_of_the_whole(tmp_path, rate, samples):

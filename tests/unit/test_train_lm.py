@@ -106,6 +106,7 @@ def test_the_users_words_need_a_head_and_data_that_has_them():
         check_batch({"codes": np.zeros((1, CONFIG.n_q + 1, 4), np.int32)}, model, heard=True)
 
 
+@pytest.mark.slow
 def test_the_depth_transformer_learns_from_the_frames_that_were_drawn_and_from_no_others():
     lm, params, codes = case()
     delayed = lm.apply({}, codes, method="delay")
