@@ -21,6 +21,8 @@ from jomni.train.tasks.moshi import LMConfig
 from jomni.train.tasks.moshi_data import SyntheticData
 from tests.train_case import SMALL
 
+pytestmark = pytest.mark.compiled_quickly
+
 FORMS = {
     "a/weight": ((6, 8), jnp.bfloat16), "a/bias": ((8,), jnp.float32), "b/kernel": ((3, 2, 4), jnp.float16),
     "b/count": ((), jnp.int32), "c": ((5,), jnp.int8), "d": ((4,), jnp.bool_),
@@ -90,8 +92,6 @@ from jomni.train.freeze import fingerprint
 from jomni.sharding import make_mesh
 from jomni.tensors.weight_map import flatten, unflatten
 from tests.unit.test_train_frozen import leaves
-
-pytestmark = pytest.mark.compiled_quickly
 
 def placed(mesh):
     parts = {(6, 8): ("data", ("fsdp", "tensor")), (8,): (("data", "fsdp", "tensor"),), (4,): (("fsdp", "tensor"),)}
