@@ -31,3 +31,11 @@ def _short(value: Any) -> str:
 
 def _is_plain(leaf: Any) -> bool:
     return not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended)
+
+
+def human_bytes(count: float) -> str:
+    """Format a number of bytes in powers of 1000, such as "1.2 GB"."""
+    power, units = 0, ("bytes", "kB", "MB", "GB", "TB")
+    while count >= 1000 and power < len(units) - 1:
+        count, power = count / 1000, power + 1
+    return f"{count:.4g} {units[power]}"

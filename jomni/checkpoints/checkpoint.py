@@ -53,12 +53,16 @@ class CheckpointInfo:
 
     @property
     def codec_codebooks(self) -> int:
-        """Codebooks of Mimi that the model uses (`loaders.py::CheckpointInfo.get_mimi`); 8 for a codec alone."""
+        """Codebooks of Mimi that the model uses (`loaders.py::CheckpointInfo.get_mimi`); 8 for a codec alone.
+
+        They are at least the semantic ones, without which Mimi does not run.
+        """
         lm, mimi = self.configs.get("lm"), self.configs.get("mimi")
+        least = mimi.quantizer.n_q_semantic if mimi else 0
         if lm is None:
-            return min(8, mimi.num_codebooks) if mimi else 0
+            return max(least, min(8, mimi.num_codebooks)) if mimi else 0
         halves = 2 if (self.settings.get("tts_config") or {}).get("multistream") else 1
-        return lm.codec_codebooks // halves
+        return max(least, lm.codec_codebooks // halves)
 
     def __repr__(self) -> str:
         # Configurations, tokenizer bytes and parameters would fill screens.

@@ -18,6 +18,9 @@ from jomni.tensors.component import Component
 COMPONENTS: dict[str, Component] = {c.name: c for c in (MOSHI, MINI_OMNI, DECODER, MIMI, SNAC, WHISPER)}
 """By name: "lm" (Moshi's language model), "omni" (Mini-Omni's), "decoder", "mimi", "snac", "whisper"."""
 
+CODECS = tuple(name for name, component in COMPONENTS.items() if component.is_codec)
+"""Names of the components that turn audio into codes."""
+
 _FAMILIES: Mapping[str, tuple[str, ...]] = {
     "moshi": ("kyutai", "hf", "orbax"),  # lm and mimi
     "mimi": ("kyutai", "hf", "orbax"),

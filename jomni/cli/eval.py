@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jomni.cli.console import say, stages
-from jomni.cli.model import codec_of, device, load_codec, load_model, open_model, used_codebooks
+from jomni.cli.model import codec_of, device, load_codec, load_model, open_model
 from jomni.errors import AudioError, ConfigError, JomniError
 from jomni.extras import require
 
@@ -35,7 +35,7 @@ def codec(options: Namespace) -> None:
         opened = open_model(options.model, codec_only=True)
         with stages() as progress, device(options.device) as chosen:
             coder = _coder(opened, options.model)
-            numbers = options.codebooks or [coder.fewest if "mimi" not in opened.configs else used_codebooks(opened)]
+            numbers = options.codebooks or [coder.fewest if "mimi" not in opened.configs else opened.codec_codebooks]
             low, high = coder.fewest, len(coder.rates)
             if not low <= min(numbers) <= max(numbers) <= high:
                 span = f"{low} to {high}" if low < high else f"{high}, to be decoded together"

@@ -29,7 +29,7 @@ def info(options: Namespace) -> None:
 def describe(opened: CheckpointSource) -> list[str]:
     """Return what a model consists of, line by line."""
     from jomni.checkpoints.registry import COMPONENTS, is_float32_only, model_kind
-    from jomni.tensors.component import human_bytes
+    from jomni.printing import human_bytes
 
     lines = [f"{opened.source}: {model_kind(opened.model_type)}"]
     counts: dict[str, int] = {}

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from jomni.models.mimi.config import MimiConfig
 
 
-CODECS = ("mimi", "snac")
-"""Parts of a checkpoint that turn audio into codes."""
-
-
 def split_revision(name: str) -> tuple[str, str | None]:
     """Take `owner/name@revision` apart; a path that exists is left whole."""
     if "@" in name and not os.path.exists(name):
@@ -35,6 +31,7 @@ def split_revision(name: str) -> tuple[str, str | None]:
 def open_model(name: str, *, codec_only: bool = False) -> CheckpointSource:
     """Recognises a model and reads its configuration, but no weights; `codec_only` asks for a codec's alone."""
     from jomni.checkpoints.detect import detect
+    from jomni.checkpoints.registry import CODECS
 
     source, revision = split_revision(name)
     return detect(source, revision=revision, components=CODECS if codec_only else None)
@@ -43,6 +40,7 @@ def open_model(name: str, *, codec_only: bool = False) -> CheckpointSource:
 def load_codec(name: str) -> Checkpoint:
     """Load the codec of a model, and leave its language model where it is."""
     import jomni
+    from jomni.checkpoints.registry import CODECS
 
     source, revision = split_revision(name)
     return jomni.load(source, revision=revision, components=CODECS)
@@ -58,20 +56,11 @@ def load_model(options: Namespace, chosen: jax.Device) -> tuple[Checkpoint, str]
         return jomni.load(source, revision=revision, dtype=dtype), dtype
 
 
-def used_codebooks(opened: CheckpointSource) -> int:
-    """Codebooks of the codec that a model uses; 8 for a codec alone."""
-    assert "mimi" in opened.configs
-    if "lm" not in opened.configs:
-        return min(8, opened.configs["mimi"].num_codebooks)
-    halves = 2 if (opened.settings.get("tts_config") or {}).get("multistream") else 1
-    return max(opened.configs["lm"].codec_codebooks // halves, opened.configs["mimi"].quantizer.n_q_semantic)
-
-
 def chosen_codebooks(opened: CheckpointSource, asked: int | None, model: str) -> int:
     """The codebooks that --codebooks asks for, else those that the model uses; raises `AudioError` for an impossible
     number."""
     if asked is None:
-        return used_codebooks(opened)
+        return opened.codec_codebooks
     quantizer = codec_of(opened).quantizer
     held, semantic = quantizer.n_q, quantizer.n_q_semantic
     if not semantic <= asked <= held:

@@ -1,4 +1,4 @@
-"""Checks of shapes and dtypes that the codecs share. They read no values, so they work under every transformation."""
+"""Checks of shapes and dtypes that the models share. They read no values, so they work under every transformation."""
 
 from __future__ import annotations
 
@@ -23,13 +23,18 @@ def check_pcm(pcm: Any, channels: int, multiple: int | None = None) -> None:
             f"pcm must have shape [B, {channels}, T] with T > 0, got {shape}: pass one row per waveform"
             + (", mixed to mono" if channels == 1 else "")
         )
+    check_floating(pcm)
+    if multiple is not None and shape[2] % multiple:
+        raise AudioError(f"a step takes a multiple of {multiple} samples, got {shape[2]}. Give whole frames.")
+
+
+def check_floating(pcm: Any) -> None:
+    """Raise `AudioError` unless pcm is floating point."""
     if not jnp.issubdtype(pcm.dtype, jnp.floating):
         raise AudioError(
             f"pcm must be floating point in [-1, 1], got {pcm.dtype}. Divide integer samples by their full scale, such "
             "as 32768 for int16."
         )
-    if multiple is not None and shape[2] % multiple:
-        raise AudioError(f"a step takes a multiple of {multiple} samples, got {shape[2]}. Give whole frames.")
 
 
 def check_batch(name: str, batch: int, state: int) -> None:

@@ -124,11 +124,3 @@ class Component:
             return self.find(config, source)
         names = self.weight_map(config)
         return bind(names, names.expect(self.abstract_params(config)), source.specs, source.name, self.described_by)
-
-
-def human_bytes(count: float) -> str:
-    """Format a number of bytes in powers of 1000, such as "1.2 GB"."""
-    power, units = 0, ("bytes", "kB", "MB", "GB", "TB")
-    while count >= 1000 and power < len(units) - 1:
-        count, power = count / 1000, power + 1
-    return f"{count:.4g} {units[power]}"

@@ -8,7 +8,7 @@ import pytest
 import jomni
 from jomni.checkpoints.registry import COMPONENTS
 from jomni.cli.files import unique_names
-from jomni.tensors.component import human_bytes as size
+from jomni.printing import human_bytes as size
 from jomni.tensors.source import SafetensorsSource
 from jomni.tensors.weight_map import flatten
 from tests import omni_case

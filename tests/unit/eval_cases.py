@@ -81,9 +81,7 @@ class Agent:
 
     frame_size = SIZE
     mimi = SimpleNamespace(config=SimpleNamespace(sample_rate=RATE, frame_rate=RATE / SIZE))
-    generator = SimpleNamespace(
-        lm=SimpleNamespace(config=SimpleNamespace(existing_text_padding_id=3, existing_text_end_padding_id=0, dep_q=4))
-    )
+    generator = SimpleNamespace(lm=SimpleNamespace(config=SimpleNamespace(silent_tokens=(3, 0), dep_q=4)))
 
     def __init__(self, manners: Manners) -> None:
         self.manners = manners

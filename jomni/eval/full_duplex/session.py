@@ -21,7 +21,7 @@ from jomni.eval.full_duplex.metrics import Interval, SoundRule, sounds
 from jomni.eval.full_duplex.test_set import Item
 from jomni.eval.full_duplex.user_simulator import Ear, Patience, Piece, Player, pieces_of
 from jomni.generation.controls import UNFORCED
-from jomni.models.moshi.conversation import Tokenizer, silent_tokens, text_pieces
+from jomni.models.moshi.conversation import Tokenizer, text_pieces
 from jomni.models.moshi.duplex import Duplex
 
 START_EVERY = 8
@@ -179,7 +179,7 @@ def hold(
       An outcome whenever a recording is over.
     """
     size = duplex.frame_size
-    silent = silent_tokens(duplex.generator.lm.config)
+    silent = duplex.generator.lm.config.silent_tokens
     controls = duplex.controls(slots, **(settings or {}))
     params = jax.device_put(params)
     state = duplex.init_state(slots, params=params)

@@ -9,7 +9,8 @@ from jomni.models.decoder.chat import CONTEXT
 from jomni.models.decoder.config import SLIDING, DecoderConfig
 from jomni.models.decoder.generate import TextGenerator
 from jomni.models.decoder.model import Decoder
-from jomni.tensors.component import Component, HuggingFace, Loaded, human_bytes
+from jomni.printing import human_bytes
+from jomni.tensors.component import Component, HuggingFace, Loaded
 from jomni.tensors.source import TensorSource, without_copy
 
 GROUPS = {

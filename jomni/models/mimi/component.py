@@ -23,10 +23,9 @@ GROUPS = {
 def describe(config: MimiConfig, info: Any) -> list[str]:
     """Return the lines of `jomni info`."""
     steps, rate = config.transformer.context, config.frame_rate * config.resample_stride
-    used = max(info.codec_codebooks, config.quantizer.n_q_semantic)
     return [
         f"  {config.sample_rate} Hz, {config.frame_rate:g} frames a second, {config.frame_size} samples each",
-        f"  {config.num_codebooks} codebooks of {config.quantizer.bins} entries, {used} in use",
+        f"  {config.num_codebooks} codebooks of {config.quantizer.bins} entries, {info.codec_codebooks} in use",
         f"  context {'all frames' if steps is None else f'{steps} steps of its transformer ({steps / rate:g} s)'}",
     ]
 
@@ -48,8 +47,7 @@ def preprocessor(config: MimiConfig) -> dict[str, Any]:
 
 def build(checkpoint: Loaded) -> tuple[MimiCodec, Any]:
     """Return the codec with the codebooks that its model uses, and its parameters."""
-    config = checkpoint.configs["mimi"]
-    codec = MimiCodec(Mimi(config, max(checkpoint.codec_codebooks, config.quantizer.n_q_semantic)))
+    codec = MimiCodec(Mimi(checkpoint.configs["mimi"], checkpoint.codec_codebooks))
     return codec, codec.prepare(checkpoint.params["mimi"])
 
 

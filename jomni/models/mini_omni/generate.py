@@ -137,8 +137,9 @@ class OmniGenerator:
         )  # fmt: skip
 
     def prefill(
-        self, params: Params, state: OmniState, block: OmniBlock, lengths: Int[Array, "B"], controls: OmniControls
-    ) -> OmniState:
+        self, params: Params, state: OmniState, block: OmniBlock, lengths: Int[Array, "B"],
+        controls: OmniControls | None = None,
+    ) -> OmniState:  # fmt: skip
         """Feed a block of prompts and sample each answer's first tokens. Jitted once per T; the state is donated.
 
         Args:
@@ -146,12 +147,12 @@ class OmniGenerator:
           state: from `init_state` or the call before.
           block: padded on the right with any values; T is at most the last of `blocks`.
           lengths: number of valid steps of each row; 0 leaves a row unchanged.
-          controls: how the tokens after the block are sampled; `active` is not read here.
+          controls: how the tokens after the block are sampled; `active` is not read here. None: greedy.
         """
         return _prefill(self, params, state, block, lengths, controls)
 
-    def decode_step(self, params: Params, state: OmniState, controls: OmniControls) -> OmniState:
-        """Feed the tokens sampled last and sample the next. Jitted once; the state is donated."""
+    def decode_step(self, params: Params, state: OmniState, controls: OmniControls | None = None) -> OmniState:
+        """Feed the tokens sampled last and sample the next, greedily without controls. Jitted; the state is donated."""
         return _decode_step(self, params, state, controls)
 
     def can_rewind(self, held: int, kept: int) -> bool:
@@ -247,13 +248,18 @@ def _split_rows(tree: Any, rows: int) -> Any:
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def _prefill(
-    generator: OmniGenerator, params: Params, state: OmniState, block: OmniBlock, lengths: Array, controls: OmniControls
-) -> OmniState:
+    generator: OmniGenerator, params: Params, state: OmniState, block: OmniBlock, lengths: Array,
+    controls: OmniControls | None,
+) -> OmniState:  # fmt: skip
+    controls = generator.controls(len(lengths)) if controls is None else controls
     return _advance(generator, params, state, block, lengths, controls, begins=True)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def _decode_step(generator: OmniGenerator, params: Params, state: OmniState, controls: OmniControls) -> OmniState:
+def _decode_step(
+    generator: OmniGenerator, params: Params, state: OmniState, controls: OmniControls | None
+) -> OmniState:
+    controls = generator.controls(len(state.tokens)) if controls is None else controls
     nothing: Any = None
     block = OmniBlock(state.tokens[..., None], nothing, nothing, jnp.ones((len(state.tokens), 1), bool))
     return _advance(generator, params, state, block, controls.active.astype(jnp.int32), controls, begins=False)

@@ -98,7 +98,6 @@ class OmniModel:
         controls: OmniControls | None = None,
     ) -> tuple[OmniState, OmniOutput]:  # fmt: skip
         """Feed a block of prompts and sample each answer's first tokens; see `OmniGenerator.prefill`."""
-        controls = self.controls(len(lengths)) if controls is None else controls
         state = self.generator.prefill(params["omni"], state, block, lengths, controls)
         return state, _output(state)
 
@@ -106,7 +105,6 @@ class OmniModel:
         self, params: Params, state: OmniState, controls: OmniControls | None = None
     ) -> tuple[OmniState, OmniOutput]:
         """Feed the tokens sampled last and sample the next. Jitted once; the state is donated."""
-        controls = self.controls(len(state.tokens)) if controls is None else controls
         state = self.generator.decode_step(params["omni"], state, controls)
         return state, _output(state)
 

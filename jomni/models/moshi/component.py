@@ -9,7 +9,8 @@ from jomni.models.moshi.config import MoshiConfig
 from jomni.models.moshi.duplex import Duplex
 from jomni.models.moshi.generate import Generator, SamplingDefaults
 from jomni.models.moshi.model import MoshiLM
-from jomni.tensors.component import Component, Loaded, human_bytes
+from jomni.printing import human_bytes
+from jomni.tensors.component import Component, Loaded
 
 GROUPS = {
     "temporal transformer": ("transformer/",),

@@ -167,6 +167,11 @@ class MoshiConfig:
         return self.extra_heads_num_heads > 0 and self.extra_heads_dim == self.text_card
 
     @property
+    def silent_tokens(self) -> tuple[int, int]:
+        """The text tokens without text: padding, and end of padding."""
+        return (self.existing_text_padding_id, self.existing_text_end_padding_id)
+
+    @property
     def codec_codebooks(self) -> int:
         """Codebooks that the codec must give and take."""
         return max(self.dep_q, self.user_q)

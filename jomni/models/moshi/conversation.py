@@ -22,7 +22,6 @@ from sentencepiece import SentencePieceProcessor
 from jomni.errors import AudioError, ConfigError
 from jomni.generation.controls import UNFORCED, Controls
 from jomni.models.mimi.config import MimiConfig
-from jomni.models.moshi.config import MoshiConfig
 from jomni.models.moshi.duplex import Duplex, DuplexState
 from jomni.printing import short_repr
 from jomni.tensors.component import Loaded
@@ -93,7 +92,7 @@ def converse(
         if wave.ndim != 1 or not len(wave) or not np.isfinite(wave).all():
             raise AudioError(f"waveform {b}: must be a non-empty row of finite samples, got shape {list(wave.shape)}")
     lengths = np.array([-(-len(wave) // size) for wave in waveforms])
-    silent = silent_tokens(duplex.generator.lm.config)
+    silent = duplex.generator.lm.config.silent_tokens
     ending = Ending(lengths, round(tail * rate), round(silence * rate), silent, end_token)
     controls = duplex.controls(batch) if controls is None else controls
 
@@ -170,11 +169,6 @@ class Ending:
         self.active = self.active & ~((since_end > 0) & done) & (since_end < self.tail)
 
 
-def silent_tokens(config: MoshiConfig) -> tuple[int, int]:
-    """Return the text tokens without text: padding, and end of padding."""
-    return (config.existing_text_padding_id, config.existing_text_end_padding_id)
-
-
 class Tokenizer(Protocol):
     """The part of `sentencepiece.SentencePieceProcessor` that is used here."""
 
@@ -205,7 +199,7 @@ def text_pieces(
     Args:
       tokens: one per frame.
       tokenizer: the model's.
-      silent: tokens without text, from `silent_tokens`.
+      silent: tokens without text, from `MoshiConfig.silent_tokens`.
       frame_rate: Hz.
       start: begin of the recording, seconds from the first frame; the pieces' times count from there.
     """
@@ -303,7 +297,7 @@ def transcribe(frames: Iterable[Frame], checkpoint: Loaded, row: int = 0, lead_i
     said, understood = list[Piece](), list[Piece]()
     if tokenizer is not None:
         tell = functools.partial(
-            text_pieces, tokenizer=tokenizer, silent=silent_tokens(lm), frame_rate=codec.frame_rate, start=lead_in
+            text_pieces, tokenizer=tokenizer, silent=lm.silent_tokens, frame_rate=codec.frame_rate, start=lead_in
         )
         said = tell([int(frame.text[row]) for frame in mine])
         if lm.has_user_asr_head:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jomni.errors import AudioError, ConfigError
 from jomni.generation.controls import UNFORCED, Controls
+from jomni.models.checks import check_floating
 from jomni.models.mimi.model import DecodeState, EncodeState, Mimi
 from jomni.models.mimi.quantizer import fold_codebooks
 from jomni.models.moshi.generate import Generator, GeneratorOutput, GeneratorState, Guidance, SamplingDefaults
@@ -72,7 +73,7 @@ class Duplex:
 
     mimi: Mimi
     generator: Generator
-    tokenizer: bytes | None = dataclasses.field(default=None, repr=False)  # sentencepiece model, for `text`
+    tokenizer: bytes | None = None  # sentencepiece model, for `text`
 
     def __repr__(self) -> str:
         c = self.generator.lm.config
@@ -104,8 +105,7 @@ class Duplex:
         lm = MoshiLM(checkpoint.configs["lm"])
         dtype = str(checkpoint.params["lm"]["text_emb"]["weight"].dtype)
         defaults = SamplingDefaults.from_kyutai(checkpoint.generation)
-        codec = checkpoint.configs["mimi"]
-        mimi = Mimi(codec, max(lm.config.codec_codebooks, codec.quantizer.n_q_semantic))
+        mimi = Mimi(checkpoint.configs["mimi"], checkpoint.codec_codebooks)
         return cls(mimi, Generator(lm, dtype, guidance, defaults), checkpoint.tokenizer)
 
     @property
@@ -134,12 +134,11 @@ class Duplex:
         """
         if self.tokenizer is None:
             raise ConfigError("the model has no text tokenizer. Load a checkpoint that brings one.")
-        pieces, silent = _tokenizer(self.tokenizer), {0, self.generator.lm.config.existing_text_padding_id}
-        known = (token for token in np.asarray(tokens).reshape(-1).tolist())
+        pieces, silent = _tokenizer(self.tokenizer), self.generator.lm.config.silent_tokens
         return [
             "" if t in silent or not 0 <= t < pieces.get_piece_size() or pieces.is_control(t)
             else pieces.id_to_piece(t).replace("\u2581", " ")
-            for t in known
+            for t in np.asarray(tokens).reshape(-1).tolist()
         ]  # fmt: skip
 
     def prepare(self, params: Params) -> dict[str, Any]:
@@ -200,11 +199,7 @@ class Duplex:
                 f"pcm must have shape {list(wanted)}: [batch of the state, channels, frame_size], got "
                 f"{list(pcm.shape)}. Give every conversation's next frame of {config.frame_size} samples."
             )
-        if not jnp.issubdtype(pcm.dtype, jnp.floating):
-            raise AudioError(
-                f"pcm must be floating-point in [-1, 1], got {pcm.dtype}. Divide integer samples by their full scale, "
-                "such as 32768 for int16."
-            )
+        check_floating(pcm)
 
 
 def _step(
