@@ -11,15 +11,17 @@ from collections.abc import Callable
 from typing import NoReturn
 
 DTYPES = ("float32", "bfloat16", "float16")
+_CHOICES = "float32, bfloat16 or float16"
 LAYOUTS = ("kyutai", "snac", "openai", "litgpt", "hf", "orbax")
-MAX_TAIL = 20.0
-"""Longest time that `jomni talk` feeds silence after the input, seconds."""
-
 MODEL = (
     "the model: nano, nano_omni or nano_snac, which come with jomni, a folder, a weight file, or a Hugging Face "
     "repository id such as kyutai/moshiko-pytorch-bf16, with @REVISION for one revision of it"
 )
-FORCE = "overwrite outputs that exist (default: refuse)"
+
+
+def add_force(parser: Parser, what: str = "overwrite outputs that exist") -> None:
+    """Add --force."""
+    parser.add_argument("--force", action="store_true", help=f"{what} (default: refuse)")
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,14 +32,26 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_model(parser: Parser) -> None:
+    """Add --model."""
     parser.add_argument("--model", metavar="M", default="nano", help=f"{MODEL} (default: nano)")
 
 
 def add_device(parser: Parser) -> None:
+    """Add --device."""
     parser.add_argument(
         "--device", metavar="D", type=_device,
         help="where to compute: cpu, cuda or tpu, with :N for the device numbered N (default: the best that JAX finds)",
     )  # fmt: skip
+
+
+def add_dtype(parser: Parser, what: str, default: str = "float32 on a CPU, bfloat16 elsewhere") -> None:
+    """Add --dtype; `what` says of which numbers, without the choices."""
+    parser.add_argument("--dtype", metavar="T", choices=DTYPES, help=f"{what}: {_CHOICES} (default: {default})")
+
+
+def add_seed(parser: Parser, what: str = "seed of the sampling") -> None:
+    """Add --seed."""
+    parser.add_argument("--seed", metavar="N", type=whole(0, 2**31 - 1), default=0, help=f"{what} (default: 0)")
 
 
 def _device(text: str) -> str:
@@ -66,6 +80,7 @@ class Formatter(argparse.HelpFormatter):
 
 
 def wrap(text: str, width: int) -> str:
+    """Return a text with line breaks, as one paragraph."""
     return textwrap.fill(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
 
 

@@ -6,12 +6,46 @@ import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
+from jomni.cli.arguments import Parser, add_device, add_dtype, add_seed, number, whole
 from jomni.cli.console import tell
 from jomni.cli.model import device, load_model, open_model
 from jomni.errors import ConfigError, PromptError
 
 if TYPE_CHECKING:
     from jomni.models.decoder.chat import Chat
+
+
+def chat_arguments(parser: Parser) -> None:
+    """Declare the arguments of `jomni chat`."""
+    parser.description = """\
+Talks in text with a language model: Qwen 2, 2.5 or 3, Llama 3, SmolLM 2, Gemma 2 or 3 (text) as Hugging Face keeps
+them. With a PROMPT it gives one answer. Without, it reads one from standard input, or holds a conversation if that is a
+terminal: Ctrl-C ends an answer, Ctrl-D the conversation."""
+    parser.epilog = """\
+Answers go to stdout as they come, everything else to stderr.
+
+Example:
+  jomni chat Hello --model Qwen/Qwen2.5-0.5B-Instruct"""
+    parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="what to say to the model")
+    parser.add_argument(
+        "--model", metavar="M", required=True,
+        help="the model: a folder or a Hugging Face repository id, with @REVISION for one revision of it (required)",
+    )  # fmt: skip
+    parser.add_argument("--system", metavar="TEXT", help="system prompt (default: none, or the model's own)")
+    parser.add_argument(
+        "--temperature", metavar="X", type=number(0, 100),
+        help="sampling temperature; 0 takes the most likely token (default: the model's own, else 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max-tokens", metavar="N", type=whole(1), default=512, help="longest answer in tokens (default: 512)"
+    )
+    add_seed(parser)
+    parser.add_argument(
+        "--context", metavar="N", type=whole(2),
+        help="tokens that the conversation may have in all (default: 4096, or the model's most)",
+    )  # fmt: skip
+    add_device(parser)
+    add_dtype(parser, "number format of the model")
 
 
 def chat(options: Namespace) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jomni import audio
+from jomni.cli.arguments import Parser, add_device, add_force, add_model, whole
 from jomni.cli.console import meter, say, say_recording, working
 from jomni.cli.files import Codes, check_rates, output_file, read_codes, write_codes
 from jomni.cli.model import chosen_codebooks, codec_of, device, load_codec, open_model
@@ -23,6 +25,30 @@ if TYPE_CHECKING:
 SECONDS = 2.0
 """Of one step, or as many whole frames as that holds: long enough to keep the hardware busy, short enough to show
 progress."""
+
+
+def encode_arguments(parser: Parser) -> None:
+    """Declare the arguments of `jomni encode`."""
+    parser.description = """\
+Turns a recording into codes, in constant memory however long it is.
+Any sampling rate, number of channels and format that libsndfile reads is taken (WAV, FLAC, OGG, MP3, AIFF, ...);
+it is mixed down to one channel and resampled to the codec's rate, and the output says so."""
+    parser.epilog = """\
+OUT.npz holds codes (int32, codebooks by frames), frame_rate and sample_rate (Hz), num_samples (at sample_rate,
+so that decoding can end where the recording did) and model. Of SNAC, whose codebooks have different rates, it holds
+codes_0, codes_1, ... (int32, coarse to fine) in place of codes.
+
+Example:
+  jomni encode question.mp3 question.npz --model kyutai/moshiko-pytorch-bf16"""
+    parser.add_argument("input", metavar="IN.wav", type=Path, help="the recording")
+    parser.add_argument("output", metavar="OUT.npz", type=Path, help="where the codes go")
+    add_model(parser)
+    parser.add_argument(
+        "--codebooks", metavar="N", type=whole(1),
+        help="how many codebooks, coarse to fine (default: as many as the model uses, 8 for Mimi alone, all for SNAC)",
+    )  # fmt: skip
+    add_device(parser)
+    add_force(parser)
 
 
 def encode(options: Namespace) -> None:
@@ -42,6 +68,24 @@ def encode(options: Namespace) -> None:
     rates = ", ".join(f"{codec.frame_rate * level.shape[-1] / frames:.4g}" for level in levels)
     count = len(levels) if isinstance(codes, tuple) else len(codes)
     say(f"{options.output}: {count} codebooks at {rates} Hz, {frames} frames")
+
+
+def decode_arguments(parser: Parser) -> None:
+    """Declare the arguments of `jomni decode`."""
+    parser.description = "Turns codes back into audio, in constant memory however long they are."
+    parser.epilog = """\
+The codes are those of 'jomni encode', or any npz file with an integer array 'codes' (codebooks by frames); their
+number of codebooks may be anything up to the codec's. For SNAC: 'codes_0', 'codes_1', ..., all of its codebooks.
+Samples beyond full scale are limited, and counted.
+
+Example:
+  jomni decode question.npz question-decoded.wav \\
+      --model kyutai/moshiko-pytorch-bf16"""
+    parser.add_argument("input", metavar="IN.npz", type=Path, help="the codes")
+    parser.add_argument("output", metavar="OUT.wav", type=Path, help="the audio, 16-bit, ending in .wav or .flac")
+    add_model(parser)
+    add_device(parser)
+    add_force(parser)
 
 
 def decode(options: Namespace) -> None:

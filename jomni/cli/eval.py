@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jomni.cli.arguments import MODEL, Parser, add_device, add_dtype, add_force, add_model, number, whole
 from jomni.cli.console import say, stages
 from jomni.cli.model import codec_of, device, load_codec, load_model, open_model
 from jomni.errors import AudioError, ConfigError, JomniError
@@ -19,6 +20,39 @@ if TYPE_CHECKING:
     from jomni.checkpoints.checkpoint import CheckpointSource
     from jomni.eval.codec.coders import Coder
     from jomni.eval.full_duplex.test_set import Item
+
+
+def codec_arguments(parser: Parser) -> None:
+    """Declare the arguments of `jomni eval codec`."""
+    parser.description = """\
+Codes and decodes recordings, and compares: PESQ, STOI, SI-SNR, mel distance, use of the codebooks, and, where x.json
+beside x.wav holds "text", the word error rate of an independent recogniser."""
+    parser.epilog = """\
+REPORT holds report.md, report.json, files.json, a plot and examples. docs/guides/evaluate.md defines the figures.
+
+Example:
+  jomni eval codec kyutai/moshiko-pytorch-bf16 recordings --codebooks 1 4 8 \\
+      --out codec-report"""
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    parser.add_argument("inputs", metavar="AUDIO", type=Path, nargs="+", help="recordings, or folders of them")
+    _add_out(parser)
+    parser.add_argument(
+        "--codebooks",
+        metavar="N",
+        type=whole(1),
+        nargs="+",
+        help="numbers of codebooks to decode from (default: as many as the model uses; SNAC: all)",
+    )
+    parser.add_argument(
+        "--limit",
+        metavar="N",
+        type=whole(1),
+        help="take N of the recordings, always the same ones (default: all)",
+    )
+    parser.add_argument(
+        "--batch", metavar="N", type=whole(1, 1024), default=8, help="recordings coded at once (default: 8)"
+    )
+    _add_common(parser)
 
 
 def codec(options: Namespace) -> None:
@@ -62,6 +96,82 @@ def _coder(opened: CheckpointSource, model: str) -> Coder:
     if "snac" in opened.configs:
         return SnacCoder(opened.configs["snac"], load_codec(model).params["snac"], noise=True)
     return MimiCoder(codec_of(opened), load_codec(model).params["mimi"])
+
+
+def talk_arguments(parser: Parser) -> None:
+    """Declare the arguments of `jomni eval talk`."""
+    parser.description = """\
+Holds the conversations of a test set with a model, in a closed loop as if live, and measures: correct answers, words
+that a recogniser transcribes from the agent's audio, timing of turns, accuracy after half an hour of conversation, and
+the time of a frame."""
+    parser.epilog = """\
+REPORT holds report.md, report.json, turns.jsonl (every turn), plots and examples. docs/guides/evaluate.md defines the
+figures. The table of goals is printed too.
+
+Example:
+  jomni eval talk tests --out talk-report"""
+    parser.add_argument("tests", metavar="TESTS", type=Path, help="the folder of a test set")
+    add_model(parser)
+    _add_out(parser)
+    parser.add_argument(
+        "--seeds",
+        metavar="N",
+        type=whole(1, 1000),
+        default=3,
+        help="run every item with each of the seeds 0 to N - 1 (default: 3)",
+    )
+    parser.add_argument(
+        "--slots", metavar="N", type=whole(1, 4096), default=32, help="conversations at once (default: 32)"
+    )
+    parser.add_argument(
+        "--temperature",
+        metavar="X",
+        type=number(0, 100),
+        help="sampling temperature of the audio; 0 takes the most likely (default: the model's own)",
+    )
+    parser.add_argument(
+        "--text-temperature",
+        metavar="X",
+        type=number(0, 100),
+        help="sampling temperature of the text; 0 takes the most likely (default: the model's own)",
+    )
+    parser.add_argument(
+        "--limit", metavar="N", type=whole(1), help="take N items of each set, always the same ones (default: all)"
+    )
+    parser.add_argument(
+        "--replies",
+        metavar="N",
+        type=whole(0),
+        default=300,
+        help="spoken replies that the recogniser transcribes; 0: none (default: 300)",
+    )
+    parser.add_argument(
+        "--minutes",
+        metavar="M",
+        type=number(0, 600),
+        default=30.0,
+        help="ask the same questions at the start of a conversation and around this minute of it; "
+        "0: hold no long conversations (default: 30)",
+    )
+    parser.add_argument(
+        "--probes", metavar="N", type=whole(1), default=100, help="questions of the long conversations (default: 100)"
+    )
+    parser.add_argument(
+        "--long-slots",
+        metavar="N",
+        type=whole(1, 1024),
+        default=4,
+        help="long conversations, which share the probes (default: 4)",
+    )
+    parser.add_argument(
+        "--frames",
+        metavar="N",
+        type=whole(0),
+        default=1000,
+        help="frames timed, in one conversation; 0: none (default: 1000)",
+    )
+    add_dtype(parser, "number format of the language model")
+    _add_common(parser)
 
 
 def talk(options: Namespace) -> None:
@@ -113,6 +223,67 @@ def talk(options: Namespace) -> None:
         rows = write_report(part, result, plan, settings)
     say(goal_table(rows))
     say(f"{options.out}: report.md, report.json, turns.jsonl, plots, examples; {result.seconds / 60:.1f} minutes")
+
+
+_TASKS = ("T1-T2", "A1-T2", "A1-A2", "T1-A2", "A1-T1")  # `jomni.models.mini_omni.streams.Task`
+
+
+def turns_arguments(parser: Parser) -> None:
+    """Declare the arguments of `jomni eval turns`."""
+    parser.description = """\
+Asks a Mini-Omni every question of a set of spoken turns, in writing and by voice, answered in text and aloud, and
+measures how many answers are right to the word, and what an independent recogniser hears in the spoken ones. A text
+decoder is asked in writing alone. Answers are greedy."""
+    parser.epilog = """\
+REPORT holds report.md, report.json, answers.jsonl (every answer) and examples.
+docs/guides/evaluate.md defines the figures.
+
+Example:
+  jomni eval turns runs/omni_stage3/export turns.parquet \\
+      --codec runs/omni_codec/export --out turns-report"""
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    parser.add_argument("tests", metavar="TURNS", type=Path, help="a parquet file in VoiceAssistant-400K's schema")
+    _add_out(parser)
+    parser.add_argument(
+        "--tasks",
+        metavar="TASK",
+        nargs="+",
+        choices=_TASKS,
+        help="tasks to measure, of "
+        "T1-T2 (text to text), A1-T2 (speech to text), A1-A2 (speech to speech), T1-A2 (text to speech), "
+        "A1-T1 (speech to its transcript) (default: all that the model does)",
+    )
+    parser.add_argument(
+        "--codec", metavar="SNAC", help="codec of the spoken answers (default: the one beside the model)"
+    )
+    parser.add_argument(
+        "--limit", metavar="N", type=whole(1), help="take N of the turns, always the same ones (default: all)"
+    )
+    parser.add_argument("--slots", metavar="N", type=whole(1, 4096), default=16, help="questions at once (default: 16)")
+    parser.add_argument(
+        "--seed", metavar="N", type=whole(0), default=0, help="seed of the noise that the codec adds (default: 0)"
+    )
+    parser.add_argument(
+        "--voice",
+        choices=("single", "batch_parallel"),
+        default="single",
+        help="how spoken answers are decoded: text and audio in one row, or, as Mini-Omni's "
+        "batch-parallel decoding, the text in a row of its own (default: single)",
+    )
+    parser.add_argument(
+        "--replies",
+        metavar="N",
+        type=whole(0),
+        default=300,
+        help="spoken replies of each task that the recogniser transcribes; 0: none (default: 300)",
+    )
+    parser.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out rows that cannot be used, and count them (default: refuse the file)",
+    )
+    add_dtype(parser, "number format of the language model")
+    _add_common(parser)
 
 
 def turns(options: Namespace) -> None:
@@ -194,3 +365,31 @@ def _limited(items: Sequence[Item], limit: int | None) -> list[Item]:
     for item in items:
         groups.setdefault(item.turns[0].cell, []).append(item)
     return [item for group in groups.values() for item in some(group, limit)]
+
+
+def _add_out(parser: Parser) -> None:
+    parser.add_argument(
+        "--out",
+        metavar="REPORT",
+        type=Path,
+        required=True,
+        help="folder for the report, written whole or not at all (required)",
+    )
+
+
+def _add_common(parser: Parser) -> None:
+    parser.add_argument(
+        "--sentences",
+        metavar="FILE",
+        type=Path,
+        help="sentences that may be said, one a line, for the recogniser's language model, beside those of the test "
+        "itself (default: sentences.txt in a test set, where there is one)",
+    )
+    parser.add_argument(
+        "--processes",
+        metavar="N",
+        type=whole(1, 1024),
+        help="processes of the recogniser and the measures (default: one for each core)",
+    )
+    add_device(parser)
+    add_force(parser, "replace a report that exists")

@@ -1,4 +1,4 @@
-"""`jomni info` and `jomni convert`: what a model consists of, and another layout of it."""
+"""`jomni info` and `jomni convert`: describe a model, and write it in another layout."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import math
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jomni.cli.arguments import DTYPES, LAYOUTS, MODEL, Parser, add_dtype, add_force
 from jomni.cli.console import say
 from jomni.cli.files import check_folder
 from jomni.cli.model import device, local_path, open_model, split_revision
@@ -19,6 +21,17 @@ if TYPE_CHECKING:
 _WIDTHS = {"float32": 4, "bfloat16": 2, "int8": 1}  # bytes of a number
 
 
+def info_arguments(parser: Parser) -> None:
+    """Declare the arguments of `jomni info`."""
+    parser.description = """\
+Lists what a model consists of: family, parameters by part, codec, delays, context, and the bytes that its weights
+take in float32, bfloat16 and int8. Reads only the configuration and the headers of the weight files."""
+    parser.epilog = """\
+Example:
+  jomni info kyutai/moshiko-pytorch-bf16"""
+    parser.add_argument("model", metavar="M", nargs="?", default="nano", help=f"{MODEL} (default: nano)")
+
+
 def info(options: Namespace) -> None:
     """Run `jomni info`."""
     with device("cpu"):
@@ -27,7 +40,7 @@ def info(options: Namespace) -> None:
 
 
 def describe(opened: CheckpointSource) -> list[str]:
-    """Return what a model consists of, line by line."""
+    """Return lines that describe the components of a model."""
     from jomni.checkpoints.registry import COMPONENTS, is_float32_only, model_kind
     from jomni.printing import human_bytes
 
@@ -52,6 +65,31 @@ def describe(opened: CheckpointSource) -> list[str]:
     else:
         lines.append(f"weights take: {needs}" + (" (codec and conditioners always float32)" if fixed else ""))
     return lines
+
+
+def convert_arguments(parser: Parser) -> None:
+    """Declare the arguments of `jomni convert`."""
+    parser.description = "Writes a model in another layout, or in another number format."
+    parser.epilog = """\
+Layouts: kyutai (config.json and safetensors, as Kyutai publishes), snac (SNAC's config.json and names, in safetensors),
+openai (a Whisper's encoder under OpenAI's names),
+hf (Hugging Face transformers), orbax (jomni's own). Where a layout cannot express the model, nothing is written and
+the message gives the reason.
+
+Example:
+  jomni convert kyutai/moshiko-pytorch-bf16 moshiko-orbax --to orbax \\
+      --dtype bfloat16"""
+    parser.add_argument("source", metavar="SRC", help=MODEL)
+    parser.add_argument("target", metavar="DST", type=Path, help="folder for the converted model")
+    parser.add_argument(
+        "--to", metavar="LAYOUT", choices=LAYOUTS,
+        help=f"one of {', '.join(LAYOUTS)} (default: that of the model's authors)",
+    )  # fmt: skip
+    add_dtype(parser, "number format of the language model or encoder", default="as it is")
+    parser.add_argument("--codec-dtype", metavar="T", choices=DTYPES,
+                        help="number format of the codec in the file; it always computes in float32 "
+                        "(default: as it is)")  # fmt: skip
+    add_force(parser, "replace DST if it holds a model already")
 
 
 def convert(options: Namespace) -> None:

@@ -16,19 +16,13 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from jomni.cli.parser import parse
+from jomni.cli.parser import command_function, parse
 from jomni.errors import JomniError
 
 OK, MISTAKE, INTERRUPTED, TERMINATED = 0, 2, 130, 143
 """Exit codes. An unexpected error (a bug) shows its traceback, as Python does."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
-
-_HOMES = {
-    "encode": "codes", "decode": "codes", "talk": "talk", "chat": "chat", "info": "info", "convert": "info",
-    "train": "train", "tokenize": "tokenize", "self-rollout": "self_rollout", "eval codec": "eval", "eval talk": "eval",
-    "eval turns": "eval",
-}  # fmt: skip
 
 
 def command() -> NoReturn:
@@ -57,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       is 0, no output file is left behind.
     """
     try:
-        options = parse(sys.argv[1:] if argv is None else argv)
+        with _signals_held():
+            options = parse(sys.argv[1:] if argv is None else argv)
     except SystemExit as stop:
         return int(stop.code or 0)
     _quieten()
@@ -68,8 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _keep_memory()
             with _signals_held():
                 importlib.import_module("jomni.checkpoints.load")
-                module = importlib.import_module(f"jomni.cli.{_HOMES[options.command]}")
-            getattr(module, options.command.split()[-1].replace("-", "_"))(options)
+            command_function(options.command)(options)
     except JomniError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         return MISTAKE

@@ -1,7 +1,8 @@
-"""What `jomni talk` tells of a conversation: the content of NAME.json."""
+"""The content of NAME.json, which `jomni talk` writes for each recording."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 from collections.abc import Mapping
@@ -12,19 +13,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jomni.audio import AudioInfo
-from jomni.models.moshi.conversation import Transcript, joined
 
 if TYPE_CHECKING:
-    from jomni.cli.omni_talk import Answer
+    from jomni.models.moshi.conversation import Transcript
     from jomni.models.snac.config import SnacConfig
 
 
-def report_of(info: AudioInfo, transcript: Transcript, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all that NAME.json tells of one conversation, as plain Python values.
+@dataclasses.dataclass
+class Steps:
+    """The steps of one answer of a model that takes turns, filled as they come."""
+
+    pieces: list[tuple[int, str]] = dataclasses.field(default_factory=list)  # step and text
+    frames: list[list[int]] = dataclasses.field(default_factory=list)  # codes of the audio streams; empty: silence
+    pcm: list[np.ndarray] = dataclasses.field(default_factory=list)  # float32 at the codec's rate
+    milliseconds: list[float] = dataclasses.field(default_factory=list)  # of each step
+    complete: bool = False  # the model ended the answer itself
+
+
+def conversation_report(info: AudioInfo, transcript: Transcript, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the report on a full-duplex conversation, as plain Python values.
 
     Times are seconds since the recording began, as heard live: what answers user frame f comes when that frame is
     complete, at (f + 1) / frame_rate. Frames of a lead-in have negative times.
     """
+    from jomni.models.moshi.conversation import joined
+
     codec, frames, slot = transcript.codec, transcript.frames, transcript.row
     spent = np.array([frame.milliseconds for frame in frames])
     seconds = len(frames) / codec.frame_rate
@@ -57,32 +70,39 @@ def report_of(info: AudioInfo, transcript: Transcript, settings: Mapping[str, An
 
 
 def answer_report(
-    answer: Answer, asked: AudioInfo | str, heard_at: int, codec: SnacConfig | None, settings: Mapping[str, Any]
+    asked: AudioInfo | str, sample_rate: int, steps: Steps, codec: SnacConfig | None, settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """All that NAME.json tells of a question and its answer, as plain Python values; `heard_at` is the ears' rate, Hz.
+    """Return the report on a question and its answer, as plain Python values.
 
-    Times are seconds of the answer's sound. Codes are in the order of the model's audio streams; a frame of silence
+    Times are seconds of the answer's audio. Codes are in the order of the model's audio streams; a frame of silence
     has none.
+
+    Args:
+      asked: the recording, or the question in writing.
+      sample_rate: to which the recording was resampled for the speech encoder, Hz.
+      steps: of the answer.
+      codec: of the answer's audio; None: the answer is text alone.
+      settings: of the run.
     """
     report = {
-        "text": answer.text,
-        "complete": answer.complete,
-        "pieces": [{"step": step, "text": text} for step, text in answer.pieces],
-        "input": {"text": asked} if isinstance(asked, str) else _recording(asked, heard_at),
+        "text": "".join(text for _, text in steps.pieces),
+        "complete": steps.complete,
+        "pieces": [{"step": step, "text": text} for step, text in steps.pieces],
+        "input": {"text": asked} if isinstance(asked, str) else _recording(asked, sample_rate),
         "settings": dict(settings),
         "versions": versions(),
-        "steps": answer.steps,
-        "milliseconds_per_step": {"median": round(float(np.median(answer.milliseconds)), 3)},
+        "steps": len(steps.milliseconds),
+        "milliseconds_per_step": {"median": round(float(np.median(steps.milliseconds)), 3)},
     }
     if codec is None:
         return report
     rate = codec.frame_rate
-    frames = [{"time": round(i / rate, 6), "codes": codes} for i, codes in enumerate(answer.frames)]
+    frames = [{"time": round(i / rate, 6), "codes": codes} for i, codes in enumerate(steps.frames)]
     return report | {"sample_rate": codec.sampling_rate, "frame_rate": rate, "frames": frames}
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
-    """Write JSON that people can read too: one line for each piece and frame."""
+    """Write a report as JSON with one line for each piece and frame, so that people can read it too."""
     lines = []
     for key, value in report.items():
         if key in ("pieces", "frames") and value:
@@ -93,8 +113,8 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
-def summary(report: Mapping[str, Any]) -> str:
-    """One line on a conversation."""
+def conversation_summary(report: Mapping[str, Any]) -> str:
+    """Return one line on a conversation: its length, its speed, and the text of user and agent."""
     spent, limit = report["milliseconds_per_frame"]["median"], report["milliseconds_per_frame"]["live_limit"]
     count = len(report["frames"])
     text = report["text"] or "(no text)"
@@ -103,7 +123,7 @@ def summary(report: Mapping[str, Any]) -> str:
 
 
 def answer_summary(report: Mapping[str, Any]) -> str:
-    """One line on an answer, but for its text."""
+    """Return one line on an answer, without its text."""
     cut = "" if report["complete"] else ", broken off there: longer than --max-tokens or the context allow"
     return f"{report['steps']} steps, {report['milliseconds_per_step']['median']:.1f} ms a step{cut}"
 
@@ -116,6 +136,6 @@ def _recording(info: AudioInfo, rate: int) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
+    """Return the versions of the packages that the numbers depend on."""
     names = ("jomni", "jax", "jaxlib", "flax", "numpy", "soxr")
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in names}

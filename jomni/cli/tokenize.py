@@ -7,10 +7,12 @@ import hashlib
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jomni.cli.arguments import Parser, add_device, add_model, whole
 from jomni.cli.console import meter, say, working
 from jomni.cli.model import chosen_codebooks, codec_of, device, load_codec, open_model
 from jomni.extras import require
@@ -24,8 +26,44 @@ INTERRUPTED = 130
 BLOCK = 50
 """Frames of one step, 4 s: one compiled step serves conversations of any length, in constant device memory."""
 
-_HEARING = ("encoder", "encoder_transformer", "downsample", "quantizer")
-"""Parts of the codec that codes depend on."""
+_ENCODER = ("encoder", "encoder_transformer", "downsample", "quantizer")
+"""Parameters of the codec that its codes depend on."""
+
+
+def tokenize_arguments(parser: Parser) -> None:
+    """Declare the arguments of `jomni tokenize`."""
+    parser.description = """\
+Turns a data set of conversations into codes, in shards that appear whole or not at all. The same command again
+continues where a run ended, also after a kill; another codec or manifest is refused."""
+    parser.epilog = """\
+MANIFEST is in the layout of moshi-finetune: JSON lines, one for each recording, with its path, relative to the
+manifest, and its duration in seconds:
+  {"path": "data/x.wav", "duration": 12.3}
+Recordings are stereo, left the agent and right the user, at the codec's own rate; beside x.wav lies x.json:
+  {"alignments": [["word", [start, end], "SPEAKER_MAIN"], ...]}
+Everything is checked first, and every file with a problem is listed; nothing is resampled or mixed.
+
+Example:
+  jomni tokenize conversations/train.jsonl codes/train \\
+      --model kyutai/moshiko-pytorch-bf16"""
+    parser.add_argument("manifest", metavar="MANIFEST", type=Path, help="the data set")
+    parser.add_argument("output", metavar="OUT", type=Path, help="folder for the codes, made where it is missing")
+    add_model(parser)
+    parser.add_argument(
+        "--codebooks", metavar="K", type=whole(1),
+        help="codebooks of each voice, coarse to fine (default: as many as the model uses, 8 for Mimi alone)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--shard-size", metavar="N", type=whole(1), default=256, help="conversations in each shard (default: 256)"
+    )
+    parser.add_argument(
+        "--batch", metavar="B", type=whole(2), default=16,
+        help="voices encoded at once, two of each conversation (default: 16)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave bad recordings out, list and count them (default: refuse)"
+    )
+    add_device(parser)
 
 
 def tokenize(options: Namespace) -> None:
@@ -61,12 +99,12 @@ def tokenize(options: Namespace) -> None:
 
 
 def codec_encoder(checkpoint: jomni.Checkpoint, codebooks: int, name: str) -> Encoder:
-    """Return a codec as `jomni.data.conversations.tokenize` wants it: encodes whole waveforms, step by step.
+    """Return a codec that encodes whole waveforms in steps, for `jomni.data.conversations.tokenize`.
 
     Args:
-      checkpoint: with a codec of one channel.
-      codebooks: how many of its codebooks.
-      name: what the user calls it.
+      checkpoint: has a codec of one channel.
+      codebooks: number of codebooks to encode.
+      name: of the model, for messages.
     """
     import jax.numpy as jnp
 
@@ -94,18 +132,18 @@ def codec_encoder(checkpoint: jomni.Checkpoint, codebooks: int, name: str) -> En
 
 
 def codec_identity(config: Any, params: Any) -> str:
-    """SHA-256 of all that a codec's codes depend on; its decoder may be trained on without changing it.
+    """Return a SHA-256 fingerprint of everything that a codec's codes depend on. Its decoder is not part of that.
 
     Args:
       config: the codec's configuration.
       params: the codec's parameters.
     """
-    heard = {name: params[name] for name in _HEARING if name in params}
-    return identity(repr(config), heard, without="output_proj")  # the quantiser's way back
+    encoder = {name: params[name] for name in _ENCODER if name in params}
+    return identity(repr(config), encoder, without="output_proj")  # the quantiser's decoder
 
 
 def identity(settings: str, params: Any, without: str | None = None) -> str:
-    """SHA-256 of settings and parameters; without those whose path has this in it."""
+    """Return a SHA-256 fingerprint of settings and parameters, except parameters with `without` in their path."""
     import jax
 
     digest = hashlib.sha256(settings.encode())
@@ -119,7 +157,7 @@ def identity(settings: str, params: Any, without: str | None = None) -> str:
 
 @contextlib.contextmanager
 def shard_by_shard(command: str) -> Iterator[None]:
-    """Report what an interrupt leaves; raises `SystemExit`."""
+    """Turn an interrupt into a message that the finished shards stay; raises `SystemExit`."""
     try:
         yield
     except KeyboardInterrupt:

@@ -6,10 +6,37 @@ import argparse
 import sys
 import textwrap
 
+from jomni.cli.arguments import Parser
 from jomni.cli.console import say
 from jomni.extras import require
 
 INTERRUPTED = 130
+
+
+def train_arguments(parser: Parser) -> None:
+    """Declare the arguments of `jomni train`."""
+    parser.description = """\
+Trains what a configuration describes. The run's folder, OUT/NAME of the configuration, gets config.json,
+metrics.jsonl, tensorboard/, checkpoints/ and, at the end, export/: the weights in Kyutai's layout.
+The same command again resumes where the folder left off, also after a kill; SIGTERM or Ctrl-C finishes the step and
+saves first."""
+    parser.epilog = """\
+Every field of the configuration can be set, groups with dots; CONFIG --help lists them with their values.
+Exit code 130 or 143: stopped by a signal, with everything saved.
+
+Examples:
+  jomni train tiny_lm --help
+  jomni train tiny_lm --steps 500 --task.optimizer.lr 1e-3"""
+    parser.add_argument(
+        "config",
+        metavar="CONFIG",
+        help="a configuration that comes with jomni (tiny_lm, nano/lm, ...), or a Python file with get_config()",
+    )
+    overrides = parser.add_argument(
+        "overrides", metavar="--FIELD VALUE", nargs=argparse.REMAINDER,
+        help="fields of the configuration to set (default: as the file has them)",
+    )  # fmt: skip
+    overrides.required = False  # which Python before 3.12 takes it for
 
 
 def train(options: argparse.Namespace) -> None:

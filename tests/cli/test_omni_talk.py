@@ -114,7 +114,7 @@ def test_recordings_are_the_turns_of_one_conversation_where_that_is_asked_for(ta
 
 
 def test_a_question_may_be_written_to_a_model_without_ears(talk, lacking, tmp_path):
-    said, told = talk("--ask", "Hello?", "--parallel", by=lacking("small.pt"))
+    said, told = talk("--ask", "Hello?", "--voice", "batch_parallel", by=lacking("small.pt"))
     assert told["ask"]["input"] == {"text": "Hello?"} and told["ask"]["settings"]["voice"] == "batch_parallel"
     assert said.startswith(told["ask"]["text"]) and (tmp_path / "out" / "ask.wav").is_file()
 
@@ -138,7 +138,7 @@ def test_the_codec_may_come_from_elsewhere_and_the_projects_own_form_holds_it(ta
         (["snac_24khz"], ["--codec", "lacking/small.pt"], ["small.pt", "holds no SNAC"]),
         ([], ["--tail", 0, "--plot", "--text-temperature", 1], ["--text-temperature, --tail, --plot", "full duplex"]),
         ([], ["--top-k", 5], ["--top-k", "--temperature"]),
-        ([], ["--answer", "text", "--parallel"], ["--answer text", "Leave"]),
+        ([], ["--answer", "text", "--voice", "single"], ["--answer text", "Leave"]),
         ([], ["--system", " "], ["prompt is empty"]),
     ],
 )
@@ -153,12 +153,14 @@ def test_questions_that_cannot_be_asked_are_refused(refuses, model, question, tm
     long = tmp_path / "long.wav"
     soundfile.write(long, np.zeros(8001, np.float32), 8000)
     refuses("talk", question, long, *by, *out, says=[long, "1 s", "Cut the recording"])
+    refuses("talk", *by, *out, says=["either recordings", "--ask"])
     refuses("talk", "--ask", " \n", *by, *out, says=["prompt is empty"])
     refuses("talk", "--ask", "Hello", "--answer", "transcript", *by, *out, says=["Give a recording"])
     refuses("talk", "--ask", "word " * 600, "--answer", "text", *by, *out, says=["context is"])
-    refuses("talk", question, "--ask", "Hello", *by, *out, says=["either recordings"])
+    refuses("talk", question, "--ask", "Hello", *by, *out, says=["either recordings", "--ask"])
     refuses("talk", "--ask", "Hello", "--model", tiny_moshi_folder, *out, says=["--ask", "take turns"])
-    refuses("talk", question, "--parallel", "--top-k", 3, "--model", tiny_moshi_folder, *out, says=["--top-k, --par"])
+    other = ("--model", tiny_moshi_folder)
+    refuses("talk", question, "--voice", "single", "--top-k", 3, *other, *out, says=["--top-k, --voice"])
 
 
 def test_its_codec_encodes_and_decodes(run, refuses, model, lacking, tmp_path):

@@ -10,10 +10,10 @@ import soundfile
 import jomni
 from jomni import audio
 from jomni.checkpoints.checkpoint import CheckpointSource
-from jomni.cli.talk import plan_of
 from jomni.errors import ConfigError
 from jomni.models.moshi import weights as moshi_weights
 from jomni.models.moshi.config import ConditionerConfig, FuserConfig
+from jomni.models.moshi.plan import plan_conversation
 from tests.cli.conftest import speech
 from tools.random_model import random_params
 
@@ -232,13 +232,13 @@ def test_hibiki_is_conditioned_guided_told_the_end_and_stops_at_its_end_token(ta
 def plan(tiny_moshi, **changes):
     lm = {"lm": changes.pop("lm", tiny_moshi.configs["lm"]), "mimi": tiny_moshi.configs["mimi"]}
     configs = {name: config for name, config in lm.items() if config is not None}
-    return plan_of(CheckpointSource("moshi", configs, source="m", **changes), 20.0)
+    return plan_conversation(CheckpointSource("moshi", configs, source="m", **changes))
 
 
 def test_a_kind_of_model_asks_for_what_its_own_runner_does(tiny_moshi):
     conditioned = dataclasses.replace(tiny_moshi.configs["lm"], **CONDITIONED)
     hibiki = plan(tiny_moshi, model_type="hibiki", lm=conditioned)
-    assert (hibiki.condition, hibiki.opposite, hibiki.guidance) == ("very_good", None, None)
+    assert (hibiki.condition, hibiki.unguided, hibiki.guidance) == ("very_good", None, None)
     assert (hibiki.end_code, hibiki.end_token) == (tiny_moshi.configs["lm"].card, 2)
     stt = plan(tiny_moshi, model_type="stt", settings={"stt_config": {"audio_delay_seconds": 0.5}})
     assert (stt.silence, stt.lead_in, stt.end_token) == (2.0, 0.0, None)
