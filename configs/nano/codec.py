@@ -6,7 +6,8 @@ jomni train nano/codec --task.data.manifest data/utterances/MANIFEST.jsonl
 Hardware: two CPU cores, 29 min. Metric: distillation, the phones' cross entropy: 0.60 on new recordings.
 """
 
-from jomni.models.mimi.config import MIMI_NANO
+from jomni.models.mimi.config import MimiConfig, QuantizerConfig, SeanetConfig
+from jomni.nn.config import TransformerConfig
 from jomni.train.config import TrainConfig
 from jomni.train.optimizer import OptimizerConfig
 from jomni.train.tasks.mimi import CodecDataConfig, CodecTaskConfig, LossWeights
@@ -19,6 +20,21 @@ PHONES = (
     "z", "zh",
 )  # fmt: skip
 
+MODEL = MimiConfig(
+    sample_rate=16_000,
+    frame_rate=12.5,
+    channels=1,
+    seanet=SeanetConfig(
+        dimension=192, n_filters=8, n_residual_layers=1, ratios=(4, 4, 5, 8), last_kernel_size=3, compress=2
+    ),
+    transformer=TransformerConfig(
+        dim=192, num_heads=4, num_layers=3, dim_feedforward=576, context=32, layer_scale=0.3,
+        positional_embedding="rope",
+    ),
+    quantizer=QuantizerConfig(dimension=64, n_q=8, n_q_semantic=4, bins=512),
+)  # fmt: skip
+"""The codec of nano: Mimi at 16 kHz with 8 codebooks of 512 entries, four of them semantic."""
+
 
 def get_config() -> TrainConfig:
     return TrainConfig(
@@ -28,7 +44,7 @@ def get_config() -> TrainConfig:
         checkpoint_every=500,
         export_every=1000,
         task=CodecTaskConfig(
-            model=MIMI_NANO,
+            model=MODEL,
             data=CodecDataConfig(
                 manifest="data/utterances/MANIFEST.jsonl",
                 segment_seconds=1.92,

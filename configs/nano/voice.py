@@ -9,7 +9,8 @@ Hardware: one CPU core, 35 min. Metric: spectral distance, on new recordings 0.3
 alone (`--task.freeze encoder,downsample,quantizer`, 57 min): 0.29.
 """
 
-from jomni.models.mimi.config import MIMI_NANO
+from jomni.configs.nano.codec import MODEL
+
 from jomni.train.config import TrainConfig
 from jomni.train.optimizer import OptimizerConfig
 from jomni.train.tasks.mimi import CodecDataConfig, CodecTaskConfig
@@ -24,7 +25,7 @@ def get_config() -> TrainConfig:
         checkpoint_every=500,
         export_every=500,
         task=CodecTaskConfig(
-            model=MIMI_NANO,
+            model=MODEL,
             data=CodecDataConfig(
                 manifest="data/train/MANIFEST.jsonl", channels="left", on_frames=True, segment_seconds=1.92, batch=4
             ),

@@ -234,19 +234,3 @@ MIMI = MimiConfig(
     quantizer=QuantizerConfig(dimension=256, n_q=32, bins=2048),
 )  # fmt: skip
 """Kyutai's Mimi: 24 kHz, 12.5 frames a second, 32 codebooks of 2048 (`loaders.py::_mimi_config`)."""
-
-MIMI_NANO = MimiConfig(
-    sample_rate=16_000,
-    frame_rate=12.5,
-    channels=1,
-    seanet=SeanetConfig(
-        dimension=192, n_filters=8, n_residual_layers=1, ratios=(4, 4, 5, 8), last_kernel_size=3, compress=2
-    ),
-    transformer=TransformerConfig(
-        dim=192, num_heads=4, num_layers=3, dim_feedforward=576, context=32, layer_scale=0.3,
-        positional_embedding="rope",
-    ),
-    quantizer=QuantizerConfig(dimension=64, n_q=8, n_q_semantic=4, bins=512),
-)  # fmt: skip
-"""The codec of nano, which configs/nano/codec.py and nano_voice.py train: 16 kHz, 8 codebooks of 512, four of them
-semantic."""

@@ -323,15 +323,3 @@ MOSHI_7B = MoshiConfig(
     depformer_gating="silu",
 )  # fmt: skip
 """Moshiko and Moshika, 7B (`loaders.py::_lm_kwargs`)."""
-
-MOSHI_NANO = MoshiConfig(
-    dim=256, num_heads=4, num_layers=6, delays=(0, 1, 1, *[2] * 6, *[0] * 4), n_q=12, dep_q=8, card=512,
-    text_card=773, text_card_out=773, hidden_scale=3.0, norm="rms_norm_f32", context=250, gating="silu",
-    positional_embedding="rope", extra_heads_num_heads=1, extra_heads_dim=773, depformer_dim=128,
-    depformer_dim_feedforward=384, depformer_num_heads=4, depformer_num_layers=2, depformer_multi_linear=True,
-    depformer_weights_per_step=True, depformer_weights_per_step_schedule=(0, 1, 2, 2, 2, 2, 2, 2),
-    depformer_pos_emb="none", depformer_gating="silu",
-)  # fmt: skip
-"""The language model that configs/nano/lm.py trains, and the bundled `nano`. Its user streams are the codec's four
-semantic codebooks, its agent streams all eight. Text precedes the first two of them by 80 ms and the others by 160 ms.
-The extra head is a user ASR head."""
