@@ -11,15 +11,15 @@ import numpy as np
 
 from jomni import audio
 from jomni.cli.arguments import Parser, add_device, add_force, add_model, whole
+from jomni.cli.codes_file import Codes, check_codes, check_snac_codes, read_codes, write_codes
 from jomni.cli.console import meter, say, say_recording, working
-from jomni.cli.files import Codes, check_rates, output_file, read_codes, write_codes
+from jomni.cli.files import output_file
 from jomni.cli.model import chosen_codebooks, codec_of, device, load_codec, open_model
 from jomni.errors import AudioError, OutputError
 
 if TYPE_CHECKING:
     from jomni.checkpoints.checkpoint import CheckpointSource
     from jomni.models.codec import Codec
-    from jomni.models.mimi.config import MimiConfig
     from jomni.models.snac.config import SnacConfig
 
 SECONDS = 2.0
@@ -95,10 +95,10 @@ def decode(options: Namespace) -> None:
     with output_file(options.output, force=options.force, inputs=[options.input]) as part:
         opened = open_model(options.model, codec_only=True)
         if "snac" in opened.configs:
-            check_snac_codes(options, given, opened.configs["snac"])
+            check_snac_codes(options.input, given, opened.configs["snac"], options.model)
             name, codec = _codec(opened, options, None)
         else:
-            check_codes(options, given, codec_of(opened))
+            check_codes(options.input, given, codec_of(opened), options.model)
             name, codec = _codec(opened, options, len(given.codes))
         with device(options.device), audio.AudioWriter(part, codec.sample_rate, options.output) as writer:
             _decode(options, name, codec, given, writer)
@@ -210,53 +210,3 @@ def _block(codec: Codec) -> int:
 def _whole(codec: Codec, frames: int) -> int:
     """Return the least multiple of the codec's block that holds so many frames."""
     return -(-frames // codec.frame_multiple) * codec.frame_multiple
-
-
-def check_codes(options: Namespace, given: Codes, config: MimiConfig) -> None:
-    """Raise `AudioError` unless the codec can decode the codes."""
-    q, codes = config.quantizer, given.codes
-    if isinstance(codes, tuple):
-        raise AudioError(
-            f"{options.input}: holds codes of {len(codes)} rates, as SNAC makes them, but the codec of {options.model} "
-            "has one. Give the model that made the codes."
-        )
-    if not q.n_q_semantic <= codes.shape[0] <= q.n_q:
-        raise AudioError(
-            f"{options.input}: has {codes.shape[0]} codebooks, but the codec of {options.model} takes {q.n_q_semantic} "
-            f"to {q.n_q}. Encode with --codebooks {q.n_q} or fewer, or give the model that made the codes."
-        )
-    if codes.max() >= q.bins:
-        book, frame = np.argwhere(codes >= q.bins)[0]
-        raise AudioError(
-            f"{options.input}: the code {codes[book, frame]} (codebook {book}, frame {frame}) is out of range: those "
-            f"of {options.model} go from 0 to {q.bins - 1}. Give the model that made the codes."
-        )
-    check_rates(options.input, given, config.frame_rate, config.sample_rate, options.model)
-    frames = codes.shape[1]
-    if given.num_samples is not None and not frames - 1 < given.num_samples / config.frame_size <= frames:
-        raise AudioError(
-            f"{options.input}: says that {frames} frames hold {given.num_samples} samples, which cannot be at "
-            f"{config.frame_size} samples a frame. Correct or remove 'num_samples'."
-        )
-
-
-def check_snac_codes(options: Namespace, given: Codes, config: SnacConfig) -> None:
-    """Raise `AudioError` unless a SNAC can decode the codes."""
-    from jomni.models.snac import model as snac
-
-    if not isinstance(given.codes, tuple):
-        raise AudioError(
-            f"{options.input}: holds codes of one rate ('codes'), but {options.model} is SNAC and takes "
-            f"'codes_0' ... 'codes_{config.num_codebooks - 1}'. Give the model that made the codes."
-        )
-    try:
-        snac.check_codes(config, tuple(c[None] for c in given.codes))
-    except AudioError as error:
-        raise AudioError(f"{options.input}: {error}") from None
-    check_rates(options.input, given, config.frame_rate, config.sampling_rate, options.model)
-    frames = len(given.codes[0])
-    if given.num_samples is not None and frames != config.whole_frames(-(-given.num_samples // config.frame_size)):
-        raise AudioError(
-            f"{options.input}: says that {frames} frames hold {given.num_samples} samples, which cannot be at "
-            f"{config.frame_size} samples a frame. Correct or remove 'num_samples'."
-        )

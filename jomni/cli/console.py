@@ -1,4 +1,4 @@
-"""What the commands print: facts on stdout, progress on stderr."""
+"""Output of the commands: results on stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 def say(message: str) -> None:
-    """Print one line of facts. Where nobody reads on (as in `jomni info M | head -1`), the work goes on unheard."""
+    """Print one line to stdout. A closed pipe (as in `jomni info M | head -1`) does not stop the work."""
     tell(message + "\n")
 
 
 def tell(text: str) -> None:
-    """Print a piece of text as it is, at once; otherwise as `say`."""
+    """Print text without a line break, and flush; otherwise like `say`."""
     try:
         print(text, end="", flush=True)
     except BrokenPipeError:
@@ -32,21 +32,21 @@ def tell(text: str) -> None:
 
 
 def say_recording(info: AudioInfo, sample_rate: int) -> None:
-    """Report how long a recording is, and what reading it at `sample_rate` Hz does to it."""
+    """Print the length of a recording and how it is converted to `sample_rate` Hz."""
     changes = info.conversion(sample_rate)
     say(f"{info.path}: {info.seconds:.2f} s" + (f", {changes}" if changes else ""))
 
 
 @contextlib.contextmanager
 def working(what: str) -> Iterator[None]:
-    """Show what is going on, on a terminal, while it takes its time."""
+    """Show a status line while the block runs; only on a terminal."""
     console = Console(stderr=True)
     with console.status(Text(what)) if console.is_terminal else contextlib.nullcontext():
         yield
 
 
 class Meter:
-    """Counts seconds of audio against seconds of the clock."""
+    """Counts processed seconds of audio and elapsed seconds."""
 
     def __init__(self, advance: Callable[[float], None]) -> None:
         self._advance = advance
@@ -55,7 +55,7 @@ class Meter:
         self.taken = 0.0
 
     def done(self, seconds: float) -> None:
-        """Note that so many more seconds of audio are done."""
+        """Add processed seconds of audio."""
         self.audio += seconds
         self.taken = time.perf_counter() - self._begin
         self._advance(seconds)
@@ -65,7 +65,7 @@ class Meter:
 
 
 def factor(taken: float, audio: float) -> str:
-    """Return the real-time factor: time taken over time of audio; below 1 is faster than live."""
+    """Return the real-time factor: elapsed time over duration of the audio. Below 1 is faster than real time."""
     return f"{taken / audio:.3g}" if audio > 0 else "unknown"
 
 
@@ -79,8 +79,11 @@ def meter(what: str, seconds: float) -> Iterator[Meter]:
 
 @contextlib.contextmanager
 def stages() -> Iterator[Callable[[str, float, float, str], None]]:
-    """Show a progress bar for each piece of work that is told of: its name, how much is done, of how much, the unit;
-    only on a terminal."""
+    """Show one progress bar per stage of the work; only on a terminal.
+
+    Yields:
+      A function (name of the stage, amount done, total amount, unit) that adds or updates a bar.
+    """
     with _bars(TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}")) as shown:
         tasks: dict[str, TaskID] = {}
 

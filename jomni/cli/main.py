@@ -20,19 +20,19 @@ from jomni.cli.parser import command_function, parse
 from jomni.errors import JomniError
 
 OK, MISTAKE, INTERRUPTED, TERMINATED = 0, 2, 130, 143
-"""Exit codes. An unexpected error (a bug) shows its traceback, as Python does."""
+"""Exit codes. An unexpected error (a bug) prints its traceback."""
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 
 
 def command() -> NoReturn:
-    """Run this process's command and exits with its code."""
+    """Run the command of this process, and exit with its code."""
     try:
         code: int | str | None = main()
     except SystemExit as stop:
         code = stop.code
     if code in (INTERRUPTED, TERMINATED):
-        # XLA may be in the middle of a computation: to take the interpreter down under it crashes now and then.
+        # XLA may still compute in other threads. A normal exit of the interpreter then crashes sometimes.
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -44,11 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-      argv: the arguments after the command's name; None: those of this process.
+      argv: the arguments after `jomni`; None: those of this process.
 
     Returns:
-      The exit code: 0 success, 2 a mistake in arguments or inputs (its message on stderr), 130 interrupted. Unless it
-      is 0, no output file is left behind.
+      The exit code: 0 for success, 2 for a mistake in arguments or inputs (with a message on stderr), 130 when
+      interrupted. Unless it is 0, no output file is left behind.
     """
     try:
         with _signals_held():
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not _out_of_memory(error):
             raise
         print(
-            f"{name}: error: the memory does not suffice ({str(error).strip().partition(chr(10))[0] or 'no more'}). "
+            f"{name}: error: out of memory ({str(error).strip().partition(chr(10))[0] or 'no more'}). "
             + _sparing(options),
             file=sys.stderr,
         )
@@ -83,22 +83,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    # jax.errors.JaxRuntimeError, by its text: importing jax for that would cost seconds.
+    # A jax.errors.JaxRuntimeError is recognised by its text, because importing jax takes seconds.
     return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def _sparing(options: argparse.Namespace) -> str:
-    """Return what takes less memory."""
+    """Return advice on options that use less memory."""
     if options.command == "train":
         return (
-            "Let --task.batch (of a codec: --task.data.batch) be smaller; --task.microbatches, --task.remat and "
+            "Use a smaller --task.batch (of a codec: --task.data.batch); --task.microbatches, --task.remat and "
             "--task.dtype bfloat16 save memory where the configuration has them (--help lists its fields)."
         )
-    return f"Use {'--dtype bfloat16, ' if 'dtype' in options else ''}less at once, or another --device."
+    return f"Use {'--dtype bfloat16, ' if 'dtype' in options else ''}fewer or shorter inputs, or another --device."
 
 
 def _quieten() -> None:
-    """Keep the chatter of XLA, absl and orbax off the terminal, unless the environment asks for it."""
+    """Silence the log messages of XLA, absl and orbax, unless the environment asks for them."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when jaxlib is imported: errors only
     for name in ("absl", "orbax", "jax._src.xla_bridge"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -108,10 +108,10 @@ def _quieten() -> None:
 
 
 def _keep_memory() -> None:
-    """Has glibc keep the memory that is freed, in one arena: every step of a training asks for the same again.
+    """Make glibc keep freed memory in one arena, because every training step allocates the same blocks again.
 
-    By its defaults, large blocks go back to the system, and their pages are faulted in anew at each operation: a fifth
-    of a step's time on a CPU. Only of use before XLA has its threads.
+    By default glibc returns large blocks to the system, and each operation faults their pages in again: a fifth of a
+    step's time on a CPU. This must run before XLA starts its threads.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:  # not in every C library
@@ -121,7 +121,7 @@ def _keep_memory() -> None:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Hold signals back while JAX and others are imported: interrupted in that, they crash or swallow the signal."""
+    """Block signals while JAX and other packages are imported: an interrupted import crashes or loses the signal."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -134,10 +134,10 @@ def _signals_held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM unwind the stack like Ctrl-C, so that no half-written file stays; and neither is ever lost.
+    """Make SIGTERM unwind the stack as Ctrl-C does, so that no partial file stays, and never lose either signal.
 
-    Python cannot raise from a finalizer or from a callback of the garbage collector: it would print a traceback and go
-    on as if there had been no signal. One that falls into them is sent again a moment later.
+    Python cannot raise from a finalizer or a callback of the garbage collector: it prints a traceback and continues.
+    A signal that arrives in one is sent again a moment later.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

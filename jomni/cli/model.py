@@ -1,4 +1,4 @@
-"""Models and devices by the names that the command line gives them."""
+"""Models and devices by their names on the command line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def split_revision(name: str) -> tuple[str, str | None]:
-    """Take `owner/name@revision` apart; a path that exists is left whole."""
+    """Split `owner/name@revision`; a path that exists is not split."""
     if "@" in name and not os.path.exists(name):
         source, _, revision = name.rpartition("@")
         return source, revision
@@ -29,7 +29,12 @@ def split_revision(name: str) -> tuple[str, str | None]:
 
 
 def open_model(name: str, *, codec_only: bool = False) -> CheckpointSource:
-    """Recognises a model and reads its configuration, but no weights; `codec_only` asks for a codec's alone."""
+    """Detect a model and read its configurations, but no weights.
+
+    Args:
+      name: on the command line.
+      codec_only: read those of the codec alone.
+    """
     from jomni.checkpoints.detect import detect
     from jomni.checkpoints.registry import CODECS
 
@@ -38,7 +43,7 @@ def open_model(name: str, *, codec_only: bool = False) -> CheckpointSource:
 
 
 def load_codec(name: str) -> Checkpoint:
-    """Load the codec of a model, and leave its language model where it is."""
+    """Load the codec of a model, without its language model."""
     import jomni
     from jomni.checkpoints.registry import CODECS
 
@@ -57,8 +62,11 @@ def load_model(options: Namespace, chosen: jax.Device) -> tuple[Checkpoint, str]
 
 
 def chosen_codebooks(opened: CheckpointSource, asked: int | None, model: str) -> int:
-    """The codebooks that --codebooks asks for, else those that the model uses; raises `AudioError` for an impossible
-    number."""
+    """Return the number of codebooks: --codebooks, else what the model uses.
+
+    Raises:
+      AudioError: the codec does not have so many, or needs more.
+    """
     if asked is None:
         return opened.codec_codebooks
     quantizer = codec_of(opened).quantizer
@@ -85,7 +93,7 @@ def codec_of(opened: CheckpointSource) -> MimiConfig:
 
 
 def refuse_options(options: Namespace, names: Collection[str], kind: str) -> None:
-    """Raise `ConfigError` where options were given that only another kind of model has."""
+    """Raise `ConfigError` if options were given that only another kind of model has."""
     given = [
         f"--{name.replace('_', '-')}"
         for name in names
@@ -99,7 +107,7 @@ def refuse_options(options: Namespace, names: Collection[str], kind: str) -> Non
 
 
 def local_path(name: str) -> Path:
-    """Return where a model lies, as far as it lies on this machine."""
+    """Return the path of a model on this machine; it need not exist."""
     return Path(split_revision(name)[0]).expanduser()
 
 

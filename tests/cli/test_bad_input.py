@@ -258,7 +258,7 @@ def test_too_little_memory_is_said(error, refuses, tmp_path, tiny_mimi_file, mon
 
     monkeypatch.setattr(codes_command, "load_codec", fail)
     path = npz(tmp_path, codes=GOOD)
-    refuses("decode", path, tmp_path / "x.wav", "--model", tiny_mimi_file, says=["memory does not suffice", "less"])
+    refuses("decode", path, tmp_path / "x.wav", "--model", tiny_mimi_file, says=["out of memory", "fewer"])
 
 
 def test_an_unexpected_error_shows_its_traceback_and_leaves_no_partial_file(run, tmp_path, tiny_mimi_file, monkeypatch):

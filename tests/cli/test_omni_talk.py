@@ -10,7 +10,7 @@ import soundfile
 
 import jomni
 from jomni import audio
-from jomni.cli.files import read_codes
+from jomni.cli.codes_file import read_codes
 from jomni.models.decoder.generate import TextSampling
 from tests import omni_case
 from tests.cli.conftest import speech
