@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 
 from jomni.eval.full_duplex.talk import accuracy
-from jomni.eval.full_duplex.test_set import CELLS
 from jomni.eval.measure import TurnResult
 from tools.make_nano import Stage, jomni, once, run_all, synth, train
 
@@ -118,7 +117,7 @@ def show(work: Path, console: Console) -> None:
 def _turns(path: Path) -> list[TurnResult]:
     """Return the single questions among a report's turns."""
     turns = [TurnResult(**json.loads(line)) for line in path.read_text().splitlines()]
-    return [turn for turn in turns if turn.cell in CELLS]
+    return [turn for turn in turns if turn.plain]
 
 
 def _share(estimate: dict[str, float | None]) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tools.make_nano import Stage, jomni, once, run_all, synth, train
+from tools.make_nano import ROOT, Stage, jomni, once, run_all, synth, train
 
 SUMS = "add", "subtract", "compare"
 """Of these there are most answers, so each of them is seldom met."""
@@ -123,7 +123,8 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
         Stage("reports", "every stage's model on voices that were held out", tuple(
             command for name, export in zip(STAGES, exports, strict=True)
             for command in once(report(work, name), jomni(
-                "eval", "turns", export, spoken["test"], "--codec", voice, "--sentences", sentences, "--skip-bad",
+                "eval", "turns", export, spoken["test"], "--codec", voice, "--sentences", sentences,
+                "--pronunciations", ROOT / "tools/synth/pronunciations.dict", "--skip-bad",
                 "--out", report(work, name).parent, *(("--tasks", "T1-T2", "A1-T2", "A1-T1") if name in MUTE else ()),
             ))
         )),

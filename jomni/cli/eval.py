@@ -64,7 +64,7 @@ def codec(options: Namespace) -> None:
 
     require("eval", "pystoi", "pocketsphinx", "jiwer")
     paths = some(scorecard.find_recordings(options.inputs), options.limit)
-    sentences = _sentences(options.sentences)
+    sentences, pronunciations = _sentences(options.sentences), _pronunciations(options.pronunciations)
     with report_folder(options.out, force=options.force) as part:
         opened = open_model(options.model, codec_only=True)
         with stages() as progress, device(options.device) as chosen:
@@ -79,8 +79,8 @@ def codec(options: Namespace) -> None:
                 recordings.append(scorecard.read_recording(path, coder.sample_rate))
                 progress("reading", count, len(paths), "recordings")
             card = scorecard.evaluate(
-                coder, recordings, numbers, sentences=sentences, batch=options.batch, processes=options.processes,
-                progress=progress,
+                coder, recordings, numbers, sentences=sentences, pronunciations=pronunciations, batch=options.batch,
+                processes=options.processes, progress=progress,
             )  # fmt: skip
         settings = _settings(options, chosen)
         write_report(part, card, recordings, settings, coder.sample_rate)
@@ -106,7 +106,7 @@ that a recogniser transcribes from the agent's audio, timing of turns, accuracy 
 the time of a frame."""
     parser.epilog = """\
 REPORT holds report.md, report.json, turns.jsonl (every turn), plots and examples. docs/guides/evaluate.md defines the
-figures. The table of goals is printed too.
+figures.
 
 Example:
   jomni eval talk tests --out talk-report"""
@@ -178,16 +178,16 @@ def talk(options: Namespace) -> None:
     """Run `jomni eval talk`."""
     import jomni
     from jomni.eval.full_duplex.replies import flite
-    from jomni.eval.full_duplex.report import write_report
+    from jomni.eval.full_duplex.report import summary_table, write_report
     from jomni.eval.full_duplex.talk import LONGEST, Plan, evaluate
     from jomni.eval.full_duplex.test_set import load_items
-    from jomni.eval.report import goal_table, report_folder
+    from jomni.eval.report import report_folder
 
     if options.replies:
         require("eval", "pocketsphinx", "jiwer")
     items = _limited(load_items(options.tests), options.limit)
-    beside = options.tests / "sentences.txt"
-    sentences = _sentences(options.sentences or (beside if beside.is_file() else None))
+    sentences = _sentences(options.sentences or _beside(options.tests / "sentences.txt"))
+    pronunciations = _pronunciations(options.pronunciations or _beside(options.tests / "pronunciations.dict"))
     with report_folder(options.out, force=options.force) as part:
         opened = open_model(options.model)
         codec_of(opened)
@@ -203,7 +203,7 @@ def talk(options: Namespace) -> None:
                 seeds=options.seeds, slots=options.slots, settings={k: v for k, v in given.items() if v is not None},
                 replies=options.replies, minutes=options.minutes, probes=options.probes,
                 long_slots=options.long_slots, frames=options.frames, sentences=sentences,
-                processes=options.processes,
+                pronunciations=pronunciations, processes=options.processes,
             )  # fmt: skip
             synthesise = flite()
             with stages() as progress:
@@ -220,8 +220,8 @@ def talk(options: Namespace) -> None:
             "seeds": f"0 to {plan.seeds - 1}", "slots": plan.slots, "agent's sound": str(plan.rule),
             "reference of replies": "test set, else flite" if synthesise else "test set alone (flite is not installed)",
         }  # fmt: skip
-        rows = write_report(part, result, plan, settings)
-    say(goal_table(rows))
+        write_report(part, result, plan, settings)
+    say(summary_table(result, plan))
     say(f"{options.out}: report.md, report.json, turns.jsonl, plots, examples; {result.seconds / 60:.1f} minutes")
 
 
@@ -298,7 +298,7 @@ def turns(options: Namespace) -> None:
     from jomni.models.mini_omni.streams import Task
 
     require("eval", "pocketsphinx", "jiwer")
-    sentences = _sentences(options.sentences)
+    sentences, pronunciations = _sentences(options.sentences), _pronunciations(options.pronunciations)
     with report_folder(options.out, force=options.force) as part:
         opened = open_model(options.model)
         if "tokenizer.json" not in opened.files:
@@ -319,7 +319,8 @@ def turns(options: Namespace) -> None:
             spoken = (held.configs["snac"], held.params["snac"]) if "snac" in held.configs else None
             asking = Asking(min(options.slots, len(chosen_turns)), options.seed, options.voice)
             plan = Plan(
-                replies=options.replies, sentences=sentences, processes=options.processes,
+                replies=options.replies, sentences=sentences, pronunciations=pronunciations,
+                processes=options.processes,
                 tasks=[task for task in Task if options.tasks is None or task.value in options.tasks],
             )  # fmt: skip
             synthesise, talker = flite(), make_talker(checkpoint, other, chosen_turns, asking)
@@ -357,6 +358,16 @@ def _sentences(path: Path | None) -> list[str]:
         raise JomniError(f"{path}: the sentences cannot be read ({error}). Give a text file, one a line.") from None
 
 
+def _pronunciations(path: Path | None) -> dict[str, list[str]]:
+    from jomni.eval.recogniser import read_pronunciations
+
+    return {} if path is None else read_pronunciations(path)
+
+
+def _beside(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
 def _limited(items: Sequence[Item], limit: int | None) -> list[Item]:
     """At most so many items of each set (cell, else folder)."""
     from jomni.eval.intervals import some
@@ -384,6 +395,13 @@ def _add_common(parser: Parser) -> None:
         type=Path,
         help="sentences that may be said, one a line, for the recogniser's language model, beside those of the test "
         "itself (default: sentences.txt in a test set, where there is one)",
+    )
+    parser.add_argument(
+        "--pronunciations",
+        metavar="FILE",
+        type=Path,
+        help="pronunciations of words that the recogniser's dictionary lacks, in the form of the CMU dictionary, as "
+        "'oink OY NG K' (default: pronunciations.dict in a test set, where there is one)",
     )
     parser.add_argument(
         "--processes",

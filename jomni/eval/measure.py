@@ -23,6 +23,7 @@ class TurnResult:
     number: int  # of the turn in its recording
     kind: str
     cell: str
+    plain: bool  # its recording has no pauses, back-channels and interruptions
     voice: str
     question: str
     expected: str
@@ -78,7 +79,7 @@ def _turn(outcome: Outcome, number: int, index: int) -> TurnResult:
         pause_takes_turn = duplex.takes_turn(agent, first, end, spoken)
     return TurnResult(
         item=outcome.item.name, label=outcome.label, seed=outcome.seed, number=number, kind=turn.kind, cell=turn.cell,
-        voice=turn.voice, question=turn.question, expected=turn.answers[0], said=said,
+        plain=outcome.item.plain, voice=turn.voice, question=turn.question, expected=turn.answers[0], said=said,
         correct=None if interrupted else turn.accepts(said), user=(start, end), until=until,
         latency=duplex.latency(agent, end, until), takes_over=duplex.takes_over(agent, end, until),
         takes_turn=duplex.takes_turn(agent, end, until, words),

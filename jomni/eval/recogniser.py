@@ -29,8 +29,6 @@ SAMPLE_RATE = 16_000
 """Hz, of the recogniser's acoustic model."""
 
 _MARGIN = 0.25  # seconds of silence put around each recording: a word at the very edge is lost otherwise
-_EXTRA = {"jomni": ("JH OW M N IY", "JH AA M N IY"), "cheep": ("CH IY P",), "oink": ("OY NG K",)}
-"""Words of the bundled model that the dictionary lacks."""
 
 
 def normalise(text: str) -> str:
@@ -70,7 +68,8 @@ class Recogniser:
       sentences: what the language model is made from; their words are the words it can hear. Order and repetitions do
         not matter.
       order: of the n-grams.
-      pronunciations: for words that the dictionary lacks, in the CMU dictionary's phones ("OY NG K").
+      pronunciations: word -> pronunciations in the CMU dictionary's phones ("OY NG K"), for words that the dictionary
+        lacks. They take precedence over the dictionary.
       processes: that work side by side; None: one for each core.
 
     Raises:
@@ -81,7 +80,7 @@ class Recogniser:
         self,
         sentences: Iterable[str],
         order: int = 2,
-        pronunciations: Mapping[str, str] | None = None,
+        pronunciations: Mapping[str, Sequence[str]] | None = None,
         processes: int | None = None,
     ) -> None:
         require("eval", "pocketsphinx", "jiwer")
@@ -126,12 +125,12 @@ def _counted(heard: Iterable[str], done: Callable[[int], Any] | None) -> Iterabl
         yield text
 
 
-def _dictionary(words: Sequence[str], given: Mapping[str, str]) -> str:
+def _dictionary(words: Sequence[str], given: Mapping[str, Sequence[str]]) -> str:
     """Return the lines of pocketsphinx's dictionary for the words."""
     known = _pronunciations()
     lines, unknown = [], []
     for word in words:
-        said = [given[word]] if word in given else known.get(word) or list(_EXTRA.get(word, ()))
+        said = given.get(word) or known.get(word) or ()
         if not said:
             unknown.append(word)
         lines += [f"{word if n == 0 else f'{word}({n + 1})'} {phones}" for n, phones in enumerate(said)]
@@ -139,21 +138,36 @@ def _dictionary(words: Sequence[str], given: Mapping[str, str]) -> str:
         shown = ", ".join(map(repr, unknown[:10])) + (f" and {len(unknown) - 10} more" if len(unknown) > 10 else "")
         raise JomniError(
             f"the recogniser's dictionary has no pronunciation of {shown}. Write numbers as words, or give "
-            "pronunciations in the CMU dictionary's phones."
+            "pronunciations in a file (--pronunciations)."
         )
     return "\n".join([*lines, ""])
+
+
+def read_pronunciations(path: Path) -> dict[str, list[str]]:
+    """Read a dictionary in the form of CMU's: a line for each pronunciation, "jomni JH OW M N IY", "jomni(2) ...".
+
+    Raises:
+      JomniError: the file cannot be read, or a line has no phones.
+    """
+    found: dict[str, list[str]] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise JomniError(f"{path}: the pronunciations cannot be read ({error}). Give a text file in UTF-8.") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        word, *phones = line.lower().split()
+        if not phones:
+            raise JomniError(f"{path}, line {number}: {line!r} has no phones. Write a word and its phones.")
+        found.setdefault(re.sub(r"\(\d+\)$", "", word), []).append(" ".join(phones).upper())
+    return found
 
 
 @functools.cache
 def _pronunciations() -> dict[str, list[str]]:
     """Return the dictionary that comes with pocketsphinx (CMU's): word -> pronunciations."""
-    found: dict[str, list[str]] = {}
-    with (_model_folder() / "cmudict-en-us.dict").open(encoding="utf-8") as file:
-        for line in file:
-            word, _, phones = line.strip().partition(" ")
-            if phones:
-                found.setdefault(re.sub(r"\(\d+\)$", "", word), []).append(phones)
-    return found
+    return read_pronunciations(_model_folder() / "cmudict-en-us.dict")
 
 
 def _model_folder() -> Path:

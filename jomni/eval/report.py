@@ -14,71 +14,6 @@ from jomni.errors import OutputError
 from jomni.eval.intervals import Estimate
 from jomni.folders import new_folder
 
-NUMBER = {"%": 100.0, "points": 100.0}
-"""By which a value is multiplied to be shown in a unit; 1 for others."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Goal:
-    """A figure that is asked for. `bar` and `floor` are in the value's own measure (shares 0 to 1, seconds, ms)."""
-
-    what: str
-    unit: str  # "%", "points", "ms"
-    bar: float
-    floor: float
-    higher: bool  # whether more is better
-    scale: float = 1.0  # of the value before it is shown, beside NUMBER (1000 for seconds shown as ms)
-
-    def verdict(self, value: float) -> str:
-        """ "bar", "floor" or "missed"; "not measured" for NaN."""
-        if math.isnan(value):
-            return "not measured"
-        sign = 1 if self.higher else -1
-        if sign * value >= sign * self.bar - 1e-9:
-            return "bar"
-        return "floor" if sign * value >= sign * self.floor - 1e-9 else "missed"
-
-    def show(self, value: float) -> str:
-        """Return a value in the goal's unit."""
-        shown = value * self.scale * NUMBER.get(self.unit, 1.0)
-        sign = "+" if self.unit == "points" else ""
-        return f"{shown:{sign}.{0 if self.unit == 'ms' and abs(shown) >= 100 else 1}f} {self.unit}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A goal and what was measured."""
-
-    goal: Goal
-    measured: Estimate
-    note: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        verdict = self.goal.verdict(self.measured.value)
-        return dataclasses.asdict(self.goal) | {
-            "measured": self.measured.as_dict(), "verdict": verdict, "note": self.note,
-        }  # fmt: skip
-
-
-_MARKS = {"bar": "✔ bar", "floor": "~ floor", "missed": "✘ below", "not measured": "not measured"}
-
-
-def goal_table(rows: Sequence[Row]) -> str:
-    """Return the table of goals in Markdown."""
-    lines = []
-    for row in rows:
-        goal, m = row.goal, row.measured
-        if math.isnan(m.value):
-            shown = "-"
-        else:
-            shown = f"{goal.show(m.value)} [{goal.show(m.low).split()[0]}, {goal.show(m.high).split()[0]}]"
-        lines.append([
-            goal.what, goal.show(goal.bar), goal.show(goal.floor), shown, str(m.count) if m.count else "-",
-            _MARKS[goal.verdict(m.value)] + (f" ({row.note})" if row.note else ""),
-        ])  # fmt: skip
-    return table(["what", "bar", "floor", "measured [95 %]", "n", ""], lines)
-
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table whose source is aligned too, so that a terminal shows it as well."""
@@ -103,9 +38,24 @@ def number(estimate: Estimate, digits: int = 2) -> str:
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
 
 
+def points(estimate: Estimate) -> str:
+    """Return a difference of shares with its interval, in percentage points."""
+    if math.isnan(estimate.value):
+        return "-"
+    return f"{100 * estimate.value:+.1f} points [{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
+
+
+def milliseconds(estimate: Estimate) -> str:
+    """Return a time in seconds with its interval, in milliseconds."""
+    if math.isnan(estimate.value):
+        return "-"
+    value, low, high = (f"{1e3 * x:.{0 if x >= 0.1 else 1}f}" for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value} ms [{low}, {high}]"
+
+
 def plain(value: Any) -> Any:
     """Return a value for JSON: estimates and dataclasses taken apart, NaN as None."""
-    if isinstance(value, Estimate | Row):
+    if isinstance(value, Estimate):
         return value.as_dict()
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}

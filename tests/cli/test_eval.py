@@ -43,9 +43,9 @@ def test_talk_writes_a_report_and_prints_the_table(run, tests_folder, tiny_moshi
         "examples",
     }  # fmt: skip
     table = [line for line in printed.splitlines() if line.startswith("|")]
-    assert len(table) == 12 and all(line in (out / "report.md").read_text() for line in table)
+    assert len(table) == 10 and all(line in (out / "report.md").read_text() for line in table)
     held = json.loads((out / "report.json").read_text())
-    assert held["table"][0]["verdict"] == "not measured" and held["table"][2]["measured"]["count"] == 1
+    assert held["cells"]["unseen_both"]["count"] == 1 and held["slowest_frames"]["count"] == 5
     assert held["settings"]["temperature"] == pytest.approx(0.8) and held["cells"]["seen"]["count"] == 1
     turns = [json.loads(line) for line in (out / "turns.jsonl").read_text().splitlines()]
     assert [(t["item"], t["seed"]) for t in turns] == [("data/seen.wav", 0), ("data/unseen_both.wav", 0)]

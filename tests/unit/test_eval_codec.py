@@ -15,8 +15,8 @@ from jomni.errors import AudioError
 from jomni.eval.codec import scorecard as codec
 from jomni.eval.codec.coders import MimiCoder, SnacCoder, bitrate
 from jomni.eval.codec.quality import compare, mel_distance, si_snr
-from jomni.eval.intervals import Estimate
-from jomni.eval.report import Goal, plain, report_folder, table
+from jomni.eval.intervals import NOTHING, Estimate
+from jomni.eval.report import milliseconds, plain, points, report_folder, table
 from jomni.extras import missing
 from jomni.models.snac.model import Snac
 from tests.tiny import random_params
@@ -147,14 +147,10 @@ def test_recordings_of_files_folders_and_manifests(tmp_path):
         codec.find_recordings([tmp_path / "empty"])
 
 
-def test_goals_are_judged_on_the_right_side():
-    more, less = Goal("a", "%", 0.9, 0.7, True), Goal("b", "ms", 0.48, 0.8, False, 1e3)
-    assert [more.verdict(x) for x in (0.95, 0.9, 0.8, 0.7, 0.6)] == ["bar", "bar", "floor", "floor", "missed"]
-    assert [less.verdict(x) for x in (0.3, 0.48, 0.6, 0.8, 0.9)] == ["bar", "bar", "floor", "floor", "missed"]
-    assert more.verdict(math.nan) == "not measured"
-    assert (more.show(0.951), less.show(0.48), Goal("c", "points", 0, 0, True).show(-0.05)) == (
-        "95.1 %", "480 ms", "-5.0 points"
-    )  # fmt: skip
+def test_differences_and_times_are_shown_in_their_unit():
+    assert points(Estimate(-0.05, -0.1, 0.0, 9)) == "-5.0 points [-10.0, +0.0]"
+    assert milliseconds(Estimate(0.48, 0.0321, 0.5, 9)) == "480 ms [32.1, 500]"
+    assert points(NOTHING) == milliseconds(NOTHING) == "-"
 
 
 def test_reports_hold_no_nan_and_tables_stay_tables():

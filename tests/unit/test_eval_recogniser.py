@@ -12,7 +12,8 @@ from jomni.errors import JomniError
 from jomni.eval.full_duplex.replies import Reply, measure
 from jomni.eval.intervals import some
 from jomni.eval.ngram import BEGIN, END, arpa
-from jomni.eval.recogniser import Recogniser, normalise, word_errors
+from jomni.eval.recogniser import Recogniser, normalise, read_pronunciations, word_errors
+from tools.synth.__main__ import PRONUNCIATIONS, agent_sentences
 
 SPOKEN = Path(__file__).parents[1] / "goldens/eval"
 TEXTS = ["three plus four is seven", "after march comes april"]
@@ -99,10 +100,26 @@ def test_it_hears_what_is_said_at_any_rate_order_and_number_of_processes():
 def test_words_without_pronunciation_are_named_and_may_be_given():
     with pytest.raises(JomniError, match=r"'12', 'flurb'"):
         Recogniser(["flurb is 12", "hello"])
-    Recogniser(["flurb is here"], pronunciations={"flurb": "F L ER B"}).hear([np.zeros(8000, np.float32)], 16_000)
-    Recogniser(["my name is jomni", "cat is spelled c a t"])
+    Recogniser(["flurb is here"], pronunciations={"flurb": ["F L ER B"]}).hear([np.zeros(8000, np.float32)], 16_000)
+    Recogniser(["cat is spelled c a t"])
     with pytest.raises(JomniError, match="needs sentences"):
         Recogniser([" ... "])
+
+
+def test_pronunciations_are_read_in_the_form_of_the_cmu_dictionary(tmp_path):
+    file = tmp_path / "words.dict"
+    file.write_text("flurb F L ER B\n\nFlurb(2) F L UH B\nzonk Z AA NG K\n")
+    assert read_pronunciations(file) == {"flurb": ["F L ER B", "F L UH B"], "zonk": ["Z AA NG K"]}
+    Recogniser(["flurb zonk"], pronunciations=read_pronunciations(file)).hear([np.zeros(800, np.float32)], 16_000)
+    file.write_text("flurb F L ER B\nzonk\n")
+    with pytest.raises(JomniError, match=r"words\.dict, line 2: 'zonk'"):
+        read_pronunciations(file)
+    with pytest.raises(JomniError, match=r"nowhere\.dict"):
+        read_pronunciations(tmp_path / "nowhere.dict")
+
+
+def test_every_word_of_the_synthetic_corpus_has_a_pronunciation():
+    Recogniser(agent_sentences(), pronunciations=read_pronunciations(PRONUNCIATIONS))
 
 
 def test_replies_are_measured_beside_the_synthesiser_and_noise():

@@ -2,12 +2,14 @@
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
 
+from jomni.eval.full_duplex.report import summary_table, write_report
 from jomni.eval.full_duplex.session import Conversation, hold, single
-from jomni.eval.full_duplex.talk import LONGEST, Plan, accuracy, behaviours, evaluate, goal_rows
+from jomni.eval.full_duplex.talk import LONGEST, Plan, accuracy, behaviours, evaluate
 from jomni.eval.full_duplex.test_set import load_items
 from jomni.eval.full_duplex.user_simulator import pieces_of
 from jomni.eval.measure import turns_of
@@ -221,6 +223,7 @@ def test_a_whole_evaluation(tmp_path, tokenizer, words):
     plan = Plan(seeds=2, slots=3, replies=0, minutes=0.5, probes=4, long_slots=2, frames=30, examples=2)
     told = []
     result = evaluate(agent, {}, tokenizer, load_items(tmp_path), plan, progress=lambda *a: told.append(a))
+    (tmp_path / "report").mkdir()
     assert len(result.turns) == 24 and len(result.examples) == 2 and len(result.frames) == 30
     found = accuracy(result.turns, cell="unseen_both")
     assert (found.value, found.count) == (pytest.approx(2 / 3), 6)
@@ -230,11 +233,33 @@ def test_a_whole_evaluation(tmp_path, tokenizer, words):
     assert len(result.long) == 4
     for first, again in result.long:
         assert first.item == again.item and first.user[0] < 15 < again.user[0] and first.correct == again.correct
-    rows = {row.goal.what: row for row in goal_rows(result, plan)}
-    verdicts = [row.as_dict()["verdict"] for row in rows.values()]
-    assert verdicts == ["missed", "missed", "floor", "not measured", "bar", "bar", "not measured", "not measured",
-                        "bar", "bar"]  # fmt: skip
-    assert rows["response latency, median"].measured.value == pytest.approx(0.24, abs=0.011)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in summary_table(result, plan).splitlines()]
+    assert [row[0] for row in rows[2:]] == [
+        "answer text exact: seen", "answer text exact: unseen_both", "answer text exact: unseen_contents",
+        "answer text exact: unseen_voices", "speaks over the user, share of turns", "response latency, median",
+        "waits through a pause inside a question", "stops within 1 s when interrupted",
+        "whole duplex frame, 99th percentile", "answers around minute 0.5, against the start",
+    ]  # fmt: skip
+    assert rows[3][1].startswith("66.7 %") and rows[8][1] == "-" and rows[11][1:] == ["+0.0 points [+0.0, +0.0]", "4"]
+    assert behaviours(result.turns)["latency"].value == pytest.approx(0.24, abs=0.011)
+    write_report(tmp_path / "report", result, plan, {})
+    held = json.loads((tmp_path / "report/report.json").read_text())
+    assert held["slowest_frames"]["count"] == 30 and held["long"]["gain"]["value"] == 0
+    assert held["long"]["minutes"] == 0.5 and held["seeds"]["1"]["count"] == 12 and len(held["kinds"]["greeting"]) == 4
+
+
+def test_accuracy_by_kind_counts_plain_questions_alone(tmp_path, tokenizer, words):
+    write_item(tmp_path, "a", [turn(0.6, 1.6, (1.84, 2.8))], 4.5, cell="plain")
+    write_item(tmp_path, "b", [turn(0.6, 1.6, (1.84, 2.8), pause=[0.9, 1.3])], 4.5, cell="pauses")
+    items = load_items(tmp_path)
+    assert [item.plain for item in items] == [True, False]
+    plan = Plan(seeds=1, slots=2, replies=0, minutes=0, frames=0)
+    result = evaluate(Agent(Manners(words=words)), {}, tokenizer, items, plan)
+    (tmp_path / "report").mkdir()
+    write_report(tmp_path / "report", result, plan, {})
+    held = json.loads((tmp_path / "report/report.json").read_text())
+    assert set(held["cells"]) == {"plain", "pauses"} and set(held["kinds"]["greeting"]) == {"plain"}
+    assert held["seeds"]["0"]["count"] == 1 and held["behaviour"]["waits"]["count"] == 1
 
 
 def test_pieces_of_an_item(tmp_path):

@@ -145,7 +145,7 @@ def test_what_the_recogniser_hears_of_every_task_is_told(monkeypatch):
     from jomni.eval.turn_based import turns as module
 
     class Recogniser:
-        def __init__(self, sentences, processes):
+        def __init__(self, sentences, pronunciations, processes):
             self.sentences = list(sentences)
 
         def hear(self, waves, rate, done):

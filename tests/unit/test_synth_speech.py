@@ -193,5 +193,5 @@ def test_test_sets_say_where_the_next_speech_goes() -> None:
             assert len(about["files"][".next.wav"]) / RATE == pytest.approx(about["next"]["duration"], abs=1e-3)
     make, _, options = all_sets()["contents-unseen_voices-unseen"]
     for _, about in make(np.random.default_rng(2), 4, **(options | {"two_turns": 2})):
-        assert all(turn["unseen"] for turn in about["turns"])
+        assert all(turn["unseen"] for turn in about["turns"]) and about["cell"] == "unseen_both"
         assert about["voice"] in {v.id for v in HELD_OUT}

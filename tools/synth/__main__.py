@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from .testsets import all_sets
 from .turns import draw_pairs, draw_readings, write_spoken
 from .utterances import agent_words, utterances
 from .voices import HELD_OUT, TRAIN
+
+PRONUNCIATIONS = Path(__file__).with_name("pronunciations.dict")
+"""Words of the corpus that the CMU dictionary lacks, for the recogniser of `jomni eval`."""
 
 
 def user_words() -> list[str]:
@@ -234,6 +238,7 @@ def main() -> None:
     else:
         corpus.write_sets(all_sets(args.scale), args.out, args.seed, args.workers)
         (args.out / "sentences.txt").write_text("\n".join(agent_sentences()) + "\n")
+        shutil.copyfile(PRONUNCIATIONS, args.out / PRONUNCIATIONS.name)
 
 
 if __name__ == "__main__":

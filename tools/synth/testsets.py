@@ -27,6 +27,14 @@ LEAD, TAIL, GAP = 1.5, 8.0, 0.22
 """Seconds of silence before a question and after it, and until the reference answer."""
 _BETWEEN = 1.2
 
+CELLS = {
+    (False, False): "seen",
+    (True, False): "unseen_contents",
+    (False, True): "unseen_voices",
+    (True, True): "unseen_both",
+}
+"""(unseen content, unseen voice) -> the subset's name in reports of `jomni eval talk`."""
+
 
 def draw_turn(rng: Rng, unseen: bool) -> Turn:
     """Return a question: of the kinds as often as in training, or, held out, of those that combine, equally often."""
@@ -79,7 +87,8 @@ def questions(
         if follow is not None:
             stage.now += _BETWEEN
             end = _ask(stage, follow)
-        yield stage.finished(rng, end + TAIL, babble)
+        pcm, item = stage.finished(rng, end + TAIL, babble)
+        yield pcm, item | {"cell": CELLS[unseen_content, unseen_voice]}
 
 
 def pauses(rng: Rng, count: int, seconds: float) -> Iterator[tuple[np.ndarray, Item]]:

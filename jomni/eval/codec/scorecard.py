@@ -11,8 +11,9 @@ import itertools
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,7 @@ def evaluate(
     codebooks: Sequence[int],
     *,
     sentences: Sequence[str] = (),
+    pronunciations: Mapping[str, Sequence[str]] = MappingProxyType({}),
     batch: int = 8,
     processes: int | None = None,
     progress: Callable[[str, float, float, str], Any] = lambda *_: None,
@@ -127,6 +129,7 @@ def evaluate(
       recordings: at the codec's rate.
       codebooks: numbers of codebooks to decode from.
       sentences: more of what may be said, for the recogniser's language model.
+      pronunciations: of words that the recogniser's dictionary lacks, see `Recogniser`.
       batch: recordings coded at once.
       processes: that measure side by side; None: one for each core.
       progress: called with what is done, how much of it is, will be, and the unit.
@@ -135,7 +138,9 @@ def evaluate(
       JomniError: the recogniser does not know a word of a text.
     """
     texts = [r.text for r in recordings if r.text is not None]
-    recogniser = Recogniser([*texts, *sentences], processes=processes) if texts else None
+    recogniser = None
+    if texts:
+        recogniser = Recogniser([*texts, *sentences], pronunciations=pronunciations, processes=processes)
     total = len(recordings)
     # By length: those coded together should be about equally long.
     order = np.argsort([len(r.wave) for r in recordings], kind="stable")

@@ -16,12 +16,11 @@ from jomni.eval import intervals as statistics
 from jomni.eval.full_duplex.metrics import STOP_SECONDS, SoundRule
 from jomni.eval.full_duplex.replies import Reply, ReplyErrors, Synthesise, measure
 from jomni.eval.full_duplex.session import Conversation, Outcome, hold, single
-from jomni.eval.full_duplex.test_set import CELLS, Item, ItemError, answers
+from jomni.eval.full_duplex.test_set import Item, ItemError, answers
 from jomni.eval.full_duplex.user_simulator import Patience
-from jomni.eval.intervals import NOTHING, Estimate
+from jomni.eval.intervals import Estimate
 from jomni.eval.measure import TurnResult, turns_of
 from jomni.eval.recogniser import Recogniser
-from jomni.eval.report import Goal, Row
 from jomni.models.moshi.duplex import Duplex
 
 Progress = Callable[[str, float, float, str], Any]
@@ -30,20 +29,6 @@ Progress = Callable[[str, float, float, str], Any]
 LONGEST = 300.0
 """Seconds. Longer recordings are left out: long conversations are put together from short ones, so that the same
 questions can be asked at their start and again."""
-
-GOALS = {
-    "unseen_contents": Goal("answer text exact: unseen contents, seen voices", "%", 0.95, 0.85, True),
-    "unseen_voices": Goal("answer text exact: seen contents, unseen voices", "%", 0.90, 0.70, True),
-    "unseen_both": Goal("answer text exact: unseen contents, unseen voices", "%", 0.85, 0.60, True),
-    "reply": Goal("spoken reply, word error rate above the synthesiser's", "points", 0.10, 0.20, False),
-    "speaks_over": Goal("speaks over the user, share of turns", "%", 0.02, 0.05, False),
-    "latency": Goal("response latency, median", "ms", 0.480, 0.800, False, 1e3),
-    "waits": Goal("waits through a pause inside a question", "%", 0.90, 0.75, True),
-    "stops": Goal("stops within 1 s when interrupted", "%", 0.90, 0.75, True),
-    "frame": Goal("whole duplex frame, 99th percentile", "ms", 0.040, 0.060, False, 1e3),
-    "long": Goal("answers around the 30th minute, against the start", "points", 0.0, -0.05, True),
-}
-"""What is asked of the bundled model."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +47,7 @@ class Plan:
     long_slots: int = 4  # long conversations, among which the probes are shared
     frames: int = 1000  # that are timed, in a single conversation; 0: none
     sentences: Sequence[str] = ()  # for the recogniser's language model; beside the test set's own answers
+    pronunciations: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)  # see `Recogniser`
     processes: int | None = None  # of the recogniser
     examples: int = 8  # conversations kept whole
     rule: SoundRule = dataclasses.field(default_factory=SoundRule)
@@ -116,7 +102,9 @@ def evaluate(
     # Made first: a word that it does not know should be said before hours of work, not after.
     recogniser = None
     if plan.replies:
-        recogniser = Recogniser([*plan.sentences, *answers(items)], processes=plan.processes)
+        recogniser = Recogniser(
+            [*plan.sentences, *answers(items)], pronunciations=plan.pronunciations, processes=plan.processes
+        )
     rate = duplex.mimi.config.sample_rate
     chosen_items = set(statistics.some(sorted({item.name for item in items}), plan.replies))
     turns: list[TurnResult] = []
@@ -193,7 +181,7 @@ def _long(
     duplex: Duplex, params: Any, tokenizer: Any, items: Sequence[Item], plan: Plan, progress: Progress
 ) -> list[tuple[TurnResult, TurnResult]]:
     """Return the same questions at the start of long conversations and around a later minute of them."""
-    plain = [i for i in items if i.turns[0].cell in CELLS and not any(t.interrupts or t.events for t in i.turns)]
+    plain = [item for item in items if item.plain]
     needed: list[Item] = []
     for n in np.random.default_rng(0).permutation(len(plain)):
         if sum(len(item.turns) for item in needed) < plan.probes:
@@ -256,18 +244,14 @@ def frame_times(
     return taken[50:]
 
 
-def goal_rows(result: Result, plan: Plan) -> list[Row]:
-    """Return the table of goals."""
-    behaviour = behaviours(result.turns)
-    found: dict[str, Estimate] = {cell: accuracy(result.turns, cell=cell) for cell in CELLS}
-    found |= {name: behaviour[name] for name in ("speaks_over", "latency", "waits", "stops")}
-    found["reply"] = result.replies.above if result.replies else NOTHING
-    frames = np.array(result.frames)
-    found["frame"] = statistics.quantile(frames, 0.99)
-    gain = [float(bool(later.correct)) - float(bool(first.correct)) for first, later in result.long]
-    found["long"] = statistics.mean(gain)
-    notes = {"long": f"minute {plan.minutes:g}"} if result.long else {}
-    return [Row(goal, found[name], notes.get(name, "")) for name, goal in GOALS.items()]
+def long_gain(result: Result) -> Estimate:
+    """Return the accuracy late in the long conversations minus that at their start, over the same questions."""
+    return statistics.mean([float(bool(later.correct)) - float(bool(first.correct)) for first, later in result.long])
+
+
+def slowest_frames(result: Result) -> Estimate:
+    """Return the 99th percentile of the times of a frame, seconds."""
+    return statistics.quantile(result.frames, 0.99)
 
 
 def accuracy(turns: Iterable[TurnResult], **where: str) -> Estimate:

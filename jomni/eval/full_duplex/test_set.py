@@ -4,6 +4,7 @@
     TESTS/data/x.wav        stereo: left the reference agent, right the user
     TESTS/data/x.json       {"cell": ..., "turns": [...]}, and what else a corpus has ("alignments")
     TESTS/sentences.txt     optional: sentences that the agent may say, one a line, for the recogniser's language model
+    TESTS/pronunciations.dict   optional: words that the recogniser's dictionary lacks, in the form of CMU's dictionary
 
 A turn is what the user asks and the agent should say. Times are seconds in the recording:
 
@@ -15,9 +16,11 @@ A turn is what the user asks and the agent should say. Times are seconds in the 
      "halted_by": ["stop", 4.1, 4.5],              the user says so during the answer: the agent should stop
      "interrupted_at": 4.1}                        this question begins during the answer before: that should stop
 
-The last four are where they apply. "cell" (one of `CELLS`) may stand in the turn, the item or the manifest's line; else
-it is the set's name. What the user says during the answer to the last turn may be a file of its own, x.next.wav (mono,
-without the background, which goes on below it), described in the item as
+The last four are optional. "cell" names the subset in whose accuracy a turn counts, for example "unseen_voices". It is
+a field of the turn, the item or the manifest's line; the default is the name of the folder SET.
+
+What the user says during the answer to the last turn may be a file of its own, x.next.wav (mono, without the
+recording's background, which continues below it). The item describes it as
 
     "next": {"after": 0.7, "word": "uh huh"}                               a back-channel, seconds after the first sound
     "next": {"after": 0.7, "kind": "add", "question": ..., "answer": ...}  a question that interrupts
@@ -40,21 +43,6 @@ import soundfile
 from jomni import audio
 from jomni.errors import AudioError, JomniError
 from jomni.eval.recogniser import normalise
-
-CELLS = {
-    "seen": "seen contents, seen voices",
-    "unseen_contents": "unseen contents, seen voices",
-    "unseen_voices": "seen contents, unseen voices",
-    "unseen_both": "unseen contents, unseen voices",
-}
-"""Cells of the held-out division, and their names for people. Items of other cells count in the behaviour alone."""
-
-_SETS = {
-    "contents-seen_voices-seen": "seen",
-    "contents-unseen_voices-seen": "unseen_contents",
-    "contents-seen_voices-unseen": "unseen_voices",
-    "contents-unseen_voices-unseen": "unseen_both",
-}
 
 EVENTS = {"pause": "pause", "backchannel": "backchannel", "halted_by": "interruption"}
 """Fields of a turn that tell of an event, and the event's name."""
@@ -105,6 +93,11 @@ class Item:
     seconds: float
     added: tuple[float, Path] | None = None  # user's audio to be put onto the recording, from this second on
 
+    @property
+    def plain(self) -> bool:
+        """Whether the user only asks: no pauses inside questions, no back-channels, no interruptions."""
+        return not any(turn.events or turn.interrupts for turn in self.turns)
+
     def read(self, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the reference agent and the user, float32 [T] each, at `sample_rate` Hz.
 
@@ -145,7 +138,7 @@ def load_items(folder: str | Path) -> list[Item]:
     items, problems = [], []
     for place in sets:
         prefix = "" if place == folder else f"{place.name}/"
-        cell = "" if place == folder else _SETS.get(place.name, place.name)
+        cell = "" if place == folder else place.name
         for number, line in enumerate(_text_of(place / "MANIFEST.jsonl").splitlines(), 1):
             if not line.strip():
                 continue

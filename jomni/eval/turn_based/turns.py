@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class Plan:
 
     replies: int = 300  # spoken replies of each task that the recogniser hears; 0: none
     sentences: Sequence[str] = ()  # for the recogniser's language model, beside the set's own answers
+    pronunciations: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)  # see `Recogniser`
     processes: int | None = None  # of the recogniser
     examples: int = 4  # replies of each task that are kept
     tasks: Collection[Task] = tuple(Task)  # that are asked, of those that the model does
@@ -109,7 +110,10 @@ def evaluate(
     recogniser = None
     # Made first: a word that it does not know should be said before hours of work, not after.
     if plan.replies and any(task.speaks for task in tasks):
-        recogniser = Recogniser([*plan.sentences, *(turn.answer for turn in turns)], processes=plan.processes)
+        recogniser = Recogniser(
+            [*plan.sentences, *(turn.answer for turn in turns)], pronunciations=plan.pronunciations,
+            processes=plan.processes,
+        )  # fmt: skip
     chosen = statistics.some(range(len(turns)), plan.replies)
     kept = statistics.some(chosen, plan.examples)
     answers, examples, replies = list[Answer](), list[tuple[Answer, np.ndarray]](), dict[Task, ReplyErrors]()
