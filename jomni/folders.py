@@ -10,12 +10,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from jomni.errors import OutputError
+import filelock
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from jomni.errors import OutputError
 
 LOCK = ".lock"
 """The file in a folder that whoever writes to it holds a lock on. One that was left behind by a kill is locked no more
@@ -94,7 +91,7 @@ def _concerns(folder: Path, error: OSError) -> bool:
 def locked(folder: Path, other: str = "folder") -> Iterator[None]:
     """Keep other processes from writing to a folder as long as the block lasts; the system frees it on any death.
 
-    Where there are no such locks (Windows, some network file systems) nothing is kept.
+    On a file system without locks (some network file systems) the block runs without one.
 
     Args:
       folder: that there is.
@@ -105,43 +102,24 @@ def locked(folder: Path, other: str = "folder") -> Iterator[None]:
       OSError: the folder cannot be written to.
     """
     path = folder / LOCK
+    lock = filelock.FileLock(path, timeout=0.1, poll_interval=0.01, fallback_to_soft=False)
     try:
-        held = _lock(path)
-    except BlockingIOError:
+        lock.acquire()
+    except filelock.Timeout:
         raise OutputError(
             f"{folder}: another jomni is at work in this folder. Wait until it is done, or name another {other}."
         ) from None
+    except OSError as error:
+        if error.filename is not None:  # of the file, not of the call that locks its descriptor
+            raise
+        path.unlink(missing_ok=True)
     try:
         yield
     finally:
-        if held is not None:
+        if lock.is_locked:
             with contextlib.suppress(OSError):  # the folder may be gone
                 path.unlink()
-            os.close(held)
-
-
-def _lock(path: Path) -> int | None:
-    """Return a descriptor of the file, made where it is missing and locked; None: the system knows no such locks.
-
-    Raises:
-      BlockingIOError: another process has locked it.
-    """
-    if fcntl is None:
-        return None
-    while True:
-        held = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(held)
-            if isinstance(error, BlockingIOError):
-                raise
-            path.unlink(missing_ok=True)
-            return None
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(held), os.stat(path)):
-                return held
-        os.close(held)  # the file of another, who has removed it between our two calls
+            lock.release()
 
 
 @contextlib.contextmanager
