@@ -12,7 +12,7 @@ from jomni.configs.nano.codec import PHONES
 from jomni.models.whisper import WhisperConfig
 from jomni.train.config import TrainConfig
 from jomni.train.optimizer import OptimizerConfig
-from jomni.train.tasks.whisper import EarsConfig, EarsData
+from jomni.train.tasks.whisper import SpeechEncoderConfig, SpeechEncoderData
 
 MODEL = WhisperConfig(
     n_mels=80, n_audio_ctx=250, n_audio_state=192, n_audio_head=3, n_audio_layer=4, n_vocab=1, n_text_ctx=1,
@@ -23,8 +23,8 @@ MODEL = WhisperConfig(
 
 def get_config() -> TrainConfig:
     """The run."""
-    task = EarsConfig(
-        model=MODEL, data=EarsData("data/utterances/MANIFEST.jsonl", PHONES, seconds=2.0, gain_db=(-6.0, 3.0)),
+    task = SpeechEncoderConfig(
+        model=MODEL, data=SpeechEncoderData("data/utterances/MANIFEST.jsonl", PHONES, seconds=2.0, gain_db=(-6.0, 3.0)),
         batch=16, ema=0.998,
         optimizer=OptimizerConfig(lr=1e-3, warmup=200, weight_decay=0.01, final_lr=5e-5),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from jomni.models.whisper import WhisperConfig, WhisperEncoder, embed_audio, log
 from jomni.train.config import TrainConfig
 from jomni.train.loop import train
 from jomni.train.optimizer import OptimizerConfig
-from jomni.train.tasks.whisper import EarsConfig, EarsData
+from jomni.train.tasks.whisper import SpeechEncoderConfig, SpeechEncoderData
 
 pytestmark = pytest.mark.compiled_quickly
 
@@ -45,8 +45,8 @@ def speech(folder, count=6):
 
 
 def config(folder, manifest) -> TrainConfig:
-    task = EarsConfig(
-        model=MODEL, data=EarsData(str(manifest), tuple(TONES), seconds=0.4), batch=8,
+    task = SpeechEncoderConfig(
+        model=MODEL, data=SpeechEncoderData(str(manifest), tuple(TONES), seconds=0.4), batch=8,
         optimizer=OptimizerConfig(lr=1e-2, warmup=5),
     )  # fmt: skip
     return TrainConfig(name="speech_encoder", out=str(folder), steps=80, log_every=20, task=task)
@@ -78,4 +78,4 @@ def test_the_target_of_each_frame_is_the_phone_that_sounds_in_it(tmp_path):
 def test_segments_that_the_encoder_cannot_hear_are_refused(tmp_path):
     run = config(tmp_path, tmp_path / "none")
     with pytest.raises(ConfigError, match=r"at most the 0\.6 s"):
-        dataclasses.replace(run.task, data=EarsData("x", tuple(TONES), seconds=0.8))
+        dataclasses.replace(run.task, data=SpeechEncoderData("x", tuple(TONES), seconds=0.8))

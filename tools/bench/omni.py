@@ -2,7 +2,7 @@
 
 For every mode: seconds to read the question, milliseconds a step, text tokens (steps) a second, and, where the answer
 is spoken, steps and milliseconds from the question's features to the first sound. The question is 3 s of speech (151
-frames of features; the ears themselves are measured by tools.bench.whisper) or 20 tokens of text. Weights are random
+frames of features; tools.bench.whisper measures the speech encoder) or 20 tokens of text. Weights are random
 and each side's own; special audio tokens are folded into ordinary ones, so that every frame is decoded.
 
 The original streams sound in its batch-parallel mode alone: 4 frames, decoded by themselves, after 11 steps. In its

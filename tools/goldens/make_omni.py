@@ -123,16 +123,16 @@ def prompt(task: str, voice: str, text: np.ndarray, features: np.ndarray) -> tup
     """What the original's loops are given: features or None, and the eight streams, shifted to the embedding's rows."""
     inference = original()[1]
     tokenizer = types.SimpleNamespace(encode=lambda _: torch.from_numpy(text).long())
-    ears = types.SimpleNamespace(embed_audio=lambda _: torch.from_numpy(features)[None])
-    heard = torch.zeros(1), len(features), ears, "cpu"
+    encoder = types.SimpleNamespace(embed_audio=lambda _: torch.from_numpy(features)[None])
+    speech = torch.zeros(1), len(features), encoder, "cpu"
     if voice == "batch_parallel":
-        return inference.get_input_ids_whisper_ATBatch(*heard)
+        return inference.get_input_ids_whisper_ATBatch(*speech)
     if task in ("T1-A2", "T1-T2"):
         make = inference.get_input_ids_TA if task == "T1-A2" else inference.get_input_ids_TT
         return None, make("", tokenizer)
     special = {"A1-A2": (inference._answer_a, inference._answer_t), "A1-T2": (inference._pad_a, inference._answer_t),
                "A1-T1": (inference._pad_a, inference._asr)}[task]  # fmt: skip
-    return inference.get_input_ids_whisper(*heard, *special)
+    return inference.get_input_ids_whisper(*speech, *special)
 
 
 def original() -> tuple[Any, Any]:

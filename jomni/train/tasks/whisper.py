@@ -1,7 +1,7 @@
-"""Ears from nothing: Whisper's encoder learns to name the phone of each frame, from speech whose phones are known.
+"""Train Whisper's encoder from random weights to classify the phone of each frame, on speech with known phones.
 
-A small speech encoder for "Any Model Can Talk" where there is no Whisper to be had. Words are heard from phones soon;
-from an answer that comes a second later, an encoder learns to hear only slowly.
+A substitute for a published Whisper in Mini-Omni's training. Phone targets are aligned with the frames; an encoder
+trained on answers alone, which begin a second after the question, learns much more slowly.
 
 Axes: B example, S samples, T frames of 20 ms, P phones.
 """
@@ -33,7 +33,7 @@ FRAME_RATE = SAMPLE_RATE / (2 * HOP)  # Hz, of the encoder's frames
 
 
 @dataclasses.dataclass(frozen=True)
-class EarsData:
+class SpeechEncoderData:
     """Segments of recordings at 16 kHz with phones in the json beside them (`jomni.data.recordings.segments`)."""
 
     manifest: str  # the recordings
@@ -59,12 +59,12 @@ class EarsData:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EarsConfig(GradientConfig):
+class SpeechEncoderConfig(GradientConfig):
     """A speech encoder, what it is trained on, and how."""
 
     model: WhisperConfig  # of its decoder nothing is built
-    data: EarsData
-    valid: EarsData | None = mutable_on_resume(None)  # never trained on
+    data: SpeechEncoderData
+    valid: SpeechEncoderData | None = mutable_on_resume(None)  # never trained on
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,15 +72,15 @@ class EarsConfig(GradientConfig):
         if not 0 < frames <= self.model.n_audio_ctx:
             raise ConfigError(
                 f"data.seconds = {self.data.seconds:g} must be above 0 and at most the "
-                f"{self.model.n_audio_ctx / FRAME_RATE:g} s that the encoder hears"
+                f"{self.model.n_audio_ctx / FRAME_RATE:g} s that the encoder takes"
             )
 
-    def build(self, steps: int) -> EarsTask:
+    def build(self, steps: int) -> SpeechEncoderTask:
         """Return the task."""
-        return EarsTask(self, steps)
+        return SpeechEncoderTask(self, steps)
 
 
-class _Ears(nn.Module):
+class _PhoneClassifier(nn.Module):
     """The encoder and the head that names phones, which is not exported."""
 
     config: WhisperConfig
@@ -91,19 +91,19 @@ class _Ears(nn.Module):
         return Linear(self.phones, True, name="head")(WhisperEncoder(self.config, name="whisper")(mel))
 
 
-class EarsTask(GradientTask):
+class SpeechEncoderTask(GradientTask):
     """The speech encoder in training."""
 
     unit = "audio s"
 
-    def __init__(self, config: EarsConfig, steps: int) -> None:
+    def __init__(self, config: SpeechEncoderConfig, steps: int) -> None:
         super().__init__(config, steps)
         self.config = config
         self.units_per_step = config.batch * config.data.seconds
-        self._ears = _Ears(config.model, len(config.data.phones))
+        self._classifier = _PhoneClassifier(config.model, len(config.data.phones))
 
     def init_params(self, key: PRNGKeyArray) -> Tree:
-        params: Any = self._ears.init(key, jnp.zeros((1, self.config.model.n_mels, 2)))["params"]
+        params: Any = self._classifier.init(key, jnp.zeros((1, self.config.model.n_mels, 2)))["params"]
         return params
 
     def counts(self, batch: Batch) -> int:
@@ -112,7 +112,7 @@ class EarsTask(GradientTask):
     def loss(self, params: Tree, batch: Batch, counts: int, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
         pcm = batch["pcm"][:, 0]
         mel = log_mel(pcm, self.config.model.n_mels, pcm.shape[1])
-        named: Any = self._ears.apply({"params": params}, mel)
+        named: Any = self._classifier.apply({"params": params}, mel)
         wanted = batch["teacher"].reshape(named.shape)
         loss = distillation_loss(named, wanted, "cross_entropy")
         right = (named.argmax(-1) == wanted.argmax(-1)).mean()
