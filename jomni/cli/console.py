@@ -6,13 +6,13 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import ProgressColumn as Column
 from rich.text import Text
+
+from jomni.progress import Progress, stages
 
 if TYPE_CHECKING:
     from jomni.audio import AudioInfo
@@ -46,61 +46,32 @@ def working(what: str) -> Iterator[None]:
 
 
 class Meter:
-    """Counts processed seconds of audio and elapsed seconds."""
+    """Counts processed seconds of audio and elapsed seconds, and shows them as the progress of one stage."""
 
-    def __init__(self, advance: Callable[[float], None]) -> None:
-        self._advance = advance
+    def __init__(self, progress: Progress, stage: str, seconds: float) -> None:
+        self._progress, self._stage, self._seconds = progress, stage, seconds
         self._begin = time.perf_counter()
         self.audio = 0.0
         self.taken = 0.0
+        self.done(0.0)
 
     def done(self, seconds: float) -> None:
         """Add processed seconds of audio."""
         self.audio += seconds
         self.taken = time.perf_counter() - self._begin
-        self._advance(seconds)
+        self._progress(self._stage, self.audio, self._seconds, "s", f"(real-time factor {self.factor})")
+
+    @property
+    def factor(self) -> str:
+        """Real-time factor: elapsed time over duration of the audio. Below 1 is faster than real time."""
+        return f"{self.taken / self.audio:.3g}" if self.audio > 0 else "unknown"
 
     def __str__(self) -> str:
-        return f"{self.audio:.2f} s of audio in {self.taken:.2f} s (real-time factor {factor(self.taken, self.audio)})"
-
-
-def factor(taken: float, audio: float) -> str:
-    """Return the real-time factor: elapsed time over duration of the audio. Below 1 is faster than real time."""
-    return f"{taken / audio:.3g}" if audio > 0 else "unknown"
+        return f"{self.audio:.2f} s of audio in {self.taken:.2f} s (real-time factor {self.factor})"
 
 
 @contextlib.contextmanager
-def meter(what: str, seconds: float) -> Iterator[Meter]:
+def meter(stage: str, seconds: float) -> Iterator[Meter]:
     """Show a progress bar over `seconds` of audio with its real-time factor; only on a terminal."""
-    with _bars(TextColumn("{task.completed:.1f}/{task.total:.1f} s"), _Factor()) as progress:
-        task = progress.add_task(what, total=seconds)
-        yield Meter(lambda more: progress.update(task, advance=more))
-
-
-@contextlib.contextmanager
-def stages() -> Iterator[Callable[[str, float, float, str], None]]:
-    """Show one progress bar per stage of the work; only on a terminal.
-
-    Yields:
-      A function (name of the stage, amount done, total amount, unit) that adds or updates a bar.
-    """
-    with _bars(TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}")) as shown:
-        tasks: dict[str, TaskID] = {}
-
-        def tell(what: str, done: float, total: float, unit: str) -> None:
-            if what not in tasks:
-                tasks[what] = shown.add_task(what, total=total, unit=unit)
-            shown.update(tasks[what], completed=done, total=total)
-
-        yield tell
-
-
-def _bars(*columns: Column) -> Progress:
-    console = Console(stderr=True)
-    shown = TextColumn("{task.description}", markup=False), BarColumn(), *columns, TimeRemainingColumn()
-    return Progress(*shown, console=console, disable=not console.is_terminal, transient=True)
-
-
-class _Factor(Column):
-    def render(self, task: Task) -> Text:
-        return Text(f"real-time factor {factor(task.elapsed or 0, task.completed)}")
+    with stages() as progress:
+        yield Meter(progress, stage, seconds)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jomni.cli.arguments import MODEL, Parser, add_device, add_dtype, add_force, add_model, number, whole
-from jomni.cli.console import say, stages
+from jomni.cli.console import say
 from jomni.cli.model import codec_of, device, load_codec, load_model, open_model
 from jomni.errors import AudioError, ConfigError, JomniError
 from jomni.extras import require
+from jomni.progress import stages
 
 if TYPE_CHECKING:
     from jomni.checkpoints.checkpoint import CheckpointSource

@@ -19,11 +19,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jomni.errors import ConfigError, OutputError
 from jomni.folders import locked
+from jomni.progress import stages
 from jomni.sharding import batch_sharding, make_mesh, shardings
 from jomni.train.checkpoint import Checkpointer
 from jomni.train.config import TrainConfig
 from jomni.train.metrics import MetricsWriter, Window, means
-from jomni.train.progress import Progress
+from jomni.train.progress import RunProgress
 from jomni.train.run_config import keep_config
 from jomni.train.task import Batch, Task, parameter_count
 
@@ -107,7 +108,6 @@ def _train(config: TrainConfig, mesh: Mesh, task: Task, folder: Path, say: Calla
     batches = _feed(iterator, mesh, config.prefetch)
     window, in_flight = Window(), collections.deque[jax.Array]()
     writer = MetricsWriter(folder, first, config.tensorboard)
-    progress = Progress(config.name, first, config.steps, task.unit, task.units_per_step)
     due: int | None = None  # log line whose metrics are not fetched yet
     position: str  # of the iterator, after the batch of the last finished step
 
@@ -130,7 +130,8 @@ def _train(config: TrainConfig, mesh: Mesh, task: Task, folder: Path, say: Calla
         raise Stopped(step, caught[0])
 
     closing = contextlib.closing
-    with closing(iterator), closing(writer), closing(checkpointer), progress, _signals() as caught:
+    with closing(iterator), closing(writer), closing(checkpointer), stages() as show, _signals() as caught:
+        progress = RunProgress(show, config.name, first, config.steps, task.unit, task.units_per_step)
         for step in range(first + 1, config.steps + 1):
             fetched = _fetch(next, batches, caught)
             if fetched is None:  # no more can be done than has been

@@ -11,7 +11,7 @@ import itertools
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +25,7 @@ from jomni.eval.codec.coders import Coder, Codes, bitrate
 from jomni.eval.codec.quality import METRICS, Quality, compare_one
 from jomni.eval.intervals import NOTHING, Estimate
 from jomni.eval.recogniser import Recogniser, WordErrors, word_errors
+from jomni.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +121,7 @@ def evaluate(
     pronunciations: Mapping[str, Sequence[str]] = MappingProxyType({}),
     batch: int = 8,
     processes: int | None = None,
-    progress: Callable[[str, float, float, str], Any] = lambda *_: None,
+    progress: Progress = lambda *_: None,
 ) -> Scorecard:
     """Encode and decode recordings, and compare them.
 
@@ -132,7 +133,7 @@ def evaluate(
       pronunciations: of words that the recogniser's dictionary lacks, see `Recogniser`.
       batch: recordings coded at once.
       processes: that measure side by side; None: one for each core.
-      progress: called with what is done, how much of it is, will be, and the unit.
+      progress: see `jomni.progress.Progress`.
 
     Raises:
       JomniError: the recogniser does not know a word of a text.
@@ -187,7 +188,7 @@ def usage(codes: Sequence[Codes], entries: int) -> list[Codebook]:
 
 def _qualities(
     recordings: Sequence[Recording], decoded: dict[int, list[np.ndarray]], sample_rate: int, processes: int | None,
-    progress: Callable[[str, float, float, str], Any],
+    progress: Progress,
 ) -> dict[int, list[Quality]]:  # fmt: skip
     work = [(r.wave, voice, sample_rate) for voices in decoded.values() for r, voice in zip(recordings, voices)]  # noqa: B905
     count = min(processes or os.cpu_count() or 1, len(work))
@@ -210,7 +211,7 @@ def _qualities(
 
 def _heard(
     recogniser: Recogniser | None, recordings: Sequence[Recording], decoded: dict[int, list[np.ndarray]],
-    sample_rate: int, progress: Callable[[str, float, float, str], Any],
+    sample_rate: int, progress: Progress,
 ) -> dict[int, list[WordErrors]]:  # fmt: skip
     """Word errors by number of codebooks, 0 for the originals, of the recordings with a text."""
     if recogniser is None:

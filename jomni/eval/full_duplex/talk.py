@@ -22,9 +22,7 @@ from jomni.eval.intervals import Estimate
 from jomni.eval.measure import TurnResult, turns_of
 from jomni.eval.recogniser import Recogniser
 from jomni.models.moshi.duplex import Duplex
-
-Progress = Callable[[str, float, float, str], Any]
-"""Called with what is being done, how much of it is, how much it will be, and the unit."""
+from jomni.progress import Progress
 
 LONGEST = 300.0
 """Seconds. Longer recordings are left out: long conversations are put together from short ones, so that the same
@@ -84,7 +82,7 @@ def evaluate(
       items: the test set.
       plan: what is run.
       synthesise: see `jomni.eval.full_duplex.replies.measure`.
-      progress: see `Progress`.
+      progress: see `jomni.progress.Progress`.
 
     Raises:
       ConfigError: the model has no voice or no text tokenizer.

@@ -24,9 +24,7 @@ from jomni.eval.recogniser import Recogniser, normalise, word_errors
 from jomni.eval.turn_based.adapters import Given, Talker
 from jomni.models.mini_omni.streams import Task, tree_order
 from jomni.models.snac.config import SnacConfig
-
-Progress = Callable[[str, float, float, str], Any]
-"""Called with what is being done, how much of it is, how much it will be, and the unit."""
+from jomni.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +90,7 @@ def evaluate(
       plan: what is run.
       codec: configuration and parameters of the SNAC of the set's answer codes, None: they are not listened to.
       synthesise: says a text as a reference; see `jomni.eval.full_duplex.replies.measure`.
-      progress: see `Progress`.
+      progress: see `jomni.progress.Progress`.
 
     Raises:
       ConfigError: there is nothing to ask, or the model does nothing of what is to be asked.
