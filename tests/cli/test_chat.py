@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import jomni
-from tests.text_cases import checkpoint
+from tests.decoder_cases import checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ import pytest
 import soundfile
 
 from jomni.cli.parser import parse
-from tests.unit.eval_cases import turn, write_item
-from tests.unit.test_eval_recogniser import SPOKEN, TEXTS
+from tests.unit.eval.cases import turn, write_item
+from tests.unit.eval.test_recogniser import SPOKEN, TEXTS
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import soundfile
 from jomni.cli.parser import parse
 from jomni.data.turns.parquet import Turn, write_turns
 from jomni.models.mini_omni.streams import Task
-from tests import omni_case
-from tests.omni_train_case import PAIRS, codes, question
+from tests import mini_omni_case
+from tests.mini_omni_train_case import PAIRS, codes, question
 
 pytest.importorskip("pyarrow")
 FILES = {"report.md", "report.json", "answers.jsonl", "examples"}
@@ -19,7 +19,7 @@ FILES = {"report.md", "report.json", "answers.jsonl", "examples"}
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("omni") / "mini-omni"
-    omni_case.write(folder, neighbours=True)
+    mini_omni_case.write(folder, neighbours=True)
     return folder
 
 

@@ -1,7 +1,5 @@
 """`jomni info` and `jomni convert`."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,8 @@ from jomni.cli.files import unique_names
 from jomni.printing import human_bytes as size
 from jomni.tensors.source import SafetensorsSource
 from jomni.tensors.weight_map import flatten
-from tests import omni_case
+from tests import mini_omni_case
+from tests.paths import PARITY_DATA
 
 pytestmark = pytest.mark.compiled_quickly
 
@@ -105,7 +104,7 @@ def test_names_of_results_are_unique_and_stable(tmp_path):
 
 
 def test_a_whisper_is_described_and_converted(run, refuses, tmp_path, recording):
-    model = Path(__file__).parents[1] / "parity" / "data" / "whisper" / "openai.pt"
+    model = PARITY_DATA / "whisper" / "openai.pt"
     code, out, _ = run("info", model)
     assert code == 0 and "Whisper, a speech encoder" in out and "codec" not in out
     count = jomni.load(model).num_parameters("whisper")
@@ -123,7 +122,7 @@ def test_a_whisper_is_described_and_converted(run, refuses, tmp_path, recording)
 
 def test_a_mini_omni_is_described_and_converted(run, refuses, tmp_path):
     model = tmp_path / "model"
-    omni_case.write(model, "gated-post", neighbours=True)
+    mini_omni_case.write(model, "gated-post", neighbours=True)
     code, out, _ = run("info", model)
     assert code == 0 and "Mini-Omni, turn-based dialogue" in out and "none beside it" not in out
     checkpoint = jomni.load(model)

@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.paths import ROOT
+
 
 def start(case: Path, out: Path, *overrides: str, **environment: str) -> subprocess.Popen:
     """Begins to train a case, a configuration file in tests/, as the first of a process group."""
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(case.parents[1])} | environment
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)} | environment
     command = [sys.executable, "-m", "jomni", "train", str(case), "--out", str(out), *overrides]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True

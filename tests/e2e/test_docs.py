@@ -11,9 +11,9 @@ import nbclient
 import nbformat
 import pytest
 
+from tests.paths import ROOT
 from tools.synth import espeak, flite
 
-ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"(?P<skip><!-- not run: [^\n]+ -->\n)?```(?P<language>python|bash)\n(?P<code>.*?)```", re.S)
 SLOW = {"docs/guides/sharding.md", "docs/guides/mini_omni.md", "docs/guides/codec.md", "docs/guides/full_duplex.md"}

@@ -4,13 +4,12 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
 def test_the_wheel_brings_models_recordings_and_configurations_along(tmp_path):

@@ -15,8 +15,9 @@ from jomni.configs import tiny_lm
 from jomni.train.loop import train
 from jomni.train.overrides import override
 from tests.e2e.runs import checkpoints, finish, start
+from tests.paths import ROOT, TESTS
 
-CASE = Path(__file__).parents[1] / "train_case.py"
+CASE = TESTS / "train_case.py"
 
 
 def metrics(folder: Path) -> list[dict]:
@@ -111,7 +112,7 @@ for name, (data, fsdp, tensor) in MESHES.items():
 def test_losses_on_eight_devices_equal_those_on_one(tmp_path):
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(CASE.parents[1]),
+        "PYTHONPATH": str(ROOT),
     }  # fmt: skip
     command = [sys.executable, "-c", _MESHES, str(CASE), str(tmp_path)]
     subprocess.run(command, env=environment, check=True, timeout=900)

@@ -6,7 +6,6 @@ tools/goldens/make_decoder.py made them.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,11 +19,12 @@ from jomni.models.decoder import weights as decoder_weights
 from jomni.models.decoder.generate import TextGenerator, TextSession
 from jomni.models.decoder.weights import read_decoder_config
 from tests.cases import slow_except
+from tests.paths import PARITY_DATA
 from tools.goldens.chats import CASES as CHATS
 from tools.goldens.chats import SPECIAL, TEMPLATES
 from tools.goldens.decoder import EVERY, PROMPT, write_folder
 
-DATA = Path(__file__).parent / "data" / "decoder"
+DATA = PARITY_DATA / "decoder"
 CASES = json.loads((DATA / "cases.json").read_text())
 LAYOUTS = json.loads((DATA / "layouts.json").read_text())
 

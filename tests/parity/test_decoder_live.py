@@ -12,8 +12,8 @@ import jomni
 from jomni.checkpoints.load import load
 from jomni.checkpoints.save import save
 from jomni.generation.tokenizer import TextTokenizer
+from tests.decoder_cases import checkpoint, files
 from tests.parity.test_decoder_golden import DATA, LAYOUTS, greedy, logits_of
-from tests.text_cases import checkpoint, files
 
 pytestmark = pytest.mark.peers
 torch = pytest.importorskip("torch")

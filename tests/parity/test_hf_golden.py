@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
@@ -12,8 +10,9 @@ from jomni.checkpoints.checkpoint import Checkpoint
 from jomni.checkpoints.load import load
 from jomni.models.mimi.model import Mimi, decode, encode
 from jomni.models.moshi import MoshiLM
+from tests.paths import PARITY_DATA
 
-DATA = Path(__file__).parent / "data"
+DATA = PARITY_DATA
 
 
 @pytest.fixture(autouse=True)

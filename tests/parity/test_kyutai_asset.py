@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +11,9 @@ from safetensors.numpy import load_file
 
 from tests.parity import jomni_side
 from tests.parity.compare import largest_difference
+from tests.paths import PARITY_DATA
 
-ASSETS = Path(__file__).parent / "data" / "kyutai_lm"
+ASSETS = PARITY_DATA / "kyutai_lm"
 CONFIG = {
     "delays": [0, 1, 2, 4], "n_q": 3, "dep_q": 3, "card": 32, "text_card": 48, "dim": 16, "num_layers": 2,
     "num_heads": 1, "hidden_scale": 1, "depformer_dim": 16, "depformer_multi_linear": True,

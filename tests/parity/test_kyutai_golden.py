@@ -14,10 +14,11 @@ import jomni
 from tests.cases import slow_except
 from tests.parity import jomni_side
 from tests.parity.compare import audio_error, differing_codes, largest_difference
+from tests.paths import PARITY_DATA
 from tools.goldens import kyutai_runs, layout
 from tools.goldens.kyutai_cases import LM, MIMI
 
-DATA = Path(__file__).parent / "data" / "kyutai"
+DATA = PARITY_DATA / "kyutai"
 MANIFESTS = json.loads((DATA / "manifests.json").read_text())
 
 

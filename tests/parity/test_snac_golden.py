@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +14,10 @@ from jomni.models.snac.model import Snac
 from jomni.nn.lookahead import fold_weight_norm
 from tests.cases import slow_except
 from tests.parity.compare import audio_error, differing_codes
+from tests.paths import PARITY_DATA
 from tools.goldens import snac_cases
 
-DATA = Path(__file__).parent / "data" / "snac"
+DATA = PARITY_DATA / "snac"
 MANIFESTS = json.loads((DATA / "manifests.json").read_text())
 CONFIGS = {name: SnacConfig.from_published(raw) for name, raw in snac_cases.SNAC.items()}
 PRESETS = {"snac_24khz": SNAC_24KHZ, "snac_44khz": SNAC_44KHZ}

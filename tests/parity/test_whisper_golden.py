@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import jomni
 from jomni.models.whisper import WhisperEncoder, embed_audio, log_mel
+from tests.paths import PARITY_DATA
 from tools.goldens import draw
 
-DATA = Path(__file__).parent / "data" / "whisper"
+DATA = PARITY_DATA / "whisper"
 SEED = 1
 KEPT = np.r_[0:720:24, 728:734, 1000, 2000, 2999]  # log-mel frames in the golden: of the audio, its end, the silence
 

@@ -10,7 +10,7 @@ import pytest
 import jomni
 from jomni.checkpoints.pretrained import default_dtype
 from jomni.errors import AudioError
-from tests import omni_case, text_cases
+from tests import decoder_cases, mini_omni_case
 
 pytestmark = pytest.mark.compiled_quickly
 
@@ -58,8 +58,8 @@ def test_a_model_is_made_in_the_dtype_that_the_device_computes_well(tiny_moshi_f
 
 
 def test_every_kind_of_model_comes_as_what_runs(tmp_path, tiny_mimi_file):
-    omni_case.write(tmp_path / "omni", neighbours=True)
-    jomni.save(text_cases.checkpoint(), tmp_path / "decoder")
+    mini_omni_case.write(tmp_path / "omni", neighbours=True)
+    jomni.save(decoder_cases.checkpoint(), tmp_path / "decoder")
     for name in ("whisper", "snac"):
         jomni.save(jomni.load(tmp_path / "omni", components=(name,)), tmp_path / name)
     places = {"omni": jomni.OmniModel, "whisper": jomni.SpeechEncoder, "snac": jomni.SnacCodec,
@@ -72,7 +72,7 @@ def test_every_kind_of_model_comes_as_what_runs(tmp_path, tiny_mimi_file):
 
 
 def test_mini_omni_gives_its_tokens(tmp_path):
-    omni_case.write(tmp_path / "omni", neighbours=True)
+    mini_omni_case.write(tmp_path / "omni", neighbours=True)
     model, params = jomni.from_pretrained(tmp_path / "omni")
     chat = model.chat(params, system=None)
     pieces = list(chat.reply(["Hello"], "text", max_steps=5))
@@ -89,7 +89,7 @@ def test_everything_public_prints_on_a_screen(tiny_moshi_folder, tmp_path):
     model, params = jomni.from_pretrained(tiny_moshi_folder)
     state = model.init_state(batch=4)
     state, out = model.step(params, state, jnp.zeros((4, 1, model.frame_size)))
-    omni_case.write(tmp_path / "omni", neighbours=True)
+    mini_omni_case.write(tmp_path / "omni", neighbours=True)
     omni, _ = jomni.from_pretrained(tmp_path / "omni")
     shown = {
         "checkpoint": checkpoint, "duplex": model, "generator": model.generator, "state": state, "output": out,

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import pytest
@@ -14,6 +13,7 @@ from jomni.models.mimi import weights as mimi_weights
 from jomni.models.moshi import weights as moshi_weights
 from jomni.sharding import RULES, axes_by_path, batch_sharding, make_mesh, spec
 from jomni.tensors.weight_map import flatten
+from tests.paths import ROOT
 from tests.tiny import TINY_MIMI, TINY_MOSHI
 
 MESH = AbstractMesh((2, 2, 2), ("data", "fsdp", "tensor"))
@@ -85,5 +85,5 @@ print("equal")
 def test_a_conversation_on_four_devices_is_that_on_one():
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", PARALLEL]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and "equal" in done.stdout, done.stderr[-2000:]
