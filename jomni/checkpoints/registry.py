@@ -18,7 +18,7 @@ from jomni.tensors.component import Component
 COMPONENTS: dict[str, Component] = {c.name: c for c in (MOSHI, MINI_OMNI, DECODER, MIMI, SNAC, WHISPER)}
 """By name: "lm" (Moshi's language model), "omni" (Mini-Omni's), "decoder", "mimi", "snac", "whisper"."""
 
-CODECS = tuple(name for name, component in COMPONENTS.items() if component.is_codec)
+CODECS = tuple(name for name, component in COMPONENTS.items() if component.codec)
 """Names of the components that turn audio into codes."""
 
 _FAMILIES: Mapping[str, tuple[str, ...]] = {

@@ -75,7 +75,7 @@ def save(
 def _round_codec(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:
     """Return the checkpoint with codecs that `dtype` can hold, noted as stored in it."""
     params, stored = dict(checkpoint.params), dict(checkpoint.stored)
-    for part in [name for name in params if COMPONENTS[name].is_codec]:
+    for part in [name for name in params if COMPONENTS[name].codec]:
         codec = {p: np.asarray(x) for p, x in flatten(params[part])}
         rounded = {p: x.astype(dtype).astype(np.float32) if is_float(x.dtype) else x for p, x in codec.items()}
         params[part] = unflatten(rounded)

@@ -11,16 +11,14 @@ import numpy as np
 
 from jomni import audio
 from jomni.cli.arguments import Parser, add_device, add_force, add_model, whole
-from jomni.cli.codes_file import Codes, check_codes, check_snac_codes, read_codes, write_codes
+from jomni.cli.codes_file import Codes, check_codes, read_codes, write_codes
 from jomni.cli.console import meter, say, say_recording, working
 from jomni.cli.files import output_file
-from jomni.cli.model import chosen_codebooks, codec_of, device, load_codec, open_model
-from jomni.errors import AudioError, OutputError
+from jomni.cli.model import codec_of, device, load_codec, open_model
+from jomni.errors import OutputError
 
 if TYPE_CHECKING:
-    from jomni.checkpoints.checkpoint import CheckpointSource
     from jomni.models.codec import Codec
-    from jomni.models.snac.config import SnacConfig
 
 SECONDS = 2.0
 """Of one step, or as many whole frames as that holds: long enough to keep the hardware busy, short enough to show
@@ -58,7 +56,7 @@ def encode(options: Namespace) -> None:
     info = audio.inspect(options.input)
     with output_file(options.output, force=options.force, inputs=[options.input]) as part:
         opened = open_model(options.model, codec_only=True)
-        name, codec = _codec(opened, options, options.codebooks)
+        name, codec = codec_of(opened, options.codebooks)
         say_recording(info, codec.sample_rate)
         with device(options.device):
             codes, frames = _encode(options, name, codec, info)
@@ -94,35 +92,14 @@ def decode(options: Namespace) -> None:
     given = read_codes(options.input)
     with output_file(options.output, force=options.force, inputs=[options.input]) as part:
         opened = open_model(options.model, codec_only=True)
-        if "snac" in opened.configs:
-            check_snac_codes(options.input, given, opened.configs["snac"], options.model)
-            name, codec = _codec(opened, options, None)
-        else:
-            check_codes(options.input, given, codec_of(opened), options.model)
-            name, codec = _codec(opened, options, len(given.codes))
+        name, codec = codec_of(opened)
+        check_codes(options.input, given, codec, options.model)
+        if not isinstance(given.codes, tuple):
+            codec = codec.with_codebooks(len(given.codes))
         with device(options.device), audio.AudioWriter(part, codec.sample_rate, options.output) as writer:
             _decode(options, name, codec, given, writer)
     clipped = f"; {writer.clipped} samples beyond full scale were limited to it" if writer.clipped else ""
     say(f"{options.output}: {writer.num_samples / codec.sample_rate:.2f} s at {codec.sample_rate} Hz{clipped}")
-
-
-def _codec(opened: CheckpointSource, options: Namespace, codebooks: int | None) -> tuple[str, Codec]:
-    """Return the codec of a model by its component's name. SNAC's decoder noise is the same at every call."""
-    from jomni.models.mimi.codec import MimiCodec
-    from jomni.models.mimi.model import Mimi
-    from jomni.models.snac.codec import SnacCodec
-    from jomni.models.snac.model import Snac
-
-    if "snac" not in opened.configs:
-        config = codec_of(opened)
-        return "mimi", MimiCodec(Mimi(config, chosen_codebooks(opened, codebooks, options.model)))
-    snac: SnacConfig = opened.configs["snac"]
-    if codebooks not in (None, snac.num_codebooks):
-        raise AudioError(
-            f"--codebooks {codebooks}: SNAC takes and gives all of its {snac.num_codebooks} codebooks. "
-            "Leave the option out."
-        )
-    return "snac", SnacCodec(Snac(snac), noise_seed=0)
 
 
 def _encode(options: Namespace, name: str, codec: Codec, info: audio.AudioInfo) -> tuple[Any, int]:

@@ -15,8 +15,7 @@ from jomni.cli.files import writing
 from jomni.errors import AudioError
 
 if TYPE_CHECKING:
-    from jomni.models.mimi.config import MimiConfig
-    from jomni.models.snac.config import SnacConfig
+    from jomni.models.codec import Codec
 
 _LEVEL = re.compile(r"codes_\d+")  # a codebook of a codec whose codebooks have different rates
 
@@ -96,53 +95,21 @@ def read_codes(path: Path) -> Codes:
     )
 
 
-def check_codes(path: Path, given: Codes, config: MimiConfig, model: str) -> None:
-    """Raise `AudioError` unless the codec can decode the codes."""
-    q, codes = config.quantizer, given.codes
-    if isinstance(codes, tuple):
-        raise AudioError(
-            f"{path}: holds codes of {len(codes)} rates, as SNAC makes them, but the codec of {model} "
-            "has one. Give the model that made the codes."
-        )
-    if not q.n_q_semantic <= codes.shape[0] <= q.n_q:
-        raise AudioError(
-            f"{path}: has {codes.shape[0]} codebooks, but the codec of {model} takes {q.n_q_semantic} "
-            f"to {q.n_q}. Encode with --codebooks {q.n_q} or fewer, or give the model that made the codes."
-        )
-    if codes.max() >= q.bins:
-        book, frame = np.argwhere(codes >= q.bins)[0]
-        raise AudioError(
-            f"{path}: the code {codes[book, frame]} (codebook {book}, frame {frame}) is out of range: those "
-            f"of {model} go from 0 to {q.bins - 1}. Give the model that made the codes."
-        )
-    _check_rates(path, given, config.frame_rate, config.sample_rate, model)
-    frames = codes.shape[1]
-    if given.num_samples is not None and not frames - 1 < given.num_samples / config.frame_size <= frames:
-        raise AudioError(
-            f"{path}: says that {frames} frames hold {given.num_samples} samples, which cannot be at "
-            f"{config.frame_size} samples a frame. Correct or remove 'num_samples'."
-        )
-
-
-def check_snac_codes(path: Path, given: Codes, config: SnacConfig, model: str) -> None:
-    """Raise `AudioError` unless a SNAC can decode the codes."""
-    from jomni.models.snac import model as snac
-
-    if not isinstance(given.codes, tuple):
-        raise AudioError(
-            f"{path}: holds codes of one rate ('codes'), but {model} is SNAC and takes "
-            f"'codes_0' ... 'codes_{config.num_codebooks - 1}'. Give the model that made the codes."
-        )
+def check_codes(path: Path, given: Codes, codec: Codec, model: str) -> None:
+    """Raise `AudioError` unless the codec of a model can decode the codes of a file."""
+    codes = given.codes
     try:
-        snac.check_codes(config, tuple(c[None] for c in given.codes))
+        codec.check_codes(tuple(c[None] for c in codes) if isinstance(codes, tuple) else codes[None])
     except AudioError as error:
-        raise AudioError(f"{path}: {error}") from None
-    _check_rates(path, given, config.frame_rate, config.sampling_rate, model)
-    frames = len(given.codes[0])
-    if given.num_samples is not None and frames != config.whole_frames(-(-given.num_samples // config.frame_size)):
+        raise AudioError(f"{path}: {error}. Give the model that made the codes; {model} was given.") from None
+    _check_rates(path, given, codec.frame_rate, codec.sample_rate, model)
+    frames, multiple = codes[0].shape[-1], codec.frame_multiple
+    if given.num_samples is None:
+        return
+    if frames != -(-given.num_samples // (codec.frame_size * multiple)) * multiple:
         raise AudioError(
             f"{path}: says that {frames} frames hold {given.num_samples} samples, which cannot be at "
-            f"{config.frame_size} samples a frame. Correct or remove 'num_samples'."
+            f"{codec.frame_size} samples a frame. Correct or remove 'num_samples'."
         )
 
 

@@ -12,14 +12,12 @@ import numpy as np
 
 from jomni.cli.arguments import MODEL, Parser, add_device, add_dtype, add_force, add_model, number, whole
 from jomni.cli.console import say
-from jomni.cli.model import codec_of, device, load_codec, load_model, open_model
-from jomni.errors import AudioError, ConfigError, JomniError
+from jomni.cli.model import codec_of, device, load_codec, load_model, mimi_of, open_model
+from jomni.errors import ConfigError, JomniError
 from jomni.extras import require
 from jomni.progress import stages
 
 if TYPE_CHECKING:
-    from jomni.checkpoints.checkpoint import CheckpointSource
-    from jomni.eval.codec.coders import Coder
     from jomni.eval.full_duplex.test_set import Item
 
 
@@ -59,6 +57,7 @@ Example:
 def codec(options: Namespace) -> None:
     """Run `jomni eval codec`."""
     from jomni.eval.codec import scorecard
+    from jomni.eval.codec.coders import Coder
     from jomni.eval.codec.report import book_table, score_table, write_report
     from jomni.eval.intervals import some
     from jomni.eval.report import report_folder
@@ -69,34 +68,24 @@ def codec(options: Namespace) -> None:
     with report_folder(options.out, force=options.force) as part:
         opened = open_model(options.model, codec_only=True)
         with stages() as progress, device(options.device) as chosen:
-            coder = _coder(opened, options.model)
-            numbers = options.codebooks or [coder.fewest if "mimi" not in opened.configs else opened.codec_codebooks]
-            low, high = coder.fewest, len(coder.rates)
-            if not low <= min(numbers) <= max(numbers) <= high:
-                span = f"{low} to {high}" if low < high else f"{high}, to be decoded together"
-                raise AudioError(f"--codebooks {numbers}: the codec of {options.model} has {span}.")
+            name, used = codec_of(opened)
+            numbers = options.codebooks or [used.num_codebooks]
+            for number in numbers:
+                codec_of(opened, number)
+            coder = Coder(used, load_codec(options.model).params[name])
             recordings = []
             for count, path in enumerate(paths, 1):
-                recordings.append(scorecard.read_recording(path, coder.sample_rate))
+                recordings.append(scorecard.read_recording(path, used.sample_rate))
                 progress("reading", count, len(paths), "recordings")
             card = scorecard.evaluate(
                 coder, recordings, numbers, sentences=sentences, pronunciations=pronunciations, batch=options.batch,
                 processes=options.processes, progress=progress,
             )  # fmt: skip
         settings = _settings(options, chosen)
-        write_report(part, card, recordings, settings, coder.sample_rate)
+        write_report(part, card, recordings, settings, used.sample_rate)
     say(score_table(card))
     say(book_table(card))
     say(f"{options.out}: report.md, report.json, files.json, codec.png, examples")
-
-
-def _coder(opened: CheckpointSource, model: str) -> Coder:
-    """Return the codec of a model, with its weights."""
-    from jomni.eval.codec.coders import MimiCoder, SnacCoder
-
-    if "snac" in opened.configs:
-        return SnacCoder(opened.configs["snac"], load_codec(model).params["snac"], noise=True)
-    return MimiCoder(codec_of(opened), load_codec(model).params["mimi"])
 
 
 def talk_arguments(parser: Parser) -> None:
@@ -191,7 +180,7 @@ def talk(options: Namespace) -> None:
     pronunciations = _pronunciations(options.pronunciations or _beside(options.tests / "pronunciations.dict"))
     with report_folder(options.out, force=options.force) as part:
         opened = open_model(options.model)
-        codec_of(opened)
+        mimi_of(opened)
         if "lm" not in opened.configs:
             raise ConfigError(f"{options.model}: is a codec alone. 'jomni eval codec' measures it.")
         if not opened.configs["lm"].dep_q:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import jax
 
     from jomni.checkpoints.checkpoint import Checkpoint, CheckpointSource
+    from jomni.models.codec import Codec
     from jomni.models.mimi.config import MimiConfig
 
 
@@ -61,35 +62,47 @@ def load_model(options: Namespace, chosen: jax.Device) -> tuple[Checkpoint, str]
         return jomni.load(source, revision=revision, dtype=dtype), dtype
 
 
-def chosen_codebooks(opened: CheckpointSource, asked: int | None, model: str) -> int:
-    """Return the number of codebooks: --codebooks, else what the model uses.
+def codec_of(opened: CheckpointSource, codebooks: int | None = None) -> tuple[str, Codec]:
+    """Return the codec of a model: the name of its component, and the codec without its parameters.
+
+    Args:
+      opened: the model.
+      codebooks: those in use (--codebooks); None: as many as the model uses.
 
     Raises:
-      AudioError: the codec does not have so many, or needs more.
+      AudioError: the codec cannot have so many codebooks.
+      ConfigError: the model brings no codec, or one of several channels.
     """
-    if asked is None:
-        return opened.codec_codebooks
-    quantizer = codec_of(opened).quantizer
-    held, semantic = quantizer.n_q, quantizer.n_q_semantic
-    if not semantic <= asked <= held:
-        raise AudioError(
-            f"--codebooks {asked}: the codec of {model} has {held} codebooks. Choose {semantic} to {held}."
-        )
-    return asked
+    from jomni.checkpoints.registry import CODECS, COMPONENTS
 
-
-def codec_of(opened: CheckpointSource) -> MimiConfig:
-    """Return the codec's configuration; raises `ConfigError` where the model brings none."""
-    if "snac" in opened.configs:
-        raise ConfigError(f"{opened.source}: its codec is SNAC, this command works with Mimi. Give a model with Mimi.")
-    if "mimi" not in opened.configs:
+    name = next((name for name in CODECS if name in opened.configs), None)
+    if name is None:
         raise ConfigError(f"{opened.source}: the model brings no codec. Give one with its codec's weights beside it.")
-    if opened.configs["mimi"].channels != 1:
+    make = COMPONENTS[name].codec
+    assert make is not None
+    codec: Codec = make(opened.configs[name])
+    if codec.channels != 1:
         raise ConfigError(
-            f"{opened.source}: its codec has {opened.configs['mimi'].channels} channels; commands work with "
-            "one. Use the functions of jomni instead."
+            f"{opened.source}: its codec has {codec.channels} channels; commands work with one. Use the functions of "
+            "jomni instead."
         )
-    return opened.configs["mimi"]
+    if codebooks is not None:
+        try:
+            return name, codec.with_codebooks(codebooks)
+        except AudioError as error:
+            raise AudioError(f"--codebooks {codebooks}: {opened.source}: {error}") from None
+    return name, codec.with_codebooks(opened.codec_codebooks or codec.num_codebooks)
+
+
+def mimi_of(opened: CheckpointSource) -> MimiConfig:
+    """Return the configuration of a model's Mimi; raises `ConfigError` where it has none."""
+    name, _ = codec_of(opened)
+    if name != "mimi":
+        raise ConfigError(
+            f"{opened.source}: its codec is {name.upper()}, this command works with Mimi. Give a model with Mimi."
+        )
+    config: MimiConfig = opened.configs[name]
+    return config
 
 
 def refuse_options(options: Namespace, names: Collection[str], kind: str) -> None:

@@ -20,7 +20,7 @@ from jomni import audio
 from jomni.cli.arguments import Parser, add_device, add_dtype, add_force, add_model, add_seed, number, whole
 from jomni.cli.console import meter, say, say_recording, tell, working
 from jomni.cli.files import Place, output_files, unique_names, write_audio, writing
-from jomni.cli.model import codec_of, device, load_codec, load_model, open_model, refuse_options
+from jomni.cli.model import device, load_codec, load_model, mimi_of, open_model, refuse_options
 from jomni.cli.report import (
     Steps,
     answer_report,
@@ -190,7 +190,7 @@ class _FullDuplex(_Talker):
 
         refuse_options(options, TURN_OPTIONS, "that take turns (Mini-Omni)")
         self.options, self.infos = options, infos
-        self.sample_rate = codec_of(opened).sample_rate
+        self.sample_rate = mimi_of(opened).sample_rate
         self.plan = plan_conversation(opened)
         self.voice_rate = self.sample_rate if self.plan.speaks else None
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from jomni.cli.arguments import Parser, add_device, add_model, whole
 from jomni.cli.console import meter, say, working
-from jomni.cli.model import chosen_codebooks, codec_of, device, load_codec, open_model
+from jomni.cli.model import codec_of, device, load_codec, mimi_of, open_model
 from jomni.extras import require
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def tokenize(options: Namespace) -> None:
     from jomni.data.conversations import tokenize as bulk
 
     opened = open_model(options.model, codec_only=True)
-    codec_of(opened)
-    codebooks = chosen_codebooks(opened, options.codebooks, options.model)
+    mimi_of(opened)
+    codebooks = codec_of(opened, options.codebooks)[1].num_codebooks
     with device(options.device):
         with working(f"loading {options.model}"):
             checkpoint = load_codec(options.model)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from jomni.models.mimi.codec import MimiCodec
 from jomni.models.mimi.model import Mimi
@@ -34,6 +34,11 @@ class Codec(Protocol):
     @property
     def sample_rate(self) -> int:
         """Hz."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Audio channels, C."""
         ...
 
     @property
@@ -57,6 +62,21 @@ class Codec(Protocol):
         ...
 
     @property
+    def min_codebooks(self) -> int:
+        """Least number of codebooks that `decode` takes."""
+        ...
+
+    @property
+    def codebook_rates(self) -> tuple[float, ...]:
+        """Codes a second of each codebook of the configuration, coarse to fine."""
+        ...
+
+    @property
+    def codebook_size(self) -> int:
+        """Entries of each codebook."""
+        ...
+
+    @property
     def encode_delay(self) -> int:
         """Frames by which the codes of a stream lag behind its samples."""
         ...
@@ -64,6 +84,22 @@ class Codec(Protocol):
     @property
     def decode_delay(self) -> int:
         """Samples by which the audio of a stream lags behind its codes."""
+        ...
+
+    def with_codebooks(self, number: int) -> Codec:
+        """Return the codec with another number of codebooks in use; raises `AudioError` where it cannot have it."""
+        ...
+
+    def check_codes(self, codes: Codes) -> None:
+        """Raise `AudioError` unless `decode` takes the codes. Values are checked of numpy arrays only."""
+        ...
+
+    def split_codebooks(self, codes: Codes) -> tuple[Int[Array, "B N"], ...]:
+        """Return the codes of each codebook, coarse to fine."""
+        ...
+
+    def join_codebooks(self, codes: Sequence[Int[Array, "B N"]]) -> Codes:
+        """Return codes from those of each codebook."""
         ...
 
     def prepare(self, params: Params) -> Params:

@@ -110,7 +110,8 @@ class Component:
     find: Callable[[Any, TensorSource], dict[str, Place]] | None = None  # replaces the comparison in `places`
     float32_only: tuple[str, ...] = ()  # prefixes of parameters that stay float32 whatever the dtype; ("",): all
     float32_default: bool = False  # float32 in memory unless a dtype is asked for
-    is_codec: bool = False
+    codec: Callable[[Any], Any] | None = None
+    """Configuration -> `jomni.Codec` with all codebooks in use, as one listens to it; None: it is no codec."""
     companions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Component that a whole model has beside this one -> its title."""
 

@@ -74,9 +74,9 @@ GOOD = np.ones((4, 5), np.int32)
         ({"codes": GOOD[:, :0]}, ["[4, 0]"]),
         ({"codes": np.array("text")}, ["whole numbers"]),
         ({"codes": -GOOD}, ["-1"]),
-        ({"codes": GOOD * 32}, ["32", "out of range", "0 to 31"]),
+        ({"codes": GOOD * 32}, ["32", "0 ... 31"]),
         ({"codes": GOOD.astype(np.int64) << 40}, [str(1 << 40)]),
-        ({"codes": np.ones((9, 5), np.int32)}, ["9 codebooks", "1 to 8"]),
+        ({"codes": np.ones((9, 5), np.int32)}, ["[1, 9, 5]", "1 to 8 codebooks"]),
         ({"codes": GOOD, "frame_rate": 25.0}, ["frame_rate", "25 Hz", "12.5 Hz"]),
         ({"codes": GOOD, "sample_rate": 16000}, ["sample_rate", "16000 Hz"]),
         ({"codes": GOOD, "sample_rate": "fast"}, ["'sample_rate'"]),
@@ -142,7 +142,7 @@ def test_files_that_are_no_npz_are_refused(name, refuses, tmp_path, tiny_mimi_fi
 def test_more_codebooks_than_the_model_has_are_refused(count, refuses, recording, tmp_path, tiny_mimi_file):
     refuses(
         "encode", recording, tmp_path / "x.npz", "--model", tiny_mimi_file, "--codebooks", count,
-        says=[f"--codebooks {count}", tiny_mimi_file, "has 8 codebooks", "1 to 8"],
+        says=[f"--codebooks {count}", tiny_mimi_file, "has 8", "1 to 8"],
     )  # fmt: skip
 
 

@@ -86,8 +86,8 @@ def test_codes_and_models_that_do_not_belong_together_are_refused(refuses, tmp_p
         np.savez(npz, **held)
         refuses("decode", npz, out, "--model", by, says=says)
 
-    refused(levels, "rates", "one", by=tiny_mimi_file)
-    refused({"codes": np.zeros((3, 4), np.int32)}, "one rate", "codes_0")
+    refused(levels, "tuple", "one", by=tiny_mimi_file)
+    refused({"codes": np.zeros((3, 4), np.int32)}, "4 arrays", "codes_0")
     refused({k: v for k, v in levels.items() if k != "codes_1"}, "without gaps")
     refused(levels | {"codes_0": np.zeros(frames + 1, np.int32)}, "tokens a frame")
     refused(levels | {"codes_0": np.zeros((1, frames), np.int32)}, "codes_0", "shape")
@@ -109,7 +109,7 @@ def test_a_conversion_takes_the_layout_of_the_family(run, refuses, tmp_path, mod
 def test_eval_codec_measures_it(run, refuses, tmp_path, models):
     soundfile.write(tmp_path / "x.wav", speech(1.0, 8000), 8000)
     given = "eval", "codec", models / "plain", tmp_path / "x.wav", "--out", tmp_path / "report"
-    refuses(*given, "--codebooks", 2, says=["4, to be decoded together"])
+    refuses(*given, "--codebooks", 2, says=["--codebooks 2", "all of its 4"])
     code, printed, err = run(*given, "--processes", 1)
     assert code == 0, err
     held = json.loads((tmp_path / "report/report.json").read_text())

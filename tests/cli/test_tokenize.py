@@ -67,7 +67,7 @@ def test_bad_recordings_are_listed_and_refused_or_skipped(manifest, tmp_path, ru
 
 def test_another_codec_and_too_many_codebooks_are_refused(manifest, tmp_path, refuses, run, tiny_mimi, tiny_mimi_file):
     arguments = ("tokenize", manifest, tmp_path / "codes", "--batch", 4, "--model")
-    refuses(*arguments, tiny_mimi_file, "--codebooks", 9, says=["--codebooks 9", "8 codebooks"])
+    refuses(*arguments, tiny_mimi_file, "--codebooks", 9, says=["--codebooks 9", "has 8"])
     run(*arguments, tiny_mimi_file)
     before = everything(tmp_path / "codes")
     params = jax.tree.map(lambda leaf: leaf * 1.01, tiny_mimi.params)

@@ -34,7 +34,9 @@ def test_without_controls_a_step_takes_the_checkpoints_defaults(tiny_moshi_folde
         for _ in range(3):
             state, out = model.step(params, state, pcm, controls)
         outs.append(out)
-    jax.tree.map(np.testing.assert_array_equal, *outs)
+    for ours, theirs in zip(*map(jax.tree.leaves, outs), strict=True):  # of two programs: floats may round otherwise
+        exact = jnp.issubdtype(ours.dtype, jnp.integer) or ours.dtype == bool
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=0 if exact else 1e-6)
 
 
 @pytest.mark.parametrize(

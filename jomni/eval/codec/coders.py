@@ -1,165 +1,117 @@
-"""Codecs as the measurements use them: recordings of all lengths to codes and back, many at once, compiled once.
+"""A codec with its weights, as the measurements use it: recordings of all lengths in batches, compiled once.
 
-Axes: K codebooks, N codes of one of them, S samples.
+Axes: B batch, N codes of a codebook, S samples.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from jomni.models.mimi import model as mimi
-from jomni.models.mimi.config import MimiConfig
-from jomni.models.mimi.model import Mimi
-from jomni.models.mimi.quantizer import fold_codebooks
-from jomni.models.snac import model as snac
-from jomni.models.snac.config import SnacConfig
-from jomni.models.snac.model import Snac
-from jomni.nn.lookahead import fold_weight_norm
+from jomni.models.codec import Codec
 
 Codes = tuple[Int[np.ndarray, "N"], ...]
 """Codes of a recording, for each codebook."""
 Wave = Float[np.ndarray, "S"]
 
 BLOCK = 25
-"""Frames of one of Mimi's steps."""
+"""Frames of one step of a codec without delay."""
 
 
-class Coder(Protocol):
-    """A codec with its weights."""
-
-    sample_rate: int  # Hz
-    entries: int  # of each codebook
-    rates: tuple[float, ...]  # codes a second of each codebook that there is
-    fewest: int  # codebooks that it decodes from
-
-    def encode(self, waves: Sequence[Wave], codebooks: int, slots: int) -> list[Codes]:
-        """Codes of recordings, `slots` of them at once; silence fills up the last frame."""
-        ...
-
-    def decode(self, codes: Sequence[Codes], slots: int) -> list[Wave]:
-        """Whole frames of audio, float32, from as many codebooks as are given."""
-        ...
+def bitrate(codec: Codec, codebooks: int) -> float:
+    """Return the bit/s of the first codebooks, each code taken as log2(codebook_size) bits."""
+    return sum(codec.codebook_rates[:codebooks]) * math.log2(codec.codebook_size)
 
 
-def bitrate(coder: Coder, codebooks: int) -> float:
-    """bit/s of so many codebooks, each code taken as log2(entries) bits."""
-    return sum(coder.rates[:codebooks]) * math.log2(coder.entries)
+class Coder:
+    """Encodes and decodes recordings in steps. Each stream ends where its recording does, as in the whole form.
 
-
-class MimiCoder:
-    """Mimi, block by block."""
-
-    def __init__(self, config: MimiConfig, params: Any) -> None:
-        self.config, self._params = config, jax.device_put(fold_codebooks(params))
-        self.sample_rate, self.entries = config.sample_rate, config.quantizer.bins
-        self.rates = (config.frame_rate,) * config.quantizer.n_q
-        self.fewest = config.quantizer.n_q_semantic
-
-    def encode(self, waves: Sequence[Wave], codebooks: int, slots: int) -> list[Codes]:
-        encode = functools.partial(self._encode, Mimi(self.config, codebooks), slots)
-        return [codes for first in range(0, len(waves), slots) for codes in encode(waves[first : first + slots])]
-
-    def _encode(self, codec: Mimi, slots: int, waves: Sequence[Wave]) -> list[Codes]:
-        size = self.config.frame_size
-        counts = [-(-len(wave) // size) for wave in waves]
-        pcm = np.zeros((slots, 1, -(-max(counts) // BLOCK) * BLOCK * size), np.float32)
-        for row, wave in zip(pcm, waves, strict=False):
-            row[0, : len(wave)] = wave
-        state, found = codec.init_encode_state(slots, frames=BLOCK), []
-        for first in range(0, pcm.shape[-1], BLOCK * size):
-            block = jnp.asarray(pcm[..., first : first + BLOCK * size])
-            state, codes = mimi.encode_step(codec, self._params, state, block)
-            found.append(np.asarray(codes))
-        joined = np.concatenate(found, axis=-1)
-        return [tuple(row[:, :count]) for row, count in zip(joined, counts, strict=False)]
-
-    def decode(self, codes: Sequence[Codes], slots: int) -> list[Wave]:
-        decode = functools.partial(self._decode, Mimi(self.config, len(codes[0])), slots)
-        return [wave for first in range(0, len(codes), slots) for wave in decode(codes[first : first + slots])]
-
-    def _decode(self, codec: Mimi, slots: int, some: Sequence[Codes]) -> list[Wave]:
-        counts = [len(codes[0]) for codes in some]
-        padded = np.zeros((slots, codec.num_codebooks, -(-max(counts) // BLOCK) * BLOCK), np.int32)
-        for row, codes, count in zip(padded, some, counts, strict=False):
-            row[:, :count] = codes
-        state, found = codec.init_decode_state(slots, frames=BLOCK), []
-        for first in range(0, padded.shape[-1], BLOCK):
-            block = jnp.asarray(padded[..., first : first + BLOCK])
-            state, pcm = mimi.decode_step(codec, self._params, state, block)
-            found.append(np.asarray(pcm[:, 0], np.float32))
-        joined = np.concatenate(found, axis=-1)
-        return [row[: count * self.config.frame_size] for row, count in zip(joined, counts, strict=False)]
-
-
-class SnacCoder:
-    """SNAC, in the shortest steps that it takes: each stream ends where its recording does, as the whole form does.
-
-    With `noise` the decoder adds that of key 0, as `jomni decode` does; without, none.
+    Args:
+      codec: the codec.
+      params: its parameters, as loaded.
     """
 
-    def __init__(self, config: SnacConfig, params: Any, noise: bool = False) -> None:
-        self.config, self._params, self._noise = config, jax.device_put(fold_weight_norm(params)), noise
-        self._dtype = params["quantizer"]["quantizers_0"]["codebook"].dtype
-        self.sample_rate, self.entries = config.sampling_rate, config.codebook_size
-        self.rates = tuple(config.frame_rate * n for n in config.tokens_per_frame)
-        self.fewest = config.num_codebooks  # all of them: what a finer one says is meant beside the coarser ones
-        self._codec = Snac(config)
+    def __init__(self, codec: Codec, params: Any) -> None:
+        self.codec, self._params = codec, jax.device_put(codec.prepare(params))
 
-    def encode(self, waves: Sequence[Wave], codebooks: int, slots: int) -> list[Codes]:
-        assert codebooks == self.fewest
-        return [codes for n in range(0, len(waves), slots) for codes in self._encode(slots, waves[n : n + slots])]
+    def encode(self, waves: Sequence[Wave], codebooks: int, batch: int) -> list[Codes]:
+        """Return the codes of recordings, `batch` of them at once. Zeros complete the last frame."""
+        codec = self.codec.with_codebooks(codebooks)
+        return [c for n in range(0, len(waves), batch) for c in self._encode(codec, waves[n : n + batch], batch)]
 
-    def _encode(self, slots: int, waves: Sequence[Wave]) -> list[Codes]:
-        c, step = self.config, self.config.frame_multiple
-        counts = [c.whole_frames(-(-len(wave) // c.frame_size)) for wave in waves]
-        lengths = np.array(counts + [0] * (slots - len(counts)))
-        pcm = np.zeros((slots, 1, lengths.max() * c.frame_size), np.float32)
+    def _encode(self, codec: Codec, waves: Sequence[Wave], batch: int) -> list[Codes]:
+        size = codec.frame_size
+        streams = _Streams(codec, [-(-len(wave) // size) for wave in waves], batch)
+        pcm = np.zeros((batch, 1, streams.padded * size), np.float32)
         for row, wave in zip(pcm, waves, strict=False):
             row[0, : len(wave)] = wave
-        state, found = self._codec.init_encode_state(slots, self._dtype), list[Any]()
-        for frame in range(0, lengths.max(), step):
-            block = jnp.asarray(pcm[..., frame * c.frame_size : (frame + step) * c.frame_size], self._dtype)
-            state, codes = snac.encode_step(self._codec, self._params, state, block, jnp.asarray(frame < lengths))
-            found.append(jax.device_get(codes))
-        last = jax.device_get(snac.encode_flush(self._codec, self._params, state, jnp.asarray(lengths > 0))[1])
-
-        def of(slot: int, book: int, tokens: int) -> np.ndarray:
-            pieces = [codes[book][slot] for codes in found[: counts[slot] // step]]
-            return np.concatenate([*pieces, last[book][slot]])[c.encode_delay * tokens :]
-
-        return [tuple(of(b, k, n) for k, n in enumerate(c.tokens_per_frame)) for b in range(len(waves))]
-
-    def decode(self, codes: Sequence[Codes], slots: int) -> list[Wave]:
-        return [wave for n in range(0, len(codes), slots) for wave in self._decode(slots, codes[n : n + slots])]
-
-    def _decode(self, slots: int, some: Sequence[Codes]) -> list[Wave]:
-        c, step = self.config, self.config.frame_multiple
-        lengths = np.array([len(codes[0]) // c.tokens_per_frame[0] for codes in some] + [0] * (slots - len(some)))
-        books = [np.zeros((slots, lengths.max() * n), np.int32) for n in c.tokens_per_frame]
-        for slot, codes in enumerate(some):
-            for book, held in zip(books, codes, strict=True):
-                book[slot, : len(held)] = held
-        noise = jnp.broadcast_to(jax.random.split(jax.random.key(0), 1), slots) if self._noise else None
-        state, pieces = self._codec.init_decode_state(slots, self._dtype), list[np.ndarray]()
-        for frame in range(0, lengths.max(), step):
-            block = tuple(
-                jnp.asarray(book[:, frame * n : (frame + step) * n])
-                for book, n in zip(books, c.tokens_per_frame, strict=True)
-            )
-            active = jnp.asarray(frame < lengths)
-            state, pcm = snac.decode_step(self._codec, self._params, state, block, noise, active)
-            pieces.append(np.array(pcm[:, 0], np.float32))
-        last = snac.decode_flush(self._codec, self._params, state, noise, jnp.asarray(lengths > 0))[1]
-        ends = np.array(last[:, 0], np.float32)
+        state, found = codec.init_encode_state(batch, streams.block), list[Codes]()
+        for frame, active in streams:
+            block = jnp.asarray(pcm[..., frame * size : (frame + streams.block) * size])
+            state, codes = codec.encode_step(self._params, state, block, active)
+            found.append(jax.device_get(codec.split_codebooks(codes)))
+        last = codec.encode_flush(self._params, state, streams.any)[1]
+        found.append(jax.device_get(codec.split_codebooks(last)))
+        delay, tokens = codec.encode_delay, [book.shape[-1] // streams.block for book in found[0]]
         return [
-            np.concatenate([*(piece[b] for piece in pieces[: lengths[b] // step]), ends[b]])[c.look_ahead :]
-            for b in range(len(some))
+            tuple(
+                streams.row([step[k] for step in found], b)[delay * n : (delay + streams.frames[b]) * n]
+                for k, n in enumerate(tokens)
+            )
+            for b in range(len(waves))
         ]
+
+    def decode(self, codes: Sequence[Codes], batch: int) -> list[Wave]:
+        """Return whole frames of audio, float32, from as many codebooks as are given, `batch` recordings at once."""
+        codec = self.codec.with_codebooks(len(codes[0]))
+        return [w for n in range(0, len(codes), batch) for w in self._decode(codec, codes[n : n + batch], batch)]
+
+    def _decode(self, codec: Codec, some: Sequence[Codes], batch: int) -> list[Wave]:
+        tokens = [round(rate / codec.frame_rate) for rate in codec.codebook_rates[: len(some[0])]]
+        streams = _Streams(codec, [len(codes[0]) // tokens[0] for codes in some], batch)
+        books = [np.zeros((batch, streams.padded * n), np.int32) for n in tokens]
+        for row, codes in enumerate(some):
+            for book, held in zip(books, codes, strict=True):
+                book[row, : len(held)] = held
+        state, found = codec.init_decode_state(batch, streams.block), list[np.ndarray]()
+        for frame, active in streams:
+            block = [
+                jnp.asarray(book[:, frame * n : (frame + streams.block) * n])
+                for book, n in zip(books, tokens, strict=True)
+            ]
+            state, pcm = codec.decode_step(self._params, state, codec.join_codebooks(block), active)
+            found.append(np.asarray(pcm[:, 0], np.float32))
+        found.append(np.asarray(codec.decode_flush(self._params, state, streams.any)[1][:, 0], np.float32))
+        delay, size = codec.decode_delay, codec.frame_size
+        return [streams.row(found, b)[delay : delay + streams.frames[b] * size] for b in range(len(some))]
+
+
+class _Streams:
+    """The blocks of a batch of streams of different lengths. Iterating gives each block's first frame and active rows.
+
+    A codec that looks ahead must end each stream exactly, so its blocks are as short as it allows. For others, what
+    follows the end of a recording cannot change the frames before it.
+    """
+
+    def __init__(self, codec: Codec, frames: Sequence[int], batch: int) -> None:
+        multiple = codec.frame_multiple
+        self.block = multiple if codec.encode_delay or codec.decode_delay else BLOCK
+        self.frames = [-(-n // multiple) * multiple for n in frames]  # of each row
+        self._lengths = np.array(self.frames + [0] * (batch - len(frames)))
+        self.padded = -(-max(self.frames) // self.block) * self.block
+        self.any = jnp.asarray(self._lengths > 0)  # rows that have a recording
+
+    def __iter__(self) -> Any:
+        for frame in range(0, self.padded, self.block):
+            yield frame, jnp.asarray(frame < self._lengths)
+
+    def row(self, steps: Sequence[np.ndarray], b: int) -> np.ndarray:
+        """Join what the steps in which row b was active gave, and the flush, the last of `steps`."""
+        active = -(-self.frames[b] // self.block)
+        return np.concatenate([*(step[b] for step in steps[:active]), steps[-1][b]])

@@ -160,11 +160,11 @@ def evaluate(
             voices += [wave[: len(recordings[n].wave)] for n, wave in zip(some, waves, strict=True)]
             progress(f"decoding {number} codebooks", len(voices), total, "recordings")
         decoded[number] = [voices[n] for n in place]
-    quality = _qualities(recordings, decoded, coder.sample_rate, processes, progress)
-    heard = _heard(recogniser, recordings, decoded, coder.sample_rate, progress)
+    quality = _qualities(recordings, decoded, coder.codec.sample_rate, processes, progress)
+    heard = _heard(recogniser, recordings, decoded, coder.codec.sample_rate, progress)
     scores = [_score(coder, number, quality[number], heard.get(number), heard.get(0)) for number in decoded]
     files = [
-        {"name": r.name, "seconds": len(r.wave) / coder.sample_rate, "text": r.text, "voice": r.voice}
+        {"name": r.name, "seconds": len(r.wave) / coder.codec.sample_rate, "text": r.text, "voice": r.voice}
         | {str(k): dataclasses.asdict(quality[k][n]) for k in decoded}
         for n, r in enumerate(recordings)
     ]
@@ -172,8 +172,10 @@ def evaluate(
         voice: _voice(coder, max(decoded), voice, recordings, quality, heard)
         for voice in sorted({r.voice for r in recordings} - {""})
     }
-    seconds = sum(len(r.wave) for r in recordings) / coder.sample_rate
-    return Scorecard(scores, _rate(heard.get(0)), by_voice, usage(codes, coder.entries), seconds, total, files, decoded)
+    seconds = sum(len(r.wave) for r in recordings) / coder.codec.sample_rate
+    return Scorecard(
+        scores, _rate(heard.get(0)), by_voice, usage(codes, coder.codec.codebook_size), seconds, total, files, decoded
+    )
 
 
 def usage(codes: Sequence[Codes], entries: int) -> list[Codebook]:
@@ -256,4 +258,4 @@ def _score(
         above = statistics.ratio_difference(
             [e.errors for e in heard], [e.words for e in heard], [e.errors for e in original]
         )
-    return Score(number, bitrate(coder, number), means, _rate(heard), above)
+    return Score(number, bitrate(coder.codec, number), means, _rate(heard), above)

@@ -17,13 +17,15 @@ from jaxtyping import Float
 from jomni.data.turns.parquet import Turn
 from jomni.errors import ConfigError
 from jomni.eval import intervals as statistics
-from jomni.eval.codec.coders import SnacCoder
+from jomni.eval.codec.coders import Coder
 from jomni.eval.full_duplex.replies import Reply, ReplyErrors, Synthesise, measure
 from jomni.eval.intervals import NOTHING, Estimate
 from jomni.eval.recogniser import Recogniser, normalise, word_errors
 from jomni.eval.turn_based.adapters import Given, Talker
 from jomni.models.mini_omni.streams import Task, tree_order
+from jomni.models.snac.codec import SnacCodec
 from jomni.models.snac.config import SnacConfig
+from jomni.models.snac.model import Snac
 from jomni.progress import Progress
 
 
@@ -178,7 +180,7 @@ def decoded(turns: Sequence[Turn], config: SnacConfig, params: Any, slots: int =
     """Return the sound of the turns' answer codes, float32 at the codec's rate: its whole decode without noise."""
     order = tree_order(config.tokens_per_frame)
     codes = [tuple(turn.answer_codes[list(places)].T.reshape(-1) for places in order) for turn in turns]
-    return SnacCoder(config, params).decode(codes, slots)
+    return Coder(SnacCodec(Snac(config)), params).decode(codes, slots)
 
 
 def exact(answers: Sequence[Answer], task: Task) -> Estimate:

@@ -6,11 +6,13 @@ Axes: B batch, C audio channels, T samples, K codebooks, N frames.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jomni.errors import AudioError
 from jomni.models.mimi import model
 from jomni.models.mimi.config import MimiConfig
 from jomni.models.mimi.model import DecodeState, EncodeState, Mimi
@@ -39,6 +41,11 @@ class MimiCodec:
         return self.config.sample_rate
 
     @property
+    def channels(self) -> int:
+        """Audio channels, C."""
+        return self.config.channels
+
+    @property
     def frame_rate(self) -> float:
         """Frames a second."""
         return self.config.frame_rate
@@ -59,6 +66,21 @@ class MimiCodec:
         return self.module.num_codebooks
 
     @property
+    def min_codebooks(self) -> int:
+        """The semantic codebooks."""
+        return self.config.quantizer.n_q_semantic
+
+    @property
+    def codebook_rates(self) -> tuple[float, ...]:
+        """The frame rate, of each codebook of the configuration."""
+        return (self.frame_rate,) * self.config.num_codebooks
+
+    @property
+    def codebook_size(self) -> int:
+        """Entries of each codebook."""
+        return self.config.quantizer.bins
+
+    @property
     def encode_delay(self) -> int:
         """0 frames."""
         return 0
@@ -67,6 +89,27 @@ class MimiCodec:
     def decode_delay(self) -> int:
         """0 samples."""
         return 0
+
+    def with_codebooks(self, number: int) -> MimiCodec:
+        """Return the codec with another number of codebooks in use; raises `AudioError` where it cannot have it."""
+        if not self.min_codebooks <= number <= self.config.num_codebooks:
+            raise AudioError(
+                f"{number} codebooks were asked for, but this Mimi has {self.config.num_codebooks}: choose "
+                f"{self.min_codebooks} to {self.config.num_codebooks}"
+            )
+        return MimiCodec(self.module.clone(num_codebooks=number))
+
+    def check_codes(self, codes: Int[Array, "B K N"]) -> None:
+        """Raise `AudioError` unless the codec can decode the codes. Values are checked of numpy arrays only."""
+        model.check_codes(self.config, codes)
+
+    def split_codebooks(self, codes: Int[Array, "B K N"]) -> tuple[Int[Array, "B N"], ...]:
+        """Return the codes of each codebook."""
+        return tuple(codes[:, k] for k in range(codes.shape[1]))
+
+    def join_codebooks(self, codes: Sequence[Int[Array, "B N"]]) -> Int[Array, "B K N"]:
+        """Return codes from those of each codebook."""
+        return jnp.stack(codes, 1)
 
     def prepare(self, params: Params) -> Params:
         """Fold the codebooks: the same codes with less work a step. Keep `params` itself for export."""

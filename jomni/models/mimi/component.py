@@ -72,5 +72,5 @@ COMPONENT = Component(
     ),
     described_by="the Mimi configuration it was read with",
     float32_only=("",),
-    is_codec=True,
+    codec=lambda config: MimiCodec(Mimi(config, config.num_codebooks)),
 )

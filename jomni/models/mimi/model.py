@@ -219,6 +219,8 @@ def decode(mimi: Mimi, params: Params, codes: Int[Array, "B K N"]) -> Float[Arra
 def check_codes(config: MimiConfig, codes: Int[Array, "B K N"] | Int[np.ndarray, "B K N"]) -> None:
     """Raise `AudioError` unless the codec can decode the codes [B, K, N]. Values are checked of numpy arrays only."""
     q = config.quantizer
+    if isinstance(codes, tuple):
+        raise AudioError(f"codes must be one array, because Mimi has one rate, got a tuple of {len(codes)} arrays")
     if codes.ndim != 3 or not q.n_q_semantic <= codes.shape[1] <= q.n_q or codes.shape[2] == 0:
         raise AudioError(
             f"codes must have shape [B, K, N] with {q.n_q_semantic} to {q.n_q} codebooks and N > 0, "

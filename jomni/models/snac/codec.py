@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from jomni.errors import AudioError
 from jomni.models.snac import model
 from jomni.models.snac.config import SnacConfig
 from jomni.models.snac.model import Codes, Noise, Snac, StreamState
@@ -30,12 +32,13 @@ class SnacCodec:
 
     module: Snac
     noise_seed: int | None = None
-    """Seed of the noise that the decoder was trained with, where a call is given none; None: no noise."""
+    """Seed of the noise that the decoder was trained with, the same in each row, where a call is given none; None: no
+    noise."""
 
     def _noise(self, noise: Noise, batch: int) -> Noise:
         if noise is not None or self.noise_seed is None:
             return noise
-        return jax.random.split(jax.random.key(self.noise_seed), batch)
+        return jnp.broadcast_to(jax.random.split(jax.random.key(self.noise_seed), 1), batch)
 
     def __repr__(self) -> str:
         return f"SnacCodec({self.sample_rate} Hz, {self.frame_rate:.4g} frames/s, {self.num_codebooks} codebooks)"
@@ -49,6 +52,11 @@ class SnacCodec:
     def sample_rate(self) -> int:
         """Hz."""
         return self.config.sampling_rate
+
+    @property
+    def channels(self) -> int:
+        """1."""
+        return 1
 
     @property
     def frame_rate(self) -> float:
@@ -71,6 +79,21 @@ class SnacCodec:
         return self.config.num_codebooks
 
     @property
+    def min_codebooks(self) -> int:
+        """All of them: a finer codebook corrects the coarser ones."""
+        return self.num_codebooks
+
+    @property
+    def codebook_rates(self) -> tuple[float, ...]:
+        """Codes a second of each codebook, coarse to fine."""
+        return tuple(self.frame_rate * tokens for tokens in self.config.tokens_per_frame)
+
+    @property
+    def codebook_size(self) -> int:
+        """Entries of each codebook."""
+        return self.config.codebook_size
+
+    @property
     def encode_delay(self) -> int:
         """Frames by which the codes of a stream lag behind its samples."""
         return self.config.encode_delay
@@ -79,6 +102,24 @@ class SnacCodec:
     def decode_delay(self) -> int:
         """Samples by which the audio of a stream lags behind its codes."""
         return self.config.look_ahead
+
+    def with_codebooks(self, number: int) -> SnacCodec:
+        """Return the codec itself; raises `AudioError` for any number but that of all codebooks."""
+        if number != self.num_codebooks:
+            raise AudioError(f"{number} codebooks were asked for, but SNAC works with all of its {self.num_codebooks}")
+        return self
+
+    def check_codes(self, codes: Codes) -> None:
+        """Raise `AudioError` unless the codec can decode the codes. Values are checked of numpy arrays only."""
+        model.check_codes(self.config, codes)
+
+    def split_codebooks(self, codes: Codes) -> Codes:
+        """Return the codes of each codebook: the codes themselves."""
+        return codes
+
+    def join_codebooks(self, codes: Sequence[Int[Array, "B N"]]) -> Codes:
+        """Return codes from those of each codebook."""
+        return tuple(codes)
 
     def prepare(self, params: Params) -> Params:
         """Fold the weight norms: the same codes with less work a step. Keep `params` itself for export."""

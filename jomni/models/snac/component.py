@@ -54,5 +54,5 @@ COMPONENT = Component(
         keys=tuple(field.name for field in dataclasses.fields(SnacConfig)),
     ),
     float32_only=("",),
-    is_codec=True,
+    codec=lambda config: SnacCodec(Snac(config), noise_seed=0),
 )

@@ -201,6 +201,11 @@ def decode(
 
 def check_codes(config: SnacConfig, codes: Sequence[Int[Array, "B N"] | Int[np.ndarray, "B N"]]) -> None:
     """Raise `AudioError` unless the codec can decode the codes. Values are checked of numpy arrays only."""
+    if not isinstance(codes, tuple | list):
+        raise AudioError(
+            f"codes must be {config.num_codebooks} arrays, one for each codebook, because SNAC's have different rates, "
+            f"got one of shape {list(np.shape(codes))}"
+        )
     shapes, tokens = [tuple(c.shape) for c in codes], config.tokens_per_frame
     frames = shapes[0][-1] if shapes and shapes[0] else 0
     if not frames or shapes != [(shapes[0][0], frames * n) for n in tokens]:

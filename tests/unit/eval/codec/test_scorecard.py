@@ -2,7 +2,6 @@
 
 import json
 import math
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,7 @@ import soundfile
 import jomni
 from jomni.errors import AudioError
 from jomni.eval.codec import scorecard as codec
-from jomni.eval.codec.coders import MimiCoder, SnacCoder, bitrate
+from jomni.eval.codec.coders import Coder, bitrate
 from jomni.eval.codec.quality import compare, mel_distance, si_snr
 from jomni.eval.intervals import NOTHING, Estimate
 from jomni.eval.report import milliseconds, plain, points, report_folder, table
@@ -68,8 +67,8 @@ def test_codebook_use_and_bitrate(tiny_mimi):
     even, odd = codec.usage([(np.arange(4), np.array([5, 5]))] * 2, 8)
     assert (even.used, even.entries, even.perplexity) == (4, 8, pytest.approx(4))
     assert (odd.used, odd.perplexity) == (1, pytest.approx(1))
-    assert bitrate(MimiCoder(tiny_mimi.configs["mimi"], tiny_mimi.params["mimi"]), 8) == pytest.approx(12.5 * 8 * 5)
-    assert bitrate(SimpleNamespace(rates=(jomni.MIMI.frame_rate,) * 32, entries=2048), 8) == pytest.approx(1100)
+    assert bitrate(jomni.MimiCodec(jomni.Mimi(tiny_mimi.configs["mimi"])), 8) == pytest.approx(12.5 * 8 * 5)
+    assert bitrate(jomni.MimiCodec(jomni.Mimi(jomni.MIMI)), 8) == pytest.approx(1100)
 
 
 def test_a_scorecard_decodes_what_the_codec_decodes(tiny_mimi):
@@ -81,7 +80,7 @@ def test_a_scorecard_decodes_what_the_codec_decodes(tiny_mimi):
         codec.Recording(f"r{n}", (0.1 * rng.standard_normal(length)).astype(np.float32), None)
         for n, length in enumerate(lengths)
     ]
-    card = codec.evaluate(MimiCoder(config, params), recordings, [4, 2], batch=2, processes=1)
+    card = codec.evaluate(Coder(jomni.MimiCodec(jomni.Mimi(config)), params), recordings, [4, 2], batch=2, processes=1)
     assert [score.codebooks for score in card.scores] == [2, 4] and card.original.count == 0
     codes = jomni.encode(jomni.Mimi(config, 4), params, recordings[2].wave[None, None])
     whole = np.asarray(jomni.decode(jomni.Mimi(config, 2), params, codes[:, :2]))[0, 0, :5000]
@@ -99,8 +98,8 @@ def test_snac_recordings_come_out_as_its_whole_encoding_and_decoding():
     rng, lengths = np.random.default_rng(0), [320, 33, 95, 96]
     recordings = [codec.Recording(f"r{n}", rng.normal(0, 0.3, length).astype(np.float32), None)
                   for n, length in enumerate(lengths)]  # fmt: skip
-    coder = SnacCoder(TINY, params, noise=True)
-    codes = coder.encode([r.wave for r in recordings], coder.fewest, 3)
+    coder = Coder(jomni.SnacCodec(Snac(TINY), noise_seed=0), params)
+    codes = coder.encode([r.wave for r in recordings], 3, 3)
     card = codec.evaluate(coder, recordings, [3], batch=3, processes=1)
     for n, recording in enumerate(recordings):
         whole = jomni.models.snac.model.encode(Snac(TINY), params, recording.wave[None])
@@ -108,8 +107,8 @@ def test_snac_recordings_come_out_as_its_whole_encoding_and_decoding():
             np.testing.assert_array_equal(found, expected[0])
         wave = jomni.models.snac.model.decode(Snac(TINY), params, whole, jax.random.split(jax.random.key(0), 1))[0, 0]
         np.testing.assert_allclose(card.decoded[3][n], wave[: lengths[n]], atol=1e-5)
-    assert len(card.books) == 3 and bitrate(coder, 3) == pytest.approx(50 * 7 * 4)
-    assert card.scores[0].bitrate == bitrate(coder, 3)
+    assert len(card.books) == 3 and bitrate(coder.codec, 3) == pytest.approx(50 * 7 * 4)
+    assert card.scores[0].bitrate == bitrate(coder.codec, 3)
 
 
 def test_texts_are_heard_before_and_after(tiny_mimi):
@@ -119,7 +118,11 @@ def test_texts_are_heard_before_and_after(tiny_mimi):
     recordings = [codec.Recording(t, wave, t) for t, wave in zip(TEXTS, waves, strict=True)]
     recordings.append(codec.Recording("no text", waves[0], None))
     card = codec.evaluate(
-        MimiCoder(tiny_mimi.configs["mimi"], tiny_mimi.params["mimi"]), recordings, [4], batch=2, processes=1
+        Coder(jomni.MimiCodec(jomni.Mimi(tiny_mimi.configs["mimi"])), tiny_mimi.params["mimi"]),
+        recordings,
+        [4],
+        batch=2,
+        processes=1,
     )
     assert card.original.value == 0 and card.original.count == 2
     assert card.scores[0].word_errors.value > 0.5 and card.scores[0].above == card.scores[0].word_errors
