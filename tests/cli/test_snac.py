@@ -87,7 +87,7 @@ def test_codes_and_models_that_do_not_belong_together_are_refused(refuses, tmp_p
         refuses("decode", npz, out, "--model", by, says=says)
 
     refused(levels, "tuple", "one", by=tiny_mimi_file)
-    refused({"codes": np.zeros((3, 4), np.int32)}, "4 arrays", "codes_0")
+    refused({"codes": np.zeros((3, 4), np.int32)}, "4 arrays", "[1, 3, 4]")
     refused({k: v for k, v in levels.items() if k != "codes_1"}, "without gaps")
     refused(levels | {"codes_0": np.zeros(frames + 1, np.int32)}, "tokens a frame")
     refused(levels | {"codes_0": np.zeros((1, frames), np.int32)}, "codes_0", "shape")
