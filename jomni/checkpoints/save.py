@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from jomni.checkpoints import hf, kyutai, litgpt, orbax, single
 from jomni.checkpoints.checkpoint import Checkpoint
 from jomni.checkpoints.export import check_parameters
 from jomni.checkpoints.registry import COMPONENTS
-from jomni.errors import ConfigError
+from jomni.errors import ConfigError, OutputError
+from jomni.folders import new_folder
+from jomni.tensors.source import listing
 from jomni.tensors.stream import parse_dtype
 from jomni.tensors.weight_map import flatten, is_float, unflatten
-from jomni.tensors.write import checkpoint_folder
 
 _WRITERS: dict[str, Callable[[Checkpoint, Path, np.dtype | None], None]] = {
     "kyutai": kyutai.write,
@@ -25,6 +27,14 @@ _WRITERS: dict[str, Callable[[Checkpoint, Path, np.dtype | None], None]] = {
     "hf": hf.write,
     "orbax": orbax.write,
 }  # each other layout is the published one of a component
+
+# Files that a checkpoint folder may hold: only a folder of such files is ever replaced.
+_REPLACEABLE = (
+    "config.json", "jomni.json", "generation_config.json", "mimi_config.json", "preprocessor_config.json",
+    "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "merges.txt", "model_config.yaml",
+)  # fmt: skip
+_REPLACEABLE_SUFFIXES = (".safetensors", ".safetensors.index.json", ".model")
 
 
 def save(
@@ -83,3 +93,35 @@ def _round_codec(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:
         if dtype != np.float32:
             stored |= {f"{part}/{path}": dtype.name for path, x in codec.items() if is_float(x.dtype)}
     return dataclasses.replace(checkpoint, params=params, stored=stored)
+
+
+@contextlib.contextmanager
+def checkpoint_folder(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
+    """Yield a new folder to fill, as `jomni.folders.new_folder`, that may replace a checkpoint and nothing else.
+
+    Raises:
+      OutputError: `folder` exists and is not to be replaced, holds other files than a checkpoint's, or cannot be
+        written.
+    """
+
+    def check(target: Path, held: Sequence[str]) -> None:
+        if not overwrite:
+            raise OutputError(f"{target}: exists already. Choose another folder, or ask for it to be overwritten.")
+        foreign = [name for name in held if not _replaceable(target, name)]
+        if foreign:
+            raise OutputError(
+                f"{target}: holds files that are no part of a checkpoint and would be lost: {listing(foreign)}. "
+                "Choose another folder, or move them away."
+            )
+
+    with new_folder(folder, check) as made:
+        yield made
+
+
+def _replaceable(folder: Path, name: str) -> bool:
+    if name == "params":  # of the layout orbax
+        return (folder / "jomni.json").is_file()
+    if name in ("whisper", "snac"):  # of Mini-Omni
+        held = folder / name
+        return held.is_dir() and not held.is_symlink() and all(_replaceable(held, path.name) for path in held.iterdir())
+    return name in _REPLACEABLE or name.endswith(_REPLACEABLE_SUFFIXES)

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 from jomni.checkpoints.checkpoint import Checkpoint
 from jomni.checkpoints.export import ParameterSource
 from jomni.checkpoints.kyutai import LORA_NAME
+from jomni.checkpoints.save import checkpoint_folder
 from jomni.errors import ConfigError
 from jomni.models.moshi import weights as moshi_weights
 from jomni.tensors.weight_map import flatten, unflatten
-from jomni.tensors.write import checkpoint_folder, write_safetensors
+from jomni.tensors.write import write_safetensors
 from jomni.train.freeze import Tree
 
 _ADAPTER = re.compile(r"(^|/)lora_[AB]$")
