@@ -18,8 +18,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from jomni.eval.full_duplex.talk import accuracy
-from jomni.eval.measure import TurnResult
+from jomni.eval.full_duplex.figures import accuracy
+from jomni.eval.full_duplex.turns import TurnResult
 from tools.make_nano import Stage, jomni, once, run_all, synth, train
 
 

@@ -59,11 +59,11 @@ def codec(options: Namespace) -> None:
     from jomni.eval.codec import scorecard
     from jomni.eval.codec.coders import Coder
     from jomni.eval.codec.report import book_table, score_table, write_report
-    from jomni.eval.intervals import some
+    from jomni.eval.intervals import subsample
     from jomni.eval.report import report_folder
 
     require("eval", "pystoi", "pocketsphinx", "jiwer")
-    paths = some(scorecard.find_recordings(options.inputs), options.limit)
+    paths = subsample(scorecard.find_recordings(options.inputs), options.limit)
     sentences, pronunciations = _sentences(options.sentences), _pronunciations(options.pronunciations)
     with report_folder(options.out, force=options.force) as part:
         opened = open_model(options.model, codec_only=True)
@@ -167,15 +167,15 @@ Example:
 def talk(options: Namespace) -> None:
     """Run `jomni eval talk`."""
     import jomni
+    from jomni.eval.full_duplex.evaluation import LONGEST, Plan, evaluate
     from jomni.eval.full_duplex.replies import flite
     from jomni.eval.full_duplex.report import summary_table, write_report
-    from jomni.eval.full_duplex.talk import LONGEST, Plan, evaluate
-    from jomni.eval.full_duplex.test_set import load_items
+    from jomni.eval.full_duplex.test_set import load_test_set
     from jomni.eval.report import report_folder
 
     if options.replies:
         require("eval", "pocketsphinx", "jiwer")
-    items = _limited(load_items(options.tests), options.limit)
+    items = _limited(load_test_set(options.tests), options.limit)
     sentences = _sentences(options.sentences or _beside(options.tests / "sentences.txt"))
     pronunciations = _pronunciations(options.pronunciations or _beside(options.tests / "pronunciations.dict"))
     with report_folder(options.out, force=options.force) as part:
@@ -280,11 +280,11 @@ def turns(options: Namespace) -> None:
     """Run `jomni eval turns`."""
     from jomni.data.turns.parquet import TurnSource, check_turns
     from jomni.eval.full_duplex.replies import flite
-    from jomni.eval.intervals import some
+    from jomni.eval.intervals import subsample
     from jomni.eval.report import report_folder
-    from jomni.eval.turn_based.adapters import Asking, make_talker, unfit
+    from jomni.eval.turn_based.adapters import AdapterConfig, make_adapter, unfit
+    from jomni.eval.turn_based.evaluation import Plan, evaluate
     from jomni.eval.turn_based.report import task_table, write_report
-    from jomni.eval.turn_based.turns import Plan, evaluate
     from jomni.models.mini_omni.streams import Task
 
     require("eval", "pocketsphinx", "jiwer")
@@ -301,25 +301,25 @@ def turns(options: Namespace) -> None:
             raise ConfigError(f"--codec {options.codec}: is no SNAC. Give the codec that the model was trained with.")
         report = check_turns(options.tests, unfit(opened.configs.get("whisper"), voice)).accepted(options.skip_bad)
         source = TurnSource([report])
-        chosen_turns = [source[n] for n in some(range(len(source)), options.limit)]
+        chosen_turns = [source[n] for n in subsample(range(len(source)), options.limit)]
         with device(options.device) as chosen:
             checkpoint, dtype = load_model(options, chosen)
             other = None if options.codec is None else load_codec(options.codec)
             held = other or checkpoint
             spoken = (held.configs["snac"], held.params["snac"]) if "snac" in held.configs else None
-            asking = Asking(min(options.slots, len(chosen_turns)), options.seed, options.voice)
+            config = AdapterConfig(min(options.slots, len(chosen_turns)), options.seed, options.voice)
             plan = Plan(
                 replies=options.replies, sentences=sentences, pronunciations=pronunciations,
                 processes=options.processes,
                 tasks=[task for task in Task if options.tasks is None or task.value in options.tasks],
             )  # fmt: skip
-            synthesise, talker = flite(), make_talker(checkpoint, other, chosen_turns, asking)
+            synthesise, adapter = flite(), make_adapter(checkpoint, other, chosen_turns, config)
             with stages() as progress:
-                result = evaluate(talker, chosen_turns, plan, spoken, synthesise, progress)
+                result = evaluate(adapter, chosen_turns, plan, spoken, synthesise, progress)
         settings = _settings(options, chosen) | {
             "dtype": dtype, "codec": options.codec or ("the model's own" if spoken else "none"),
             "turns": f"{len(chosen_turns)} of {len(source)}" + (f"; {report.summary()}" if report.problems else ""),
-            "answers": f"greedy, spoken answers {asking.voice}", "slots": asking.slots,
+            "answers": f"greedy, spoken answers {config.voice}", "slots": config.slots,
             "reference of replies": "flite" if synthesise else "none (flite is not installed)",
         }  # fmt: skip
         write_report(part, result, settings)
@@ -360,12 +360,12 @@ def _beside(path: Path) -> Path | None:
 
 def _limited(items: Sequence[Item], limit: int | None) -> list[Item]:
     """At most so many items of each set (cell, else folder)."""
-    from jomni.eval.intervals import some
+    from jomni.eval.intervals import subsample
 
     groups: dict[str, list[Item]] = {}
     for item in items:
         groups.setdefault(item.turns[0].cell, []).append(item)
-    return [item for group in groups.values() for item in some(group, limit)]
+    return [item for group in groups.values() for item in subsample(group, limit)]
 
 
 def _add_out(parser: Parser) -> None:

@@ -32,10 +32,10 @@ class Estimate:
         }
 
 
-NOTHING = Estimate(math.nan, math.nan, math.nan, 0)
+NO_DATA = Estimate(math.nan, math.nan, math.nan, 0)
 
 
-def some(things: Sequence[T], count: int | None) -> list[T]:
+def subsample(things: Sequence[T], count: int | None) -> list[T]:
     """`count` of the things (None: all), always the same ones, in their order."""
     if count is None or count >= len(things):
         return list(things)
@@ -58,7 +58,7 @@ def share(hits: Sequence[bool], groups: Sequence[Hashable] | None = None) -> Est
     if groups is not None and len(groups) != count:
         raise ValueError(f"{len(groups)} groups of {count} things")
     if count == 0:
-        return NOTHING
+        return NO_DATA
     p, z2 = sum(map(bool, hits)) / count, Z95 * Z95
     n = float(count) if groups is None else _effective(np.asarray(hits, bool), groups)
     middle = (p + z2 / (2 * n)) / (1 + z2 / n)
@@ -92,7 +92,7 @@ def bootstrap(
     """
     data = np.asarray(rows, np.float64)
     if not len(data):
-        return NOTHING
+        return NO_DATA
     rng = np.random.default_rng(seed)
     # Piece by piece: 1000 resamples of 10,000 rows at once would take hundreds of megabytes.
     size = max(1, 2_000_000 // data.size)
@@ -136,7 +136,7 @@ def ratio(errors: Sequence[float], sizes: Sequence[float]) -> Estimate:
     """Return all errors over all sizes, as word error rates are pooled; the bootstrap draws whole utterances."""
     rows = np.stack([np.asarray(errors, np.float64), np.asarray(sizes, np.float64)], axis=-1).reshape(-1, 2)
     if not rows[:, 1].sum():
-        return NOTHING
+        return NO_DATA
     return bootstrap(rows, _pooled)
 
 

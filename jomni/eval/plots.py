@@ -94,7 +94,7 @@ def timeline(path: Path, outcome: Outcome, title: str) -> None:
     rate = outcome.sample_rate
     seconds = outcome.end - outcome.begin
     figure, axes = _figure(float(np.clip(1.1 * seconds, 7, 40)), 3.8)
-    for row, wave, color in ((1.0, outcome.user, _USER), (-1.0, outcome.voice, _AGENT)):
+    for row, wave, color in ((1.0, outcome.user_pcm, _USER), (-1.0, outcome.agent_pcm, _AGENT)):
         size = max(1, len(wave) // 4000)
         blocks = wave[: len(wave) // size * size].reshape(-1, size).astype(np.float32)
         peak = max(float(np.abs(blocks).max(initial=0)), 1.0)
@@ -105,7 +105,7 @@ def timeline(path: Path, outcome: Outcome, title: str) -> None:
     _spans(axes, [(a - outcome.begin, b - outcome.begin) for a, b in outcome.sounds], -1.95, _AGENT)
     said = [
         (at - outcome.begin, at - outcome.begin + (piece.end - piece.start) / rate)
-        for at, piece in zip(outcome.played, outcome.pieces, strict=False)
+        for at, piece in zip(outcome.played, outcome.utterances, strict=False)
     ]
     _spans(axes, said, 1.95, _USER)
     for n, word in enumerate(outcome.words):

@@ -92,7 +92,7 @@ class Recogniser:
         self._model = arpa((row.split() for row in rows), order)
         self._processes = processes or os.cpu_count() or 1
 
-    def hear(
+    def transcribe(
         self, waves: Sequence[np.ndarray], sample_rate: int, done: Callable[[int], Any] | None = None
     ) -> list[str]:
         """Return what is said in each recording; empty where nothing was understood.
@@ -111,11 +111,11 @@ class Recogniser:
             (Path(folder) / "words.dict").write_text(self._dictionary, encoding="utf-8")
             if count <= 1:
                 decoder = _decoder(folder)
-                return list(_counted((_hear(decoder, piece) for piece in pcm), done))
+                return list(_counted((_transcribe(decoder, piece) for piece in pcm), done))
             # Not forked: JAX's threads do not survive that.
             context = multiprocessing.get_context("spawn")
             with concurrent.futures.ProcessPoolExecutor(count, context) as pool:
-                return list(_counted(pool.map(functools.partial(_hear_in, folder), pcm, chunksize=8), done))
+                return list(_counted(pool.map(functools.partial(_transcribe_in, folder), pcm, chunksize=8), done))
 
 
 def _counted(heard: Iterable[str], done: Callable[[int], Any] | None) -> Iterable[str]:
@@ -187,11 +187,11 @@ def _decoder(folder: str) -> Any:
 _cached_decoder = functools.lru_cache(maxsize=1)(_decoder)
 
 
-def _hear_in(folder: str, pcm: bytes) -> str:
-    return _hear(_cached_decoder(folder), pcm)
+def _transcribe_in(folder: str, pcm: bytes) -> str:
+    return _transcribe(_cached_decoder(folder), pcm)
 
 
-def _hear(decoder: Any, pcm: bytes) -> str:
+def _transcribe(decoder: Any, pcm: bytes) -> str:
     if not any(pcm):  # digital silence; the recogniser would hear a word in it
         return ""
     decoder.reinit_feat()  # else the noise and the mean of the recordings before would linger

@@ -55,7 +55,7 @@ def milliseconds(estimate: Estimate) -> str:
 
 def plain(value: Any) -> Any:
     """Return a value for JSON: estimates and dataclasses taken apart, NaN as None."""
-    if isinstance(value, Estimate):
+    if hasattr(value, "as_dict"):
         return value.as_dict()
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}

@@ -23,7 +23,7 @@ from jomni.errors import AudioError
 from jomni.eval import intervals as statistics
 from jomni.eval.codec.coders import Coder, Codes, bitrate
 from jomni.eval.codec.quality import METRICS, Quality, compare_one
-from jomni.eval.intervals import NOTHING, Estimate
+from jomni.eval.intervals import NO_DATA, Estimate
 from jomni.eval.recogniser import Recogniser, WordErrors, word_errors
 from jomni.progress import Progress
 
@@ -221,7 +221,7 @@ def _heard(
     spoken = [n for n, r in enumerate(recordings) if r.text is not None]
     sides = {0: [r.wave for r in recordings]} | decoded
     waves = [voices[n] for voices in sides.values() for n in spoken]
-    heard = recogniser.hear(waves, sample_rate, lambda n: progress("hearing", n, len(waves), "recordings"))
+    heard = recogniser.transcribe(waves, sample_rate, lambda n: progress("hearing", n, len(waves), "recordings"))
     found: dict[int, list[WordErrors]] = {}
     for index, number in enumerate(sides):
         said = heard[index * len(spoken) : (index + 1) * len(spoken)]
@@ -230,7 +230,7 @@ def _heard(
 
 
 def _rate(errors: Sequence[WordErrors] | None) -> Estimate:
-    return statistics.ratio([e.errors for e in errors], [e.words for e in errors]) if errors else NOTHING
+    return statistics.ratio([e.errors for e in errors], [e.words for e in errors]) if errors else NO_DATA
 
 
 def _voice(
@@ -253,7 +253,7 @@ def _score(
     for name in METRICS:
         values = np.array([getattr(q, name) for q in quality])
         means[name] = statistics.mean(values[np.isfinite(values)])
-    above = NOTHING
+    above = NO_DATA
     if heard and original:
         above = statistics.ratio_difference(
             [e.errors for e in heard], [e.words for e in heard], [e.errors for e in original]

@@ -1,7 +1,7 @@
-"""Is what the agent says what its text says? Heard by the independent recogniser, beside two rulers.
+"""Word error rates of spoken replies, by the recogniser, with two baselines.
 
-The same recogniser hears the synthesiser's own audio of the same text (what is left of its errors then is the
-recogniser's), and noise of the reply's length and level (what its language model invents by itself).
+The first baseline is the synthesiser's audio of the same text: its errors are the recogniser's own. The second is noise
+of the reply's length and level: its errors show what the recogniser's language model produces without speech.
 """
 
 from __future__ import annotations
@@ -20,85 +20,92 @@ import soundfile
 from jomni import audio
 from jomni.eval.intervals import Estimate, ratio, ratio_difference
 from jomni.eval.recogniser import Recogniser, normalise, word_errors
+from jomni.eval.report import plain
 
 Synthesise = Callable[[str], tuple[np.ndarray, int] | None]
-"""Says a text as the reference agent would: float32 [T] and its rate in Hz; None where it cannot."""
+"""Text -> reference audio, float32 [T], and its rate in Hz; None if the synthesiser fails."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """What the agent said."""
+    """A spoken reply of the agent."""
 
-    text: str  # of the model; "" where it speaks without
-    voice: np.ndarray  # float32 [T]
-    reference: np.ndarray | None  # the synthesiser's audio of the same text, float32 [T], where the test set has it
+    text: str  # of the model; "" for a model without text
+    pcm: np.ndarray  # float32 [T]
+    reference: np.ndarray | None  # the synthesiser's audio of the same text, float32 [T], if the test set has it
     cell: str = ""
     expected: str = ""  # the right answer
 
 
 @dataclasses.dataclass(frozen=True)
 class ReplyErrors:
-    """Word error rates. The first three are over the replies that have a reference."""
+    """Word error rates of spoken replies. The first four are over the replies that have a reference."""
 
-    model: Estimate  # of the reply against the model's own text
-    synthesiser: Estimate  # of the synthesiser's audio of that text
-    above: Estimate  # the difference, paired
-    noise: Estimate  # of noise against those texts
-    all_replies: Estimate  # of every reply, with or without a reference
-    expected: Estimate  # of every reply against the right answer: what counts for a model that speaks without text
-    heard: list[tuple[str, str, str]]  # text, heard in the reply, heard in the reference
+    model: Estimate  # the reply against the model's own text
+    synthesiser: Estimate  # the synthesiser's audio of that text against it
+    above: Estimate  # `model` minus `synthesiser`, paired
+    noise: Estimate  # noise against that text
+    all_replies: Estimate  # all replies against the model's own text, with or without a reference
+    expected: Estimate  # all replies against the right answer; also defined for a model without text
+    transcripts: list[tuple[str, str, str]]  # text, transcript of the reply, transcript of the reference
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields for report.json, where the transcripts are called "heard"."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {"heard" if name == "transcripts" else name: plain(value) for name, value in fields.items()}
 
 
-HEARD = {
+ERROR_RATES = {
     "model": "the reply",
     "synthesiser": "the synthesiser's audio of the same text",
-    "above": "above it",
+    "above": "difference of the two",
     "noise": "noise of the same length and level",
     "all_replies": "all replies, with or without the synthesiser's audio",
     "expected": "all replies, against the right answer",
 }
-"""What tables call the error rates."""
+"""Field of `ReplyErrors` -> label in tables."""
 
 
-def measure(
+def measure_replies(
     replies: Sequence[Reply],
     sample_rate: int,
     recogniser: Recogniser,
     synthesise: Synthesise | None = None,
     done: Callable[[int], Any] | None = None,
 ) -> ReplyErrors:
-    """Word error rates of replies.
+    """Return the word error rates of replies.
 
     Args:
-      replies: those without a text are compared with the right answer alone.
+      replies: the reply of a model without text is compared with the right answer only.
       sample_rate: of their audio, Hz.
       recogniser: made from the sentences that can be expected.
-      synthesise: for texts whose audio the test set does not have.
-      done: called with the number of recordings heard so far.
+      synthesise: for texts of which the test set has no audio.
+      done: called with the number of recordings transcribed so far.
     """
     replies = sorted(replies, key=lambda reply: not normalise(reply.text))
     references = [_reference(r, sample_rate, synthesise) if normalise(r.text) else None for r in replies]
     paired = [n for n, reference in enumerate(references) if reference is not None]
-    waves = [reply.voice for reply in replies]
+    waves = [reply.pcm for reply in replies]
     waves += [reference for reference in references if reference is not None]
     waves += [_noise(waves[n], n) for n in paired]
-    heard = recogniser.hear(waves, sample_rate, done) if waves else []
-    judged = [word_errors(r.expected, said) for r, said in zip(replies, heard, strict=False) if r.expected]
-    texts = [reply.text for reply in replies if normalise(reply.text)]
+    transcripts = recogniser.transcribe(waves, sample_rate, done) if waves else []
     first, second = len(replies), len(replies) + len(paired)
-    own = [word_errors(text, said) for text, said in zip(texts, heard, strict=False)]
-    theirs = [word_errors(texts[n], said) for n, said in zip(paired, heard[first:second], strict=True)]
-    noise = [word_errors(texts[n], said) for n, said in zip(paired, heard[second:], strict=True)]
+    of_replies, of_references, of_noise = transcripts[:first], transcripts[first:second], transcripts[second:]
+    texts = [reply.text for reply in replies if normalise(reply.text)]
+    own = [word_errors(text, found) for text, found in zip(texts, of_replies, strict=False)]
+    references_own = [word_errors(texts[n], found) for n, found in zip(paired, of_references, strict=True)]
+    noise = [word_errors(texts[n], found) for n, found in zip(paired, of_noise, strict=True)]
+    expected = [word_errors(r.expected, found) for r, found in zip(replies, of_replies, strict=True) if r.expected]
     words = [own[n].words for n in paired]
-    beside = dict(zip(paired, heard[first:second], strict=True))
+    by_reply = dict(zip(paired, of_references, strict=True))
     return ReplyErrors(
         model=ratio([own[n].errors for n in paired], words),
-        synthesiser=ratio([e.errors for e in theirs], words),
-        above=ratio_difference([own[n].errors for n in paired], words, [e.errors for e in theirs]),
+        synthesiser=ratio([e.errors for e in references_own], words),
+        above=ratio_difference([own[n].errors for n in paired], words, [e.errors for e in references_own]),
         noise=ratio([e.errors for e in noise], words),
         all_replies=ratio([e.errors for e in own], [e.words for e in own]),
-        expected=ratio([e.errors for e in judged], [e.words for e in judged]),
-        heard=[(text, heard[n], beside.get(n, "")) for n, text in enumerate(texts)],
+        expected=ratio([e.errors for e in expected], [e.words for e in expected]),
+        transcripts=[(text, of_replies[n], by_reply.get(n, "")) for n, text in enumerate(texts)],
     )
 
 
@@ -116,7 +123,7 @@ def _noise(wave: np.ndarray, seed: int) -> np.ndarray:
 
 
 def flite(voice: str = "slt") -> Synthesise | None:
-    """Return the synthesiser of nano's own voice, where it is installed (`apt install flite`); else None."""
+    """Return a reference synthesiser, flite, or None if it is not installed (`apt install flite`)."""
     program = shutil.which("flite")
     if program is None:
         return None
@@ -124,7 +131,7 @@ def flite(voice: str = "slt") -> Synthesise | None:
     def say(text: str) -> tuple[np.ndarray, int] | None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "said.wav"
-            # In a file: a text must never be taken for an option.
+            # As a file: flite would read a text that begins with "-" as an option.
             (Path(folder) / "text").write_text(text, encoding="utf-8")
             command = [program, "-voice", voice, "-f", str(Path(folder) / "text"), "-o", str(path)]
             if subprocess.run(command, capture_output=True).returncode or not path.is_file():

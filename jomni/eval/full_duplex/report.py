@@ -1,4 +1,4 @@
-"""The report of `jomni eval talk`: its tables, plots and examples."""
+"""Report of `jomni eval talk`: tables, plots and examples."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import numpy as np
 import soundfile
 
 from jomni.eval import plots
-from jomni.eval.full_duplex.replies import HEARD
+from jomni.eval.full_duplex.evaluation import Plan, Result
+from jomni.eval.full_duplex.figures import accuracy, behaviours, long_gain, slowest_frames
+from jomni.eval.full_duplex.replies import ERROR_RATES
 from jomni.eval.full_duplex.session import Outcome
-from jomni.eval.full_duplex.talk import Plan, Result, accuracy, behaviours, long_gain, slowest_frames
+from jomni.eval.full_duplex.turns import TurnResult
 from jomni.eval.intervals import Estimate
-from jomni.eval.measure import TurnResult
 from jomni.eval.recogniser import normalise
 from jomni.eval.report import milliseconds, number, percent, plain, points, table, write_json
 
@@ -25,22 +26,22 @@ BEHAVIOUR = {
     "take_over_fdb": "takes over (Full-Duplex-Bench: a second or more, or over three words)",
     "latency": "response latency, median, s",
     "latency_p90": "response latency, 90th percentile, s",
-    "speaks_over": "speaks over the user (80 ms or more while the user asks)",
+    "speaks_over": "speaks over the user (80 ms or more during the question)",
     "waits": "waits through a pause inside a question, to the question's end",
-    "pause_take_over_fdb": "takes over in a pause (Full-Duplex-Bench's rule; less is better)",
+    "pause_take_over_fdb": "takes over in a pause (Full-Duplex-Bench; lower is better)",
     "stops": "stops within 1 s when interrupted",
     "stop_time": "stop time when interrupted, median, s",
-    "interruptions_missed": "interruptions due that found the agent silent (left out of the two above)",
-    "continues": "goes on through a back-channel of the user",
-    "endless": "turns of recordings in which the user lost patience with an answer without end",
+    "interruptions_missed": "interruptions for which the agent was silent (not in the two figures above)",
+    "continues": "continues through a back-channel of the user",
+    "endless": "turns of recordings with an answer that did not end",
 }
 
 
 def write_report(folder: Path, result: Result, plan: Plan, settings: Mapping[str, Any]) -> None:
     """Write the report into an empty folder.
 
-    report.md, report.json, turns.jsonl (every turn of every conversation), accuracy.png, cells.png, latency.png,
-    timeline.png, examples/*.wav (stereo: agent left, user right, as heard live) with their texts beside them.
+    Files: report.md, report.json, turns.jsonl (all turns), accuracy.png, cells.png, latency.png, timeline.png,
+    examples/*.wav (stereo: agent left, user right, as a live listener hears them).
     """
     asked = [turn for turn in result.turns if turn.plain]
     cells = {cell: accuracy(result.turns, cell=cell) for cell in sorted({turn.cell for turn in result.turns})}
@@ -55,8 +56,8 @@ def write_report(folder: Path, result: Result, plan: Plan, settings: Mapping[str
         "settings": dict(settings), "cells": cells, "kinds": kinds, "behaviour": behaviour,
         "seeds": {str(s): accuracy(turn for turn in asked if turn.seed == s) for s in range(plan.seeds)},
         "voices": {voice: accuracy(asked, voice=voice) for voice in sorted({turn.voice for turn in asked})},
-        "replies": result.replies, "milliseconds_per_frame": timing, "slowest_frames": slowest_frames(result),
-        "long": {"minutes": plan.minutes, "gain": long_gain(result),
+        "replies": result.replies, "milliseconds_per_frame": timing, "slowest_frames": slowest_frames(result.frames),
+        "long": {"minutes": plan.minutes, "gain": long_gain(result.long),
                  "start": _share(first for first, _ in result.long), "again": _share(again for _, again in result.long),
                  "pairs": [(first.as_dict(), again.as_dict()) for first, again in result.long]},
         "seconds": result.seconds,
@@ -86,9 +87,9 @@ def summary_table(result: Result, plan: Plan) -> str:
         ("stops within 1 s when interrupted", percent, behaviour["stops"]),
     ]
     if result.frames:
-        rows.append(("whole duplex frame, 99th percentile", milliseconds, slowest_frames(result)))
+        rows.append(("whole duplex frame, 99th percentile", milliseconds, slowest_frames(result.frames)))
     if result.long:
-        rows.append((f"answers around minute {plan.minutes:g}, against the start", points, long_gain(result)))
+        rows.append((f"answers around minute {plan.minutes:g}, against the start", points, long_gain(result.long)))
     return table(
         ["what", "measured [95 %]", "n"], [[what, show(found), str(found.count)] for what, show, found in rows]
     )
@@ -117,8 +118,8 @@ def _examples(folder: Path, outcomes: Sequence[Outcome]) -> list[tuple[str, Outc
         (folder / "examples").mkdir()
     for number_, outcome in enumerate(outcomes):
         name = f"examples/{number_:02d}.wav"
-        length = max(len(outcome.voice), len(outcome.user))
-        both = [np.pad(wave, (0, length - len(wave))) for wave in (outcome.voice, outcome.user)]
+        length = max(len(outcome.agent_pcm), len(outcome.user_pcm))
+        both = [np.pad(wave, (0, length - len(wave))) for wave in (outcome.agent_pcm, outcome.user_pcm)]
         soundfile.write(folder / name, np.stack(both, axis=1), outcome.sample_rate, subtype="PCM_16")
         named.append((name, outcome))
     return named
@@ -127,10 +128,10 @@ def _examples(folder: Path, outcomes: Sequence[Outcome]) -> list[tuple[str, Outc
 def _markdown(content: Mapping[str, Any], result: Result, plan: Plan, examples: Sequence[tuple[str, Outcome]]) -> str:
     settings = content["settings"]
     parts = [
-        "# Evaluation of a talking model", "",
+        "# Evaluation of a full-duplex model", "",
         *(f"- {name}: {value}" for name, value in settings.items()),
-        f"- taken: {result.seconds / 60:.1f} minutes", "",
-        "Intervals are 95 % (Wilson's for shares, bootstrap for the rest). Definitions: docs/guides/evaluate.md.", "",
+        f"- duration: {result.seconds / 60:.1f} minutes", "",
+        "Intervals are 95 % (Wilson for shares, bootstrap for the rest). Definitions: docs/guides/evaluate.md.", "",
         summary_table(result, plan), "",
         "## Answers", "",
         table(["cell", "exact", "n"],
@@ -151,11 +152,11 @@ def _markdown(content: Mapping[str, Any], result: Result, plan: Plan, examples: 
         found = result.replies
         parts += [
             "## Spoken replies", "", "Word error rates of the recogniser against the model's own text.", "",
-            table(["what it hears", "WER", "n"],
+            table(["audio", "WER", "n"],
                   [[what, percent(getattr(found, name)), str(getattr(found, name).count)]
-                   for name, what in HEARD.items()]), "",
-            table(["text", "heard in the reply", "heard in the synthesiser's"],
-                  [[_short(text) for text in row] for row in found.heard if normalise(row[0]) != row[1]][:15]), "",
+                   for name, what in ERROR_RATES.items()]), "",
+            table(["text", "transcript of the reply", "transcript of the synthesiser's audio"],
+                  [[*map(_short, row)] for row in found.transcripts if normalise(row[0]) != row[1]][:15]), "",
         ]  # fmt: skip
     if content["milliseconds_per_frame"]:
         timing = ", ".join(f"{name} {value:.1f} ms" for name, value in content["milliseconds_per_frame"].items())
@@ -164,12 +165,12 @@ def _markdown(content: Mapping[str, Any], result: Result, plan: Plan, examples: 
         parts += [
             "## Long conversations", "",
             f"The same {len(result.long)} questions: at the start {percent(content['long']['start'])}, "
-            f"again {percent(content['long']['again'])}.", "",
+            f"later {percent(content['long']['again'])}.", "",
         ]  # fmt: skip
     if examples:
         parts += ["## Examples (stereo: agent left, user right)", ""]
         parts += [
-            table(["file", "asked", "said"], [
+            table(["file", "question", "text"], [
                 [f"[{name}]({name})", " / ".join(t.question for t in o.item.turns), _short(o.text(o.begin, o.end))]
                 for name, o in examples
             ]), "",
@@ -178,13 +179,18 @@ def _markdown(content: Mapping[str, Any], result: Result, plan: Plan, examples: 
 
 
 def _short(text: str) -> str:
-    return text if 0 < len(text) <= 90 else text[:87] + "..." if text else "(nothing)"
+    return text if 0 < len(text) <= 90 else text[:87] + "..." if text else "(empty)"
 
 
 def _confusions(turns: Sequence[TurnResult], shown: int = 20) -> list[str]:
-    """Return the commonest wrong answers."""
+    """Return the most frequent wrong answers."""
     wrong = Counter((t.kind, t.question, t.expected, t.said) for t in turns if t.correct is False)
     if not wrong:
         return []
     rows = [[kind, asked, due, _short(said), str(n)] for (kind, asked, due, said), n in wrong.most_common(shown)]
-    return ["Wrong answers, the commonest first:", "", table(["kind", "asked", "expected", "said", "times"], rows), ""]
+    return [
+        "Wrong answers, most frequent first:",
+        "",
+        table(["kind", "question", "expected", "text", "times"], rows),
+        "",
+    ]

@@ -1,20 +1,20 @@
-"""Test sets of conversations: what a folder must hold, read and checked in one place.
+"""Test sets of conversations: the format of a folder, and reading it with all checks.
 
-    TESTS/MANIFEST.jsonl    a line {"path": "data/x.wav"} for each item; or TESTS/SET/MANIFEST.jsonl for several sets
-    TESTS/data/x.wav        stereo: left the reference agent, right the user
-    TESTS/data/x.json       {"cell": ..., "turns": [...]}, and what else a corpus has ("alignments")
-    TESTS/sentences.txt     optional: sentences that the agent may say, one a line, for the recogniser's language model
-    TESTS/pronunciations.dict   optional: words that the recogniser's dictionary lacks, in the form of CMU's dictionary
+    TESTS/MANIFEST.jsonl       a line {"path": "data/x.wav"} for each item; or TESTS/SET/MANIFEST.jsonl for several sets
+    TESTS/data/x.wav           stereo: left the reference agent, right the user
+    TESTS/data/x.json          {"cell": ..., "turns": [...]}; other fields, such as "alignments", are ignored
+    TESTS/sentences.txt        optional: sentences of the agent, one a line, for the recogniser's language model
+    TESTS/pronunciations.dict  optional: words that the recogniser's dictionary lacks, in the format of CMU's dictionary
 
-A turn is what the user asks and the agent should say. Times are seconds in the recording:
+A turn is a question of the user and the answer that the agent should give. Times are seconds in the recording:
 
     {"kind": "add", "question": "what is three plus four", "answer": "three plus four is seven", "voice": "flite:rms",
      "user_start": 1.2, "user_end": 2.9,           the question, in the right channel
      "agent_start": 3.1, "agent_end": 4.8,         the reference answer, in the left channel; null: there is none
-     "pause": [1.9, 2.7],                          the user pauses inside the question, before it is complete
-     "backchannel": ["uh huh", 4.1, 4.4],          the user says so during the answer: the agent should go on
-     "halted_by": ["stop", 4.1, 4.5],              the user says so during the answer: the agent should stop
-     "interrupted_at": 4.1}                        this question begins during the answer before: that should stop
+     "pause": [1.9, 2.7],                          a pause inside the question: the agent should wait
+     "backchannel": ["uh huh", 4.1, 4.4],          the user says this during the answer: the agent should continue
+     "halted_by": ["stop", 4.1, 4.5],              the user says this during the answer: the agent should stop
+     "interrupted_at": 4.1}                        the question begins during the previous answer, which should stop
 
 The last four are optional. "cell" names the subset in whose accuracy a turn counts, for example "unseen_voices". It is
 a field of the turn, the item or the manifest's line; the default is the name of the folder SET.
@@ -22,10 +22,10 @@ a field of the turn, the item or the manifest's line; the default is the name of
 What the user says during the answer to the last turn may be a file of its own, x.next.wav (mono, without the
 recording's background, which continues below it). The item describes it as
 
-    "next": {"after": 0.7, "word": "uh huh"}                               a back-channel, seconds after the first sound
-    "next": {"after": 0.7, "kind": "add", "question": ..., "answer": ...}  a question that interrupts
+    "next": {"after": 0.7, "word": "uh huh"}                  a back-channel, seconds after the answer's first sound
+    "next": {"after": 0.7, "kind": "add", "question": ..., "answer": ...}   a question that interrupts
 
-With a model, the pieces of the user are played when they are due: see `jomni.eval.full_duplex.user_simulator`.
+`jomni.eval.full_duplex.user_simulator` plays the user's utterances to a model when they are due.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ from jomni.errors import AudioError, JomniError
 from jomni.eval.recogniser import normalise
 
 EVENTS = {"pause": "pause", "backchannel": "backchannel", "halted_by": "interruption"}
-"""Fields of a turn that tell of an event, and the event's name."""
+"""Field of a turn -> name of the event that it describes."""
 
 
 class ItemError(JomniError):
-    """A test set, or an item of it, that cannot be used."""
+    """Error: a test set, or an item of it, does not have the required format."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """Something the user does within a turn."""
+    """A pause, interruption or back-channel of the user in a turn."""
 
     event: str  # "pause", "interruption", "backchannel"
     start: float  # seconds in the recording
@@ -67,18 +67,18 @@ class Turn:
 
     kind: str
     question: str
-    answers: tuple[str, ...]  # accepted texts, the reference's own first
-    cell: str
+    answers: tuple[str, ...]  # accepted texts; the first is what the reference says
+    cell: str  # name of the subset
     start: float  # of the user's speech
     end: float
     agent: tuple[float, float] | None  # of the reference answer
     voice: str = ""
     events: tuple[Event, ...] = ()
-    interrupts: bool = False  # the question begins during the answer before
-    cut: bool = False  # the reference answer was interrupted, so its audio is not all of the answer
+    interrupts: bool = False  # the question begins during the previous answer
+    cut: bool = False  # the reference answer was interrupted, so its audio is incomplete
 
     def accepts(self, text: str) -> bool:
-        """Return whether a text is the answer: the same words, letter case and punctuation aside."""
+        """Return whether a text has the words of an answer; case and punctuation are ignored."""
         return normalise(text) in map(normalise, self.answers)
 
 
@@ -91,15 +91,15 @@ class Item:
     turns: tuple[Turn, ...]
     sample_rate: int  # Hz, of the file
     seconds: float
-    added: tuple[float, Path] | None = None  # user's audio to be put onto the recording, from this second on
+    added: tuple[float, Path] | None = None  # user audio to mix into the recording: its start, s, and its file
 
     @property
     def plain(self) -> bool:
-        """Whether the user only asks: no pauses inside questions, no back-channels, no interruptions."""
+        """Whether no turn has a pause, a back-channel or an interruption."""
         return not any(turn.events or turn.interrupts for turn in self.turns)
 
     def read(self, sample_rate: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the reference agent and the user, float32 [T] each, at `sample_rate` Hz.
+        """Return the channels of the reference agent and the user, float32 [T] each, at `sample_rate` Hz.
 
         Raises:
           AudioError: the file cannot be read.
@@ -122,16 +122,16 @@ def _read(path: Path, sample_rate: int) -> np.ndarray:
     return audio.resample(wave, rate, sample_rate)
 
 
-def load_items(folder: str | Path) -> list[Item]:
-    """Read and check a test set; its audio only as far as headers go.
+def load_test_set(folder: str | Path) -> list[Item]:
+    """Read and check a test set. Of the audio only the headers are read.
 
     Raises:
-      ItemError: there is no such folder or no manifest in it, or items are not as described above; all faulty ones are
-        named in one message.
+      ItemError: the folder or its manifest is missing, or items do not have the format above; one message names all
+        of them.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ItemError(f"{folder}: there is no such folder. Give the folder of a test set, with its MANIFEST.jsonl.")
+        raise ItemError(f"{folder}: there is no such folder. Give the folder of a test set.")
     sets = sorted(path.parent for path in [*folder.glob("MANIFEST.jsonl"), *folder.glob("*/MANIFEST.jsonl")])
     if not sets:
         raise ItemError(f"{folder}: holds no MANIFEST.jsonl. Give the folder of a test set.")
@@ -164,11 +164,16 @@ def _text_of(path: Path) -> str:
 
 
 def load_item(path: Path, name: str, cell: str = "") -> Item:
-    """Read one item; `cell` is that of turns which do not say theirs.
+    """Read and check one item.
+
+    Args:
+      path: the recording; x.json lies beside it.
+      name: of the item in reports.
+      cell: the subset of turns that name none.
 
     Raises:
-      ItemError: it is not as described above.
-      AudioError: its audio is no stereo file.
+      ItemError: the item does not have the format above.
+      AudioError: the recording is not a stereo audio file.
     """
     beside = path.with_suffix(".json")
     if not path.is_file() or not beside.is_file():
@@ -198,7 +203,7 @@ def load_item(path: Path, name: str, cell: str = "") -> Item:
 
 
 def _next(row: Any, turns: tuple[Turn, ...], path: Path) -> tuple[tuple[Turn, ...], tuple[float, Path]]:
-    """Return the turns with what the user says during the last answer, and the audio of that."""
+    """Return the turns with the user's utterance during the last answer added, and that utterance's start and file."""
     after, last = row.get("after") if isinstance(row, dict) else None, turns[-1]
     if not isinstance(after, (int, float)) or isinstance(after, bool) or after < 0 or last.agent is None:
         raise ItemError("'next' needs a number 'after', and a reference answer to come after")
@@ -248,7 +253,7 @@ def _times(row: Mapping[str, Any], question: str, first: str, last: str, seconds
     assert start is not None and end is not None
     if not 0 <= start < end <= seconds + 0.01:
         raise ItemError(
-            f"the turn {question!r}: {first} {start:g} and {last} {end:g} are no stretch of its {seconds:.2f} s"
+            f"the turn {question!r}: {first} {start:g} and {last} {end:g} are no interval within its {seconds:.2f} s"
         )
     return float(start), float(end)
 
@@ -256,7 +261,7 @@ def _times(row: Mapping[str, Any], question: str, first: str, last: str, seconds
 def _text(row: Any, name: str) -> str:
     value = row.get(name) if isinstance(row, dict) else None
     if not isinstance(value, str) or not value.strip():
-        raise ItemError(f"{name!r} is missing or no text in {json.dumps(row)[:80]}")
+        raise ItemError(f"{name!r} is missing or not a text in {json.dumps(row)[:80]}")
     return value
 
 
@@ -264,12 +269,12 @@ def _json(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise ItemError(f"no JSON ({error})") from None
+        raise ItemError(f"not JSON ({error})") from None
     if not isinstance(value, dict):
         raise ItemError(f"must hold an object, but holds {value!r:.60}")
     return value
 
 
 def answers(items: Sequence[Item]) -> list[str]:
-    """Return every answer of a test set, for the recogniser's language model."""
+    """Return all answers of a test set, for the recogniser's language model."""
     return [text for item in items for turn in item.turns for text in turn.answers]

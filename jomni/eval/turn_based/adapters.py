@@ -28,7 +28,7 @@ _ASKED = {"T2": "text", "A2": "speech", "T1": "transcript"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Asking:
+class AdapterConfig:
     """How a model is asked."""
 
     slots: int = 16  # questions at once
@@ -37,8 +37,8 @@ class Asking:
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
-    """What comes of one question, as a `Talker` gives it."""
+class Response:
+    """What comes of one question, as a `Adapter` gives it."""
 
     text: str
     pcm: Float[np.ndarray, "S"]  # float32; empty where nothing was spoken
@@ -48,30 +48,30 @@ class Given:
     first_sound: int | None  # and the first samples
 
 
-class Talker(Protocol):
+class Adapter(Protocol):
     """A model that is asked."""
 
     left_out: dict[Task, str]  # the tasks that it does not do, and why
     sample_rate: int  # Hz, of what it says; 0 where it is mute
     slots: int  # questions at once
 
-    def ask(self, task: Task, turns: Sequence[Turn]) -> list[Given]:
+    def ask(self, task: Task, turns: Sequence[Turn]) -> list[Response]:
         """Ask up to as many questions as there are slots, each in a conversation of its own."""
 
 
-class OmniTalker:
+class MiniOmniAdapter:
     """A Mini-Omni. What it lacks, speech encoder or codec, leaves tasks out.
 
     Args:
       parts: the model.
-      asking: how.
+      config: how.
       longest: steps that an answer may have.
       context: steps of question and answer together.
     """
 
-    def __init__(self, parts: OmniParts, asking: Asking, longest: int, context: int) -> None:
+    def __init__(self, parts: OmniParts, config: AdapterConfig, longest: int, context: int) -> None:
         self.parts, self.sample_rate = parts, parts.codec[0].sampling_rate if parts.codec else 0
-        self._asking, self._longest, self._context, self.slots = asking, longest, context, asking.slots
+        self._config, self._longest, self._context, self.slots = config, longest, context, config.slots
         self._chats: dict[bool, OmniChat] = {}  # by whether they speak: one that does not computes nothing for it
         self.left_out: dict[Task, str] = {}
         for task in Task:
@@ -83,30 +83,30 @@ class OmniTalker:
             if lacks:
                 self.left_out[task] = f"the model has no {' and no '.join(lacks)}"
 
-    def ask(self, task: Task, turns: Sequence[Turn]) -> list[Given]:
-        """See `Talker`."""
+    def ask(self, task: Task, turns: Sequence[Turn]) -> list[Response]:
+        """See `Adapter`."""
         chat, slots = self._chat(task.speaks), self.slots
         for slot in range(slots):
             chat.forget(slot)
         asked: list[Question | None] = [None] * slots
         asked[: len(turns)] = [turn.question_at(SAMPLE_RATE) if task.listens else turn.question for turn in turns]
-        takers = [_Taker() for _ in turns]
+        collectors = [_Collector() for _ in turns]
         for piece in chat.reply(asked, _ASKED[task.value[-2:]], max_steps=self._longest):
-            for taker, text, pcm, done in zip(takers, piece.text, piece.pcm, piece.done, strict=False):
-                taker.push(text, pcm, done)
-        return [taker.given(self._longest) for taker in takers]
+            for collector, text, pcm, done in zip(collectors, piece.text, piece.pcm, piece.done, strict=False):
+                collector.push(text, pcm, done)
+        return [collector.given(self._longest) for collector in collectors]
 
     def _chat(self, speaks: bool) -> OmniChat:
         if speaks not in self._chats:
-            asking = self._asking
-            voice = asking.voice if speaks else "text_only"
+            config = self._config
+            voice = config.voice if speaks else "text_only"
             self._chats[speaks] = OmniChat(
-                self.parts, asking.slots, voice=voice, seed=asking.seed, context=self._context
+                self.parts, config.slots, voice=voice, seed=config.seed, context=self._context
             )
         return self._chats[speaks]
 
 
-class TextTalker:
+class DecoderAdapter:
     """A text decoder: it is asked in writing alone.
 
     Args:
@@ -122,8 +122,8 @@ class TextTalker:
         self._chat, self._longest = chat, longest
         self._begun = [list(held) for held in chat.messages]
 
-    def ask(self, task: Task, turns: Sequence[Turn]) -> list[Given]:
-        """See `Talker`."""
+    def ask(self, task: Task, turns: Sequence[Turn]) -> list[Response]:
+        """See `Adapter`."""
         self._chat.messages = [list(held) for held in self._begun]
         asked = [*(turn.question for turn in turns), *[None] * (self.slots - len(turns))]
         pieces = list(self._chat.reply(asked, max_tokens=self._longest, temperature=0.0))
@@ -132,14 +132,14 @@ class TextTalker:
             told = [step for step, texts in enumerate(pieces, 1) if texts[slot]]
             steps = (told[-1] if told else 0) + 1  # with the token that ends it
             text = "".join(texts[slot] for texts in pieces)
-            found.append(Given(text, _NOTHING, steps, steps <= self._longest, told[0] if told else None, None))
+            found.append(Response(text, _NOTHING, steps, steps <= self._longest, told[0] if told else None, None))
         return found
 
 
 _NOTHING = np.zeros(0, np.float32)
 
 
-class _Taker:
+class _Collector:
     """Puts an answer together, piece by piece."""
 
     def __init__(self) -> None:
@@ -159,20 +159,22 @@ class _Taker:
         self._texts.append(text)
         self._pcm.append(pcm)
 
-    def given(self, longest: int) -> Given:
+    def given(self, longest: int) -> Response:
         pcm = np.concatenate([*self._pcm, _NOTHING])
         ended = self._done and self._steps < longest
-        return Given("".join(self._texts), pcm, self._steps, ended, self._first_text, self._first_sound)
+        return Response("".join(self._texts), pcm, self._steps, ended, self._first_text, self._first_sound)
 
 
-def make_talker(checkpoint: Checkpoint, codec: Checkpoint | None, turns: Sequence[Turn], asking: Asking) -> Talker:
+def make_adapter(
+    checkpoint: Checkpoint, codec: Checkpoint | None, turns: Sequence[Turn], config: AdapterConfig
+) -> Adapter:
     """Return the model of a checkpoint as it is asked: answers may be twice as long as the longest of the set.
 
     Args:
       checkpoint: a Mini-Omni, as a rule with its speech encoder, or a text decoder; with a tokenizer.
       codec: with the SNAC that it speaks with; None: its own, and it is mute if it has none.
       turns: the set.
-      asking: how.
+      config: how.
 
     Raises:
       ConfigError: it is neither, or its parts do not fit each other.
@@ -191,7 +193,7 @@ def make_talker(checkpoint: Checkpoint, codec: Checkpoint | None, turns: Sequenc
         assert "decoder" in checkpoint.configs
         # A template may say more than the question: so much room is left to it as to the rest.
         context = min(checkpoint.configs["decoder"].max_positions, 2 * (asked + longest) + 256)
-        return TextTalker(Chat(checkpoint, asking.slots, context=context), longest)
+        return DecoderAdapter(Chat(checkpoint, config.slots, context=context), longest)
     parts = OmniParts.from_checkpoint(checkpoint, codec)
     streams = checkpoint.configs["omni"].vocabulary.streams
     frames = max(turn.answer_codes.shape[1] for turn in turns)
@@ -201,7 +203,7 @@ def make_talker(checkpoint: Checkpoint, codec: Checkpoint | None, turns: Sequenc
         window = parts.speech_encoder[0].mel_frames * HOP
         heard = max(speech_frames(turn.samples_at(SAMPLE_RATE), window) for turn in turns)
     context = min(checkpoint.configs["omni"].decoder.max_positions, max(asked, heard) + 3 + longest)
-    return OmniTalker(parts, asking, longest, context)
+    return MiniOmniAdapter(parts, config, longest, context)
 
 
 def unfit(encoder: WhisperConfig | None, codec: SnacConfig | None) -> Callable[[Turn], Iterator[tuple[RowKind, str]]]:

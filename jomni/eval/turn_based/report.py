@@ -1,4 +1,4 @@
-"""The report of `jomni eval turns`: its tables and examples."""
+"""Report of `jomni eval turns`: tables and examples."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 
 import soundfile
 
-from jomni.eval.full_duplex.replies import HEARD, ReplyErrors
+from jomni.eval.full_duplex.replies import ERROR_RATES, ReplyErrors
 from jomni.eval.recogniser import normalise
 from jomni.eval.report import number, percent, plain, table, write_json
-from jomni.eval.turn_based.turns import Answer, Result, figures, relation
+from jomni.eval.turn_based.evaluation import Answer, Result, figures, relation
 from jomni.models.mini_omni.streams import Task
 
 TASKS = {
-    Task.T1_T2: "read, answer in text",
-    Task.A1_T2: "hear, answer in text",
-    Task.A1_A2: "hear, answer aloud",
-    Task.T1_A2: "read, answer aloud",
-    Task.A1_T1: "hear, write it down",
+    Task.T1_T2: "text to text",
+    Task.A1_T2: "speech to text",
+    Task.A1_A2: "speech to speech",
+    Task.T1_A2: "text to speech",
+    Task.A1_T1: "speech to its transcript",
 }
-"""The tasks in the order of the tables, and their names for people."""
+"""Task -> its label, in the order of the tables."""
 
 
 def write_report(folder: Path, result: Result, settings: Mapping[str, Any]) -> None:
-    """Write the report into an empty folder: report.md, report.json, answers.jsonl (every answer), examples/*.wav."""
+    """Write the report into an empty folder: report.md, report.json, answers.jsonl (all answers), examples/*.wav."""
     content = {
         "settings": dict(settings),
         "tasks": {task.value: figures(result.answers, task) for task in _done(result)},
@@ -47,7 +47,7 @@ def write_report(folder: Path, result: Result, settings: Mapping[str, Any]) -> N
 
 
 def task_table(result: Result) -> str:
-    """Return what came of each task."""
+    """Return the figures of each task in Markdown."""
     rows = []
     for task in _done(result):
         found = figures(result.answers, task)
@@ -55,7 +55,7 @@ def task_table(result: Result) -> str:
             f"{task.value}: {TASKS[task]}", percent(found["exact"]), percent(found["wer"]), percent(found["ended"]),
             number(found["steps"], 0), number(found["first_sound"], 0), str(found["exact"].count),
         ])  # fmt: skip
-    head = ["task", "exact", "WER of the text", "came to an end", "steps", "steps to the first sound", "n"]
+    head = ["task", "exact", "WER of the text", "ended", "steps", "steps to the first sound", "n"]
     return table(head, rows)
 
 
@@ -78,43 +78,48 @@ def _markdown(content: Mapping[str, Any], result: Result, examples: Sequence[tup
     parts = [
         "# Evaluation of a turn-based model", "",
         *(f"- {name}: {value}" for name, value in content["settings"].items()),
-        f"- taken: {result.seconds / 60:.1f} minutes", "",
-        "Intervals are 95 % (Wilson's for shares, bootstrap for the rest). Definitions: docs/guides/evaluate.md.", "",
+        f"- duration: {result.seconds / 60:.1f} minutes", "",
+        "Intervals are 95 % (Wilson for shares, bootstrap for the rest). Definitions: docs/guides/evaluate.md.", "",
         task_table(result), "",
         *(f"- {task}: left out, {why}" for task, why in content["left_out"].items()), "",
     ]  # fmt: skip
     if relations:
-        parts += ["Right answers by voice for each right one by writing:", "",
-                  table(["tasks", "relation"], relations), ""]  # fmt: skip
+        parts += ["Right answers to spoken questions over right answers to written ones:", "",
+                  table(["tasks", "ratio"], relations), ""]  # fmt: skip
     if result.replies:
         parts += ["## Spoken replies", "", "Word error rates of the recogniser against the model's own text.", "",
                   _reply_table(result.replies), "",
-                  f"The codec's decoding of the set's own answer codes, against the set's answers: "
+                  f"The codec's decoding of the answer codes in the set, against the answers in the set: "
                   f"{percent(result.codec)} (n = {result.codec.count}).", ""]  # fmt: skip
-        heard = [[task.value, *map(_short, row)] for task, found in result.replies.items()
-                 for row in found.heard if normalise(row[0]) != row[1]]  # fmt: skip
-        parts += [table(["task", "text", "heard in the reply", "heard in the synthesiser's"], heard[:15]), ""]
+        rows = [[task.value, *map(_short, row)] for task, found in result.replies.items()
+                 for row in found.transcripts if normalise(row[0]) != row[1]]  # fmt: skip
+        parts += [
+            table(["task", "text", "transcript of the reply", "transcript of the synthesiser's audio"], rows[:15]),
+            "",
+        ]
     parts += _wrong(result.answers)
     if examples:
         rows = [[f"[{name}]({name})", answer.question, _short(answer.said)] for name, answer in examples]
-        parts += ["## Examples", "", table(["file", "asked", "text"], rows), ""]
+        parts += ["## Examples", "", table(["file", "question", "text"], rows), ""]
     return "\n".join(parts)
 
 
 def _reply_table(replies: Mapping[Task, ReplyErrors]) -> str:
-    rows = [[what, *(percent(getattr(found, name)) for found in replies.values())] for name, what in HEARD.items()]
+    rows = [
+        [what, *(percent(getattr(found, name)) for found in replies.values())] for name, what in ERROR_RATES.items()
+    ]
     counts = ["replies", *(str(found.expected.count) for found in replies.values())]
-    return table(["what it hears", *(task.value for task in replies)], [*rows, counts])
+    return table(["audio", *(task.value for task in replies)], [*rows, counts])
 
 
 def _wrong(answers: Sequence[Answer], shown: int = 20) -> list[str]:
-    """Return the commonest wrong answers."""
+    """Return the most frequent wrong answers."""
     wrong = Counter((a.task.value, a.question, a.said) for a in answers if not a.exact)
     if not wrong:
         return []
     rows = [[task, asked, _short(said), str(n)] for (task, asked, said), n in wrong.most_common(shown)]
-    return ["## Wrong answers, the commonest first", "", table(["task", "asked", "said", "times"], rows), ""]
+    return ["## Wrong answers, most frequent first", "", table(["task", "question", "text", "times"], rows), ""]
 
 
 def _short(text: str) -> str:
-    return text if 0 < len(text) <= 90 else text[:87] + "..." if text else "(nothing)"
+    return text if 0 < len(text) <= 90 else text[:87] + "..." if text else "(empty)"

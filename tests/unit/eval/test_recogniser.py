@@ -8,8 +8,8 @@ import pytest
 import soundfile
 
 from jomni.errors import JomniError
-from jomni.eval.full_duplex.replies import Reply, measure
-from jomni.eval.intervals import some
+from jomni.eval.full_duplex.replies import Reply, measure_replies
+from jomni.eval.intervals import subsample
 from jomni.eval.ngram import BEGIN, END, arpa
 from jomni.eval.recogniser import Recogniser, normalise, read_pronunciations, word_errors
 from tests.paths import GOLDENS
@@ -81,26 +81,28 @@ def test_word_errors_by_hand():
     assert (word_errors("", "one two").errors, word_errors("", "one").rate, word_errors("", "").rate) == (2, 1.0, 0.0)
 
 
-def test_it_hears_what_is_said_at_any_rate_order_and_number_of_processes():
+def test_it_transcribes_speech_at_any_rate_order_and_number_of_processes():
     recogniser = Recogniser(TEXTS + MORE, processes=1)
     waves = spoken()
-    heard = recogniser.hear(waves, 16_000)
-    assert heard == TEXTS
+    found = recogniser.transcribe(waves, 16_000)
+    assert found == TEXTS
     noise = 0.3 * np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
-    assert recogniser.hear([waves[1], noise, waves[0]], 16_000)[::2] == heard[::-1]  # what went before leaves no trace
+    again = recogniser.transcribe([waves[1], noise, waves[0]], 16_000)
+    assert again[::2] == found[::-1], "nothing is kept between recordings"
     counts = []
-    assert Recogniser(TEXTS + MORE, processes=2).hear(waves, 16_000, counts.append) == heard and counts == [1, 2]
+    assert Recogniser(TEXTS + MORE, processes=2).transcribe(waves, 16_000, counts.append) == found and counts == [1, 2]
     import soxr
 
     upsampled = [soxr.resample(wave, 16_000, 24_000).astype(np.float32) for wave in waves]
-    assert recogniser.hear(upsampled, 24_000) == TEXTS
-    assert recogniser.hear([np.zeros(0, np.float32)], 24_000) == [""]
+    assert recogniser.transcribe(upsampled, 24_000) == TEXTS
+    assert recogniser.transcribe([np.zeros(0, np.float32)], 24_000) == [""]
 
 
 def test_words_without_pronunciation_are_named_and_may_be_given():
     with pytest.raises(JomniError, match=r"'12', 'flurb'"):
         Recogniser(["flurb is 12", "hello"])
-    Recogniser(["flurb is here"], pronunciations={"flurb": ["F L ER B"]}).hear([np.zeros(8000, np.float32)], 16_000)
+    given = Recogniser(["flurb is here"], pronunciations={"flurb": ["F L ER B"]})
+    given.transcribe([np.zeros(8000, np.float32)], 16_000)
     Recogniser(["cat is spelled c a t"])
     with pytest.raises(JomniError, match="needs sentences"):
         Recogniser([" ... "])
@@ -110,7 +112,7 @@ def test_pronunciations_are_read_in_the_form_of_the_cmu_dictionary(tmp_path):
     file = tmp_path / "words.dict"
     file.write_text("flurb F L ER B\n\nFlurb(2) F L UH B\nzonk Z AA NG K\n")
     assert read_pronunciations(file) == {"flurb": ["F L ER B", "F L UH B"], "zonk": ["Z AA NG K"]}
-    Recogniser(["flurb zonk"], pronunciations=read_pronunciations(file)).hear([np.zeros(800, np.float32)], 16_000)
+    Recogniser(["flurb zonk"], pronunciations=read_pronunciations(file)).transcribe([np.zeros(800, np.float32)], 16_000)
     file.write_text("flurb F L ER B\nzonk\n")
     with pytest.raises(JomniError, match=r"words\.dict, line 2: 'zonk'"):
         read_pronunciations(file)
@@ -129,7 +131,7 @@ def test_replies_are_measured_beside_the_synthesiser_and_noise():
         Reply(TEXTS[0], waves[0], waves[0]), Reply(TEXTS[1], waves[0], waves[1]),  # the second says something else
         Reply("four plus seven is eleven", waves[1], None), Reply("", waves[0], None, "", TEXTS[0]),
     ]  # fmt: skip
-    found = measure(replies, 16_000, recogniser)
+    found = measure_replies(replies, 16_000, recogniser)
     assert found.synthesiser.value == 0 and found.model.count == 2
     assert found.model.value == found.above.value > 0.3
     assert found.noise.value > 0.6 and found.all_replies.count == 3
@@ -140,12 +142,13 @@ def test_replies_are_measured_beside_the_synthesiser_and_noise():
         asked.append(text)
         return waves[1], 16_000
 
-    assert measure(replies, 16_000, recogniser, synthesise).model.count == 3 and asked == ["four plus seven is eleven"]
-    assert math.isnan(measure([], 16_000, recogniser).model.value)
+    assert measure_replies(replies, 16_000, recogniser, synthesise).model.count == 3
+    assert asked == ["four plus seven is eleven"]
+    assert math.isnan(measure_replies([], 16_000, recogniser).model.value)
 
 
 def test_the_same_things_are_always_taken_in_their_order():
     numbers = list(range(100))
-    ten = some(numbers, 10)
-    assert ten == some(numbers, 10) == sorted(ten) and len(set(ten)) == 10 and ten != numbers[:10]
-    assert some(numbers, None) == some(numbers, 999) == numbers and some(numbers, 0) == []
+    ten = subsample(numbers, 10)
+    assert ten == subsample(numbers, 10) == sorted(ten) and len(set(ten)) == 10 and ten != numbers[:10]
+    assert subsample(numbers, None) == subsample(numbers, 999) == numbers and subsample(numbers, 0) == []

@@ -14,7 +14,7 @@ from jomni.errors import AudioError
 from jomni.eval.codec import scorecard as codec
 from jomni.eval.codec.coders import Coder, bitrate
 from jomni.eval.codec.quality import compare, mel_distance, si_snr
-from jomni.eval.intervals import NOTHING, Estimate
+from jomni.eval.intervals import NO_DATA, Estimate
 from jomni.eval.report import milliseconds, plain, points, report_folder, table
 from jomni.extras import missing
 from jomni.models.snac.model import Snac
@@ -153,7 +153,7 @@ def test_recordings_of_files_folders_and_manifests(tmp_path):
 def test_differences_and_times_are_shown_in_their_unit():
     assert points(Estimate(-0.05, -0.1, 0.0, 9)) == "-5.0 points [-10.0, +0.0]"
     assert milliseconds(Estimate(0.48, 0.0321, 0.5, 9)) == "480 ms [32.1, 500]"
-    assert points(NOTHING) == milliseconds(NOTHING) == "-"
+    assert points(NO_DATA) == milliseconds(NO_DATA) == "-"
 
 
 def test_reports_hold_no_nan_and_tables_stay_tables():

@@ -135,7 +135,7 @@ def test_a_quantiles_interval_is_not_narrowed_by_seeds():
     assert once.value == again.value == naive.value == pytest.approx(np.median(values)) and again.count == 180
     assert again.high - again.low == pytest.approx(once.high - once.low, rel=0.25)
     assert naive.high - naive.low < 0.75 * (once.high - once.low)
-    assert statistics.quantile([], 0.9) == statistics.NOTHING
+    assert statistics.quantile([], 0.9) == statistics.NO_DATA
 
 
 def test_bootstrap_is_repeatable_and_covers():

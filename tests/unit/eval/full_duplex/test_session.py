@@ -7,12 +7,13 @@ import json
 import numpy as np
 import pytest
 
+from jomni.eval.full_duplex.evaluation import LONGEST, Plan, evaluate
+from jomni.eval.full_duplex.figures import accuracy, behaviours
 from jomni.eval.full_duplex.report import summary_table, write_report
-from jomni.eval.full_duplex.session import Conversation, hold, single
-from jomni.eval.full_duplex.talk import LONGEST, Plan, accuracy, behaviours, evaluate
-from jomni.eval.full_duplex.test_set import load_items
-from jomni.eval.full_duplex.user_simulator import pieces_of
-from jomni.eval.measure import turns_of
+from jomni.eval.full_duplex.session import Conversation, run_conversations, single
+from jomni.eval.full_duplex.test_set import load_test_set
+from jomni.eval.full_duplex.turns import turns_of
+from jomni.eval.full_duplex.user_simulator import utterances_of
 from tests.unit.eval.cases import FRAME, RATE, SIZE, Agent, Manners, noise, turn, write_item
 
 
@@ -29,8 +30,8 @@ def words(tokenizer):
 
 def talk(folder, tokenizer, manners, slots=2, seeds=(0,), settings=None):
     agent = Agent(manners)
-    talks = (single(item, seed) for seed in seeds for item in load_items(folder))
-    return agent, list(hold(agent, {}, tokenizer, talks, slots, settings=settings))
+    talks = (single(item, seed) for seed in seeds for item in load_test_set(folder))
+    return agent, list(run_conversations(agent, {}, tokenizer, talks, slots, settings=settings))
 
 
 def only(folder, tokenizer, manners):
@@ -154,14 +155,14 @@ def test_a_halt_of_the_same_recording_stops_the_agent(tmp_path, tokenizer):
     halted = turn(0.8, 1.6, (1.84, 2.8), halted_by=["stop", 2.4, 2.9], cut=2.8)
     write_item(tmp_path, "a", [halted, turn(4.2, 5.0, (5.2, 6.0))], 8.0, user=[(2.4, 2.9)])
     outcome, (first, second) = only(tmp_path, tokenizer, Manners(length=30))
-    assert [piece.role for piece in outcome.pieces] == ["question", "interruption", "question"]
+    assert [piece.role for piece in outcome.utterances] == ["question", "interruption", "question"]
     assert first.interrupted and first.stop < 0.5 and second.correct is False and not second.interrupted
 
 
 def test_background_goes_on_while_the_user_waits(tmp_path, tokenizer):
     write_item(tmp_path, "a", [turn(0.8, 1.6, (1.84, 2.8)), turn(3.6, 4.4, (4.6, 5.6))], 8.0, background=0.01)
     outcome, (first, second) = only(tmp_path, tokenizer, Manners(delay=40))
-    waiting = outcome.user[round((first.user[1] + 0.1) * RATE) : round((second.user[0] - 0.1) * RATE)] / 32768
+    waiting = outcome.user_pcm[round((first.user[1] + 0.1) * RATE) : round((second.user[0] - 0.1) * RATE)] / 32768
     level = np.sqrt(np.square(waiting[: len(waiting) // SIZE * SIZE].reshape(-1, SIZE)).mean(1))
     assert len(level) > 50 and level.min() > 0.007 and level.max() < 0.013
 
@@ -169,10 +170,10 @@ def test_background_goes_on_while_the_user_waits(tmp_path, tokenizer):
 def test_what_is_played_is_the_recording(tmp_path, tokenizer):
     write_item(tmp_path, "a", [turn(0.83, 1.61, (1.84, 2.8)), turn(3.6, 4.4, (4.6, 5.6))], 8.0)
     outcome, found = only(tmp_path, tokenizer, Manners(delay=7))
-    wave = np.rint(load_items(tmp_path)[0].read(RATE)[1] * 32768).astype(np.int16)
-    for at, piece in zip(outcome.played, outcome.pieces, strict=True):
+    wave = np.rint(load_test_set(tmp_path)[0].read(RATE)[1] * 32768).astype(np.int16)
+    for at, piece in zip(outcome.played, outcome.utterances, strict=True):
         first = round(at * RATE)
-        assert (outcome.user[first : first + piece.end - piece.start] == wave[piece.start : piece.end]).all()
+        assert (outcome.user_pcm[first : first + piece.end - piece.start] == wave[piece.start : piece.end]).all()
     assert len(found) == 2
 
 
@@ -180,11 +181,11 @@ def test_slots_seeds_and_order_do_not_change_an_outcome(tmp_path, tokenizer, wor
     for n in range(5):
         write_item(tmp_path, f"i{n}", [turn(0.5 + 0.1 * n, 1.6, (1.84, 2.8))], 5.0)
     alone, together = Agent(Manners(words=words)), Agent(Manners(words=words))
-    items = load_items(tmp_path)
+    items = load_test_set(tmp_path)
 
     def run(agent, slots):
         talks = [single(item, seed) for seed in (0, 1) for item in items]
-        found = [t for o in hold(agent, {}, tokenizer, talks, slots) for t in turns_of(o)]
+        found = [t for o in run_conversations(agent, {}, tokenizer, talks, slots) for t in turns_of(o)]
         return sorted(found, key=lambda t: (t.seed, t.item))
 
     assert run(alone, 1) == run(together, 4)
@@ -194,7 +195,7 @@ def test_slots_seeds_and_order_do_not_change_an_outcome(tmp_path, tokenizer, wor
 
 def test_a_conversation_may_have_many_recordings(tmp_path, tokenizer, words):
     write_item(tmp_path, "a", [turn(0.8, 1.6, (1.84, 2.8))], 6.0)
-    (item,) = load_items(tmp_path)
+    (item,) = load_test_set(tmp_path)
     rest = [item] * 3
     agent = Agent(Manners(words=words))
     times = []
@@ -203,7 +204,7 @@ def test_a_conversation_may_have_many_recordings(tmp_path, tokenizer, words):
         times.append(now)
         return rest.pop() if rest else None
 
-    outcomes = list(hold(agent, {}, tokenizer, [Conversation("long", 5, following)], 1))
+    outcomes = list(run_conversations(agent, {}, tokenizer, [Conversation("long", 5, following)], 1))
     assert len(outcomes) == 3 and agent.seeds == [5] and times[0] == 0 and times == sorted(times)
     for before, after in itertools.pairwise(outcomes):
         assert after.begin == pytest.approx(before.end - FRAME)
@@ -222,14 +223,14 @@ def test_a_whole_evaluation(tmp_path, tokenizer, words):
     agent = Agent(Manners(words=words))
     plan = Plan(seeds=2, slots=3, replies=0, minutes=0.5, probes=4, long_slots=2, frames=30, examples=2)
     told = []
-    result = evaluate(agent, {}, tokenizer, load_items(tmp_path), plan, progress=lambda *a: told.append(a))
+    result = evaluate(agent, {}, tokenizer, load_test_set(tmp_path), plan, progress=lambda *a: told.append(a))
     (tmp_path / "report").mkdir()
     assert len(result.turns) == 24 and len(result.examples) == 2 and len(result.frames) == 30
     found = accuracy(result.turns, cell="unseen_both")
     assert (found.value, found.count) == (pytest.approx(2 / 3), 6)
     once = accuracy([turn for turn in result.turns if turn.seed == 0], cell="unseen_both")
     assert (found.low, found.high) == pytest.approx((once.low, once.high)), "two seeds tell no more than one"
-    assert ("talking", 24, 24, "conversations") in told and told[-1][0] == "talking long"
+    assert ("conversing", 24, 24, "conversations") in told and told[-1][0] == "conversing at length"
     assert len(result.long) == 4
     for first, again in result.long:
         assert first.item == again.item and first.user[0] < 15 < again.user[0] and first.correct == again.correct
@@ -251,7 +252,7 @@ def test_a_whole_evaluation(tmp_path, tokenizer, words):
 def test_accuracy_by_kind_counts_plain_questions_alone(tmp_path, tokenizer, words):
     write_item(tmp_path, "a", [turn(0.6, 1.6, (1.84, 2.8))], 4.5, cell="plain")
     write_item(tmp_path, "b", [turn(0.6, 1.6, (1.84, 2.8), pause=[0.9, 1.3])], 4.5, cell="pauses")
-    items = load_items(tmp_path)
+    items = load_test_set(tmp_path)
     assert [item.plain for item in items] == [True, False]
     plan = Plan(seeds=1, slots=2, replies=0, minutes=0, frames=0)
     result = evaluate(Agent(Manners(words=words)), {}, tokenizer, items, plan)
@@ -265,8 +266,8 @@ def test_accuracy_by_kind_counts_plain_questions_alone(tmp_path, tokenizer, word
 def test_pieces_of_an_item(tmp_path):
     halted = turn(1.0, 2.0, (2.2, 3.0), pause=[1.3, 1.6], backchannel=["yeah", 2.5, 2.7])
     write_item(tmp_path, "a", [halted, turn(2.9, 3.5, (3.7, 4.2), interrupted_at=2.9), turn(5.0, 5.5, None)], 6.0)
-    (item,) = load_items(tmp_path)
-    found = [(p.start / RATE, p.turn, p.role, p.opening, round(p.wait, 3)) for p in pieces_of(item, RATE)]
+    (item,) = load_test_set(tmp_path)
+    found = [(p.start / RATE, p.turn, p.role, p.opening, round(p.wait, 3)) for p in utterances_of(item, RATE)]
     assert found == [
         (1.0, 0, "question", False, 0.0), (2.5, 0, "backchannel", False, 0.3), (2.9, 1, "question", True, 0.7),
         (5.0, 2, "question", False, 0.8),

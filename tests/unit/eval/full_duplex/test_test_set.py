@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import soundfile
 
-from jomni.eval.full_duplex.test_set import ItemError, answers, load_items
+from jomni.eval.full_duplex.test_set import ItemError, answers, load_test_set
 from tests.unit.eval.cases import RATE, noise, turn, write_item
 
 
 def test_an_item_and_its_turns(tmp_path):
     first = turn(1.0, 2.0, (2.2, 3.0), pause=[1.3, 1.6], voice="flite:rms", kind="add", cell="unseen_both")
     write_item(tmp_path, "a", [first, turn(3.5, 4.0, None, answers=["Seven.", "it is seven"])], 5.0)
-    (item,) = load_items(tmp_path)
+    (item,) = load_test_set(tmp_path)
     assert (item.name, item.sample_rate, item.seconds) == ("data/a.wav", RATE, 5.0)
     one, two = item.turns
     assert (one.kind, one.cell, one.voice, one.agent) == ("add", "unseen_both", "flite:rms", (2.2, 3.0))
@@ -35,7 +35,7 @@ def test_sets_in_folders_give_their_cells(tmp_path):
         held = json.loads(path.with_suffix(".json").read_text())
         del held["cell"]
         path.with_suffix(".json").write_text(json.dumps(held))
-    found = {item.name: item.turns[0].cell for item in load_items(tmp_path)}
+    found = {item.name: item.turns[0].cell for item in load_test_set(tmp_path)}
     assert found == {f"{name}/data/a.wav": name for name in names}
 
 
@@ -43,7 +43,7 @@ def test_what_follows_is_laid_onto_the_recording(tmp_path):
     following = {"after": 0.7, "kind": "add", "question": "wait what", "answer": "seven"}
     write_item(tmp_path, "a", [turn(1.0, 2.0, (2.2, 5.0))], 6.0, following=(following, 1.0), background=0.001)
     write_item(tmp_path, "b", [turn(1.0, 2.0, (2.2, 5.0))], 3.0 + 2, following=({"after": 2.7, "word": "yeah"}, 1.0))
-    interrupted, accompanied = load_items(tmp_path)
+    interrupted, accompanied = load_test_set(tmp_path)
     question = interrupted.turns[1]
     assert (question.question, question.start, question.interrupts) == ("wait what", pytest.approx(2.9), True)
     assert question.end == pytest.approx(3.9) and question.cell == "seen"
@@ -71,8 +71,8 @@ def break_turn(**changes):
         (break_turn(answer="..."), "has no 'answer'"),
         (break_turn(answer=None), "has no 'answer'"),
         (break_turn(user_start=None), "needs numbers 'user_start' and 'user_end'"),
-        (break_turn(user_start=2.5), "no stretch of its 4.00 s"),
-        (break_turn(agent_end=9.0), "no stretch of its 4.00 s"),
+        (break_turn(user_start=2.5), "no interval within its 4.00 s"),
+        (break_turn(agent_end=9.0), "no interval within its 4.00 s"),
         (break_turn(pause=[1.5]), "(pause)"),
         (break_turn(backchannel=["yeah", "now", 3]), "(backchannel)"),
         (lambda held: held["turns"].append(held["turns"][0]), "overlap"),
@@ -87,7 +87,7 @@ def test_a_faulty_item_is_refused_by_name(tmp_path, break_it, says):
     break_it(held)
     path.with_suffix(".json").write_text(json.dumps(held))
     with pytest.raises(ItemError) as error:
-        load_items(tmp_path)
+        load_test_set(tmp_path)
     message = str(error.value)
     assert says in message and "line 2" in message and "1 items cannot be used" in message and "\n" not in message
 
@@ -98,7 +98,7 @@ def test_a_faulty_item_is_refused_by_name(tmp_path, break_it, says):
         (lambda folder: shutil.rmtree(folder), "no such folder"),
         (lambda folder: (folder / "MANIFEST.jsonl").unlink(), "no MANIFEST.jsonl"),
         (lambda folder: (folder / "MANIFEST.jsonl").write_text(""), "lists no items"),
-        (lambda folder: (folder / "MANIFEST.jsonl").write_text("{"), "no JSON"),
+        (lambda folder: (folder / "MANIFEST.jsonl").write_text("{"), "not JSON"),
         (lambda folder: (folder / "MANIFEST.jsonl").write_text('{"name": "x"}'), "'path' is missing"),
         (lambda folder: (folder / "data/a.wav").unlink(), "a.wav: there is no such file"),
         (lambda folder: (folder / "data/a.json").unlink(), "a.json: there is no such file"),
@@ -110,10 +110,10 @@ def test_a_faulty_item_is_refused_by_name(tmp_path, break_it, says):
 def test_a_faulty_folder_is_refused(tmp_path, break_it, says):
     folder = tmp_path / "tests"
     write_item(folder, "a", [turn(1.0, 2.0, (2.2, 3.0))], 4.0)
-    assert len(load_items(folder)) == 1
+    assert len(load_test_set(folder)) == 1
     break_it(folder)
     with pytest.raises(ItemError, match=says):
-        load_items(folder)
+        load_test_set(folder)
 
 
 @pytest.mark.parametrize("name", ["MANIFEST.jsonl", "a.json"])
@@ -122,5 +122,5 @@ def test_what_is_no_utf8_is_named(tmp_path, name):
     (path,) = tmp_path.rglob(name)
     path.write_bytes(path.read_bytes().replace(b'"', b'"\xe9', 1))
     with pytest.raises(ItemError, match=rf"{name}: cannot be read as text in UTF-8") as error:
-        load_items(tmp_path)
+        load_test_set(tmp_path)
     assert str(error.value).count(str(path)) == 1

@@ -9,8 +9,8 @@ from jomni.checkpoints.checkpoint import Checkpoint
 from jomni.data.turns.parquet import RowKind, Turn
 from jomni.errors import ConfigError, WeightsError
 from jomni.eval.full_duplex.replies import Reply
-from jomni.eval.turn_based.adapters import Asking, Given, OmniTalker, TextTalker, make_talker, unfit
-from jomni.eval.turn_based.turns import Plan, decoded, evaluate, figures, relation
+from jomni.eval.turn_based.adapters import AdapterConfig, DecoderAdapter, MiniOmniAdapter, Response, make_adapter, unfit
+from jomni.eval.turn_based.evaluation import Plan, decoded, evaluate, figures, relation
 from jomni.models.decoder.chat import Chat
 from jomni.models.mini_omni.chat import OmniChat
 from jomni.models.mini_omni.streams import Task
@@ -32,7 +32,7 @@ class Parrot:
     def ask(self, task, turns):
         self.asked.append([turn.question for turn in turns])
         said = [self.texts[task][TURNS.index(turn)] for turn in turns]
-        return [Given(text, np.zeros(0, np.float32), 9, bool(text), 2, None) for text in said]
+        return [Response(text, np.zeros(0, np.float32), 9, bool(text), 2, None) for text in said]
 
 
 def test_answers_are_counted_against_what_was_wanted():
@@ -73,18 +73,18 @@ def test_questions_whose_answers_are_long_are_asked_together():
     assert [answer.question for answer in answers] == [turn.question for turn in TURNS], "in the set's order"
 
 
-NOTHING = Given("", np.zeros(0, np.float32), 1, False, None, None)
+NOTHING = Response("", np.zeros(0, np.float32), 1, False, None, None)
 
 
 @pytest.fixture(scope="module")
-def talker():
-    return OmniTalker(PARTS, Asking(slots=2), longest=25, context=120)
+def adapter():
+    return MiniOmniAdapter(PARTS, AdapterConfig(slots=2), longest=25, context=120)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", [Task.A1_A2, Task.T1_T2, Task.A1_T1])
-def test_every_question_is_answered_as_if_it_were_the_only_one(talker, task):
-    waves = [talker.ask(task, TURNS[:2]), talker.ask(task, TURNS[2:3])]
+def test_every_question_is_answered_as_if_it_were_the_only_one(adapter, task):
+    waves = [adapter.ask(task, TURNS[:2]), adapter.ask(task, TURNS[2:3])]
     chat = OmniChat(PARTS, 2, context=120, voice="single" if task.speaks else "text_only")
     turn, given = TURNS[2], waves[1][0]
     asked = turn.question_at(16_000) if task.listens else turn.question
@@ -99,26 +99,26 @@ def test_every_question_is_answered_as_if_it_were_the_only_one(talker, task):
 
 def test_a_text_decoder_answers_in_writing_greedily():
     made = decoder_cases.checkpoint()
-    talker = make_talker(made, None, TURNS, Asking(slots=2))
-    assert isinstance(talker, TextTalker) and set(talker.left_out) == set(Task) - {Task.T1_T2}
-    both, one = talker.ask(Task.T1_T2, TURNS[:2]), talker.ask(Task.T1_T2, TURNS[1:2])
+    adapter = make_adapter(made, None, TURNS, AdapterConfig(slots=2))
+    assert isinstance(adapter, DecoderAdapter) and set(adapter.left_out) == set(Task) - {Task.T1_T2}
+    both, one = adapter.ask(Task.T1_T2, TURNS[:2]), adapter.ask(Task.T1_T2, TURNS[1:2])
     assert both[1] == dataclasses.replace(one[0], pcm=both[1].pcm), "alone, and with another"
-    pieces = Chat(made, 2, context=talker._chat._session.generator.context).reply(
-        [TURNS[1].question, None], max_tokens=talker._longest, temperature=0
+    pieces = Chat(made, 2, context=adapter._chat._session.generator.context).reply(
+        [TURNS[1].question, None], max_tokens=adapter._longest, temperature=0
     )
     assert "".join(piece[0] for piece in pieces) == both[1].text and both[0].text != both[1].text
 
 
 def test_what_a_model_lacks_leaves_tasks_out():
-    mute = OmniTalker(dataclasses.replace(PARTS, codec=None), Asking(), 9, 99)
+    mute = MiniOmniAdapter(dataclasses.replace(PARTS, codec=None), AdapterConfig(), 9, 99)
     assert mute.left_out == dict.fromkeys((Task.A1_A2, Task.T1_A2), "the model has no codec") and not mute.sample_rate
-    deaf = OmniTalker(dataclasses.replace(PARTS, speech_encoder=None), Asking(), 9, 99)
+    deaf = MiniOmniAdapter(dataclasses.replace(PARTS, speech_encoder=None), AdapterConfig(), 9, 99)
     assert set(deaf.left_out) == {Task.A1_A2, Task.A1_T2, Task.A1_T1} and deaf.sample_rate == CODEC.sampling_rate
     with pytest.raises(ConfigError, match="neither a Mini-Omni nor a text decoder"):
-        make_talker(Checkpoint("snac", {"snac": CODEC}, {"snac": {}}), None, TURNS, Asking())
+        make_adapter(Checkpoint("snac", {"snac": CODEC}, {"snac": {}}), None, TURNS, AdapterConfig())
     bare = Checkpoint("mini_omni", {"omni": CONFIG}, {"omni": {}}, source="here")
     with pytest.raises(WeightsError, match="here: has no tokenizer"):
-        make_talker(bare, None, TURNS, Asking())
+        make_adapter(bare, None, TURNS, AdapterConfig())
 
 
 def test_turns_that_cannot_be_asked_are_told():
@@ -142,13 +142,13 @@ def test_the_sets_codes_are_decoded_as_a_whole_whatever_their_lengths():
 
 
 def test_what_the_recogniser_hears_of_every_task_is_told(monkeypatch):
-    from jomni.eval.turn_based import turns as module
+    from jomni.eval.turn_based import evaluation as module
 
     class Recogniser:
         def __init__(self, sentences, pronunciations, processes):
             self.sentences = list(sentences)
 
-        def hear(self, waves, rate, done):
+        def transcribe(self, waves, rate, done):
             return ["it is"] * len(waves)
 
     replies = []
@@ -158,7 +158,7 @@ def test_what_the_recogniser_hears_of_every_task_is_told(monkeypatch):
         return rate
 
     monkeypatch.setattr(module, "Recogniser", Recogniser)
-    monkeypatch.setattr(module, "measure", measured)
+    monkeypatch.setattr(module, "measure_replies", measured)
     monkeypatch.setattr(module, "decoded", lambda turns, *codec: [np.zeros(9, np.float32)] * len(turns))
     parrot = Parrot(T1_A2=[turn.answer for turn in TURNS])
     parrot.sample_rate = 160

@@ -18,10 +18,10 @@ from jomni.data.turns.parquet import Turn
 from jomni.errors import ConfigError
 from jomni.eval import intervals as statistics
 from jomni.eval.codec.coders import Coder
-from jomni.eval.full_duplex.replies import Reply, ReplyErrors, Synthesise, measure
-from jomni.eval.intervals import NOTHING, Estimate
+from jomni.eval.full_duplex.replies import Reply, ReplyErrors, Synthesise, measure_replies
+from jomni.eval.intervals import NO_DATA, Estimate
 from jomni.eval.recogniser import Recogniser, normalise, word_errors
-from jomni.eval.turn_based.adapters import Given, Talker
+from jomni.eval.turn_based.adapters import Adapter, Response
 from jomni.models.mini_omni.streams import Task, tree_order
 from jomni.models.snac.codec import SnacCodec
 from jomni.models.snac.config import SnacConfig
@@ -77,7 +77,7 @@ class Result:
 
 
 def evaluate(
-    talker: Talker,
+    adapter: Adapter,
     turns: Sequence[Turn],
     plan: Plan,
     codec: tuple[SnacConfig, Any] | None = None,
@@ -87,11 +87,11 @@ def evaluate(
     """Run an evaluation.
 
     Args:
-      talker: the model.
+      adapter: the model.
       turns: the set.
       plan: what is run.
       codec: configuration and parameters of the SNAC of the set's answer codes, None: they are not listened to.
-      synthesise: says a text as a reference; see `jomni.eval.full_duplex.replies.measure`.
+      synthesise: says a text as a reference; see `jomni.eval.full_duplex.replies.measure_replies`.
       progress: see `jomni.progress.Progress`.
 
     Raises:
@@ -102,7 +102,7 @@ def evaluate(
     if not turns:
         raise ConfigError("the set has no turns, so there is nothing to ask")
     started = time.perf_counter()
-    left_out = {task: "it was not asked" for task in Task if task not in plan.tasks} | dict(talker.left_out)
+    left_out = {task: "it was not asked" for task in Task if task not in plan.tasks} | dict(adapter.left_out)
     tasks = [task for task in Task if task not in left_out]
     if not tasks:
         why = "; ".join(f"{task.value}: {left_out[task]}" for task in plan.tasks)
@@ -114,12 +114,12 @@ def evaluate(
             [*plan.sentences, *(turn.answer for turn in turns)], pronunciations=plan.pronunciations,
             processes=plan.processes,
         )  # fmt: skip
-    chosen = statistics.some(range(len(turns)), plan.replies)
-    kept = statistics.some(chosen, plan.examples)
+    chosen = statistics.subsample(range(len(turns)), plan.replies)
+    kept = statistics.subsample(chosen, plan.examples)
     answers, examples, replies = list[Answer](), list[tuple[Answer, np.ndarray]](), dict[Task, ReplyErrors]()
     for task in tasks:
         spoken: list[Reply] = []
-        for number, given in _asked(talker, task, turns, talker.slots, progress):
+        for number, given in _asked(adapter, task, turns, adapter.slots, progress):
             answer = _judged(number, task, turns[number], given)
             answers.append(answer)
             if task.speaks and number in chosen:
@@ -128,25 +128,25 @@ def evaluate(
                     examples.append((answer, given.pcm))
         if recogniser is not None and spoken:
             done = _counted(progress, f"hearing {task.value}", 3 * len(spoken))
-            replies[task] = measure(spoken, talker.sample_rate, recogniser, synthesise, done)
-    heard = NOTHING
+            replies[task] = measure_replies(spoken, adapter.sample_rate, recogniser, synthesise, done)
+    heard = NO_DATA
     if recogniser is not None and codec is not None:
         heard = codec_errors([turns[n] for n in chosen], *codec, recogniser, progress)
     answers.sort(key=lambda answer: (tasks.index(answer.task), answer.turn))
     seconds = time.perf_counter() - started
-    return Result(answers, left_out, replies, heard, examples, talker.sample_rate, seconds)
+    return Result(answers, left_out, replies, heard, examples, adapter.sample_rate, seconds)
 
 
 def _asked(
-    talker: Talker, task: Task, turns: Sequence[Turn], slots: int, progress: Progress
-) -> Iterator[tuple[int, Given]]:
+    adapter: Adapter, task: Task, turns: Sequence[Turn], slots: int, progress: Progress
+) -> Iterator[tuple[int, Response]]:
     """Every turn's number and what was answered, in the order of how long the answers should be: those that are asked
     together then end together."""
     order = sorted(range(len(turns)), key=lambda n: (turns[n].answer_codes.shape[1], n))
     progress(f"asking {task.value}", 0, len(turns), "questions")
     for first in range(0, len(order), slots):
         numbers = order[first : first + slots]
-        yield from zip(numbers, talker.ask(task, [turns[n] for n in numbers]), strict=True)
+        yield from zip(numbers, adapter.ask(task, [turns[n] for n in numbers]), strict=True)
         progress(f"asking {task.value}", first + len(numbers), len(turns), "questions")
 
 
@@ -154,7 +154,7 @@ def _counted(progress: Progress, what: str, size: int) -> Callable[[int], Any]:
     return lambda number: progress(what, number, size, "recordings")
 
 
-def _judged(number: int, task: Task, turn: Turn, given: Given) -> Answer:
+def _judged(number: int, task: Task, turn: Turn, given: Response) -> Answer:
     expected = turn.question if task is Task.A1_T1 else turn.answer
     found = word_errors(expected, given.text)
     return Answer(
@@ -171,7 +171,7 @@ def codec_errors(
     It bounds what a model that says exactly these codes can reach. The noise that the codec adds is left out.
     """
     waves = decoded(turns, config, params)
-    heard = recogniser.hear(waves, config.sampling_rate, _counted(progress, "hearing the codec", len(waves)))
+    heard = recogniser.transcribe(waves, config.sampling_rate, _counted(progress, "hearing the codec", len(waves)))
     found = [word_errors(turn.answer, said) for turn, said in zip(turns, heard, strict=True)]
     return statistics.ratio([e.errors for e in found], [e.words for e in found])
 

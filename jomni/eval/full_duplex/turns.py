@@ -9,7 +9,7 @@ from jomni.eval.full_duplex import metrics as duplex
 from jomni.eval.full_duplex.metrics import Interval
 from jomni.eval.full_duplex.session import Outcome
 from jomni.eval.full_duplex.test_set import Turn
-from jomni.eval.full_duplex.user_simulator import Piece
+from jomni.eval.full_duplex.user_simulator import Utterance
 from jomni.eval.recogniser import normalise
 
 
@@ -50,7 +50,7 @@ class TurnResult:
 
 def turns_of(outcome: Outcome) -> list[TurnResult]:
     """Return what is known of each turn of a recording that was talked through."""
-    asked = {piece.turn: n for n, piece in enumerate(outcome.pieces) if piece.role == "question"}
+    asked = {piece.turn: n for n, piece in enumerate(outcome.utterances) if piece.role == "question"}
     return [
         _turn(outcome, number, asked[number])
         for number in range(len(outcome.item.turns))
@@ -59,16 +59,16 @@ def turns_of(outcome: Outcome) -> list[TurnResult]:
 
 
 def _turn(outcome: Outcome, number: int, index: int) -> TurnResult:
-    turn, piece, agent = outcome.item.turns[number], outcome.pieces[index], outcome.sounds
+    turn, piece, agent = outcome.item.turns[number], outcome.utterances[index], outcome.sounds
     start = outcome.played[index]
     end = start + (piece.end - piece.start) / outcome.sample_rate
-    talks = [n for n in range(index + 1, len(outcome.played)) if outcome.pieces[n].role != "backchannel"]
+    talks = [n for n in range(index + 1, len(outcome.played)) if outcome.utterances[n].role != "backchannel"]
     until = outcome.played[talks[0]] if talks else outcome.end
     said_from = end if piece.opening else start  # the end of the answer before is not part of this one
     said = outcome.text(said_from, until)
     words = len(normalise(outcome.text(end, until)).split())
     # The user's next word into the answer, where it found the agent speaking.
-    cut = talks[0] if talks and _interrupts(outcome.pieces[talks[0]]) else None
+    cut = talks[0] if talks and _interrupts(outcome.utterances[talks[0]]) else None
     interrupted = cut is not None and cut not in outcome.missed and duplex.speaks_at(agent, until)
     pauses = [(e.start, e.end) for e in turn.events if e.event == "pause"]
     waits, pause_takes_turn = None, None
@@ -92,11 +92,11 @@ def _turn(outcome: Outcome, number: int, index: int) -> TurnResult:
 
 
 def _stop(outcome: Outcome, index: int) -> float | None:
-    piece, start = outcome.pieces[index], outcome.played[index]
+    piece, start = outcome.utterances[index], outcome.played[index]
     return duplex.stop_time(outcome.sounds, start, start + (piece.end - piece.start) / outcome.sample_rate)
 
 
-def _interrupts(piece: Piece) -> bool:
+def _interrupts(piece: Utterance) -> bool:
     return piece.role == "interruption" or piece.opening
 
 
@@ -115,11 +115,11 @@ def _continued(outcome: Outcome, index: int, turn: Turn) -> bool | None:
     It did if it sounded on to their end, or said the whole answer: a short one may end while the user says "uh huh".
     """
     later = range(index + 1, len(outcome.played))
-    question = next((n for n in later if outcome.pieces[n].role == "question"), None)
+    question = next((n for n in later if outcome.utterances[n].role == "question"), None)
     until = outcome.end if question is None else outcome.played[question]
     found = []
     for n in later[: None if question is None else question - index - 1]:
-        piece, start = outcome.pieces[n], outcome.played[n]
+        piece, start = outcome.utterances[n], outcome.played[n]
         if piece.role == "backchannel" and n not in outcome.missed and duplex.speaks_at(outcome.sounds, start):
             length = (piece.end - piece.start) / outcome.sample_rate
             found.append(duplex.continues(outcome.sounds, start, start + length))
