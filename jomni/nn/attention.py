@@ -15,7 +15,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from jomni.nn.config import TransformerConfig
-from jomni.nn.linear import Linear
+from jomni.nn.linear import Linear, LoRA
 from jomni.nn.positions import rotate
 from jomni.nn.streaming import precision
 from jomni.printing import short_repr
@@ -158,17 +158,17 @@ class SelfAttention(nn.Module):
     """
 
     config: TransformerConfig
-    lora: tuple[int, float] = (0, 2.0)
+    lora: LoRA | None = None
 
     def setup(self) -> None:
         c = self.config
         width = (c.num_heads + 2 * c.num_kv_heads) * c.head_dim
         if c.step_weights:
-            self.in_projs = [Linear(width, False, *self.lora) for _ in range(c.num_weight_sets)]
-            self.out_projs = [Linear(c.dim, False, *self.lora) for _ in range(c.num_weight_sets)]
+            self.in_projs = [Linear(width, lora=self.lora) for _ in range(c.num_weight_sets)]
+            self.out_projs = [Linear(c.dim, lora=self.lora) for _ in range(c.num_weight_sets)]
         else:
-            self.in_proj = Linear(width, False, *self.lora)
-            self.out_proj = Linear(c.dim, False, *self.lora)
+            self.in_proj = Linear(width, lora=self.lora)
+            self.out_proj = Linear(c.dim, lora=self.lora)
 
     def __call__(
         self, x: Float[Array, "B T D"], timeline: Timeline, cache: KVCache | None
@@ -230,11 +230,11 @@ class CrossAttention(nn.Module):
     """Attention over a conditioning sequence, every position of it visible. Parameters: `in_proj`, `out_proj`."""
 
     config: TransformerConfig
-    lora: tuple[int, float] = (0, 2.0)
+    lora: LoRA | None = None
 
     def setup(self) -> None:
-        self.in_proj = Linear(3 * self.config.dim, False, *self.lora)
-        self.out_proj = Linear(self.config.dim, False, *self.lora)
+        self.in_proj = Linear(3 * self.config.dim, lora=self.lora)
+        self.out_proj = Linear(self.config.dim, lora=self.lora)
 
     def cache(self, source: Float[Array, "B S D"]) -> KVCache:
         """Return the keys and values of the source, which do not change during a conversation."""

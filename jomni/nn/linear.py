@@ -5,6 +5,8 @@ Axes: I input width, O output width (`features`), r rank of the adapter.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
@@ -20,17 +22,23 @@ def contract_last(x: Float[Array, "... I"], weight: Float[Array, "O I"]) -> Floa
     return lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())), precision=precision(x.dtype))
 
 
+class LoRA(NamedTuple):
+    """Low-rank adapters beside linear layers (arXiv:2106.09685, moshi/modules/lora.py)."""
+
+    rank: int
+    scaling: float
+
+
 class Linear(nn.Module):
-    """y = x W^T (+ b) (+ scaling * x A^T B^T).
+    """y = x W^T (+ b) (+ lora.scaling * x A^T B^T).
 
     Parameters: `weight` [features, I] (the published layout: no copy on import), `bias` [features], and with
-    `lora_rank` r > 0 `lora_A` [r, I] and `lora_B` [features, r] (moshi/modules/lora.py).
+    an adapter of rank r `lora_A` [r, I] and `lora_B` [features, r].
     """
 
     features: int
     use_bias: bool = False
-    lora_rank: int = 0
-    lora_scaling: float = 2.0
+    lora: LoRA | None = None
 
     @nn.compact
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
@@ -38,8 +46,8 @@ class Linear(nn.Module):
         y = contract_last(x, weight)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,))
-        if self.lora_rank:
-            down = self.param("lora_A", _init, (self.lora_rank, x.shape[-1]))
-            up = self.param("lora_B", nn.initializers.zeros, (self.features, self.lora_rank))
-            y = y + self.lora_scaling * contract_last(contract_last(x, down), up)
+        if self.lora is not None:
+            down = self.param("lora_A", _init, (self.lora.rank, x.shape[-1]))
+            up = self.param("lora_B", nn.initializers.zeros, (self.features, self.lora.rank))
+            y = y + self.lora.scaling * contract_last(contract_last(x, down), up)
         return y

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jomni.nn.attention import CrossAttention, KVCache, SelfAttention, Timeline, ring_timeline
 from jomni.nn.config import TransformerConfig
-from jomni.nn.linear import Linear
+from jomni.nn.linear import Linear, LoRA
 from jomni.nn.norm import LayerNorm, make_norm
 from jomni.nn.positions import rotary_angles, sinusoidal
 from jomni.printing import short_repr
@@ -60,11 +60,11 @@ class GatedFeedForward(nn.Module):
     dim: int
     hidden: int
     activation: str
-    lora: tuple[int, float] = (0, 2.0)
+    lora: LoRA | None = None
 
     def setup(self) -> None:
-        self.linear_in = Linear(2 * self.hidden, False, *self.lora)
-        self.linear_out = Linear(self.dim, False, *self.lora)
+        self.linear_in = Linear(2 * self.hidden, lora=self.lora)
+        self.linear_out = Linear(self.dim, lora=self.lora)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         gate, value = jnp.split(self.linear_in(x), 2, -1)
@@ -75,7 +75,7 @@ class TransformerLayer(nn.Module):
     """Pre-norm layer: self-attention, cross-attention where configured, feed-forward."""
 
     config: TransformerConfig
-    lora: tuple[int, float] = (0, 2.0)
+    lora: LoRA | None = None
 
     def setup(self) -> None:
         c = self.config
@@ -87,8 +87,8 @@ class TransformerLayer(nn.Module):
             self.cross_attention = CrossAttention(c, self.lora)
         if c.gating == "none":
             assert isinstance(c.dim_feedforward, int)
-            self.linear1 = Linear(c.dim_feedforward, False, *self.lora)
-            self.linear2 = Linear(c.dim, False, *self.lora)
+            self.linear1 = Linear(c.dim_feedforward, lora=self.lora)
+            self.linear2 = Linear(c.dim, lora=self.lora)
         else:
             sets = [GatedFeedForward(c.dim, c.gated_width(s), c.gating, self.lora) for s in range(c.num_weight_sets)]
             self.gating: Any = sets if c.step_weights else sets[0]
@@ -142,7 +142,7 @@ class Transformer(nn.Module):
     """A stack of layers, called on a whole sequence or on blocks of a stream."""
 
     config: TransformerConfig
-    lora: tuple[int, float] = (0, 2.0)
+    lora: LoRA | None = None
     remat: bool = False  # keep only the layers' inputs for the backward pass, and compute the rest again
 
     def setup(self) -> None:

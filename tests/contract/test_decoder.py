@@ -9,6 +9,7 @@ import pytest
 
 from jomni.models.decoder import Decoder, RopeConfig
 from jomni.nn.contract import verify_contract
+from jomni.nn.linear import LoRA
 from tests.decoder_cases import PLAIN, SLIDING, params
 
 YARN = dataclasses.replace(PLAIN, rope=RopeConfig(1000.0, "yarn", 4.0, 32), tied=False, mlp_bias=True, out_bias=True)
@@ -50,7 +51,7 @@ def test_sliding_layers_hold_their_window_and_no_more():
 
 
 def test_adapters_that_begin_at_zero_change_nothing():
-    plain, adapted = Decoder(PLAIN), Decoder(PLAIN, lora=(3, 2.0))
+    plain, adapted = Decoder(PLAIN), Decoder(PLAIN, lora=LoRA(3, 2.0))
     tokens = jnp.arange(8).reshape(2, 4)
     held = adapted.init(jax.random.key(0), tokens, method="whole")
     assert "lora_A" in held["params"]["layers_0"]["self_attn"]["q_proj"]

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jomni.models.decoder.config import DecoderConfig
 from jomni.models.decoder.rope import rope_angles
 from jomni.nn.attention import KVCache, Timeline, attend, attend_causally, ring_timeline, write
-from jomni.nn.linear import Linear, contract_last
+from jomni.nn.linear import Linear, LoRA, contract_last
 from jomni.nn.norm import RMSNorm
 from jomni.nn.positions import rotate
 from jomni.printing import short_repr
@@ -62,14 +62,14 @@ class Attention(nn.Module):
 
     config: DecoderConfig
     kind: str
-    lora: tuple[int, float] = (0, 2.0)
+    lora: LoRA | None = None
 
     def setup(self) -> None:
         c = self.config
-        self.q_proj = Linear(c.num_heads * c.head_dim, c.qkv_bias, *self.lora)
-        self.k_proj = Linear(c.num_kv_heads * c.head_dim, c.qkv_bias, *self.lora)
-        self.v_proj = Linear(c.num_kv_heads * c.head_dim, c.qkv_bias, *self.lora)
-        self.o_proj = Linear(c.dim, c.out_bias, *self.lora)
+        self.q_proj = Linear(c.num_heads * c.head_dim, c.qkv_bias, self.lora)
+        self.k_proj = Linear(c.num_kv_heads * c.head_dim, c.qkv_bias, self.lora)
+        self.v_proj = Linear(c.num_kv_heads * c.head_dim, c.qkv_bias, self.lora)
+        self.o_proj = Linear(c.dim, c.out_bias, self.lora)
         if c.qk_norm:
             self.q_norm, self.k_norm = (RMSNorm(c.norm_epsilon, offset=c.norm_offset) for _ in range(2))
 
@@ -100,13 +100,13 @@ class FeedForward(nn.Module):
     """down_proj(activation(gate_proj(x)) * up_proj(x))."""
 
     config: DecoderConfig
-    lora: tuple[int, float] = (0, 2.0)
+    lora: LoRA | None = None
 
     def setup(self) -> None:
         c = self.config
-        self.gate_proj = Linear(c.hidden_dim, c.mlp_bias, *self.lora)
-        self.up_proj = Linear(c.hidden_dim, c.mlp_bias, *self.lora)
-        self.down_proj = Linear(c.dim, c.mlp_bias, *self.lora)
+        self.gate_proj = Linear(c.hidden_dim, c.mlp_bias, self.lora)
+        self.up_proj = Linear(c.hidden_dim, c.mlp_bias, self.lora)
+        self.down_proj = Linear(c.dim, c.mlp_bias, self.lora)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         return self.down_proj(_ACTIVATIONS[self.config.activation](self.gate_proj(x)) * self.up_proj(x))
@@ -121,7 +121,7 @@ class DecoderLayer(nn.Module):
 
     config: DecoderConfig
     kind: str
-    lora: tuple[int, float] = (0, 2.0)
+    lora: LoRA | None = None
 
     def setup(self) -> None:
         c = self.config
@@ -147,11 +147,11 @@ class Decoder(nn.Module):
     """The decoder. Hashable; parameters are passed beside it.
 
     `embed`, `__call__` and `logits` are separate, so that a model may feed other embeddings and put other heads on the
-    hidden states. `lora` is the rank (0: none) and scaling of low-rank adapters beside every linear layer.
+    hidden states. `lora` are low-rank adapters beside every linear layer but the head.
     """
 
     config: DecoderConfig
-    lora: tuple[int, float] = (0, 2.0)
+    lora: LoRA | None = None
     remat: bool = False  # training: keep only the layers' inputs for the backward pass, and recompute the rest
 
     def setup(self) -> None:

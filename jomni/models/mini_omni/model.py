@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jomni.models.decoder import Decoder, DecoderState
 from jomni.models.decoder.model import Embedding
 from jomni.models.mini_omni.config import MiniOmniConfig
-from jomni.nn.linear import Linear
+from jomni.nn.linear import Linear, LoRA
 from jomni.printing import short_repr
 
 
@@ -58,7 +58,7 @@ class MiniOmni(nn.Module):
     """
 
     config: MiniOmniConfig
-    lora: tuple[int, float] = (0, 2.0)
+    lora: LoRA | None = None
     remat: bool = False
     apart: bool = False
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from jomni.errors import ConfigError
 from jomni.models.moshi.config import ConditionerConfig, FuserConfig
-from jomni.nn.linear import Linear
+from jomni.nn.linear import Linear, LoRA
 from jomni.nn.positions import sinusoidal
 
 
@@ -79,7 +79,7 @@ class Conditioner(nn.Module):
 
     config: ConditionerConfig
     dim: int
-    lora: tuple[int, float] = (0, 2.0)
+    lora: LoRA | None = None
 
     @nn.compact
     def __call__(self, value: Array, mask: Bool[Array, "B S"]) -> Float[Array, "B S D"]:
@@ -88,7 +88,7 @@ class Conditioner(nn.Module):
         if c.type == "lut":
             y = _Table(c.n_bins + 1, c.dim, name="embed")(value)
         if c.force_linear or c.dim != self.dim:
-            y = Linear(self.dim, False, *self.lora, name="output_proj")(y)
+            y = Linear(self.dim, lora=self.lora, name="output_proj")(y)
         padding: Array | float = 0.0
         if c.learn_padding:
             padding = self.param("learnt_padding", nn.initializers.normal(0.2), (self.dim,))
@@ -110,7 +110,7 @@ class ConditionProvider(nn.Module):
 
     conditioners: tuple[ConditionerConfig, ...]
     dim: int
-    lora: tuple[int, float] = (0, 2.0)
+    lora: LoRA | None = None
 
     @nn.compact
     def __call__(self, prepared: Mapping[str, tuple[Array, Array]]) -> dict[str, Float[Array, "B S D"]]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from jomni.nn.linear import Linear
+from jomni.nn.linear import Linear, LoRA
 from jomni.nn.norm import LayerNorm
 
 ZERO = -1
@@ -30,7 +30,7 @@ class TokenEmbedding(nn.Module):
     norm: bool = False
     low_rank: int | None = None  # width of a factorised table
     demux: bool = False  # tokens are token1 + entries * (token2 + 1): two streams, each with its own projection
-    lora: tuple[int, float] = (0, 2.0)
+    lora: LoRA | None = None
 
     @nn.compact
     def __call__(self, tokens: Int[Array, "..."]) -> Float[Array, "... D"]:
@@ -43,16 +43,16 @@ class TokenEmbedding(nn.Module):
 
         if self.demux:
             first, second = index % self.entries, index // self.entries - 1
-            left = Linear(self.features, False, *self.lora, name="out1")(look_up(first))
-            right = Linear(self.features, False, *self.lora, name="out2")(look_up(jnp.maximum(second, 0)))
+            left = Linear(self.features, lora=self.lora, name="out1")(look_up(first))
+            right = Linear(self.features, lora=self.lora, name="out2")(look_up(jnp.maximum(second, 0)))
             both = left + jnp.where((second < 0)[..., None], 0, right)
             if self.low_rank is not None:  # held, published and not applied here by the original: compiled away
-                Linear(self.features, False, *self.lora, name="low_rank")(look_up(first))
+                Linear(self.features, lora=self.lora, name="low_rank")(look_up(first))
             return jnp.where(zero, 0, both)
         y = look_up(index)
         if self.norm:
             y = LayerNorm(name="norm")(y)
         y = jnp.where(zero, 0, y)
         if self.low_rank is not None:
-            y = Linear(self.features, False, *self.lora, name="low_rank")(y)
+            y = Linear(self.features, lora=self.lora, name="low_rank")(y)
         return y

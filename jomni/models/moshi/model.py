@@ -19,7 +19,7 @@ from jomni.models.moshi.config import MoshiConfig
 from jomni.models.moshi.delays import delay_streams, undelay_streams
 from jomni.models.moshi.embedding import ZERO, TokenEmbedding
 from jomni.nn.attention import KVCache
-from jomni.nn.linear import Linear
+from jomni.nn.linear import Linear, LoRA
 from jomni.nn.norm import make_norm
 from jomni.nn.transformer import Transformer, TransformerState
 from jomni.printing import short_repr
@@ -68,17 +68,17 @@ class MoshiLM(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        lora = (c.lora_rank, c.lora_scaling)
+        lora = LoRA(c.lora_rank, c.lora_scaling) if c.lora_rank else None
         self.emb = [TokenEmbedding(c.card + 1, c.dim, c.norm_emb, lora=lora) for _ in range(c.n_q)]
         self.text_emb = TokenEmbedding(c.text_card + 1, c.dim, c.norm_emb, demux=c.demux_second_text_stream, lora=lora)
         self.transformer = Transformer(c.temporal, lora, self.remat)
         self.out_norm = make_norm(c.norm)
-        self.text_linear = Linear(c.text_card_out, c.bias_proj, *lora)
-        self.extra_heads = [Linear(c.extra_heads_dim, False, *lora) for _ in range(c.extra_heads_num_heads)]
+        self.text_linear = Linear(c.text_card_out, c.bias_proj, lora)
+        self.extra_heads = [Linear(c.extra_heads_dim, lora=lora) for _ in range(c.extra_heads_num_heads)]
         if c.conditioners:
             self.condition_provider = ConditionProvider(c.conditioners, c.dim, lora)
         inputs = max(c.depth_input_sets) + 1 if c.depth_input_sets else int(not c.depformer_multi_linear)
-        self.depformer_in = [Linear(c.depformer_dim, False, *lora) for _ in range(inputs)]
+        self.depformer_in = [Linear(c.depformer_dim, lora=lora) for _ in range(inputs)]
         if c.dep_q:
             low_rank = c.depformer_low_rank_embeddings
             self.depformer_emb = [
@@ -90,7 +90,7 @@ class MoshiLM(nn.Module):
             self.depformer = Transformer(c.depth, lora)
             if c.depformer_norm is not None:
                 self.depformer_norms = [make_norm(c.depformer_norm) for _ in range(c.dep_q)]
-            self.linears = [Linear(c.card, c.bias_proj, *lora) for _ in range(c.dep_q)]
+            self.linears = [Linear(c.card, c.bias_proj, lora) for _ in range(c.dep_q)]
 
     def __call__(
         self, codes: Int[Array, "B K T"], conditions: Mapping[str, tuple[Array, Array]] | None = None

@@ -27,6 +27,7 @@ from jomni.generation.tokenizer import TextTokenizer
 from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_voice, place_features, set_apart
 from jomni.models.mini_omni.weights import check_neighbours
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, log_mel
+from jomni.nn.linear import LoRA
 from jomni.tensors.weight_map import flatten, unflatten
 from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree, check_patterns, frozen_paths
@@ -130,7 +131,7 @@ class OmniTask(GradientTask):
         weights, rows = config.loss.stream_weights, self.model.config.vocabulary
         if len(weights) not in (0, rows.streams):
             raise ConfigError(f"loss.stream_weights has {len(weights)} weights, there are {rows.streams} audio streams")
-        self._lora = (config.lora.rank, config.lora.scaling) if config.lora else (0, 2.0)
+        self._lora = LoRA(config.lora.rank, config.lora.scaling) if config.lora else None
         self._omni = MiniOmni(self.model.config, self._lora, config.remat, apart=True)
         drawn = (config.data, config.valid) if config.valid else (config.data,)
         tasks = {task for data in drawn for task in data.shares.tasks()}
