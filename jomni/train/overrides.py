@@ -1,4 +1,8 @@
-"""Overrides of a configuration's fields, such as `--task.optimizer.lr 3e-4`, checked against the annotations."""
+"""Overrides of a configuration's fields, such as `--task.optimizer.lr 3e-4`, checked against the annotations.
+
+tyro, which reads dataclasses too, was not taken: it fixes a field whose annotation is a base class (`task`), makes
+a subcommand of an optional group, and takes a list as several arguments.
+"""
 
 from __future__ import annotations
 
