@@ -15,8 +15,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from jomni.nn.config import TransformerConfig
-from jomni.nn.linear import Linear, LoRA
-from jomni.nn.positions import rotate
+from jomni.nn.layers import Linear, LoRA, rotate
 from jomni.nn.streaming import precision
 from jomni.printing import short_repr
 

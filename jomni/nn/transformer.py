@@ -15,9 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jomni.nn.attention import CrossAttention, KVCache, SelfAttention, Timeline, ring_timeline
 from jomni.nn.config import TransformerConfig
-from jomni.nn.linear import Linear, LoRA
-from jomni.nn.norm import LayerNorm, make_norm
-from jomni.nn.positions import rotary_angles, sinusoidal
+from jomni.nn.layers import LayerNorm, Linear, LoRA, make_norm, rotary_angles, sinusoidal
 from jomni.printing import short_repr
 
 ACTIVATIONS = {

@@ -9,7 +9,7 @@ import pytest
 
 from jomni.models.decoder import Decoder, RopeConfig
 from jomni.nn.contract import verify_contract
-from jomni.nn.linear import LoRA
+from jomni.nn.layers import LoRA
 from tests.decoder_cases import PLAIN, SLIDING, params
 
 YARN = dataclasses.replace(PLAIN, rope=RopeConfig(1000.0, "yarn", 4.0, 32), tied=False, mlp_bias=True, out_bias=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from jomni.nn.linear import Linear
+from jomni.nn.layers import Linear
 from tests.dummy_model.config import DummyConfig
 
 

@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import jomni
-from jomni.nn.norm import make_norm
+from jomni.nn.layers import make_norm
 from tests.parity import jomni_side
 from tests.parity.compare import audio_error, largest_difference
 from tools.goldens import draw, kyutai_runs, layout

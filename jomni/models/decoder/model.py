@@ -17,9 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jomni.models.decoder.config import DecoderConfig
 from jomni.models.decoder.rope import rope_angles
 from jomni.nn.attention import KVCache, Timeline, attend, attend_causally, ring_timeline, write
-from jomni.nn.linear import Linear, LoRA, contract_last
-from jomni.nn.norm import RMSNorm
-from jomni.nn.positions import rotate
+from jomni.nn.layers import Linear, LoRA, RMSNorm, contract_last, rotate
 from jomni.printing import short_repr
 
 _ACTIVATIONS = {

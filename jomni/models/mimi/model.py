@@ -20,7 +20,7 @@ from jomni.models.mimi.config import MimiConfig
 from jomni.models.mimi.quantizer import SplitQuantizer
 from jomni.models.mimi.seanet import SeanetDecoder, SeanetEncoder
 from jomni.nn.conv import CausalConv, CausalConvTranspose
-from jomni.nn.linear import Linear
+from jomni.nn.layers import Linear
 from jomni.nn.streaming import State
 from jomni.nn.transformer import Transformer, TransformerConfig, TransformerState
 from jomni.printing import short_repr

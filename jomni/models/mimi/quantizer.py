@@ -12,7 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from jomni.models.mimi.config import QuantizerConfig
-from jomni.nn.linear import Linear, contract_last
+from jomni.nn.layers import Linear, contract_last
 
 _EPSILON = 1e-5  # least usage an entry's sum is divided by, as in the original
 

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jomni.models.decoder import Decoder, DecoderState
 from jomni.models.decoder.model import Embedding
 from jomni.models.mini_omni.config import MiniOmniConfig
-from jomni.nn.linear import Linear, LoRA
+from jomni.nn.layers import Linear, LoRA
 from jomni.printing import short_repr
 
 

@@ -15,8 +15,7 @@ from jaxtyping import Array, Bool, Float
 
 from jomni.errors import ConfigError
 from jomni.models.moshi.config import ConditionerConfig, FuserConfig
-from jomni.nn.linear import Linear, LoRA
-from jomni.nn.positions import sinusoidal
+from jomni.nn.layers import Linear, LoRA, sinusoidal
 
 
 def text_to_bin(config: ConditionerConfig, text: str | None) -> int:

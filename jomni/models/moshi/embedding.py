@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from jomni.nn.linear import Linear, LoRA
-from jomni.nn.norm import LayerNorm
+from jomni.nn.layers import LayerNorm, Linear, LoRA
 
 ZERO = -1
 """Token that is embedded as exactly zero, and left out of the loss."""

@@ -19,8 +19,7 @@ from jomni.models.moshi.config import MoshiConfig
 from jomni.models.moshi.delays import delay_streams, undelay_streams
 from jomni.models.moshi.embedding import ZERO, TokenEmbedding
 from jomni.nn.attention import KVCache
-from jomni.nn.linear import Linear, LoRA
-from jomni.nn.norm import make_norm
+from jomni.nn.layers import Linear, LoRA, make_norm
 from jomni.nn.transformer import Transformer, TransformerState
 from jomni.printing import short_repr
 

@@ -17,10 +17,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from jomni.models.snac.config import DILATIONS, HEAD_WIDTH, KERNEL, SnacConfig
-from jomni.nn.linear import Linear, contract_last
+from jomni.nn.layers import LayerNorm, Linear, contract_last, rotate
 from jomni.nn.lookahead import Block, LookaheadConv, LookaheadConvTranspose, Past, pasts
-from jomni.nn.norm import LayerNorm
-from jomni.nn.positions import rotate
 from jomni.nn.streaming import precision
 
 NoiseOf = Callable[[int, Block], Float[Array, "B T"] | None]

@@ -18,8 +18,7 @@ from jaxtyping import Array, Float
 from jomni.errors import AudioError
 from jomni.models.whisper.config import WhisperConfig
 from jomni.nn.attention import attend
-from jomni.nn.linear import Linear
-from jomni.nn.norm import LayerNorm
+from jomni.nn.layers import LayerNorm, Linear
 from jomni.nn.streaming import precision
 
 _init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal", in_axis=(0, 1), out_axis=2)

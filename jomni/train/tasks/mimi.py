@@ -28,7 +28,7 @@ from jomni.checkpoints.save import save
 from jomni.errors import ConfigError
 from jomni.models.mimi.config import MimiConfig
 from jomni.models.mimi.model import Mimi
-from jomni.nn.linear import contract_last
+from jomni.nn.layers import contract_last
 from jomni.tensors.weight_map import flatten, unflatten
 from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import check_patterns, frozen_paths

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jomni.models.mimi.config import QuantizerConfig
 from jomni.models.mimi.quantizer import fold, nearest
-from jomni.nn.linear import contract_last
+from jomni.nn.layers import contract_last
 
 Params = Any
 

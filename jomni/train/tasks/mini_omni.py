@@ -27,7 +27,7 @@ from jomni.generation.tokenizer import TextTokenizer
 from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_voice, place_features, set_apart
 from jomni.models.mini_omni.weights import check_neighbours
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, log_mel
-from jomni.nn.linear import LoRA
+from jomni.nn.layers import LoRA
 from jomni.tensors.weight_map import flatten, unflatten
 from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree, check_patterns, frozen_paths

@@ -22,7 +22,7 @@ from jomni.data.recordings.teachers import HALVES
 from jomni.errors import ConfigError
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, log_mel
 from jomni.models.whisper.mel import HOP, SAMPLE_RATE
-from jomni.nn.linear import Linear
+from jomni.nn.layers import Linear
 from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree
 from jomni.train.gradient_task import GradientConfig, GradientState, GradientTask
