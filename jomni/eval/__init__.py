@@ -1,5 +1,4 @@
-"""Evaluation: a codec's scorecard, duplex behaviour, answers, and word error rates by an independent recogniser.
+"""Evaluation of codecs, full-duplex models and turn-based models, with word error rates by an independent recogniser.
 
-What needs the extra `eval` (pocketsphinx, pystoi, jiwer) imports it when it is used; `missing` says by name what is not
-installed.
+Functions import the packages of the extra `eval` (pocketsphinx, pystoi, jiwer) when they are called.
 """

@@ -17,15 +17,15 @@ Z95 = 1.959963984540054
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A figure with its 95 % interval. `value` and the bounds are NaN where there was nothing to measure."""
+    """A figure with its 95 % interval; value and bounds are NaN without data."""
 
     value: float
     low: float
     high: float
-    count: int  # what it was measured on: turns, replies, frames
+    count: int  # number of things measured: turns, replies, frames
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: None where there is no number."""
+        """Return plain values for JSON, with None for NaN."""
         return {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in dataclasses.asdict(self).items()
@@ -36,39 +36,39 @@ NO_DATA = Estimate(math.nan, math.nan, math.nan, 0)
 
 
 def subsample(things: Sequence[T], count: int | None) -> list[T]:
-    """`count` of the things (None: all), always the same ones, in their order."""
+    """Return `count` of the things (None: all) in their order. Repeated calls return the same ones."""
     if count is None or count >= len(things):
         return list(things)
     return [things[n] for n in sorted(np.random.default_rng(0).permutation(len(things))[:count])]
 
 
 def share(hits: Sequence[bool], groups: Sequence[Hashable] | None = None) -> Estimate:
-    """A share with Wilson's score interval (Wilson 1927), which keeps its promise near 0 and 1 and for small counts.
+    """Return a share with Wilson's score interval (Wilson 1927), which is accurate near 0 and 1 and for small counts.
 
     Args:
-      hits: of each thing that was counted, whether it is one.
-      groups: what each belongs to. Those of a group may be alike (one question with other seeds, say), so the interval
-        is that of as many things as would vary as the groups do; where all hit or none, of as many as there are groups.
-        None: each stands for itself.
+      hits: whether each thing is a hit.
+      groups: the group of each thing; None: all are independent. Things of one group may be correlated (one question
+        with different seeds, for example), so the interval is that of the effective number of independent things: the
+        number for which the share would have the variance between groups, or the number of groups if all or none hit.
 
     Raises:
       ValueError: `groups` is not as long as `hits`.
     """
     count = len(hits)
     if groups is not None and len(groups) != count:
-        raise ValueError(f"{len(groups)} groups of {count} things")
+        raise ValueError(f"{len(groups)} groups for {count} things: give one group for each")
     if count == 0:
         return NO_DATA
     p, z2 = sum(map(bool, hits)) / count, Z95 * Z95
     n = float(count) if groups is None else _effective(np.asarray(hits, bool), groups)
     middle = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    # At the ends the bound is exact; rounding must not move it past the share itself.
+    # Exact at 0 and 1, where rounding could move the bound past the share.
     return Estimate(p, 0.0 if p == 0 else middle - half, 1.0 if p == 1 else middle + half, count)
 
 
 def _effective(hits: np.ndarray, groups: Sequence[Hashable]) -> float:
-    """Return how many independent things would have the variance that the share has when whole groups are drawn."""
+    """Return the number of independent things for which the share has the variance between groups."""
     numbers = {group: n for n, group in enumerate(dict.fromkeys(groups))}
     p, found = hits.mean(), np.zeros(len(numbers))
     np.add.at(found, [numbers[group] for group in groups], hits - p)
@@ -85,16 +85,16 @@ def bootstrap(
     """Return a statistic with its percentile bootstrap interval.
 
     Args:
-      rows: one row (a number, or several) for each thing measured; [N] or [N, D].
-      statistic: [draws, N] or [draws, N, D] -> [draws]; the axis 1 is what is averaged over.
-      draws: resamples.
-      seed: of the resampling, so that a report can be made again.
+      rows: one or more numbers for each thing measured, [N] or [N, D].
+      statistic: [draws, N] or [draws, N, D] -> [draws]; it reduces axis 1.
+      draws: number of resamples.
+      seed: of the resampling.
     """
     data = np.asarray(rows, np.float64)
     if not len(data):
         return NO_DATA
     rng = np.random.default_rng(seed)
-    # Piece by piece: 1000 resamples of 10,000 rows at once would take hundreds of megabytes.
+    # In parts, because 1000 resamples of 10,000 rows at once would take hundreds of megabytes.
     size = max(1, 2_000_000 // data.size)
     found = [
         statistic(data[rng.integers(len(data), size=(min(size, draws - first), len(data)))])
@@ -119,8 +119,8 @@ def quantile(values: Sequence[float] | np.ndarray, q: float, groups: Sequence[Ha
 
     Args:
       values: of the things measured.
-      q: which, 0 to 1.
-      groups: what each belongs to: whole groups are drawn. None: each stands for itself.
+      q: the quantile, 0 to 1.
+      groups: the group of each thing; the bootstrap draws whole groups. None: all are independent.
     """
     held: dict[Hashable, list[float]] = {}
     for n, value in enumerate(values):
@@ -133,7 +133,7 @@ def quantile(values: Sequence[float] | np.ndarray, q: float, groups: Sequence[Ha
 
 
 def ratio(errors: Sequence[float], sizes: Sequence[float]) -> Estimate:
-    """Return all errors over all sizes, as word error rates are pooled; the bootstrap draws whole utterances."""
+    """Return the sum of errors over the sum of sizes (a pooled word error rate); the bootstrap draws utterances."""
     rows = np.stack([np.asarray(errors, np.float64), np.asarray(sizes, np.float64)], axis=-1).reshape(-1, 2)
     if not rows[:, 1].sum():
         return NO_DATA
@@ -141,12 +141,12 @@ def ratio(errors: Sequence[float], sizes: Sequence[float]) -> Estimate:
 
 
 def ratio_difference(errors: Sequence[float], sizes: Sequence[float], others: Sequence[float]) -> Estimate:
-    """Return how much larger one pooled rate is than another on the same utterances: a paired bootstrap.
+    """Return the difference of two pooled rates on the same utterances, with a paired bootstrap.
 
     Args:
-      errors: of the first, one for each utterance.
-      sizes: words of each utterance, the same for both.
-      others: errors of the second.
+      errors: of the first rate, for each utterance.
+      sizes: words of each utterance, the same for both rates.
+      others: errors of the second rate, which is subtracted.
     """
     return ratio([a - b for a, b in zip(errors, others, strict=True)], sizes)
 

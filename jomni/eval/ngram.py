@@ -1,12 +1,12 @@
-"""A small n-gram language model made from a list of sentences, as an ARPA file.
+"""N-gram language models from a list of sentences, as ARPA files.
 
 Interpolated Witten-Bell (Witten and Bell 1991; Chen and Goodman 1998, section 2.5): with c(h) the count of a history,
 T(h) the number of different words after it and h' the history without its oldest word,
 
     p(w | h) = (c(h w) + T(h) p(w | h')) / (c(h) + T(h))
 
-which a back-off file holds exactly: the back-off weight of h is T(h) / (c(h) + T(h)). It needs no held-out data and is
-sound for the few thousand short sentences of a corpus.
+An ARPA file can represent this exactly: the back-off weight of h is T(h) / (c(h) + T(h)). The method needs no held-out
+data and suits a few thousand short sentences.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 BEGIN, END = "<s>", "</s>"
-_NEVER = -99.0  # log10 of no probability, as ARPA files write it
+_NEVER = -99.0  # log10 of probability 0 in ARPA files
 
 
 def arpa(sentences: Iterable[Sequence[str]], order: int = 2) -> str:
-    """Return the model as the text of an ARPA file.
+    """Return the content of an ARPA file.
 
     Args:
-      sentences: each a row of words.
+      sentences: lists of words.
       order: 2 for a bigram, 3 for a trigram model.
 
     Raises:
-      ValueError: no words at all, `order` below 1, or a word that ARPA cannot hold (with a blank, or <s> or </s>).
+      ValueError: there are no words, `order` is below 1, or a word has a space or is empty, <s> or </s>.
     """
     if order < 1:
         raise ValueError(f"order {order}: must be at least 1")
@@ -42,7 +42,7 @@ def arpa(sentences: Iterable[Sequence[str]], order: int = 2) -> str:
     for n in range(1, order + 1):
         found = sorted(gram for gram in probability if len(gram) == n)
         if n == 1:
-            found = [(BEGIN,), *found]  # never predicted, but a history
+            found = [(BEGIN,), *found]  # a history, but never predicted
         grams.append([_line(gram, probability.get(gram), after, n < order) for gram in found])
     lines += [f"ngram {n}={len(rows)}" for n, rows in enumerate(grams, 1)]
     for n, rows in enumerate(grams, 1):
@@ -51,13 +51,13 @@ def arpa(sentences: Iterable[Sequence[str]], order: int = 2) -> str:
 
 
 def _count(sentences: Iterable[Sequence[str]], order: int) -> Counter[tuple[str, ...]]:
-    """Return how often each row of up to `order` words occurs; the first word of a sentence follows <s>."""
+    """Return the counts of the n-grams with up to `order` words; sentences begin with <s> and end with </s>."""
     counts: Counter[tuple[str, ...]] = Counter()
     for sentence in sentences:
         words = list(sentence)
         for word in words:
             if word in (BEGIN, END) or not word or word.split() != [word]:
-                raise ValueError(f"{word!r} is no word that a language model file can hold")
+                raise ValueError(f"{word!r}: an ARPA file cannot hold this word")
         if not words:
             continue
         line = (BEGIN, *words, END)
@@ -65,12 +65,12 @@ def _count(sentences: Iterable[Sequence[str]], order: int) -> Counter[tuple[str,
             for n in range(1, min(order, last + 1) + 1):
                 counts[line[last - n + 1 : last + 1]] += 1
     if not counts:
-        raise ValueError("no sentences with words: a language model needs some")
+        raise ValueError("the sentences have no words. Give some that do.")
     return counts
 
 
 def _probabilities(after: dict[tuple[str, ...], Counter[str]], words: list[str]) -> dict[tuple[str, ...], float]:
-    """p of the last word of each counted row, given those before it."""
+    """Return n-gram -> probability of its last word given the words before it."""
     found: dict[tuple[str, ...], float] = {}
     for history in sorted(after, key=len):
         counts = after[history]

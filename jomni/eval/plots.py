@@ -1,4 +1,4 @@
-"""Pictures of a report."""
+"""Plots of a report, written as PNG files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def bars(path: Path, groups: Mapping[str, Mapping[str, Estimate]], title: str) -> None:
-    """Shares with their intervals: one group of bars for each key, one bar in it for each series."""
+    """Plot shares with their intervals: a group of bars for each key, with one bar for each series."""
     series = list(dict.fromkeys(name for group in groups.values() for name in group))
     figure, axes = _figure(max(6.0, 0.28 * len(groups) * max(len(series), 2) + 2), 4.0)
     width = 0.8 / max(len(series), 1)
@@ -55,7 +55,7 @@ def bars(path: Path, groups: Mapping[str, Mapping[str, Estimate]], title: str) -
 
 
 def histogram(path: Path, values: Sequence[float], unit: str, title: str, marks: Mapping[str, float]) -> None:
-    """How often each value occurs, with marked ones (a bar, a floor, a median) as vertical lines."""
+    """Plot a histogram of values, with vertical lines at the marked values."""
     figure, axes = _figure(7, 3.4)
     if len(values):
         high = max([float(np.quantile(values, 0.99)), *marks.values()]) * 1.1
@@ -72,7 +72,7 @@ def histogram(path: Path, values: Sequence[float], unit: str, title: str, marks:
 
 
 def lines(path: Path, x: Sequence[float], series: Mapping[str, Sequence[Estimate]], label: str, title: str) -> None:
-    """Figures against a number, each series scaled to its own axis below the others."""
+    """Plot figures with their intervals against numbers, each series in axes of its own."""
     count = max(len(series), 1)
     figure = Figure(figsize=(7, 1.5 * count + 0.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -90,7 +90,7 @@ def lines(path: Path, x: Sequence[float], series: Mapping[str, Sequence[Estimate
 
 
 def timeline(path: Path, outcome: Outcome, title: str) -> None:
-    """One conversation: both waveforms, what counts as the agent's sound, the user's pieces, and the agent's words."""
+    """Plot a conversation: waveforms, intervals of the agent's sound and of the user's utterances, and words."""
     rate = outcome.sample_rate
     seconds = outcome.end - outcome.begin
     figure, axes = _figure(float(np.clip(1.1 * seconds, 7, 40)), 3.8)

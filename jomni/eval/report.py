@@ -1,4 +1,4 @@
-"""Report folders: report.md for people, report.json for programs, plots and examples; written whole or not at all."""
+"""Report folders (report.md, report.json, plots, examples), and formatting of figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jomni.folders import new_folder
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table whose source is aligned too, so that a terminal shows it as well."""
+    """Return a Markdown table with aligned columns, readable in a terminal."""
     cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in (head, *rows)]
     widths = [max(3, *(len(row[n]) for row in cells)) for n in range(len(head))]
     lines = ["| " + " | ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) + " |" for row in cells]
@@ -54,7 +54,7 @@ def milliseconds(estimate: Estimate) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a value for JSON: estimates and dataclasses taken apart, NaN as None."""
+    """Return a value for JSON: dataclasses as dictionaries, NaN as None."""
     if hasattr(value, "as_dict"):
         return value.as_dict()
     if isinstance(value, dict):
@@ -69,17 +69,21 @@ def plain(value: Any) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON that people can read."""
+    """Write a value as indented JSON."""
     path.write_text(json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
 def report_folder(path: Path, *, force: bool) -> Iterator[Path]:
-    """As `jomni.folders.new_folder`; what it replaces, if `force` is true, is a report and nothing else.
+    """Yield a temporary folder that becomes `path` when the block ends without an error (`jomni.folders.new_folder`).
+
+    Args:
+      path: the report folder.
+      force: replace a report that exists.
 
     Raises:
-      OutputError: `path` is a file, or holds something other than a report (never replaced), or holds a report and
-        `force` is false, or cannot be written.
+      OutputError: `path` is a file, holds something other than a report, holds a report and `force` is false, or cannot
+        be written.
     """
 
     def check(target: Path, held: Sequence[str]) -> None:

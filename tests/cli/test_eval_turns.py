@@ -59,8 +59,8 @@ def test_some_tasks_alone_are_asked(run, model, turns, tmp_path):
     code, _, err = run("eval", "turns", model, turns, "--out", tmp_path / "r", *QUICK, "--tasks", "A1-T1", "T1-T2")
     assert code == 0, err
     held = json.loads((tmp_path / "r/report.json").read_text())
-    assert list(held["tasks"]) == ["T1-T2", "A1-T1"] and held["left_out"]["A1-A2"] == "it was not asked"
-    assert not held["replies"] and "A1-A2: left out, it was not asked" in (tmp_path / "r/report.md").read_text()
+    assert list(held["tasks"]) == ["T1-T2", "A1-T1"] and held["left_out"]["A1-A2"] == "not chosen"
+    assert not held["replies"] and "A1-A2: left out, not chosen" in (tmp_path / "r/report.md").read_text()
     code, _, err = run("eval", "turns", model, turns, "--out", tmp_path / "s", *QUICK, "--tasks", "A2-A1")
     assert code == 2 and "invalid choice: 'A2-A1'" in err
 

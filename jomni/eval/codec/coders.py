@@ -1,4 +1,4 @@
-"""A codec with its weights, as the measurements use it: recordings of all lengths in batches, compiled once.
+"""Encoding and decoding of recordings of different lengths in batches, with one compiled step.
 
 Axes: B batch, N codes of a codebook, S samples.
 """
@@ -17,11 +17,11 @@ from jaxtyping import Float, Int
 from jomni.models.codec import Codec
 
 Codes = tuple[Int[np.ndarray, "N"], ...]
-"""Codes of a recording, for each codebook."""
+"""Codes of a recording, one array per codebook."""
 Wave = Float[np.ndarray, "S"]
 
 BLOCK = 25
-"""Frames of one step of a codec without delay."""
+"""Frames per step of a codec without delay."""
 
 
 def bitrate(codec: Codec, codebooks: int) -> float:
@@ -30,7 +30,7 @@ def bitrate(codec: Codec, codebooks: int) -> float:
 
 
 class Coder:
-    """Encodes and decodes recordings in steps. Each stream ends where its recording does, as in the whole form.
+    """Encodes and decodes recordings in steps. The results equal those of whole recordings.
 
     Args:
       codec: the codec.
@@ -93,10 +93,10 @@ class Coder:
 
 
 class _Streams:
-    """The blocks of a batch of streams of different lengths. Iterating gives each block's first frame and active rows.
+    """The blocks of a batch of streams of different lengths. Iterating yields each block's first frame and active rows.
 
-    A codec that looks ahead must end each stream exactly, so its blocks are as short as it allows. For others, what
-    follows the end of a recording cannot change the frames before it.
+    A codec with look-ahead must end each stream exactly, so its blocks have the least size. In a codec without it, the
+    padding after a recording does not influence the frames before.
     """
 
     def __init__(self, codec: Codec, frames: Sequence[int], batch: int) -> None:
@@ -112,6 +112,6 @@ class _Streams:
             yield frame, jnp.asarray(frame < self._lengths)
 
     def row(self, steps: Sequence[np.ndarray], b: int) -> np.ndarray:
-        """Join what the steps in which row b was active gave, and the flush, the last of `steps`."""
+        """Return the outputs of the steps in which row b was active, and of the flush, which is the last of `steps`."""
         active = -(-self.frames[b] // self.block)
         return np.concatenate([*(step[b] for step in steps[:active]), steps[-1][b]])

@@ -1,4 +1,4 @@
-"""How close decoded audio is to the original. Imports no JAX, so that worker processes start quickly."""
+"""Measures of the similarity of decoded audio and the original. JAX is not imported, so workers start quickly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jomni import audio
 from jomni.extras import missing
 
 SPEECH_RATE = 16_000
-"""Hz, at which PESQ (wide band) is defined."""
+"""Hz, the rate of wide-band PESQ."""
 
 METRICS = {
     "pesq": "PESQ, wide band (ITU-T P.862.2), 1.04 to 4.64",
@@ -24,7 +24,7 @@ METRICS = {
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """How close a decoded recording is; NaN where a measure is not defined (too short, silent, not installed)."""
+    """Measures of one recording; NaN if one is not defined (too short, silent) or its package is not installed."""
 
     pesq: float
     stoi: float
@@ -33,7 +33,7 @@ class Quality:
 
 
 def si_snr(reference: np.ndarray, estimate: np.ndarray) -> float:
-    """Scale-invariant signal-to-noise ratio (Le Roux 2019), both [T] made free of their mean, dB."""
+    """Return the scale-invariant signal-to-noise ratio (Le Roux 2019) of two signals [T] without their means, dB."""
     reference, estimate = (np.asarray(x, np.float64) - np.mean(x, dtype=np.float64) for x in (reference, estimate))
     energy = float(reference @ reference)
     if energy == 0 or not estimate.any():
@@ -44,7 +44,10 @@ def si_snr(reference: np.ndarray, estimate: np.ndarray) -> float:
 
 
 def mel_distance(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
-    """Mean absolute difference of log-mel spectra (80 bands, windows of 1024, hops of 256 samples; floor 1e-5)."""
+    """Return the mean absolute difference of log-mel spectra.
+
+    80 bands, windows of 1024 samples, hops of 256 samples, natural logarithm, floor 1e-5.
+    """
     import librosa
 
     def log_mel(wave: np.ndarray) -> np.ndarray:
@@ -77,7 +80,7 @@ def _pesq(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> floa
     one, other = (audio.resample(x, sample_rate, SPEECH_RATE) for x in (reference, estimate))
     try:
         return float(pesq.pesq(SPEECH_RATE, one, other, "wb"))
-    except pesq.PesqError:  # no speech found, or shorter than a quarter of a second
+    except pesq.PesqError:  # no speech found, or less than 0.25 s
         return math.nan
 
 
@@ -87,7 +90,7 @@ def _stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> floa
     import pystoi
 
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # pystoi warns where too little speech is left, and gives 1e-5
+        warnings.simplefilter("error")  # pystoi warns if too little speech is left, and returns 1e-5
         try:
             return float(pystoi.stoi(reference, estimate, sample_rate))
         except (RuntimeWarning, UserWarning, ValueError):
@@ -95,5 +98,5 @@ def _stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> floa
 
 
 def compare_one(work: tuple[np.ndarray, np.ndarray, int]) -> Quality:
-    """`compare`, for a pool of processes."""
+    """Call `compare` with the elements of a tuple, for pools of processes."""
     return compare(*work)

@@ -14,7 +14,7 @@ from jomni.eval.report import number, percent, table, write_json
 from jomni.extras import missing
 
 EXAMPLES = 4
-"""Recordings whose audio is kept, decoded with each number of codebooks."""
+"""Recordings whose decoded audio is kept, for each number of codebooks."""
 
 
 def score_table(card: Scorecard) -> str:
@@ -30,7 +30,7 @@ def score_table(card: Scorecard) -> str:
 
 
 def voice_table(card: Scorecard) -> str:
-    """Return the figures of each voice, with the most codebooks, in Markdown."""
+    """Return the figures of each voice for the most codebooks in Markdown."""
     rows = [
         [voice, str(score.quality["mel"].count), number(score.quality["pesq"]), number(score.quality["stoi"], 3),
          number(score.quality["mel"], 3), percent(original), percent(score.word_errors)]
@@ -40,7 +40,7 @@ def voice_table(card: Scorecard) -> str:
 
 
 def book_table(card: Scorecard) -> str:
-    """Return how the codebooks are used, in Markdown."""
+    """Return the use of the codebooks in Markdown."""
     rows = [
         [str(n), f"{book.used} of {book.entries} ({100 * book.used / book.entries:.0f} %)", f"{book.perplexity:.1f}"]
         for n, book in enumerate(card.books)

@@ -1,4 +1,4 @@
-"""A codec's scorecard: what is lost between a recording and its decoded codes, for each number of codebooks.
+"""Evaluation of a codec: comparison of recordings with their decoded codes, for each number of codebooks.
 
 Axes: T samples.
 """
@@ -30,53 +30,53 @@ from jomni.progress import Progress
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """What is coded."""
+    """A recording to encode and decode."""
 
     name: str
     wave: np.ndarray  # float32 [T] at the codec's rate
-    text: str | None  # what is said in it
-    voice: str = ""  # who says it, where that is known
+    text: str | None  # its transcript, if known
+    voice: str = ""  # name of the speaker, if known
 
 
 @dataclasses.dataclass(frozen=True)
 class Codebook:
-    """How one codebook is used over all recordings."""
+    """Use of one codebook over all recordings."""
 
     used: int  # entries that occur
     entries: int
-    perplexity: float  # exp of the codes' entropy: as many equally frequent entries would have it
+    perplexity: float  # exp of the entropy of the codes
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """The figures of one number of codebooks."""
+    """Figures for one number of codebooks."""
 
     codebooks: int
     bitrate: float  # bit/s
     quality: dict[str, Estimate]  # means over the recordings, by the names of METRICS
     word_errors: Estimate  # of the recogniser on the decoded audio
-    above: Estimate  # the same minus its rate on the originals, paired
+    above: Estimate  # `word_errors` minus the rate on the original recordings, paired
 
 
 @dataclasses.dataclass(frozen=True)
 class Scorecard:
-    """All figures."""
+    """Results of an evaluation."""
 
     scores: list[Score]
-    original: Estimate  # the recogniser's word error rate on the recordings themselves
-    voices: dict[str, tuple[Estimate, Score]]  # by voice: that rate, and the figures with the most codebooks
+    original: Estimate  # the recogniser's word error rate on the original recordings
+    voices: dict[str, tuple[Estimate, Score]]  # voice -> rate on the originals, figures with the most codebooks
     books: list[Codebook]
     seconds: float  # of audio
     recordings: int
-    files: list[dict[str, Any]]  # every recording's figures
-    decoded: dict[int, list[np.ndarray]]  # by number of codebooks: float32 [T] for each recording
+    files: list[dict[str, Any]]  # figures of each recording
+    decoded: dict[int, list[np.ndarray]]  # number of codebooks -> decoded audio of each recording, float32 [T]
 
 
 def find_recordings(paths: Iterable[Path]) -> list[Path]:
-    """The audio files meant: of a folder those that its manifest lists, else its WAV and FLAC files at any depth.
+    """Return audio files, with each folder replaced by the files of its manifest or all WAV and FLAC files below it.
 
     Raises:
-      AudioError: a folder without audio, or a manifest that is none.
+      AudioError: a folder has no audio files, or its manifest is not valid.
     """
     found: list[Path] = []
     for path in paths:
@@ -89,7 +89,9 @@ def find_recordings(paths: Iterable[Path]) -> list[Path]:
                 rows = [json.loads(line) for line in manifest.read_text(encoding="utf-8").splitlines() if line.strip()]
                 here = [path / row["path"] for row in rows]
             except (ValueError, KeyError, TypeError) as error:
-                raise AudioError(f"{manifest}: no manifest ({error!r}). Its lines are {{'path': ...}}.") from None
+                raise AudioError(
+                    f'{manifest}: not a manifest ({error!r}). Its lines must be {{"path": ...}}.'
+                ) from None
         else:
             here = sorted(p for p in path.rglob("*") if p.suffix.lower() in audio.FORMATS)
         if not here:
@@ -99,13 +101,13 @@ def find_recordings(paths: Iterable[Path]) -> list[Path]:
 
 
 def read_recording(path: Path, sample_rate: int) -> Recording:
-    """Read a recording and, where x.json beside x.wav has them, its "text" and "voice"."""
+    """Read a recording x.wav and, if x.json beside it has them, its "text" and "voice"."""
     beside, text, voice = path.with_suffix(".json"), None, ""
     if beside.is_file():
         try:
             held = json.loads(beside.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise AudioError(f"{beside}: no JSON ({error}). Correct or remove it.") from None
+            raise AudioError(f"{beside}: not JSON ({error}). Correct or remove it.") from None
         if isinstance(held, dict):
             text, voice = held.get("text"), str(held.get("voice") or "")
     text = text if isinstance(text, str) and text.strip() else None
@@ -123,27 +125,27 @@ def evaluate(
     processes: int | None = None,
     progress: Progress = lambda *_: None,
 ) -> Scorecard:
-    """Encode and decode recordings, and compare them.
+    """Encode and decode recordings, and compare the results with the originals.
 
     Args:
       coder: the codec.
       recordings: at the codec's rate.
       codebooks: numbers of codebooks to decode from.
-      sentences: more of what may be said, for the recogniser's language model.
+      sentences: more sentences for the recogniser's language model.
       pronunciations: of words that the recogniser's dictionary lacks, see `Recogniser`.
-      batch: recordings coded at once.
-      processes: that measure side by side; None: one for each core.
+      batch: recordings processed at once.
+      processes: number of parallel processes for the measures and the recogniser; None: one per core.
       progress: see `jomni.progress.Progress`.
 
     Raises:
-      JomniError: the recogniser does not know a word of a text.
+      JomniError: the recogniser has no pronunciation of a word.
     """
     texts = [r.text for r in recordings if r.text is not None]
     recogniser = None
     if texts:
         recogniser = Recogniser([*texts, *sentences], pronunciations=pronunciations, processes=processes)
     total = len(recordings)
-    # By length: those coded together should be about equally long.
+    # Sorted by length, so that the recordings of a batch have similar lengths.
     order = np.argsort([len(r.wave) for r in recordings], kind="stable")
     place = np.argsort(order)
     batches = [order[first : first + batch] for first in range(0, total, batch)]
@@ -161,25 +163,25 @@ def evaluate(
             progress(f"decoding {number} codebooks", len(voices), total, "recordings")
         decoded[number] = [voices[n] for n in place]
     quality = _qualities(recordings, decoded, coder.codec.sample_rate, processes, progress)
-    heard = _heard(recogniser, recordings, decoded, coder.codec.sample_rate, progress)
-    scores = [_score(coder, number, quality[number], heard.get(number), heard.get(0)) for number in decoded]
+    errors = _transcribed(recogniser, recordings, decoded, coder.codec.sample_rate, progress)
+    scores = [_score(coder, number, quality[number], errors.get(number), errors.get(0)) for number in decoded]
     files = [
         {"name": r.name, "seconds": len(r.wave) / coder.codec.sample_rate, "text": r.text, "voice": r.voice}
         | {str(k): dataclasses.asdict(quality[k][n]) for k in decoded}
         for n, r in enumerate(recordings)
     ]
     by_voice = {
-        voice: _voice(coder, max(decoded), voice, recordings, quality, heard)
+        voice: _voice(coder, max(decoded), voice, recordings, quality, errors)
         for voice in sorted({r.voice for r in recordings} - {""})
     }
     seconds = sum(len(r.wave) for r in recordings) / coder.codec.sample_rate
     return Scorecard(
-        scores, _rate(heard.get(0)), by_voice, usage(codes, coder.codec.codebook_size), seconds, total, files, decoded
+        scores, _rate(errors.get(0)), by_voice, usage(codes, coder.codec.codebook_size), seconds, total, files, decoded
     )
 
 
 def usage(codes: Sequence[Codes], entries: int) -> list[Codebook]:
-    """Return how each codebook is used."""
+    """Return the use of each codebook."""
     found = []
     for book in zip(*codes, strict=True):
         counts = np.bincount(np.concatenate(book), minlength=entries)
@@ -204,29 +206,29 @@ def _qualities(
     if count <= 1 or len(work) < 8:
         take(map(compare_one, work))
     else:
-        context = multiprocessing.get_context("spawn")  # JAX's threads do not survive a fork
+        context = multiprocessing.get_context("spawn")  # forked processes of a program with JAX's threads can hang
         with concurrent.futures.ProcessPoolExecutor(count, context) as pool:
             take(pool.map(compare_one, work, chunksize=4))
     size = len(recordings)
     return {number: found[n * size : (n + 1) * size] for n, number in enumerate(decoded)}
 
 
-def _heard(
+def _transcribed(
     recogniser: Recogniser | None, recordings: Sequence[Recording], decoded: dict[int, list[np.ndarray]],
     sample_rate: int, progress: Progress,
 ) -> dict[int, list[WordErrors]]:  # fmt: skip
-    """Word errors by number of codebooks, 0 for the originals, of the recordings with a text."""
+    """Return number of codebooks (0: the originals) -> word errors of the recordings that have a text."""
     if recogniser is None:
         return {}
     spoken = [n for n, r in enumerate(recordings) if r.text is not None]
     sides = {0: [r.wave for r in recordings]} | decoded
     waves = [voices[n] for voices in sides.values() for n in spoken]
-    heard = recogniser.transcribe(waves, sample_rate, lambda n: progress("hearing", n, len(waves), "recordings"))
-    found: dict[int, list[WordErrors]] = {}
+    texts = recogniser.transcribe(waves, sample_rate, lambda n: progress("transcribing", n, len(waves), "recordings"))
+    errors: dict[int, list[WordErrors]] = {}
     for index, number in enumerate(sides):
-        said = heard[index * len(spoken) : (index + 1) * len(spoken)]
-        found[number] = [word_errors(recordings[n].text or "", text) for n, text in zip(spoken, said, strict=True)]
-    return found
+        part = texts[index * len(spoken) : (index + 1) * len(spoken)]
+        errors[number] = [word_errors(recordings[n].text or "", text) for n, text in zip(spoken, part, strict=True)]
+    return errors
 
 
 def _rate(errors: Sequence[WordErrors] | None) -> Estimate:
@@ -235,18 +237,18 @@ def _rate(errors: Sequence[WordErrors] | None) -> Estimate:
 
 def _voice(
     coder: Coder, number: int, voice: str, recordings: Sequence[Recording], quality: dict[int, list[Quality]],
-    heard: dict[int, list[WordErrors]],
+    errors: dict[int, list[WordErrors]],
 ) -> tuple[Estimate, Score]:  # fmt: skip
-    """One voice's figures: the recogniser's rate on the recordings, and the score of a number of codebooks."""
+    """Return a voice's word error rate on the originals and its figures for a number of codebooks."""
     mine = [r.voice == voice for r in recordings]
-    said = [one for one, r in zip(mine, recordings, strict=True) if r.text is not None]
-    errors = {n: list(itertools.compress(found, said)) for n, found in heard.items()}
+    with_text = [one for one, r in zip(mine, recordings, strict=True) if r.text is not None]
+    errors = {n: list(itertools.compress(found, with_text)) for n, found in errors.items()}
     score = _score(coder, number, list(itertools.compress(quality[number], mine)), errors.get(number), errors.get(0))
     return _rate(errors.get(0)), score
 
 
 def _score(
-    coder: Coder, number: int, quality: Sequence[Quality], heard: Sequence[WordErrors] | None,
+    coder: Coder, number: int, quality: Sequence[Quality], errors: Sequence[WordErrors] | None,
     original: Sequence[WordErrors] | None,
 ) -> Score:  # fmt: skip
     means = {}
@@ -254,8 +256,8 @@ def _score(
         values = np.array([getattr(q, name) for q in quality])
         means[name] = statistics.mean(values[np.isfinite(values)])
     above = NO_DATA
-    if heard and original:
+    if errors and original:
         above = statistics.ratio_difference(
-            [e.errors for e in heard], [e.words for e in heard], [e.errors for e in original]
+            [e.errors for e in errors], [e.words for e in errors], [e.errors for e in original]
         )
-    return Score(number, bitrate(coder.codec, number), means, _rate(heard), above)
+    return Score(number, bitrate(coder.codec, number), means, _rate(errors), above)

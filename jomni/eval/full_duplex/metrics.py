@@ -1,13 +1,13 @@
-"""How a full-duplex agent behaves in time: pure functions of who sounds when.
+"""Metrics of turn-taking: pure functions of the intervals in which agent and user speak.
 
-After Full-Duplex-Bench (Lin et al. 2025, arXiv 2503.04721; DanielLin94144/Full-Duplex-Bench, v1_v1.5/evaluation): its
-take-over rate, and its latency, which counts a negative one as 0. It recognises words by a large recogniser and
-finds speech by a neural detector; here sound is what exceeds a level (an agent's channel holds nothing else), and words
-are those of the model's own text.
+Take-over rate and latency follow Full-Duplex-Bench (Lin et al. 2025, arXiv 2503.04721;
+DanielLin94144/Full-Duplex-Bench, v1_v1.5/evaluation), where negative latencies count as 0. The benchmark takes words
+from a large recogniser and speech from a neural detector. Here speech is sound above a level, because the agent's
+channel holds only speech, and words are those of the model's text.
 
 **Time.** Seconds since the conversation began, as a live listener hears it: user frame f lasts from f to f + 1 frames,
-and what the agent says in call f is heard from f + 1 frames on (`jomni.models.moshi.conversation.live_audio`). Delays
-between the model's streams are in the audio and so in every figure; the time that computing takes is not.
+and what call f returns is heard from f + 1 frames on (`jomni.models.moshi.conversation.live_audio`). The delays between
+the model's streams are part of the audio and of all figures; computing time is not.
 
 An interval is (start, end); lists of them are sorted and do not overlap.
 """
@@ -23,42 +23,42 @@ import numpy as np
 Interval = tuple[float, float]
 
 TURN_SECONDS, TURN_WORDS = 1.0, 3
-"""Full-Duplex-Bench: the agent takes the turn by speaking a second or more, or more than three words; what is less is a
-back-channel. (The answers of a small world, such as "seven", are shorter: `takes_over` counts any sound.)"""
+"""Full-Duplex-Bench: the agent takes the turn by speaking for at least a second or more than three words; anything less
+is a back-channel. `takes_over` counts any sound, for test sets with short answers such as "seven"."""
 
 STOP_SECONDS = 1.0
-"""An agent that is interrupted has this long to stop."""
+"""Time in which an interrupted agent should stop."""
 
 STOP_GAP = 0.5
-"""Seconds of silence that end what the agent says (Full-Duplex-Bench v1.5's merge of the model's segments): a pause
-between two words is no stop."""
+"""Seconds of silence that end the agent's speech; shorter pauses lie between words (Full-Duplex-Bench v1.5 merges
+segments by this value)."""
 
 ANSWER_GAP = 0.2
-"""Seconds of silence after which a sound that begins when the interrupting user has ended is the answer to that, and
-not what was being said before: longer than what lies between two words."""
+"""Seconds of silence. A sound after at least this much silence that begins after the interruption's end belongs to the
+answer to the interruption, not to the interrupted speech. Longer than the pauses between words."""
 
 OVERLAP = 0.08
-"""Seconds of overlap from which on the agent speaks over the user: one of Mimi's frames; less is words that touch."""
+"""Least overlap, seconds, that counts as speaking over the user: one frame of Mimi."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SoundRule:
-    """What counts as the agent's sound."""
+    """Rule that decides what counts as sound."""
 
-    threshold_db: float = -40.0  # level of a window (RMS) from which on it sounds, dB of full scale 1
+    threshold_db: float = -40.0  # least level (RMS) of a window with sound, dB of full scale 1
     window: float = 0.01  # seconds
     gap: float = 0.1  # seconds: shorter silences are bridged
-    shortest: float = 0.03  # seconds: shorter sounds are clicks, and left out
+    shortest: float = 0.03  # seconds: shorter sounds are ignored as clicks
 
     def __str__(self) -> str:
         return (
             f"RMS of {self.window * 1e3:g} ms windows above {self.threshold_db:g} dB of full scale, silences under "
-            f"{self.gap * 1e3:g} ms bridged, sounds under {self.shortest * 1e3:g} ms left out"
+            f"{self.gap * 1e3:g} ms bridged, sounds under {self.shortest * 1e3:g} ms ignored"
         )
 
 
 def loud(wave: np.ndarray, sample_rate: int, rule: SoundRule) -> np.ndarray:
-    """Return whether each window of the audio [T] sounds, bool [ceil(T / window)]."""
+    """Return whether each window of the audio [T] has sound, bool [ceil(T / window)]."""
     size = max(1, round(rule.window * sample_rate))
     wave = np.asarray(wave, np.float32)
     power = np.square(np.pad(wave, (0, -len(wave) % size))).reshape(-1, size).mean(axis=1)
@@ -66,7 +66,7 @@ def loud(wave: np.ndarray, sample_rate: int, rule: SoundRule) -> np.ndarray:
 
 
 def sounds(wave: np.ndarray, sample_rate: int, rule: SoundRule | None = None) -> list[Interval]:
-    """When the audio [T] sounds, seconds from its first sample."""
+    """Return the intervals with sound in the audio [T], seconds from its first sample."""
     rule = rule or SoundRule()
     size = max(1, round(rule.window * sample_rate))
     flags = np.concatenate([[False], loud(wave, sample_rate, rule), [False]])
@@ -76,7 +76,7 @@ def sounds(wave: np.ndarray, sample_rate: int, rule: SoundRule | None = None) ->
 
 
 def merged(intervals: Iterable[Interval], gap: float) -> list[Interval]:
-    """Intervals with those less than `gap` apart joined."""
+    """Return the intervals, with those less than `gap` apart joined."""
     result: list[Interval] = []
     for start, end in sorted(intervals):
         if result and start - result[-1][1] < gap - 1e-9:
@@ -87,21 +87,21 @@ def merged(intervals: Iterable[Interval], gap: float) -> list[Interval]:
 
 
 def within(intervals: Iterable[Interval], start: float, end: float) -> list[Interval]:
-    """Return what of the intervals lies between two times."""
+    """Return the parts of the intervals that lie between two times."""
     cut = [(max(a, start), min(b, end)) for a, b in intervals]
     return [(a, b) for a, b in cut if b > a]
 
 
 def overlap(one: Sequence[Interval], other: Sequence[Interval]) -> float:
-    """Seconds in which both sound."""
+    """Return the seconds in which both have sound."""
     return sum(b - a for start, end in one for a, b in within(other, start, end))
 
 
 def latency(agent: Sequence[Interval], user_end: float, until: float) -> float | None:
-    """From the end of the user's speech to the agent's first sound, seconds.
+    """Return the seconds from the end of the user's speech to the agent's first sound.
 
-    0 where the agent sounds already when the user ends (as Full-Duplex-Bench does with negative latencies), None where
-    it does not sound before `until`.
+    0 if the agent already speaks when the user ends (Full-Duplex-Bench counts negative latencies as 0), None if it has
+    no sound before `until`.
     """
     later = within(agent, user_end, until)
     return later[0][0] - user_end if later else None
@@ -113,47 +113,47 @@ def takes_over(agent: Sequence[Interval], start: float, end: float) -> bool:
 
 
 def takes_turn(agent: Sequence[Interval], start: float, end: float, words: int) -> bool:
-    """Full-Duplex-Bench's take-over between two times: a second or more from first to last sound, or more than 3 words.
+    """Return whether the agent takes over between two times, by `TURN_SECONDS` and `TURN_WORDS`.
 
     Args:
-      agent: when it sounds.
+      agent: intervals with sound.
       start: seconds.
       end: seconds.
-      words: that it says between these times.
+      words: number of the agent's words between these times.
     """
     said = within(agent, start, end)
     return bool(said) and (said[-1][1] - said[0][0] >= TURN_SECONDS or words > TURN_WORDS)
 
 
 def speaks_over(agent: Sequence[Interval], user: Sequence[Interval]) -> bool:
-    """Return whether the agent sounds, for `OVERLAP` seconds or more in all, while the user speaks."""
+    """Return whether the agent has sound for at least `OVERLAP` seconds in all while the user speaks."""
     return overlap(agent, user) >= OVERLAP - 1e-9
 
 
 def waits(agent: Sequence[Interval], pause_start: float, user_end: float) -> bool:
-    """Return whether the agent stays silent from the beginning of a pause to the question's real end.
+    """Return whether the agent is silent from the beginning of a pause to the end of the question.
 
-    Not only through the pause itself: what was decided in it is heard a little later. Full-Duplex-Bench asks the same
-    with `takes_turn` for its take-over rate in pauses.
+    The interval does not end with the pause, because speech that the model starts in it is heard a little later.
+    Full-Duplex-Bench's take-over rate in pauses is `takes_turn` over the same interval.
     """
     return not takes_over(agent, pause_start, user_end)
 
 
 def speaks_at(agent: Sequence[Interval], time: float) -> bool:
-    """Return whether the agent is speaking at a time: pauses shorter than `STOP_GAP` belong to speech."""
+    """Return whether the agent is speaking at a time. Pauses shorter than `STOP_GAP` are part of speech."""
     return any(start <= time < end for start, end in merged(agent, STOP_GAP))
 
 
 def stop_time(agent: Sequence[Interval], interrupted: float, user_end: float | None = None) -> float | None:
-    """From the beginning of an interruption to the end of what the agent was saying, seconds; None: it was silent.
+    """Return the seconds from the beginning of an interruption to the end of the agent's speech; None if it was silent.
 
-    What it was saying ends with a silence of `STOP_GAP`, or of `ANSWER_GAP` where the next sound begins after the
-    user's end: that is its answer to the interruption.
+    The speech ends with a silence of `STOP_GAP`, or of `ANSWER_GAP` if the next sound begins after the user's end: that
+    sound is the answer to the interruption.
 
     Args:
-      agent: when it sounds.
+      agent: intervals with sound.
       interrupted: when the user began, seconds.
-      user_end: when the user ended; None: every sound counts as going on.
+      user_end: when the user ended, seconds; None: all later sounds continue the speech.
     """
     for start, end in merged(agent, STOP_GAP):
         if start <= interrupted < end:
@@ -165,6 +165,6 @@ def stop_time(agent: Sequence[Interval], interrupted: float, user_end: float | N
 
 
 def continues(agent: Sequence[Interval], start: float, end: float) -> bool:
-    """Whether an agent that is speaking when the user's back-channel starts goes on to the back-channel's end."""
+    """Return whether the agent speaks from the start to the end of a back-channel of the user."""
     stop = stop_time(agent, start)
     return stop is not None and start + stop >= end

@@ -1,4 +1,4 @@
-"""From the outcome of a recording to what is known of each of its turns."""
+"""Results of the turns of a recording, derived from its outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jomni.eval.recogniser import normalise
 
 @dataclasses.dataclass(frozen=True)
 class TurnResult:
-    """One turn of one conversation. Times are seconds since the conversation began, as heard live."""
+    """Result of one turn. Times are seconds since the conversation began, as a live listener hears it."""
 
     item: str
     label: str  # of the conversation
@@ -23,33 +23,33 @@ class TurnResult:
     number: int  # of the turn in its recording
     kind: str
     cell: str
-    plain: bool  # its recording has no pauses, back-channels and interruptions
+    plain: bool  # the recording has no pauses, back-channels and interruptions
     voice: str
     question: str
     expected: str
-    said: str  # the model's own text
-    correct: bool | None  # None: the answer was interrupted, so it cannot be judged
+    said: str  # the model's text
+    correct: bool | None  # None: the answer was interrupted
     user: Interval  # the question
-    until: float  # the user's next piece, or the recording's end
-    latency: float | None  # None: no sound
+    until: float  # start of the user's next utterance, or the recording's end
+    latency: float | None  # seconds; None: no sound
     takes_over: bool  # any sound after the question
-    takes_turn: bool  # Full-Duplex-Bench's take-over: a second of speech or more, or more than three words
-    speaks_over: bool | None  # while the user asks; None: the question interrupts, so the agent was speaking
-    waits: bool | None  # through the pauses inside the question; None: there are none
-    pause_takes_turn: bool | None  # Full-Duplex-Bench's take-over in the pause
+    takes_turn: bool  # Full-Duplex-Bench's take-over: at least a second of speech, or more than three words
+    speaks_over: bool | None  # speaks during the question; None: the question is an interruption
+    waits: bool | None  # is silent during the pauses inside the question; None: there are none
+    pause_takes_turn: bool | None  # Full-Duplex-Bench's take-over in a pause
     interrupted: bool  # the user talked into the answer while the agent was speaking
-    stop: float | None  # seconds that it went on when interrupted
-    interruption_missed: bool  # an interruption was due, but the agent was silent
-    continued: bool | None  # went on through a back-channel; None: there was none while it spoke
-    endless: bool  # the user lost patience with an answer that did not end
+    stop: float | None  # seconds from the interruption to the end of the agent's speech
+    interruption_missed: bool  # the agent was silent when the interruption was due
+    continued: bool | None  # continues through back-channels; None: there was none while it spoke
+    endless: bool  # the user continued although an answer of the recording had not ended
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return dataclasses.asdict(self)
 
 
 def turns_of(outcome: Outcome) -> list[TurnResult]:
-    """Return what is known of each turn of a recording that was talked through."""
+    """Return the results of the turns of a recording whose questions were played."""
     asked = {piece.turn: n for n, piece in enumerate(outcome.utterances) if piece.role == "question"}
     return [
         _turn(outcome, number, asked[number])
@@ -64,10 +64,10 @@ def _turn(outcome: Outcome, number: int, index: int) -> TurnResult:
     end = start + (piece.end - piece.start) / outcome.sample_rate
     talks = [n for n in range(index + 1, len(outcome.played)) if outcome.utterances[n].role != "backchannel"]
     until = outcome.played[talks[0]] if talks else outcome.end
-    said_from = end if piece.opening else start  # the end of the answer before is not part of this one
+    said_from = end if piece.opening else start  # an interrupted answer's last words are not part of this answer
     said = outcome.text(said_from, until)
     words = len(normalise(outcome.text(end, until)).split())
-    # The user's next word into the answer, where it found the agent speaking.
+    # The user's next utterance, if it interrupts the answer.
     cut = talks[0] if talks and _interrupts(outcome.utterances[talks[0]]) else None
     interrupted = cut is not None and cut not in outcome.missed and duplex.speaks_at(agent, until)
     pauses = [(e.start, e.end) for e in turn.events if e.event == "pause"]
@@ -101,7 +101,7 @@ def _interrupts(piece: Utterance) -> bool:
 
 
 def _speech(turn: Turn, start: float) -> list[Interval]:
-    """When the user speaks in a question that begins at `start`: all of it but its pauses."""
+    """Return when the user speaks in a question that begins at `start`: the question without its pauses."""
     edges = [turn.start]
     for event in sorted((e for e in turn.events if e.event == "pause"), key=lambda e: e.start):
         edges += [event.start, event.end]
@@ -110,9 +110,9 @@ def _speech(turn: Turn, start: float) -> list[Interval]:
 
 
 def _continued(outcome: Outcome, index: int, turn: Turn) -> bool | None:
-    """Return whether the agent went on through the back-channels into this answer that found it speaking.
+    """Return whether the agent continued through the back-channels during this answer; None if there was none.
 
-    It did if it sounded on to their end, or said the whole answer: a short one may end while the user says "uh huh".
+    It continued if it spoke until their end, or completed the answer: a short answer may end during the back-channel.
     """
     later = range(index + 1, len(outcome.played))
     question = next((n for n in later if outcome.utterances[n].role == "question"), None)

@@ -1,4 +1,4 @@
-"""Models that take turns, as the evaluation asks them: each question by itself, many at once, greedily."""
+"""Adapters that ask a turn-based model questions: each in its own conversation, several at once, greedily."""
 
 from __future__ import annotations
 
@@ -22,57 +22,57 @@ from jomni.models.snac.config import SnacConfig
 from jomni.models.whisper import WhisperConfig
 from jomni.models.whisper.mel import HOP, SAMPLE_RATE
 
-_SPARE = 8  # steps
-_ASKED = {"T2": "text", "A2": "speech", "T1": "transcript"}
-"""What `OmniChat.ask` calls that which comes out."""
+_SPARE = 8  # steps that an answer may have beyond twice the longest right answer
+_REPLIES = {"T2": "text", "A2": "speech", "T1": "transcript"}
+"""Output of a task -> its name in `OmniChat.reply`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AdapterConfig:
-    """How a model is asked."""
+    """Settings of an adapter."""
 
     slots: int = 16  # questions at once
     seed: int = 0  # of the noise that the codec adds
-    voice: str = "single"  # how an answer is spoken, of `jomni.models.mini_omni.generate.VOICES`
+    voice: str = "single"  # how spoken answers are decoded, one of `jomni.models.mini_omni.generate.VOICES`
 
 
 @dataclasses.dataclass(frozen=True)
 class Response:
-    """What comes of one question, as a `Adapter` gives it."""
+    """Response of a model to one question."""
 
     text: str
-    pcm: Float[np.ndarray, "S"]  # float32; empty where nothing was spoken
+    pcm: Float[np.ndarray, "S"]  # float32; empty without speech
     steps: int  # of the answer
-    ended: bool  # it came to its own end, and was not cut off
-    first_text: int | None  # the step that brought the first text, from 1 on
-    first_sound: int | None  # and the first samples
+    ended: bool  # the model ended the answer; False: it was cut off
+    first_text: int | None  # number of the step with the first text, from 1 on
+    first_sound: int | None  # number of the step with the first samples
 
 
 class Adapter(Protocol):
-    """A model that is asked."""
+    """What the evaluation needs of a model."""
 
-    left_out: dict[Task, str]  # the tasks that it does not do, and why
-    sample_rate: int  # Hz, of what it says; 0 where it is mute
+    left_out: dict[Task, str]  # task that the model cannot do -> the reason
+    sample_rate: int  # Hz, of spoken answers; 0 without speech
     slots: int  # questions at once
 
     def ask(self, task: Task, turns: Sequence[Turn]) -> list[Response]:
-        """Ask up to as many questions as there are slots, each in a conversation of its own."""
+        """Return the responses to at most `slots` questions, each asked in its own conversation."""
 
 
 class MiniOmniAdapter:
-    """A Mini-Omni. What it lacks, speech encoder or codec, leaves tasks out.
+    """Adapter of a Mini-Omni. Tasks that need a missing speech encoder or codec are left out.
 
     Args:
       parts: the model.
-      config: how.
-      longest: steps that an answer may have.
-      context: steps of question and answer together.
+      config: settings.
+      longest: largest number of steps of an answer.
+      context: largest number of steps of question and answer together.
     """
 
     def __init__(self, parts: OmniParts, config: AdapterConfig, longest: int, context: int) -> None:
         self.parts, self.sample_rate = parts, parts.codec[0].sampling_rate if parts.codec else 0
         self._config, self._longest, self._context, self.slots = config, longest, context, config.slots
-        self._chats: dict[bool, OmniChat] = {}  # by whether they speak: one that does not computes nothing for it
+        self._chats: dict[bool, OmniChat] = {}  # by whether it speaks; without speech, no audio is computed
         self.left_out: dict[Task, str] = {}
         for task in Task:
             needed = {
@@ -91,10 +91,10 @@ class MiniOmniAdapter:
         asked: list[Question | None] = [None] * slots
         asked[: len(turns)] = [turn.question_at(SAMPLE_RATE) if task.listens else turn.question for turn in turns]
         collectors = [_Collector() for _ in turns]
-        for piece in chat.reply(asked, _ASKED[task.value[-2:]], max_steps=self._longest):
+        for piece in chat.reply(asked, _REPLIES[task.value[-2:]], max_steps=self._longest):
             for collector, text, pcm, done in zip(collectors, piece.text, piece.pcm, piece.done, strict=False):
                 collector.push(text, pcm, done)
-        return [collector.given(self._longest) for collector in collectors]
+        return [collector.response(self._longest) for collector in collectors]
 
     def _chat(self, speaks: bool) -> OmniChat:
         if speaks not in self._chats:
@@ -107,11 +107,11 @@ class MiniOmniAdapter:
 
 
 class DecoderAdapter:
-    """A text decoder: it is asked in writing alone.
+    """Adapter of a text decoder, which does the task text to text only.
 
     Args:
-      chat: its conversations, as many as there are slots.
-      longest: tokens that an answer may have.
+      chat: its conversations, one per slot.
+      longest: largest number of tokens of an answer.
     """
 
     def __init__(self, chat: Chat, longest: int) -> None:
@@ -129,10 +129,10 @@ class DecoderAdapter:
         pieces = list(self._chat.reply(asked, max_tokens=self._longest, temperature=0.0))
         found = []
         for slot in range(len(turns)):
-            told = [step for step, texts in enumerate(pieces, 1) if texts[slot]]
-            steps = (told[-1] if told else 0) + 1  # with the token that ends it
+            written = [step for step, texts in enumerate(pieces, 1) if texts[slot]]
+            steps = (written[-1] if written else 0) + 1  # with the token that ends the answer
             text = "".join(texts[slot] for texts in pieces)
-            found.append(Response(text, _NOTHING, steps, steps <= self._longest, told[0] if told else None, None))
+            found.append(Response(text, _NOTHING, steps, steps <= self._longest, written[0] if written else None, None))
         return found
 
 
@@ -140,7 +140,7 @@ _NOTHING = np.zeros(0, np.float32)
 
 
 class _Collector:
-    """Puts an answer together, piece by piece."""
+    """Joins the pieces of an answer."""
 
     def __init__(self) -> None:
         self._texts, self._pcm = list[str](), list[np.ndarray]()
@@ -159,7 +159,7 @@ class _Collector:
         self._texts.append(text)
         self._pcm.append(pcm)
 
-    def given(self, longest: int) -> Response:
+    def response(self, longest: int) -> Response:
         pcm = np.concatenate([*self._pcm, _NOTHING])
         ended = self._done and self._steps < longest
         return Response("".join(self._texts), pcm, self._steps, ended, self._first_text, self._first_sound)
@@ -168,17 +168,17 @@ class _Collector:
 def make_adapter(
     checkpoint: Checkpoint, codec: Checkpoint | None, turns: Sequence[Turn], config: AdapterConfig
 ) -> Adapter:
-    """Return the model of a checkpoint as it is asked: answers may be twice as long as the longest of the set.
+    """Return the adapter of a checkpoint. Answers may be twice as long as the longest of the set.
 
     Args:
       checkpoint: a Mini-Omni, as a rule with its speech encoder, or a text decoder; with a tokenizer.
-      codec: with the SNAC that it speaks with; None: its own, and it is mute if it has none.
+      codec: with the SNAC of the spoken answers; None: the checkpoint's own, or no speech if it has none.
       turns: the set.
-      config: how.
+      config: settings.
 
     Raises:
-      ConfigError: it is neither, or its parts do not fit each other.
-      WeightsError: it brings no tokenizer.
+      ConfigError: the checkpoint is neither, or its parts do not fit each other.
+      WeightsError: it has no tokenizer.
     """
     if "omni" not in checkpoint.configs and "decoder" not in checkpoint.configs:
         raise ConfigError(
@@ -186,27 +186,27 @@ def make_adapter(
             "talk in full duplex."
         )
     tokenizer = TextTokenizer(checkpoint.files, checkpoint.source)
-    asked = max(len(tokenizer.encode(turn.question, special=False)) for turn in turns)
-    told = max(asked, *(len(tokenizer.encode(turn.answer, special=False)) for turn in turns))
+    question_tokens = max(len(tokenizer.encode(turn.question, special=False)) for turn in turns)
+    text_tokens = max(question_tokens, *(len(tokenizer.encode(turn.answer, special=False)) for turn in turns))
     if "omni" not in checkpoint.configs:
-        longest = 2 * told + _SPARE
+        longest = 2 * text_tokens + _SPARE
         assert "decoder" in checkpoint.configs
-        # A template may say more than the question: so much room is left to it as to the rest.
-        context = min(checkpoint.configs["decoder"].max_positions, 2 * (asked + longest) + 256)
+        # Twice the steps of question and answer, and 256: room for the text that a chat template adds.
+        context = min(checkpoint.configs["decoder"].max_positions, 2 * (question_tokens + longest) + 256)
         return DecoderAdapter(Chat(checkpoint, config.slots, context=context), longest)
     parts = OmniParts.from_checkpoint(checkpoint, codec)
     streams = checkpoint.configs["omni"].vocabulary.streams
     frames = max(turn.answer_codes.shape[1] for turn in turns)
-    longest = 2 * max(told, frames) + streams + _SPARE
-    heard = 0
+    longest = 2 * max(text_tokens, frames) + streams + _SPARE
+    question_frames = 0
     if parts.speech_encoder is not None:
         window = parts.speech_encoder[0].mel_frames * HOP
-        heard = max(speech_frames(turn.samples_at(SAMPLE_RATE), window) for turn in turns)
-    context = min(checkpoint.configs["omni"].decoder.max_positions, max(asked, heard) + 3 + longest)
+        question_frames = max(speech_frames(turn.samples_at(SAMPLE_RATE), window) for turn in turns)
+    context = min(checkpoint.configs["omni"].decoder.max_positions, max(question_tokens, question_frames) + 3 + longest)
     return MiniOmniAdapter(parts, config, longest, context)
 
 
 def unfit(encoder: WhisperConfig | None, codec: SnacConfig | None) -> Callable[[Turn], Iterator[tuple[RowKind, str]]]:
-    """Why a turn that can be read cannot be asked, for `jomni.data.turns.parquet.check_turns`."""
+    """Return a function that tells why a turn cannot be asked, for `jomni.data.turns.parquet.check_turns`."""
     window = None if encoder is None else encoder.mel_frames * HOP
     return functools.partial(misfits, window=window, entries=None if codec is None else codec.codebook_size)

@@ -140,10 +140,10 @@ def test_recordings_of_files_folders_and_manifests(tmp_path):
     assert (recording.text, len(recording.wave)) == ("one two", 2400)
     assert codec.read_recording(tmp_path / "sub/b.flac", 16_000).text is None
     (tmp_path / "a.json").write_text("{")
-    with pytest.raises(AudioError, match=r"a\.json: no JSON"):
+    with pytest.raises(AudioError, match=r"a\.json: not JSON"):
         codec.read_recording(tmp_path / "a.wav", 16_000)
     (tmp_path / "listed/MANIFEST.jsonl").write_text('{"file": "d.wav"}\n')
-    with pytest.raises(AudioError, match="no manifest"):
+    with pytest.raises(AudioError, match="not a manifest"):
         codec.find_recordings([tmp_path / "listed"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(AudioError, match="holds no WAV or FLAC"):

@@ -10,13 +10,13 @@ from jomni.data.turns.parquet import RowKind, Turn
 from jomni.errors import ConfigError, WeightsError
 from jomni.eval.full_duplex.replies import Reply
 from jomni.eval.turn_based.adapters import AdapterConfig, DecoderAdapter, MiniOmniAdapter, Response, make_adapter, unfit
-from jomni.eval.turn_based.evaluation import Plan, decoded, evaluate, figures, relation
+from jomni.eval.turn_based.evaluation import Plan, decode_answers, evaluate, figures, relation
 from jomni.models.decoder.chat import Chat
 from jomni.models.mini_omni.chat import OmniChat
 from jomni.models.mini_omni.streams import Task
 from tests import decoder_cases
 from tests.mini_omni_train_case import PAIRS, codes, question
-from tests.unit.models.mini_omni.test_chat import CODEC, CODEC_PARAMS, CONFIG, EARS, PARTS, frames_of, whole
+from tests.unit.models.mini_omni.test_chat import CODEC, CODEC_PARAMS, CONFIG, ENCODER, PARTS, frames_of, whole
 
 TURNS = [Turn(asked, question(i, 1600 + 800 * i), told, codes(i)) for i, (asked, told) in enumerate(PAIRS[:5])]
 
@@ -58,7 +58,7 @@ def test_only_the_tasks_that_are_wanted_are_asked():
     parrot = Parrot(T1_T2=[turn.answer for turn in TURNS], A1_T2=[""] * 5)
     result = evaluate(parrot, TURNS, Plan(replies=0, tasks=(Task.T1_T2, Task.A1_A2)))
     assert {answer.task for answer in result.answers} == {Task.T1_T2} and len(parrot.asked) == 3
-    assert result.left_out[Task.A1_T2] == "it was not asked" and result.left_out[Task.A1_A2] == "it was not taught"
+    assert result.left_out[Task.A1_T2] == "not chosen" and result.left_out[Task.A1_A2] == "it was not taught"
     with pytest.raises(ConfigError, match="A1-A2: it was not taught"):
         evaluate(parrot, TURNS, Plan(replies=0, tasks=(Task.A1_A2,)))
 
@@ -122,22 +122,22 @@ def test_what_a_model_lacks_leaves_tasks_out():
 
 
 def test_turns_that_cannot_be_asked_are_told():
-    long = dataclasses.replace(TURNS[0], question_audio=question(0, 16_001))  # the ears hear 1 s
+    long = dataclasses.replace(TURNS[0], question_audio=question(0, 16_001))  # the encoder takes 1 s
     loud = dataclasses.replace(TURNS[0], answer_codes=np.full((7, 1), 16))
-    ((kind, detail),) = unfit(EARS, CODEC)(long)
+    ((kind, detail),) = unfit(ENCODER, CODEC)(long)
     assert kind is RowKind.NOT_TAKEN and "longer than the 1 s" in detail
-    ((kind, detail),) = unfit(EARS, CODEC)(loud)
-    assert "code 16" in detail and not [*unfit(EARS, CODEC)(TURNS[4]), *unfit(None, None)(long)]
+    ((kind, detail),) = unfit(ENCODER, CODEC)(loud)
+    assert "code 16" in detail and not [*unfit(ENCODER, CODEC)(TURNS[4]), *unfit(None, None)(long)]
 
 
 @pytest.mark.slow
 def test_the_sets_codes_are_decoded_as_a_whole_whatever_their_lengths():
     frames = [frames_of(count, count) for count in (12, 3, 7)]
     turns = [dataclasses.replace(TURNS[0], answer_codes=each.T) for each in frames]
-    found = decoded(turns, CODEC, CODEC_PARAMS, slots=2)
+    found = decode_answers(turns, CODEC, CODEC_PARAMS, slots=2)
     assert [len(pcm) for pcm in found] == [len(each) * CODEC.frame_size for each in frames]
     np.testing.assert_allclose(found[0], whole(frames[0]), atol=1e-5)
-    alone = decoded(turns[2:], CODEC, CODEC_PARAMS, slots=2)
+    alone = decode_answers(turns[2:], CODEC, CODEC_PARAMS, slots=2)
     np.testing.assert_array_equal(found[2], alone[0])
 
 
@@ -159,7 +159,7 @@ def test_what_the_recogniser_hears_of_every_task_is_told(monkeypatch):
 
     monkeypatch.setattr(module, "Recogniser", Recogniser)
     monkeypatch.setattr(module, "measure_replies", measured)
-    monkeypatch.setattr(module, "decoded", lambda turns, *codec: [np.zeros(9, np.float32)] * len(turns))
+    monkeypatch.setattr(module, "decode_answers", lambda turns, *codec: [np.zeros(9, np.float32)] * len(turns))
     parrot = Parrot(T1_A2=[turn.answer for turn in TURNS])
     parrot.sample_rate = 160
     result = evaluate(parrot, TURNS, Plan(replies=3, examples=2), (CODEC, CODEC_PARAMS))

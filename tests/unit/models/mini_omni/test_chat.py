@@ -23,7 +23,7 @@ from tests.unit.models.mini_omni.test_model import CONFIG, VOCABULARY, made
 pytestmark = pytest.mark.compiled_quickly
 
 V = VOCABULARY
-EARS = dataclasses.replace(
+ENCODER = dataclasses.replace(
     WHISPER["tiny"], n_audio_ctx=50, n_audio_state=12, n_audio_head=2, n_audio_layer=1, n_text_state=12, n_text_head=2
 )
 EMPTY = np.zeros(0, np.float32)
@@ -31,9 +31,9 @@ CODEC_PARAMS = codec_params()
 
 
 def parts():
-    ears = jax.jit(WhisperEncoder(EARS).init)(jax.random.key(0), jnp.zeros((1, 80, 100)))["params"]
+    encoder = jax.jit(WhisperEncoder(ENCODER).init)(jax.random.key(0), jnp.zeros((1, 80, 100)))["params"]
     tokenizer = TextTokenizer(decoder_cases.files(), "tiny")
-    return OmniParts(CONFIG, made(CONFIG), tokenizer, (EARS, ears), (CODEC, CODEC_PARAMS))
+    return OmniParts(CONFIG, made(CONFIG), tokenizer, (ENCODER, encoder), (CODEC, CODEC_PARAMS))
 
 
 PARTS = parts()
