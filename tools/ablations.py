@@ -1,11 +1,11 @@
-"""What nano owes to its parts, as Moshi's paper asks of Moshi: it is trained anew without each of them, and compared.
+"""Ablations of nano, after those of Moshi's paper: models are trained without one part each and compared.
 
-python -m tools.ablations work               all of it, after nothing else: it makes its own data
-python -m tools.ablations work --share 0.01  a hundredth of the data and the steps, to see every stage at work
+python -m tools.ablations work               all stages, including the data
+python -m tools.ablations work --share 0.01  a hundredth of the data and steps, to check all stages
 
-Every model is trained from nothing on the same conversations for the same number of steps, far fewer than nano's, and
-talks through the same test sets. What a model without a monologue says is read by the recogniser alone, so spoken
-replies are compared with the right answers.
+All models are trained from random weights on the same conversations for the same number of steps, fewer than nano's,
+and evaluated on the same test sets. A model without an inner monologue has no text, so spoken replies are compared with
+the right answers through the recogniser.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from tools.make_nano import Stage, jomni, once, run_all, synth, train
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """A model that is compared.
+    """One of the compared models.
 
     Args:
       name: of its runs.
-      about: what it lacks.
-      options: of `configs/nano/lm.py`.
-      codec: whether it has a codec of its own, taught nothing about phones.
+      about: the missing part.
+      options: changes of `configs/nano/lm.py`.
+      codec: whether it uses the codec without semantic distillation.
     """
 
     name: str
@@ -49,18 +49,18 @@ VARIANTS = (
 )  # fmt: skip
 UNTAUGHT = ("--task.data.teacher", "", "--task.weights.distillation", "0", "--task.weights.spectral", "2",
             "--task.freeze", "")  # fmt: skip
-"""Of `configs/nano/codec.py`: encoder, codebooks and decoder learn from the sound alone."""
+"""Changes of `configs/nano/codec.py`: encoder, codebooks and decoder are trained by the spectral loss alone."""
 
 
 def stages(work: Path, share: float) -> list[Stage]:
-    """Return what is done, in its order."""
+    """Return the stages in order."""
     work = work.absolute()
     conversations, tests, facts, words = (work / n for n in ("conversations", "tests", "facts.txt", "words.model"))
     manifest = conversations / "MANIFEST.jsonl"
     codecs = {False: work / "nano_voice/export", True: work / "untaught_voice/export"}
 
     def codec(name: str, *options: str) -> tuple[tuple[str, ...], ...]:
-        """Its speech encoder and, as long again, its voice."""
+        """Return the trainings of a codec: encoder, then acoustic codebooks and decoder, equally long."""
         return (
             train(share, work, "nano/codec", 6_000, "--name", f"{name}_codec",
                   "--task.data.manifest", work / "utterances/MANIFEST.jsonl", *options),
@@ -75,12 +75,12 @@ def stages(work: Path, share: float) -> list[Stage]:
             synth(share, "tokenizer", words), synth(share, "facts", facts),
             synth(share, "tests", tests, "--scale", max(0.02, 0.25 * share)),
         )),
-        Stage("codec", "as nano's", codec("nano")),
+        Stage("codec", "the codec of nano", codec("nano")),
         Stage("untaught codec", "without semantic distillation", codec("untaught", *UNTAUGHT)),
     ]  # fmt: skip
     for untaught, model in codecs.items():
         out = work / ("untaught.codes" if untaught else "codes")
-        found.append(Stage(f"codes of {model.parent.name}", "conversations as codes",
+        found.append(Stage(f"codes of {model.parent.name}", "codes of the conversations",
                            (jomni("tokenize", manifest, out, "--model", model),)))  # fmt: skip
     for variant in VARIANTS:
         codes = work / ("untaught.codes" if variant.codec else "codes")
@@ -88,15 +88,15 @@ def stages(work: Path, share: float) -> list[Stage]:
         training = train(share, work, "nano/lm", 2_000, "--name", variant.name, "--task.data.folders", codes,
                          "--task.data.text", facts, "--task.tokenizer", words, "--task.codec", codecs[variant.codec],
                          *variant.options)  # fmt: skip
-        measuring = jomni("eval", "talk", tests, "--model", work / variant.name / "export", "--seeds", 1,
+        evaluation = jomni("eval", "talk", tests, "--model", work / variant.name / "export", "--seeds", 1,
                           "--minutes", 0, "--frames", 0, "--out", report)  # fmt: skip
-        found.append(Stage(variant.name, f"without {variant.about}", once(report, training, measuring)))
+        found.append(Stage(variant.name, f"without {variant.about}", once(report, training, evaluation)))
     return found
 
 
 def show(work: Path, console: Console) -> None:
     """Print the table, and write it to WORK/ablations.json."""
-    table = Table("without", "user's words named, in training", "answers, text",
+    table = Table("without", "user ASR head, in training", "answers, text",
                   "spoken replies, WER against the answer", "latency", "stops")  # fmt: skip
     rows = {}
     for variant in VARIANTS:
@@ -115,7 +115,7 @@ def show(work: Path, console: Console) -> None:
 
 
 def _turns(path: Path) -> list[TurnResult]:
-    """Return the single questions among a report's turns."""
+    """Return the turns of a report that have plain questions."""
     turns = [TurnResult(**json.loads(line)) for line in path.read_text().splitlines()]
     return [turn for turn in turns if turn.plain]
 
@@ -129,8 +129,8 @@ def _share(estimate: dict[str, float | None]) -> str:
 def main() -> None:
     """Run the stages one after another and print the table."""
     parser = argparse.ArgumentParser(prog="python -m tools.ablations", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("work", type=Path, help="folder for data, runs and reports; what is there is gone on with")
-    parser.add_argument("--share", type=float, default=1.0, help="of the data and the steps (default: 1)")
+    parser.add_argument("work", type=Path, help="folder for data, runs and reports; existing ones are continued")
+    parser.add_argument("--share", type=float, default=1.0, help="fraction of data and training steps (default: 1)")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     run_all(stages(args.work, args.share), parser)

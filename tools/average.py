@@ -1,8 +1,8 @@
-"""The mean of models' parameters, as one model: of runs that went on from the same weights (arXiv:2203.05482).
+"""Average the parameters of models that were trained from the same weights (model soup, arXiv:2203.05482).
 
     python -m tools.average OUT MODEL MODEL ...
 
-All but the parameters is the first model's, tokenizer and dtypes included; so is the layout that is written.
+Configuration, tokenizer, dtypes and layout of the result are the first model's.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from jomni.tensors.weight_map import is_float
 
 
 def average(models: Sequence[jomni.Checkpoint]) -> jomni.Checkpoint:
-    """Return the first model with the mean of all their parameters, taken in float32.
+    """Return the first model with the mean of the parameters of all, computed in float32.
 
     Raises:
-      ConfigError: the models are not of one configuration.
+      ConfigError: the models' configurations differ.
     """
     first, *others = models
     for other in others:
@@ -35,8 +35,8 @@ def average(models: Sequence[jomni.Checkpoint]) -> jomni.Checkpoint:
             different.insert(0, "family")
         for name in different:
             raise ConfigError(
-                f"{other.source}: '{name}' is not as in {first.source}. Only models of one configuration have a "
-                "mean, and it talks only if they went on from the same weights."
+                f"{other.source}: '{name}' differs from that of {first.source}. Give models of one configuration "
+                "that were trained from the same weights."
             )
 
     def mean(*leaves: Any) -> Any:
@@ -48,11 +48,11 @@ def average(models: Sequence[jomni.Checkpoint]) -> jomni.Checkpoint:
 
 
 def main() -> None:
-    """Average the models that are named."""
+    """Average the models given on the command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.average", description="Writes the mean of models.")
     parser.add_argument("out", type=Path, help="the folder to write")
     parser.add_argument("models", nargs="+", metavar="MODEL", help="models of one configuration")
-    parser.add_argument("--force", action="store_true", help="replace a model that is there (default: refuse)")
+    parser.add_argument("--force", action="store_true", help="replace an existing model")
     args = parser.parse_args()
     try:
         jomni.save(average([jomni.load(model) for model in args.models]), args.out, overwrite=args.force)

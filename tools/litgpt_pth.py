@@ -1,7 +1,9 @@
-"""Turns an exported Mini-Omni into the file that the original reads: python -m tools.litgpt_pth FOLDER
+"""Convert an exported Mini-Omni to lit_model.pth, the file that the original code reads.
 
-FOLDER holds lit_model.safetensors and model_config.yaml, as `jomni convert --to litgpt` writes them; lit_model.pth is
-put beside them. Needs torch. A tied head is stored once and named twice, as the original stores it.
+python -m tools.litgpt_pth FOLDER
+
+FOLDER holds lit_model.safetensors and model_config.yaml from `jomni convert --to litgpt`; lit_model.pth is written
+beside them. Needs torch. A tied head is one tensor with two names, as in the original.
 """
 
 from __future__ import annotations
@@ -17,7 +19,11 @@ HEAD, EMBEDDING = "lm_head.weight", "transformer.wte.weight"
 
 
 def convert(folder: Path) -> Path:
-    """Write lit_model.pth and returns its path; `SystemExit` says what is missing, or in the way."""
+    """Write lit_model.pth and return its path.
+
+    Raises:
+      SystemExit: a file is missing, or lit_model.pth exists.
+    """
     source, options, target = (folder / n for n in ("lit_model.safetensors", "model_config.yaml", "lit_model.pth"))
     if missing := [path.name for path in (source, options) if not path.is_file()]:
         raise SystemExit(f"{folder}: has no {' and no '.join(missing)}. Write it with: jomni convert --to litgpt")
@@ -31,7 +37,7 @@ def convert(folder: Path) -> Path:
 
 
 def main() -> None:
-    """Convert the folder that is named."""
+    """Convert the folder given on the command line."""
     parser = argparse.ArgumentParser(description="Writes lit_model.pth beside lit_model.safetensors.")
     parser.add_argument("folder", type=Path, help="an exported Mini-Omni")
     print(convert(parser.parse_args().folder))

@@ -1,12 +1,12 @@
-"""The recipe of nano-omni, from nothing: a text model, then speech in and out, as "Any Model Can Talk" has them.
+"""The recipe of nano-omni: a text model, then speech input and output by the method "Any Model Can Talk".
 
-python -m tools.make_nano_omni work                 the whole of it
-python -m tools.make_nano_omni work --codec nano_snac   with the voice of the package: nearly two hours less
-python -m tools.make_nano_omni work --share 0.001   a thousandth of the sound and the steps, to see every stage at work
+python -m tools.make_nano_omni work                     all stages
+python -m tools.make_nano_omni work --codec nano_snac   with the bundled codec: nearly two hours less
+python -m tools.make_nano_omni work --share 0.001       a thousandth of the audio and steps, to check all stages
 
-It goes on where it stopped: data and reports that are there are left as they are, so choose another folder for another
-share. At the end stands the table of what the method promises: the text model's ability before and after every stage,
-its accuracy by voice, and how well its spoken replies are understood.
+An interrupted recipe resumes. Existing data and reports are kept, so choose another folder for another share. The last
+stage prints a table: after each stage, exact answers to written and spoken questions, and the word error rate of the
+spoken replies.
 
 Needs flite and espeak-ng (apt install flite espeak-ng) and `pip install -e '.[train,eval]'`.
 """
@@ -25,25 +25,25 @@ from rich.table import Table
 from tools.make_nano import ROOT, Stage, jomni, once, run_all, synth, train
 
 SUMS = "add", "subtract", "compare"
-"""Of these there are most answers, so each of them is seldom met."""
+"""Kinds with the most answers, each of which is rare."""
 KINDS = (*SUMS, "day", "month", "opposite", "colour", "number", "fact", "sound", "greeting")
-"""Its world. Without words to repeat and long counts the voice has few words to learn."""
+"""Kinds of questions. Without words to repeat and long counts, the codec's vocabulary is small."""
 
 STAGES = ("omni_stage0", "omni_stage1", "omni_stage2", "omni_stage2_voice", "omni_stage3", "omni_reading",
           "omni_stage3_again")  # fmt: skip
 MUTE = STAGES[:3]
-"""Those that have not learnt to speak yet."""
-COLUMNS = {"T1-T2": "by writing", "A1-T2": "by voice", "A1-A2": "by voice, spoken", "A1-T1": "heard rightly"}
-"""Tasks whose exact answers are shown, and what the table calls them."""
+"""Stages whose model does not speak yet."""
+COLUMNS = {"T1-T2": "text to text", "A1-T2": "speech to text", "A1-A2": "speech to speech", "A1-T1": "transcripts"}
+"""Task whose exact answers are shown -> column of the table."""
 
 
 def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str, Stage]:
-    """Return the stages by name, in their order.
+    """Return name -> stage, in order.
 
     Args:
       work: folder for data, runs and reports.
-      share: of the hours of sound and of the steps of training, 1 is the recipe. Texts are cheap, and always whole.
-      codec: a SNAC of the agent's voice, a folder or a bundled model; None trains one.
+      share: fraction of the audio and of the training steps. Texts are always complete.
+      codec: a SNAC of the agent's voice, a folder or a bundled model; None: train one.
     """
     work = work.absolute()
     runs = ("omni_latent", "omni_codec", "omni_decoder", "omni_decoder_again", "omni_speech_encoder", *STAGES)
@@ -63,7 +63,7 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
                                           "--voices", voices))  # fmt: skip
     valid = "--task.valid.files", spoken["valid"]
     files = "--task.data.files", spoken["train"], *valid
-    # Named several times over, readings are half of what is read aloud, and sums three fifths of what comes after that.
+    # By repetition, readings are half of the data of "reading", and sums three fifths of that of "stage 3 again".
     aloud, again = (
         ("--task.data.files", ",".join(str(spoken[name]) for name in ("train", *more)), *valid)
         for more in (["readings"] * 5, ["readings", "sums", "sums"])
@@ -74,16 +74,16 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
         n: ("--task.init_from", exports[n - 1]) for n in range(2, len(STAGES))
     }
     stages = (
-        Stage("speech encoder", "a speech encoder learns phones: every voice", (
+        Stage("speech encoder", "a speech encoder that classifies the phones of all voices", (
             synth(share, "utterances", heard, "--seed", 11, "--agent-share", 0.12, hours=12),
             train(share, work, "nano_omni/speech_encoder", 3_300, "--task.data.manifest", heard / "MANIFEST.jsonl"),
         )),
-        Stage("voice", "a codec of the agent's voice alone: latents, then codes of them, then the decoder", (
+        Stage("voice", "a codec of the agent's voice: latents, then codebooks, then the decoder", (
             synth(share, "utterances", own, "--seed", 12, "--agent-share", 1, "--kinds", *KINDS, hours=1.5),
             train(share, work, "nano_omni/latent", 2_000, "--task.data.manifest", own / "MANIFEST.jsonl"),
             train(share, work, "nano_omni/codec", 3_500, "--task.data.manifest", own / "MANIFEST.jsonl",
                   "--task.init_from", latent, "--task.fit_codebooks", max(10, round(100 * share))),
-            # What is fainter than -60 dB makes a third of the distance of spectra, and nobody hears it.
+            # A third of the spectral distance comes from levels below -60 dB, which are inaudible.
             *(train(share, work, "nano_omni/codec", steps, "--name", name,
                     "--task.data.manifest", own / "MANIFEST.jsonl",
                     "--task.init_from", start, "--task.fit_codebooks", 0, "--task.codebook_decay", 0,
@@ -93,7 +93,7 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
                   ("omni_decoder_again", begun, 4_200, ("--task.spectral.floor", 1e-3)),
               )),
         )),
-        Stage("text", "stage 0: a text model learns the answers", (
+        Stage("text", "stage 0: a text model", (
             *once(pairs, _turns(pairs, 60_000, 0)), *once(work / "turns_valid.tsv",
                                                             _turns(work / "turns_valid.tsv", 1000, 1)),
             synth(share, "chat-tokenizer", pairs, tokenizer),
@@ -101,26 +101,26 @@ def recipe(work: Path, share: float = 1.0, codec: str | None = None) -> dict[str
             train(share, work, "nano_omni/stage0", 2_500, "--task.data.file", pairs, "--task.valid.file",
                   work / "turns_valid.tsv", "--task.tokenizer", tokenizer),
         )),
-        Stage("turns", "the same world spoken: voices of training, and voices held out", tuple(said)),
+        Stage("turns", "spoken turns in training and held-out voices", tuple(said)),
         *(
             Stage(name, about, (
                 train(share, work, f"nano_omni/{config}", steps, "--name", STAGES[n], *begin[n], *data, *more),
             ))
             for n, name, about, config, steps, data, more in (
-                (1, "stage 1", "alignment: adapters, to hear", "stage1", 250, files, ()),
-                (2, "stage 2", "adaptation: the text model answers what it hears", "stage2", 1_500, files, ()),
-                (3, "speaking", "alignment: what speaks, reading aloud", "stage2_voice", 800, files, ()),
+                (1, "stage 1", "alignment: the speech adapter", "stage1", 250, files, ()),
+                (2, "stage 2", "adaptation: the text model answers speech", "stage2", 1_500, files, ()),
+                (3, "speaking", "alignment: the audio heads, reading aloud", "stage2_voice", 800, files, ()),
                 (4, "stage 3", "multimodal: everything but the speech encoder", "stage3", 3_600, files, spoken_by),
-                (5, "reading", "sentences that nobody can know by heart, read aloud after corrupted contexts",
+                (5, "reading", "sentences that cannot be memorised, read aloud, with context corruption",
                  "stage2_voice", 1_900, aloud,
                  (*spoken_by, "--task.freeze", "whisper/,whisper_adapter/", "--task.ema", 0.99,
                          "--task.optimizer.lr", 8e-4, "--task.data.context_corruption", 0.6)),
-                (6, "stage 3 again", "what it meets seldom, and after context corruption", "stage3", 3_300, again,
+                (6, "stage 3 again", "rare answers, with context corruption", "stage3", 3_300, again,
                  (*spoken_by, "--task.optimizer.lr", 8e-4, "--task.data.context_corruption", 0.4,
                   *(word for task, often in shares.items() for word in (f"--task.data.shares.{task}", often)))),
             )
         ),
-        Stage("reports", "every stage's model on voices that were held out", tuple(
+        Stage("reports", "evaluation of the model of every stage on held-out voices", tuple(
             command for name, export in zip(STAGES, exports, strict=True)
             for command in once(report(work, name), jomni(
                 "eval", "turns", export, spoken["test"], "--codec", voice, "--sentences", sentences,
@@ -164,9 +164,11 @@ def _share(estimate: Mapping[str, float | None] | None) -> str:
 
 def main() -> None:
     """Run the stages one after another and print the table."""
-    parser = argparse.ArgumentParser(prog="python -m tools.make_nano_omni", description="Makes nano-omni from nothing.")
-    parser.add_argument("work", type=Path, help="folder for data, runs and reports; what is there is gone on with")
-    parser.add_argument("--share", type=float, default=1.0, help="of the sound and the steps (default: 1)")
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.make_nano_omni", description="Trains nano-omni from random weights."
+    )
+    parser.add_argument("work", type=Path, help="folder for data, runs and reports; existing ones are continued")
+    parser.add_argument("--share", type=float, default=1.0, help="fraction of audio and training steps (default: 1)")
     parser.add_argument("--codec", help="a SNAC of the agent's voice, such as nano_snac, instead of training one")
     args = parser.parse_args()
     (args.work / "reports").mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
-"""Writes a small model with seeded random weights, to try everything that does not need a trained one.
+"""Write a small Moshi with seeded random weights, for tests and trials that need no trained model.
 
     python -m tools.random_model FOLDER
 
-FOLDER then holds a Moshi of Kyutai's layout (codec, language model, tokenizer, config.json): all its parts, at a size
-that compiles in seconds. It babbles. Tests use the same parts.
+FOLDER then holds codec, language model, tokenizer and config.json in Kyutai's layout, at a size that compiles in
+seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SENTENCES = (
 
 
 def random_params(tree: Any, seed: int) -> Any:
-    """Seeded parameters of the given shapes: signals keep about their size on the way, no scale is one, no bias zero.
+    """Return random parameters that keep the size of signals; no scale is 1 and no bias 0.
 
     Args:
       tree: parameters or their shapes.
@@ -45,7 +45,7 @@ def random_params(tree: Any, seed: int) -> Any:
     def draw(path: Any, leaf: Any) -> np.ndarray:
         name, values = path[-1].key, rng.standard_normal(leaf.shape)
         if name in ("cluster_usage", "initialized", "alpha", "scale") or (name == "weight" and leaf.ndim == 1):
-            return 1 + 0.3 * np.tanh(values)  # usage, and the scales of norms and branches
+            return 1 + 0.3 * np.tanh(values)  # usage, scales of norms and layer scales
         if leaf.ndim == 1:
             return 0.3 * values
         if name == "embedding_sum":
@@ -56,7 +56,7 @@ def random_params(tree: Any, seed: int) -> Any:
 
 
 def random_tokenizer(vocabulary: int) -> bytes:
-    """Return a sentencepiece model, numbered as Moshi's: 0 unknown, 1 begin, 2 end, 3 padding."""
+    """Return a sentencepiece model with Moshi's special tokens: 0 unknown, 1 begin, 2 end, 3 padding."""
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(_SENTENCES), model_writer=model, vocab_size=vocabulary, model_type="bpe", pad_id=3,

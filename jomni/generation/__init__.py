@@ -1,1 +1,1 @@
-"""What the generate modules of all models share: sampling, controls, tokenizers, chat templates."""
+"""Sampling, controls, tokenizers and chat templates, shared by the inference code of all models."""

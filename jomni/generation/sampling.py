@@ -1,4 +1,4 @@
-"""Sampling of one token per row with per-row settings, as moshi/utils/sampling.py does.
+"""Sampling of one token per row with settings per row, as in moshi/utils/sampling.py.
 
 Axes: B batch, V vocabulary.
 """
@@ -21,18 +21,18 @@ def sample(
     keys: Array,
     top_p: Float[Array, "B"] | None = None,
 ) -> Int[Array, "B"]:
-    """Draw one token per row.
+    """Return one sampled token per row.
 
-    The `top_k` most probable tokens of softmax(logits / temperature) compete; the winner has the greatest p / e, with e
-    drawn from Exp(1), which is a draw in proportion to p.
+    The candidates are the `top_k` most probable tokens of softmax(logits / temperature). The candidate with the largest
+    p / e is returned, where e is drawn from Exp(1); its distribution is proportional to p.
 
     Args:
       logits: any float dtype; computed in float32.
-      temperature: 0 takes the most probable token.
-      top_k: tokens that compete; 0 or less: all. Tokens as probable as the last of them compete too.
-      keys: one PRNG key per row, so that a row's draw does not depend on other rows.
-      top_p: of those that compete, only the most probable go on whose probabilities together first reach this share;
-        tokens as probable as the last of them too. None, or 1: all.
+      temperature: 0: the most probable token.
+      top_k: number of candidates; 0 or less: all. Tokens as probable as the last candidate are candidates too.
+      keys: one PRNG key per row, so that a row's token does not depend on other rows.
+      top_p: keep the smallest set of most probable candidates whose share of the candidates' probability is at least
+        this, and candidates as probable as the last of them. None or 1: keep all.
     """
     logits = logits.astype(jnp.float32)
     vocabulary = logits.shape[-1]
@@ -51,16 +51,18 @@ def sample(
 def kth_largest(values: Float[Array, "B V"], k: Int[Array, "B"]) -> Float[Array, "B"]:
     """Return the k-th largest of each row of non-negative float32 values, 1 <= k <= V.
 
-    The bit patterns of non-negative floats are ordered as the floats are, so the answer is built bit by bit: unlike a
-    sort this costs 31 passes for any k, and k may differ between rows without recompiling.
+    Non-negative floats have the same order as their bit patterns, so the result is found bit by bit in 31 passes.
+    Unlike `lax.top_k`, this allows a different k for each row without recompiling.
     """
     bits = lax.bitcast_convert_type(values, jnp.int32)
     return _largest_threshold(k.shape[0], lambda candidate: (bits >= candidate[:, None]).sum(-1) >= k)
 
 
 def mass_threshold(values: Float[Array, "B V"], mass: Float[Array, "B"]) -> Float[Array, "B"]:
-    """Return each row's largest threshold such that the values from it on sum to `mass` or more, and are not all zero;
-    found as `kth_largest` is."""
+    """Return each row's largest threshold such that the values from it on sum to at least `mass` and are not all zero.
+
+    It is found bit by bit, as in `kth_largest`.
+    """
     bits = lax.bitcast_convert_type(values, jnp.int32)
 
     def reaches(candidate: Array) -> Array:
@@ -71,7 +73,7 @@ def mass_threshold(values: Float[Array, "B V"], mass: Float[Array, "B"]) -> Floa
 
 
 def _largest_threshold(rows: int, holds: Callable[[Array], Array]) -> Float[Array, "B"]:
-    """Return the largest non-negative float32 of each row for whose bit pattern `holds` is true, found bit by bit."""
+    """Return the largest non-negative float32 of each row for whose bit pattern `holds` is true."""
 
     def set_bit(i: Array, found: Array) -> Array:
         candidate = found | (1 << (30 - i))
@@ -81,7 +83,7 @@ def _largest_threshold(rows: int, holds: Callable[[Array], Array]) -> Float[Arra
 
 
 def row_keys(seed: UInt32[Array, "B"], offset: Int[Array, "B"], stream: int) -> Array:
-    """Return PRNG keys that depend only on the row's seed, its step and the stream."""
+    """Return one PRNG key per row, a function of the row's seed, its step and the stream."""
 
     def one(seed: Array, offset: Array) -> Array:
         return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), offset), stream)
@@ -90,7 +92,7 @@ def row_keys(seed: UInt32[Array, "B"], offset: Int[Array, "B"], stream: int) -> 
 
 
 def batch_seeds(seed: int | Sequence[int], batch: int) -> UInt32[Array, "B"]:
-    """Return one seed per row: seed + row for a single seed, else as given."""
+    """Return one seed per row: seed + row for a single seed, else the given seeds."""
     seeds = np.asarray(seed).astype(np.uint32)
     if seeds.ndim == 0:
         seeds = (seeds + np.arange(batch)).astype(np.uint32)

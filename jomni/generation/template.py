@@ -1,8 +1,8 @@
-"""Chat templates: a conversation as the one string that a model was trained to continue.
+"""Chat templates, which turn a conversation into the text that a model continues.
 
-Templates come with weights from elsewhere and are programs, so they run in jinja2's immutable sandbox, with what
-transformers gives them (utils/chat_template_utils.py): loop controls, `tojson`, `raise_exception`, `strftime_now` and
-the tag `generation`, which marks the model's own words for training and changes nothing here.
+A template is a program from the weights' publisher, so it runs in jinja2's immutable sandbox. It can use what
+transformers provides (utils/chat_template_utils.py): loop controls, `tojson`, `raise_exception`, `strftime_now` and the
+tag `generation`, which marks the assistant's words for training and has no effect here.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ def render(
     """Return a conversation as text in the format of a chat template.
 
     Args:
-      template: the model's.
+      template: the model's chat template.
       messages: the turns.
       special: the tokenizer's special tokens by name, such as "bos_token".
-      add_generation_prompt: end with what begins the model's turn.
+      add_generation_prompt: end with the beginning of the assistant's turn.
 
     Raises:
-      PromptError: the template refuses the conversation; its own reason is given.
-      WeightsError: the template is not one.
+      PromptError: the template refuses the conversation; the message has its reason.
+      WeightsError: the template has a syntax error.
     """
     try:
         return _compile(template).render(
@@ -52,7 +52,7 @@ def render(
 
 
 class _Generation(jinja2.ext.Extension):
-    """`{% generation %} ... {% endgeneration %}`: its body."""
+    """Extension for `{% generation %} ... {% endgeneration %}`, which renders its body."""
 
     tags = {"generation"}  # noqa: RUF012  (jinja2's own form)
 
@@ -66,7 +66,7 @@ def _compile(template: str) -> jinja2.Template:
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
     )
-    environment.filters["tojson"] = _to_json  # jinja2's own escapes what HTML would trip over
+    environment.filters["tojson"] = _to_json  # jinja2's filter would escape HTML
     environment.globals["raise_exception"] = _refuse
     environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
     return environment.from_string(template)

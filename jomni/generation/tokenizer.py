@@ -12,15 +12,16 @@ from jomni.errors import WeightsError
 from jomni.generation.template import Message, render
 
 _SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_UNFINISHED = "\ufffd"  # what bytes decode to that are no character yet
+_UNFINISHED = "\ufffd"  # decoded from the bytes of an incomplete character
 
 
 class TextTokenizer:
     """The tokenizer of a Hugging Face folder, from the content of its files.
 
     Args:
-      files: by name; tokenizer.json is needed, tokenizer_config.json and chat_template.jinja are read where they are.
-      where: what to call the folder in messages.
+      files: name -> content; tokenizer.json is required, tokenizer_config.json, special_tokens_map.json and
+        chat_template.jinja are optional.
+      where: name of the folder in messages.
 
     Raises:
       WeightsError: tokenizer.json is missing or damaged.
@@ -29,10 +30,10 @@ class TextTokenizer:
     def __init__(self, files: Mapping[str, bytes], where: str) -> None:
         self.where = where
         if "tokenizer.json" not in files:
-            raise WeightsError(f"{where}: has no tokenizer.json, without which it takes no text. Fetch it.")
+            raise WeightsError(f"{where}: has no tokenizer.json, which text needs. Fetch it.")
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode())
-        except Exception as error:  # the library knows no other
+        except Exception as error:  # the library raises plain exceptions
             raise WeightsError(f"{where}: its tokenizer.json is damaged ({error}). Fetch it again.") from None
         config = _json(files, "tokenizer_config.json", where)
         held = _json(files, "special_tokens_map.json", where) | config
@@ -49,7 +50,7 @@ class TextTokenizer:
         return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
 
     def token(self, text: str) -> int | None:
-        """Return the token of this text."""
+        """Return the token with this text; None if there is none."""
         return self._tokenizer.token_to_id(text)
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
@@ -57,7 +58,7 @@ class TextTokenizer:
 
         Raises:
           WeightsError: there is no chat template, or it is damaged.
-          PromptError: it refuses the conversation.
+          PromptError: the template refuses the conversation.
         """
         if self.template is None:
             raise WeightsError(
@@ -67,7 +68,7 @@ class TextTokenizer:
         return render(self.template, messages, self.special, add_generation_prompt=add_generation_prompt)
 
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
-        """Return the tokens of a conversation up to the begin of the model's turn."""
+        """Return the tokens of a conversation, up to the beginning of the assistant's turn."""
         return self.encode(self.render(messages), special=False)
 
 
@@ -83,8 +84,8 @@ class TextStream:
     def __init__(self, tokenizer: Decoding) -> None:
         self._decode = tokenizer.decode
         self._tokens: list[int] = []
-        self._start = 0  # decoding begins here, as a token's text depends on the one before
-        self._told = 0  # tokens whose text was returned
+        self._start = 0  # first token to decode: a token's text depends on the token before
+        self._told = 0  # number of tokens whose text was returned
 
     def push(self, token: int) -> str:
         """Add a token and return the text that it completes; "" while a character is incomplete."""

@@ -40,5 +40,5 @@ def test_models_of_other_configurations_have_no_mean():
     model = random_checkpoint()
     lm = dataclasses.replace(model.configs["lm"], context=30)
     wider = dataclasses.replace(model, source="wider", configs=model.configs | {"lm": lm})
-    with pytest.raises(ConfigError, match="wider: 'lm' is not as in"):
+    with pytest.raises(ConfigError, match="wider: 'lm' differs"):
         average.average([model, wider])
