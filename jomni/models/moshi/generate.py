@@ -19,8 +19,7 @@ from jomni.errors import ConfigError
 from jomni.generation.controls import UNFORCED, Controls
 from jomni.generation.sampling import batch_seeds, row_keys, sample
 from jomni.models.moshi.conditioning import prepare_conditions
-from jomni.models.moshi.embedding import ZERO
-from jomni.models.moshi.model import Conditions, MoshiLM
+from jomni.models.moshi.model import ZERO, Conditions, MoshiLM
 from jomni.nn.streaming import State, reset
 from jomni.nn.transformer import TransformerState
 from jomni.printing import short_repr

@@ -21,7 +21,7 @@ from jomni.checkpoints.detect import detect
 from jomni.errors import ConfigError
 from jomni.models.moshi import MoshiLM
 from jomni.models.moshi.config import MoshiConfig
-from jomni.models.moshi.embedding import ZERO
+from jomni.models.moshi.model import ZERO
 from jomni.tensors.weight_map import flatten
 from jomni.train.config import mutable_on_resume
 from jomni.train.freeze import Tree, join

@@ -16,8 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, Num, Shaped
 
 from jomni.errors import ConfigError
 from jomni.models.moshi.config import MoshiConfig
-from jomni.models.moshi.embedding import ZERO
-from jomni.models.moshi.model import DelayedLogits
+from jomni.models.moshi.model import ZERO, DelayedLogits
 
 
 @dataclasses.dataclass(frozen=True)
