@@ -1,13 +1,13 @@
-"""Manifests of recordings, in the layout of moshi-finetune, read whole and checked file by file.
+"""Manifests of recordings in the layout of moshi-finetune: read completely, and checked file by file.
 
-A manifest is a file of JSON lines, {"path": "data/x.wav", "duration": 12.3}, whose paths are relative to it. Beside
-x.wav lies x.json with what is known about the recording, its times in seconds:
+A manifest has one JSON object per line, {"path": "data/x.wav", "duration": 12.3}. Paths are relative to the manifest.
+The file x.json beside x.wav holds the labels of the recording, with times in seconds:
 
-    {"alignments": [["word", [start, end], "SPEAKER_MAIN"], ...]}      a conversation: left the agent, right the user
+    {"alignments": [["word", [start, end], "SPEAKER_MAIN"], ...]}      a conversation: agent left, user right
     {"phones": [["aa", start, end], ...], "words": [...], ...}         an utterance
 
-Every recording is read once, to its end. Nothing is resampled, mixed or repaired: a file that is not what it should be
-is a problem, and all problems are found before the first is told.
+Every recording is read once, to its end. Nothing is resampled, mixed or repaired. All problems are collected before
+they are reported.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from jomni.data.report import Findings, Problem
 from jomni.errors import DataError
 
 TOLERANCE = 0.1
-"""How far a duration or a time may be from what the recording says, seconds: one frame, and rounding."""
+"""Tolerance between a labelled time or duration and the recording, in seconds: one frame, plus rounding."""
 
 
 class Kind(enum.Enum):
-    """What can be wrong with an item."""
+    """Kinds of problems of an item."""
 
-    BAD_LINE = "line of the manifest that is not as it should be"
+    BAD_LINE = "malformed manifest line"
     MISSING_AUDIO = "missing recording"
     UNREADABLE_AUDIO = "unreadable recording"
     WRONG_CHANNELS = "wrong number of channels"
     WRONG_RATE = "wrong sample rate"
-    WRONG_DURATION = "duration that disagrees"
+    WRONG_DURATION = "wrong duration"
     MISSING_JSON = "missing json"
     BROKEN_JSON = "broken json"
     BAD_TIMES = "impossible times"
@@ -47,39 +47,42 @@ class Kind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """What the user of a manifest needs of every item."""
+    """Requirements that every item of a manifest must meet."""
 
     sample_rate: int | None = None  # Hz; None: any
     channels: int | None = None  # None: any
-    sidecar: tuple[str, ...] = ()  # lists that the json must hold: "alignments", "phones", "words"
+    sidecar: tuple[str, ...] = ()  # lists that the JSON file must hold: "alignments", "phones", "words"
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """One sound item of a manifest."""
+    """One recording of a manifest."""
 
-    name: str  # its path as the manifest gives it
+    name: str  # its path as written in the manifest
     path: Path
     sample_rate: int  # Hz
     channels: int
     num_samples: int  # per channel
-    exact_int16: bool  # whether the file's samples fit 16 bits without rounding
+    exact_int16: bool  # whether 16 bits hold the file's samples without rounding
 
     @property
     def seconds(self) -> float:
-        """Duration, seconds."""
+        """Return the duration in seconds."""
         return self.num_samples / self.sample_rate
 
     @property
     def sidecar(self) -> Path:
-        """The json beside it."""
+        """Return the path of the JSON file beside the recording."""
         return self.path.with_suffix(".json")
 
     def read(self, start: int = 0, count: int | None = None, dtype: str = "float32") -> np.ndarray:
-        """Samples [channels, count] from `start` on, to the end where `count` is None.
+        """Read `count` samples from sample `start` on, or all that follow if `count` is None.
+
+        Returns:
+          Samples [channels, count] of the given dtype.
 
         Raises:
-          DataError: they cannot be read, or are not all there, or not finite.
+          DataError: the file cannot be read or is shorter than its header says, or a sample is not finite.
         """
         import soundfile
 
@@ -87,48 +90,48 @@ class Item:
         try:
             pcm, _ = soundfile.read(self.path, count, start, dtype=dtype, always_2d=True)
         except (soundfile.LibsndfileError, OSError) as error:
-            raise DataError(f"{self.path}: cannot be read any more ({error}).") from error
+            raise DataError(f"{self.path}: can no longer be read ({error}).") from error
         if pcm.shape != (count, self.channels):
             raise DataError(
-                f"{self.path}: the file promises {start + count} samples, {start + len(pcm)} can be read. Copy it "
-                "again, or take it out of the manifest."
+                f"{self.path}: the header promises {start + count} samples, but only {start + len(pcm)} can be read. "
+                "Copy the file again, or remove it from the manifest."
             )
         if not np.isfinite(pcm).all():
-            raise DataError(f"{self.path}: holds samples that are NaN or infinite. Export it again.")
+            raise DataError(f"{self.path}: contains NaN or infinite samples. Export it again.")
         return np.ascontiguousarray(pcm.T)
 
     def read_sidecar(self) -> dict[str, Any]:
-        """Return the content of the json beside it; empty where there is none."""
+        """Return the content of the JSON file beside the recording, or {} if there is none."""
         return json.loads(self.sidecar.read_text("utf-8")) if self.sidecar.exists() else {}
 
 
 class Report(Findings[Item]):
-    """What `check_manifest` found."""
+    """The result of `check_manifest`."""
 
     PART, WHOLE, CURE = "item", "manifest", "files"
 
     @property
     def items(self) -> tuple[Item, ...]:
-        """Those without a problem, in order."""
+        """Return the items without a problem, in manifest order."""
         return self.good
 
 
 def read_manifest(path: str | os.PathLike[str], needs: Needs = Needs(), *, skip_bad: bool = False) -> Report:
-    """Read and check a manifest, and refuse it if any item has a problem.
+    """Read and check a manifest, and reject it if any item has a problem.
 
     Args:
       path: the manifest.
-      needs: what every item must be.
-      skip_bad: leave items with problems out (the report counts them) instead of refusing.
+      needs: requirements for every item.
+      skip_bad: leave out items with problems (the report counts them) instead of rejecting the manifest.
 
     Raises:
-      DataError: there are problems (all are in its message, up to `SHOWN`), or no item is left.
+      DataError: items have problems (the message counts all and lists up to `SHOWN`), or no item is left.
     """
     return check_manifest(path, needs).accepted(skip_bad)
 
 
 def check_manifest(path: str | os.PathLike[str], needs: Needs = Needs()) -> Report:
-    """Find everything that is wrong with the items of a manifest.
+    """Check all items of a manifest, and return the usable ones and all problems.
 
     Raises:
       DataError: the manifest itself cannot be read.
@@ -143,7 +146,7 @@ def check_manifest(path: str | os.PathLike[str], needs: Needs = Needs()) -> Repo
         ) from error
     items, problems, bad = [], [], 0
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    with ThreadPoolExecutor() as pool:  # reading and decoding leave the interpreter's lock alone
+    with ThreadPoolExecutor() as pool:  # threads: reading and decoding release the interpreter lock
         checked = list(pool.map(lambda pair: _check_line(path, pair[0], pair[1], needs), numbered))
     for item, found in checked:
         problems += found
@@ -190,9 +193,9 @@ def _check_audio(name: str, path: Path, needs: Needs) -> tuple[Item | None, list
     if needs.channels is not None and info.channels != needs.channels:
         channels = {1: "1 channel (mono)", 2: "2 channels (stereo)"}
         wanted, held = (channels.get(n, f"{n} channels") for n in (needs.channels, info.channels))
-        problems.append(Problem(name, Kind.WRONG_CHANNELS, f"it has {held}, needed: {wanted}"))
+        problems.append(Problem(name, Kind.WRONG_CHANNELS, f"it has {held}, required: {wanted}"))
     if needs.sample_rate is not None and info.samplerate != needs.sample_rate:
-        detail = f"it is at {info.samplerate} Hz, needed: {needs.sample_rate} Hz"
+        detail = f"it is at {info.samplerate} Hz, required: {needs.sample_rate} Hz"
         problems.append(Problem(name, Kind.WRONG_RATE, detail))
     return item, problems
 
@@ -218,13 +221,15 @@ def _check_sidecar(name: str, path: Path, item: Item | None, keys: Sequence[str]
 
 
 def times(content: Any, key: str) -> list[tuple[str, float, float]]:
-    """The timed entries of a json's list, [text, [start, end], ...] or [text, start, end]: (text, start, end) each.
+    """Return the timed entries (text, start, end) of a list in a recording's JSON, with times in seconds.
+
+    Entries of "alignments" have the form [text, [start, end], speaker], those of other lists [text, start, end].
 
     Raises:
-      ValueError: the content is no object, has no such list, or an entry has another form.
+      ValueError: the content is not an object or lacks the list, or an entry has another form.
     """
     if not isinstance(content, dict):
-        raise ValueError("it holds no object {...}")
+        raise ValueError("it is not a JSON object")
     if not isinstance(content.get(key), list):
         raise ValueError(f"it has no list {key!r}")
     found = []
@@ -236,7 +241,7 @@ def times(content: Any, key: str) -> list[tuple[str, float, float]]:
                 found.append((text, float(start), float(end)))
             case _:
                 form = '["word", [start, end], "speaker"]' if key == "alignments" else '["name", start, end]'
-                raise ValueError(f"entry {index} of {key!r} is {json.dumps(entry)[:60]}, wanted {form}")
+                raise ValueError(f"entry {index} of {key!r} is {json.dumps(entry)[:60]}, expected {form}")
     return found
 
 
@@ -248,11 +253,11 @@ def _faults(entries: Iterable[tuple[str, float, float]], seconds: float) -> Iter
             yield f"{at}: not finite"
             continue
         if start < 0:
-            yield f"{at}: begins before the recording"
+            yield f"{at}: starts before the recording"
         if end < start:
-            yield f"{at}: ends before it begins"
+            yield f"{at}: ends before it starts"
         if start < last:
-            yield f"{at}: begins before the one before it, at {last:g} s"
+            yield f"{at}: starts before the previous entry, at {last:g} s"
         if end > seconds + TOLERANCE:
             yield f"{at}: ends after the recording, which has {seconds:.3f} s"
         last = start

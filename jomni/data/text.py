@@ -1,4 +1,4 @@
-"""Text alone: tokenizers for a small world and for a chat, and files of questions and answers."""
+"""Text data: tokenizers for small vocabularies and for chats, and files of questions and answers."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from pathlib import Path
 
 from jomni.errors import DataError
 
-_SPACE = "\u2581"  # what sentencepiece writes for the space before a word
+_SPACE = "\u2581"  # sentencepiece's symbol for the space before a word
 _BYTES = 256
 _SPECIAL = 4
 
 
 def train_tokenizer(words: Iterable[str], vocabulary: int | None = None) -> bytes:
-    """Return a sentencepiece model, numbered as Moshi's: 0 unknown, 1 begin, 2 end, 3 padding.
+    """Return a sentencepiece model whose special tokens are Moshi's: 0 unknown, 1 begin, 2 end, 3 padding.
 
-    Each given word, after a space or at the beginning of the text, is one piece; what a text holds beside them becomes
-    letters, and characters without a piece become their UTF-8 bytes, so every text comes back as it was. Text is
-    taken as it is: "The" and "the" are two words.
+    Each given word, together with the space before it, is one piece. Other text is split into letters, and characters
+    without a piece into their UTF-8 bytes, so decoding restores every text. Text is not normalised: "The" and "the"
+    are two words.
 
     Args:
-      words: without spaces; repeated ones count once. They are numbered in their order.
-      vocabulary: how many pieces, the rest of them never used; None: as many as it takes.
+      words: the words, without spaces. Duplicates are dropped. Token ids follow the order of the words.
+      vocabulary: size of the vocabulary; unused pieces fill it up. None: the smallest size that holds the words.
 
     Returns:
       The serialised model.
 
     Raises:
-      DataError: a word that is empty or holds a space, or a vocabulary too small for the words.
+      DataError: there are no words, a word is empty or contains a space, or the vocabulary is too small for the words.
     """
     import sentencepiece
 
     words = list(dict.fromkeys(words))
     wrong = [word for word in words if not word or word.split() != [word] or _SPACE in word or "\0" in word]
     if wrong or not words:
-        raise DataError(f"{wrong[:5]} cannot be words of a tokenizer. Give words without spaces, at least one.")
+        raise DataError(f"{wrong[:5]} cannot be words of a tokenizer. Give at least one word, without spaces.")
     letters = "".join(sorted({*string.ascii_lowercase, *"".join(words)}))
     needed = _SPECIAL + _BYTES + len(words) + len(letters) + 1  # the space
     spare = 0 if vocabulary is None else vocabulary - needed
     if spare < 0:
-        raise DataError(f"a vocabulary of {vocabulary} is too small: {len(words)} words take {needed}.")
+        raise DataError(f"a vocabulary of {vocabulary} is too small: {len(words)} words need {needed}.")
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([letters]), model_writer=model, model_type="char", vocab_size=needed + spare,
@@ -56,7 +56,7 @@ def train_tokenizer(words: Iterable[str], vocabulary: int | None = None) -> byte
 
 
 USER, ASSISTANT, END = "<|user|>", "<|assistant|>", "<|end|>"
-"""Special tokens of a chat: what begins a question, what begins an answer, and what ends it."""
+"""Special tokens of a chat: before a question, before an answer, and after an answer."""
 
 _TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}"
@@ -66,36 +66,38 @@ _TEMPLATE = (
 
 
 def read_pairs(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
-    """Questions and answers of a text file: one pair a line, a tab between the two.
+    """Read pairs of question and answer from a UTF-8 text file with one pair per line, separated by a tab.
 
     Raises:
-      DataError: the file cannot be read, holds none, or a line is no such pair; the first such lines are told.
+      DataError: the file cannot be read or is empty, or a line is not such a pair. The message names the first five
+        of these lines.
     """
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            f"{path}: cannot be read ({error}). Give a text file: a question, a tab and an answer a line."
+            f"{path}: cannot be read ({error}). Give a text file with a question, a tab and an answer in each line."
         ) from None
     pairs = [tuple(part.strip() for part in line.split("\t")) for line in lines]
     wrong = [number for number, pair in enumerate(pairs, 1) if len(pair) != 2 or not all(pair)]
     if wrong or not pairs:
-        told = f"{len(wrong)} of {len(pairs)} lines have none, such as {wrong[:5]}" if wrong else "it is empty"
-        raise DataError(f"{path}: wanted a question, a tab and an answer in each line: {told}. Correct it.")
+        told = f"{len(wrong)} of {len(pairs)} lines are not, such as {wrong[:5]}" if wrong else "the file is empty"
+        raise DataError(f"{path}: each line must be a question, a tab and an answer: {told}. Correct the file.")
     return [(question, answer) for question, answer in pairs]
 
 
 def chat_tokenizer(texts: Iterable[str], vocabulary: int) -> dict[str, bytes]:
-    """Return the tokenizer's files of a chat model from nothing, by name: `tokenizer.json`, its template, and the end.
+    """Train the tokenizer of a chat model, and return its files by name.
 
-    Byte-level byte-pair encoding, so that every text has tokens; frequent words become one.
+    The tokenizer is a byte-level byte-pair encoding, so it can encode every text. Frequent words become one token. The
+    files are tokenizer.json, tokenizer_config.json, chat_template.jinja and generation_config.json.
 
     Args:
-      texts: to learn the pairs from.
-      vocabulary: tokens at most, the three special ones and 256 bytes included.
+      texts: text from which the pairs are learnt.
+      vocabulary: largest number of tokens, including the 3 special tokens and 256 bytes.
 
     Raises:
-      DataError: the vocabulary is too small for these.
+      DataError: the vocabulary is smaller than the special tokens and the bytes.
     """
     import tokenizers
 

@@ -1,6 +1,6 @@
-"""Segments of recordings, to train a codec: waveforms, and beside them what its semantic codebook is to learn.
+"""Segments of recordings for training codecs and speech encoders: waveforms, and teacher features for each frame.
 
-Axis letters: B batch, T samples of a segment, N code frames of it, F features of the teacher.
+Axis letters: B batch, T samples of a segment, N code frames of a segment, F teacher features, P phones.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ Channels = Literal["mono", "left", "right", "both"]
 _PICKED = {"mono": (0,), "left": (0,), "right": (1,), "both": (0, 1)}
 
 SMALL = 1 << 30
-"""Bytes of samples up to which a data set is held in memory by default."""
+"""Bytes of samples up to which a data set is held in memory by default (1 GiB)."""
 
 QUIET = 10 ** (-50 / 20)
-"""A segment whose loudest sample is below this (-50 dB of full scale) counts as silent."""
+"""Peak amplitude below which a segment counts as silent: -50 dB of full scale."""
 
 TRIES = 4
-"""Places that are tried before a silent segment is taken after all."""
+"""Positions tried before a silent segment is accepted."""
 
 
 def audio_dataset(
@@ -55,54 +55,55 @@ def audio_dataset(
     workers: int = 0,
     prefetch: int = 8,
 ) -> grain.IterDataset:
-    """Endless batches of segments of recordings, each beginning at any sample of its recording, or code frame.
+    """Return endless batches of random segments of recordings.
 
-    An epoch takes as many segments of a recording as fit into it (at least one), in random order. What is shorter
-    than a segment is placed at random within it, zeros around it.
+    An epoch takes as many segments from a recording as fit into it, at least one, in random order. A segment starts at
+    a random sample (with `on_frames`, at a random code frame). A recording shorter than a segment is placed at a random
+    position in it and surrounded by zeros.
 
     Args:
-      manifest: of the recordings (see `jomni.data.manifest`).
-      sample_rate: Hz; recordings at another rate are refused.
+      manifest: manifest of the recordings (see `jomni.data.manifest`).
+      sample_rate: Hz. Recordings at another rate are rejected.
       segment_seconds: length of a segment; a whole number of code frames.
       batch: segments in each batch.
-      seed: of order, places and gains.
-      frame_rate: code frames a second.
-      channels: "mono": the recordings have one channel; "left", "right" or "both": they have two, and segments come
-        from the one, the other, or either.
-      teacher: None, "phones" (in the json beside each recording), or the ending of files of features beside the
+      seed: seed of the order, the positions and the gains.
+      frame_rate: code frames per second.
+      channels: "mono": the recordings have one channel. "left", "right", "both": they have two, and segments come
+        from the left, the right, or either of them.
+      teacher: None, "phones" (from the JSON beside each recording), or the suffix of feature files beside the
         recordings, such as ".wavlm.npy" (see `jomni.data.recordings.teachers`).
-      phones: the phones, silence first, so that several data sets agree; None: those of this one.
-      teacher_rate: rows a second in files of features.
-      lookahead: seconds by which the teacher's windows lie before the code frames, so that a causal encoder hears
-        beyond what it is asked about.
-      gain_db: lowest and highest random gain; one that would exceed full scale is lowered to reach it.
-      on_frames: let segments begin at whole code frames of their recording only, for a voice that always does.
-      skip_silence: probability of trying another place when a segment is silent (up to `TRIES` times).
-      in_memory: hold all samples in memory (as 16 bits where the files are); None: if they take at most `SMALL` bytes.
-      skip_bad: leave bad recordings out, with a warning that lists and counts them, instead of refusing the manifest;
-        features that are missing, and phones that are not among `phones`, are refused all the same.
-      workers: processes that prepare batches; 0: a thread of this process. Batches are the same.
-      prefetch: batches kept ready.
+      phones: the phone inventory, silence first, if several data sets share one. None: the phones of this data set.
+      teacher_rate: rows per second in feature files.
+      lookahead: seconds by which the teacher's windows precede the code frames, which gives a causal encoder audio
+        beyond the window that it has to predict.
+      gain_db: lowest and highest random gain in dB. A gain that would exceed full scale is reduced to reach it.
+      on_frames: start segments only at multiples of a code frame.
+      skip_silence: probability of trying another position when a segment is silent (up to `TRIES` times).
+      in_memory: hold all samples in memory (16-bit files as int16). None: if they take at most `SMALL` bytes.
+      skip_bad: leave out bad recordings, with a warning that lists and counts them, instead of rejecting the manifest.
+        Missing features and phones outside `phones` are rejected in either case.
+      workers: processes that prepare batches. 0: a thread of this process. The batches do not depend on it.
+      prefetch: batches prepared ahead.
 
     Returns:
-      Batches {"pcm": float32 [B, 1, T]} with full scale at 1, and with a teacher {"teacher": float32 [B, N, F]}: for
-      "phones" F = 2 P, the phones' shares of the first and the second half of each frame.
+      Batches {"pcm": float32 [B, 1, T]} with full scale at 1; with a teacher also {"teacher": float32 [B, N, F]}. For
+      "phones", F = 2 P: the time shares of the phones in the first and the second half of each frame.
 
     Raises:
-      ConfigError: options without sense.
-      DataError: recordings or features that cannot be used, listed.
+      ConfigError: an option is out of range, or options contradict each other.
+      DataError: recordings or features cannot be used. The message lists them.
     """
     frame = sample_rate / frame_rate
     frames = round(segment_seconds * frame_rate)
     if frame != int(frame) or frames < 1 or abs(segment_seconds * frame_rate - frames) > 1e-6:
         raise ConfigError(
             f"a segment of {segment_seconds:g} s is {segment_seconds * frame_rate:g} frames of {frame:g} samples at "
-            f"{frame_rate:g} Hz. Choose a whole number of frames of whole samples."
+            f"{frame_rate:g} Hz. Choose a whole number of frames, and frames of a whole number of samples."
         )
     if channels not in _PICKED:
         raise ConfigError(f"channels {channels!r} is not one of {', '.join(_PICKED)}.")
     if teacher is not None and channels == "both":
-        raise ConfigError('the teacher of a recording knows one voice: choose channels "mono", "left" or "right".')
+        raise ConfigError('a teacher labels one channel: choose channels "mono", "left" or "right".')
     needs = Needs(sample_rate, 1 if channels == "mono" else 2, ("phones",) if teacher == "phones" else ())
     report = read_manifest(manifest, needs, skip_bad=skip_bad)
     if report.problems:
@@ -132,12 +133,12 @@ def audio_dataset(
 
 
 def _told_by(items: Sequence[Item], channels: Sequence[int]) -> str:
-    """Return which data it is. Not by `item.name`: a manifest may name whole paths, and data may be moved."""
+    """Return a fingerprint of the data. It uses file names without folders, so that data can be moved."""
     return fingerprint([(item.path.name, item.num_samples, item.path.stat().st_size) for item in items], channels)
 
 
 def _places(items: Sequence[Item], channels: Sequence[int], size: int) -> np.ndarray:
-    """Return an epoch's (item, channel) pairs, each as often as its segments fit in. [places, 2]"""
+    """Return the (item, channel) pairs of an epoch, int [places, 2], each as often as segments fit into the item."""
     times = [max(1, round(item.num_samples / size)) for item in items]
     item = np.repeat(np.arange(len(items)), times)
     return np.stack([np.tile(item, len(channels)), np.repeat(channels, len(item))], axis=1)
@@ -145,7 +146,7 @@ def _places(items: Sequence[Item], channels: Sequence[int], size: int) -> np.nda
 
 @dataclasses.dataclass(frozen=True)
 class _Cutter:
-    """Draws a segment of a recording. Called with a pair of `_places`."""
+    """Draws a random segment of a recording. Called with a row of `_places`."""
 
     store: _Memory | _Files
     size: int
@@ -153,7 +154,7 @@ class _Cutter:
     frame_rate: float
     teacher: Teacher | None
     gain_db: tuple[float, float] | None
-    grid: int  # samples; segments begin at multiples of it
+    grid: int  # samples; segments start at multiples of it
     skip_silence: float
 
     def __call__(self, place: np.ndarray, rng: np.random.Generator) -> Batch:
@@ -176,7 +177,7 @@ class _Cutter:
         return found
 
     def _cut(self, item: int, channel: int, start: int) -> np.ndarray:
-        """Samples [T] from `start` on, zeros where there are none."""
+        """Return the samples [T] from `start` on, with zeros outside the recording."""
         held = self.store.num_samples(item)
         low, high = max(start, 0), min(start + self.size, held)
         pcm = self.store.read(item, channel, low, high)
@@ -204,7 +205,7 @@ class _Files:
 
 
 class _Memory:
-    """Holds all samples. A worker process that gets it reads the files itself, rather than have them sent over."""
+    """Holds all samples in memory. A worker process that receives a pickled copy reads the files itself."""
 
     def __init__(self, items: tuple[Item, ...]) -> None:
         self._items = items

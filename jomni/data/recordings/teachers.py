@@ -1,6 +1,6 @@
-"""What the semantic codebook is distilled from: for each code frame of a segment, features of the same moments.
+"""Targets for the distillation of the semantic codebook: teacher features for each code frame of a segment.
 
-Axis letters: N code frames, F features of one of them, W windows, M spans of time, P phones.
+Axis letters: N code frames, F features of a frame, W windows, M time spans or rows of features, P phones.
 """
 
 from __future__ import annotations
@@ -19,64 +19,65 @@ from jomni.data.report import listed
 from jomni.errors import DataError
 
 SILENCE = "pau"
-"""The phone of moments that no other phone fills; `SILENT` names mean it too."""
+"""Phone of moments without another phone. The names in `SILENT` are mapped to it."""
 
 SILENT = frozenset({SILENCE, "", "sil", "SIL", "sp", "_", "_:", "#", "h#", "silence"})
 
 HALVES = 2
-"""Windows in each code frame of the phone teacher: 40 ms each at 12.5 Hz, half of most phones."""
+"""Windows per code frame of the phone teacher: 40 ms each at 12.5 Hz, shorter than most phones."""
 
 
 class Teacher(Protocol):
-    """Features of the items of a data set."""
+    """Features of the recordings of a data set."""
 
     @property
     def size(self) -> int:
-        """F, features of one code frame."""
+        """Return F, the number of features of a code frame."""
         ...
 
     def __call__(self, item: int, start: float, frames: int, frame_rate: float) -> Float[np.ndarray, "N F"]:
-        """Return the features of `frames` code frames from `start` seconds on, float32."""
+        """Return the features of `frames` code frames from `start` seconds on, as float32."""
         ...
 
 
 def phone_inventory(items: Iterable[Item]) -> tuple[str, ...]:
-    """Return the phones that items use: silence first, then the others by name."""
+    """Return the phones that the items use: silence first, then the others in alphabetical order."""
     names = {name for item in items for name, _, _ in times(item.read_sidecar(), "phones")}
     return (SILENCE, *sorted(names - SILENT))
 
 
 @dataclasses.dataclass(frozen=True)
 class PhoneTeacher:
-    """The share of time that each phone has in each half of each code frame: F = 2 P, each P of which sum to 1."""
+    """Time share of each phone in each half of each code frame. F = 2 P; each group of P sums to 1."""
 
     phones: tuple[str, ...]
-    spans: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]  # of each item: starts, ends (s), phones' numbers
-    lookahead: float  # seconds by which the windows lie before the frames, which so hear beyond them
+    spans: tuple[tuple[np.ndarray, np.ndarray, np.ndarray], ...]  # per item: starts and ends (s), phone indices
+    lookahead: float  # seconds by which the windows precede the frames
 
     @classmethod
     def of(cls, items: Sequence[Item], phones: Sequence[str] | None = None, lookahead: float = 0.0) -> PhoneTeacher:
-        """Read the phones of items.
+        """Read the phones of the items.
 
         Args:
-          items: with the list "phones" in their json.
-          phones: the inventory, silence first; None: that of the items.
-          lookahead: seconds by which the windows lie before the frames, which so hear beyond them.
+          items: recordings with the list "phones" in their JSON.
+          phones: the inventory, silence first. None: the phones of the items.
+          lookahead: seconds by which the windows precede the frames.
 
         Raises:
-          DataError: an item has a phone that is not in the inventory, or the inventory does not begin with silence.
+          DataError: an item has a phone outside the inventory, the inventory does not start with silence, or a name
+            occurs twice in it.
         """
         phones = phone_inventory(items) if phones is None else tuple(phones)
         if not phones or phones[0] != SILENCE or len(set(phones)) != len(phones):
-            raise DataError(f"the phones must be different names, {SILENCE!r} first, but they are {phones}.")
+            raise DataError(f"the phones must be distinct names with {SILENCE!r} first, but they are {phones}.")
         number = {name: index for index, name in enumerate(phones)} | dict.fromkeys(SILENT, 0)
         spans = []
         said = [times(item.read_sidecar(), "phones") for item in items]
         unknown = [(i, sorted({name for name, _, _ in e} - set(number))) for i, e in zip(items, said, strict=True)]
         if problems := [f"{item.sidecar}: {', '.join(names)}" for item, names in unknown if names]:
             raise DataError(
-                f"phones that are not among those given are in {len(problems)} recordings:\n{listed(problems)}\n"
-                "Give the inventory of all the data, or none."
+                f"{len(problems)} recordings have phones that are not in the given inventory:\n{listed(problems)}\n"
+                "Give the inventory of all data sets, or leave it out."
             )
         for entries in said:
             starts, ends = (np.array([entry[i] for entry in entries], np.float64) for i in (1, 2))
@@ -93,7 +94,7 @@ class PhoneTeacher:
         width = 1 / (HALVES * frame_rate)
         begins = start - self.lookahead + width * np.arange(windows)
         shares = overlaps(starts, ends, begins, width) / width
-        # Phones of one utterance do not overlap; were they to, a window's shares would still sum to 1.
+        # The phones of an utterance do not overlap. If they did, the shares of a window would still sum to 1.
         held = np.zeros((windows, len(self.phones)))
         np.add.at(held.T, numbers, shares.T)
         total = held.sum(1, keepdims=True)
@@ -104,23 +105,24 @@ class PhoneTeacher:
 
 @dataclasses.dataclass(frozen=True)
 class FeatureTeacher:
-    """Features kept beside the recordings, such as WavLM's: the mean of those within each code frame.
+    """Features stored beside the recordings, such as WavLM's: the mean of the rows within each code frame.
 
-    For x.wav and the suffix ".wavlm.npy" they are the array [M, F] of x.wavlm.npy, one row every 1 / `rate` seconds.
-    Frames outside the recording take its nearest row.
+    For x.wav and the suffix ".wavlm.npy", x.wavlm.npy holds an array [M, F] with one row every 1 / `rate` seconds.
+    Frames outside the recording take the nearest row.
     """
 
     paths: tuple[Path, ...]
-    rate: float  # rows a second
+    rate: float  # rows per second
     lookahead: float
     size: int
 
     @classmethod
     def of(cls, items: Sequence[Item], suffix: str, rate: float, lookahead: float = 0.0) -> FeatureTeacher:
-        """Find the features of items.
+        """Find the feature files of the items, and check their shapes.
 
         Raises:
-          DataError: a file is missing, no array [M, F] of floats, of another F, or of another length than its item.
+          DataError: a file is missing, is not a float array [M, F], has another F than the files before it, or its
+            length differs from the recording's by more than two rows.
         """
         paths, size, problems = [], 0, []
         for item in items:
@@ -129,9 +131,9 @@ class FeatureTeacher:
             try:
                 held = np.load(path, mmap_mode="r", allow_pickle=False)
                 if held.ndim != 2 or held.dtype.kind != "f" or 0 in held.shape:
-                    raise ValueError(f"it holds {held.dtype} {list(held.shape)}, wanted floats [rows, features]")
+                    raise ValueError(f"it holds {held.dtype} {list(held.shape)}, expected floats [rows, features]")
                 if size and held.shape[1] != size:
-                    raise ValueError(f"it has {held.shape[1]} features, files before it {size}")
+                    raise ValueError(f"it has {held.shape[1]} features, the files before it have {size}")
                 if abs(held.shape[0] - item.seconds * rate) > 2:
                     raise ValueError(f"it has {held.shape[0]} rows, at {rate:g} Hz it should have "
                                      f"{item.seconds * rate:.0f}")  # fmt: skip
@@ -160,7 +162,10 @@ class FeatureTeacher:
 def overlaps(
     starts: Float[np.ndarray, "M"], ends: Float[np.ndarray, "M"], begins: Float[np.ndarray, "W"], width: float
 ) -> Float[np.ndarray, "W M"]:
-    """Return how long each span lies within each window of `width`, in the unit of all of them."""
+    """Return the overlap [W, M] of each span with each window, in the unit of the arguments.
+
+    Windows start at `begins` and are `width` long.
+    """
     inside = np.minimum(ends, begins[:, None] + width) - np.maximum(starts, begins[:, None])
     return np.maximum(inside, 0)
 
@@ -168,11 +173,15 @@ def overlaps(
 def make_teacher(
     items: Sequence[Item], teacher: str, *, phones: Sequence[str] | None, rate: float, lookahead: float
 ) -> Teacher:
-    """Return the teacher by its name: "phones", or the ending of files of features, such as ".wavlm.npy"."""
+    """Return the teacher with this name: "phones", or the suffix of feature files, such as ".wavlm.npy".
+
+    Raises:
+      DataError: there is no such teacher, or the labels or features of the items cannot be used.
+    """
     if teacher == "phones":
         return PhoneTeacher.of(items, phones, lookahead)
     if not teacher.endswith(".npy") or os.sep in teacher:
         raise DataError(
-            f'there is no teacher {teacher!r}. Give "phones", or the ending of files, such as ".wavlm.npy".'
+            f'there is no teacher {teacher!r}. Give "phones", or a file suffix such as ".wavlm.npy".'
         )
     return FeatureTeacher.of(items, teacher, rate, lookahead)

@@ -1,6 +1,6 @@
-"""Spoken turns as batches of Mini-Omni's tasks, mixed with shares: endless, checkpointable, the same for a seed.
+"""Batches of spoken turns for Mini-Omni: endless, checkpointable, and the same for the same seed.
 
-Axes: B batch, A audio streams, T steps, S samples.
+Axis letters: B batch, A audio streams, T steps, S samples.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from jomni.models.mini_omni.streams import IGNORE, Example, Numbers, Task, build
 if TYPE_CHECKING:
     import grain
 
-SAMPLE_RATE = 16_000  # Hz, what the speech encoder hears
+SAMPLE_RATE = 16_000  # Hz, input of the speech encoder
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskShares:
-    """How often each task is drawn, in any unit: A audio, T text, 1 the question, 2 the answer."""
+    """Relative frequency of each task, in any unit: A audio, T text, 1 the question, 2 the answer."""
 
-    a1_a2: float = 1.0  # hear, then write and speak the answer
-    a1_t2: float = 1.0  # hear, then write it
-    a1_t1: float = 1.0  # hear, then write what was heard
-    t1_a2: float = 1.0  # read, then write and speak the answer
-    t1_t2: float = 1.0  # read, then write it
+    a1_a2: float = 1.0  # spoken question -> text and audio of the answer
+    a1_t2: float = 1.0  # spoken question -> text of the answer
+    a1_t1: float = 1.0  # spoken question -> text of the question
+    t1_a2: float = 1.0  # written question -> text and audio of the answer
+    t1_t2: float = 1.0  # written question -> text of the answer
 
     def __post_init__(self) -> None:
         shares = dataclasses.asdict(self)
         wrong = [f"{name} = {share}" for name, share in shares.items() if not 0 <= share < math.inf]
         if wrong or not any(shares.values()):
-            raise ConfigError(f"shares of tasks must not be negative, and not all zero: {', '.join(wrong) or shares}")
+            raise ConfigError(f"task shares must not be negative, and not all zero: {', '.join(wrong) or shares}")
 
     def tasks(self) -> dict[Task, float]:
-        """Return the tasks that are drawn, and their probabilities."""
+        """Return the probability of each task whose share is not zero."""
         given = {Task(name.upper().replace("_", "-")): share for name, share in dataclasses.asdict(self).items()}
         return {task: share / sum(given.values()) for task, share in given.items() if share}
 
@@ -65,41 +65,43 @@ def omni_dataset(
     workers: int = 0,
     prefetch: int = 8,
 ) -> grain.IterDataset:
-    """Endless batches of turns, each turn as one of the tasks, drawn anew every time it comes by.
+    """Return endless batches of turns. Each time a turn occurs, its task is drawn anew.
 
     Args:
-      files: parquet files in VoiceAssistant-400K's schema, or folders of them.
+      files: parquet files in the schema of VoiceAssistant-400K, or folders of them.
       numbers: special tokens, the model's `Vocabulary`.
-      audio_size: entries of a codebook that the model knows.
-      tokenizer: the backbone's tokenizer.json.
-      shares: of the tasks.
-      lengths: steps that a batch is completed to: the least that holds its longest example. Each is compiled for once.
-      seconds: that the speech encoder hears; questions are completed with silence.
+      audio_size: entries of each codebook of the model.
+      tokenizer: content of the backbone's tokenizer.json.
+      shares: relative frequencies of the tasks.
+      lengths: allowed numbers of steps. A batch is padded to the shortest that holds its longest example; each length
+        is compiled once.
+      seconds: input length of the speech encoder. Questions are padded with silence.
       batch: turns in each batch.
-      seed: of order and tasks.
-      context_corruption: share of the spoken answers whose past holds a stretch from elsewhere in the answer, while
-        the targets stay right.
-      skip_bad: leave rows out that cannot be used or are longer than all this, with a warning that lists and counts
-        them, instead of refusing the file.
-      workers: processes that prepare batches; 0: a thread of this process. Batches are the same.
-      prefetch: batches kept ready.
+      seed: seed of the order and the tasks.
+      context_corruption: share of the spoken answers whose input holds a stretch from elsewhere in the answer, while
+        the targets stay correct.
+      skip_bad: leave out rows that cannot be used or are too long, with a warning that lists and counts them, instead
+        of rejecting the file.
+      workers: processes that prepare batches. 0: a thread of this process. The batches do not depend on it.
+      prefetch: batches prepared ahead.
 
     Returns:
-      Batches of "tokens" and "targets", int32 [B, A+1, T] (see `build_example`; `IGNORE` behind an example's end),
-      "pcm", float32 [B, S], the question at 16 kHz or zeros, and "frames", int32 [B], what of it stands in the prompt.
+      Batches of "tokens" and "targets", int32 [B, A+1, T] (see `build_example`; targets are `IGNORE` after the end of
+      an example), "pcm", float32 [B, S], the question at 16 kHz or zeros, and "frames", int32 [B], the number of
+      speech frames in the prompt.
 
     Raises:
-      ConfigError: options without sense.
-      DataError: files without sense, or with rows that cannot be used.
+      ConfigError: an option is out of range.
+      DataError: a file cannot be read, has rows that cannot be used, or the tokenizer is damaged.
     """
     if not lengths or min(lengths) < 1 or not seconds > 0:
-        raise ConfigError(f"lengths {tuple(lengths)} and seconds {seconds} must be positive, one length at least")
+        raise ConfigError(f"lengths {tuple(lengths)} and seconds {seconds} must be positive, with at least one length")
     if not 0 <= context_corruption <= 1:
-        raise ConfigError(f"'context_corruption' is a share, from 0 to 1, got {context_corruption}")
+        raise ConfigError(f"'context_corruption' must be from 0 to 1, got {context_corruption}")
     try:
         text = tokenizers.Tokenizer.from_str(tokenizer.decode())
-    except Exception as error:  # the library knows no other
-        raise DataError(f"the backbone's tokenizer.json is damaged ({error}). Fetch it anew.") from None
+    except Exception as error:  # the library raises no narrower class
+        raise DataError(f"the backbone's tokenizer.json is damaged ({error}). Download it again.") from None
     window = round(seconds * SAMPLE_RATE)
     drawer = _Drawer(text, numbers, audio_size, shares.tasks(), max(lengths), window, context_corruption)
     reports = [check_turns(path, drawer.faults).accepted(skip_bad) for path in _parquet(files)]
@@ -116,7 +118,7 @@ def omni_dataset(
 
 @dataclasses.dataclass(frozen=True)
 class _Drawer:
-    """Draws a turn's task and makes its example."""
+    """Draws a task for a turn, and makes the example."""
 
     text: tokenizers.Tokenizer
     numbers: Numbers
@@ -140,7 +142,7 @@ class _Drawer:
         }  # fmt: skip
 
     def example(self, turn: Turn, task: Task, samples: int) -> Example:
-        """Return the turn as one task's example; its question has so many samples."""
+        """Return the example of a turn for one task. `samples` is the length of its question at 16 kHz."""
         heard = speech_frames(samples, self.window) if task.listens else self.encode(turn.question)
         answer = turn.question if task is Task.A1_T1 else turn.answer
         return build_example(task, self.numbers, heard, self.encode(answer), turn.answer_codes if task.speaks else None)
@@ -149,25 +151,25 @@ class _Drawer:
         return self.text.encode(text, add_special_tokens=False).ids
 
     def faults(self, turn: Turn) -> Iterator[tuple[RowKind, str]]:
-        """Why a turn that can be read cannot be learnt from."""
+        """Yield the reasons why a readable turn cannot be used for training."""
         listens, speaks = (any(getattr(task, what) for task in self.tasks) for what in ("listens", "speaks"))
         yield from misfits(turn, self.window if listens else None, self.audio_size if speaks else None)
         samples = turn.samples_at(SAMPLE_RATE) if listens else 0
         steps, task = max((self.example(turn, task, samples).tokens.shape[1], task.value) for task in self.tasks)
         if steps > self.longest:
-            yield RowKind.NOT_TAKEN, f"as {task} it takes {steps} steps, the longest length is {self.longest}"
+            yield RowKind.NOT_TAKEN, f"as {task} it needs {steps} steps, the longest length is {self.longest}"
 
 
 def misfits(turn: Turn, window: int | None, entries: int | None) -> Iterator[tuple[RowKind, str]]:
-    """Why a turn that can be read is not for this model, for `jomni.data.turns.parquet.check_turns`.
+    """Yield the reasons why a readable turn does not fit a model, for `jomni.data.turns.parquet.check_turns`.
 
     Args:
       turn: the turn.
-      window: samples at 16 kHz that the model hears; None: nothing is heard.
-      entries: of a codebook that it speaks with; None: nothing is said.
+      window: samples at 16 kHz that the speech encoder takes. None: the question's audio is not used.
+      entries: entries of each codebook of the model. None: the answer's audio is not used.
     """
     if window is not None and (samples := turn.samples_at(SAMPLE_RATE)) > window:
-        told = f"{samples / SAMPLE_RATE:.1f} s, longer than the {window / SAMPLE_RATE:g} s that are heard"
+        told = f"{samples / SAMPLE_RATE:.1f} s, longer than the {window / SAMPLE_RATE:g} s of the speech encoder"
         yield RowKind.NOT_TAKEN, f"the question is {told}"
     if entries is not None and (code := turn.answer_codes.max()) >= entries:
         yield RowKind.NOT_TAKEN, f"code {code} of a codebook with {entries} entries"
@@ -175,7 +177,7 @@ def misfits(turn: Turn, window: int | None, entries: int | None) -> Iterator[tup
 
 @dataclasses.dataclass(frozen=True)
 class _Collate:
-    """Completes the examples of a batch to one length."""
+    """Pads the examples of a batch to one length, and stacks them."""
 
     lengths: tuple[int, ...]
     numbers: Numbers
@@ -196,12 +198,12 @@ class _Collate:
 
 
 def _parquet(files: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Return the files, those of folders in the order of their names."""
+    """Return the files, and those in folders in alphabetical order."""
     found: list[Path] = []
     for path in (Path(file).expanduser() for file in files):
         held = sorted(path.glob("*.parquet")) if path.is_dir() else [path] if path.is_file() else []
         if not held:
-            raise DataError(f"{path}: is no parquet file, and no folder that holds one. Name such a file.")
+            raise DataError(f"{path}: is neither a parquet file nor a folder that contains one.")
         found += held
     if not found:
         raise ConfigError("no parquet file is given. Give at least one.")

@@ -1,4 +1,4 @@
-"""One's own text as spoken turns, with any synthesiser and any codec of SNAC's form."""
+"""Spoken turns from text, with any synthesiser and any codec that has SNAC's 1, 2 and 4 codes per frame."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from jomni.data.turns.parquet import Turn, interleave
 from jomni.errors import DataError
 
 Voice = Callable[[str], tuple[Float[np.ndarray, "T"], int]]
-"""A synthesiser: the samples of a text, in [-1, 1], and their rate, Hz."""
+"""A synthesiser: maps a text to samples in [-1, 1] and their rate in Hz."""
 
 Encode = Callable[[Float[np.ndarray, "T"], int], Sequence[Int[np.ndarray, "N"]]]
-"""A codec: the codes of each of its codebooks, coarse to fine, of samples at a rate."""
+"""A codec: maps samples and their rate to the codes of each codebook, coarse to fine."""
 
 
 def spoken_turns(pairs: Iterable[tuple[str, str]], ask: Voice, tell: Voice, encode: Encode) -> Iterator[Turn]:
-    """Turn for `write_turns`.
+    """Yield a `Turn` for each pair of question and answer, for `write_turns`.
 
     Args:
       pairs: questions and answers.
-      ask: says a question; let it change its voice from call to call.
-      tell: says an answer, in the voice that the model is to have.
-      encode: the answer's codes.
+      ask: synthesises questions. It may use another voice at each call.
+      tell: synthesises answers, in the voice that the model is to learn.
+      encode: returns the codes of an answer.
 
     Raises:
-      DataError: the synthesiser gave no sound, or the codec has another form than 1, 2 and 4 codes a frame.
+      DataError: the synthesiser returned no finite mono samples, or the codec has not 1, 2 and 4 codes per frame.
     """
     import soundfile
 
@@ -37,7 +37,7 @@ def spoken_turns(pairs: Iterable[tuple[str, str]], ask: Voice, tell: Voice, enco
         said, said_rate = tell(answer)
         for text, wave in ((question, pcm), (answer, said)):
             if wave.ndim != 1 or not wave.size or not np.isfinite(wave).all():
-                raise DataError(f"the synthesiser gave no sound for {text!r}, but {wave.dtype} {list(wave.shape)}.")
+                raise DataError(f"the synthesiser returned {wave.dtype} {list(wave.shape)} for {text!r}, not audio.")
         file = io.BytesIO()
         soundfile.write(file, np.clip(pcm, -1, 1), rate, format="FLAC", subtype="PCM_16")
         yield Turn(question, file.getvalue(), answer, interleave(encode(said, said_rate)))

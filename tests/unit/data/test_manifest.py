@@ -44,11 +44,11 @@ BAD = {
         Kind.UNREADABLE_AUDIO, "no samples", lambda f: soundfile.write(f / "data/y.wav", np.zeros((0, 2)), RATE)
     ),
     "mono": (
-        Kind.WRONG_CHANNELS, r"1 channel \(mono\), needed: 2 channels \(stereo\)",
+        Kind.WRONG_CHANNELS, r"1 channel \(mono\), required: 2 channels \(stereo\)",
         lambda f: soundfile.write(f / "data/y.wav", np.zeros(RATE), RATE),
     ),
     "rate": (
-        Kind.WRONG_RATE, "at 800 Hz, needed: 1600 Hz",
+        Kind.WRONG_RATE, "at 800 Hz, required: 1600 Hz",
         lambda f: soundfile.write(f / "data/y.wav", np.zeros((800, 2)), 800),
     ),
     "duration": (
@@ -58,13 +58,13 @@ BAD = {
     "no json": (Kind.MISSING_JSON, "there is no file", lambda f: (f / "data/y.json").unlink()),
     "half a json": (Kind.BROKEN_JSON, "", lambda f: (f / "data/y.json").write_text('{"alignments": [[')),
     "json without words": (Kind.BROKEN_JSON, "no list 'alignments'", lambda f: (f / "data/y.json").write_text("{}")),
-    "list": (Kind.BROKEN_JSON, "no object", lambda f: (f / "data/y.json").write_text("[]")),
+    "list": (Kind.BROKEN_JSON, "not a JSON object", lambda f: (f / "data/y.json").write_text("[]")),
     "form": (Kind.BROKEN_JSON, "entry 1 of 'alignments'", lambda f: words(f, says("a", 0, 1), ["b", 0, 1])),
     "texts as times": (Kind.BROKEN_JSON, "entry 0", lambda f: words(f, says("a", "0", "1"))),
-    "negative": (Kind.BAD_TIMES, "'b'.*begins before the recording", lambda f: words(f, says("b", -0.2, 0.3))),
-    "backwards": (Kind.BAD_TIMES, "'b'.*ends before it begins", lambda f: words(f, says("b", 0.3, 0.2))),
+    "negative": (Kind.BAD_TIMES, "'b'.*starts before the recording", lambda f: words(f, says("b", -0.2, 0.3))),
+    "backwards": (Kind.BAD_TIMES, "'b'.*ends before it starts", lambda f: words(f, says("b", 0.3, 0.2))),
     "unordered": (
-        Kind.BAD_TIMES, "'b'.*begins before the one before",
+        Kind.BAD_TIMES, "'b'.*starts before the previous entry",
         lambda f: words(f, says("a", 0.3, 0.4), says("b", 0.2, 0.3)),
     ),
     "beyond": (Kind.BAD_TIMES, "'b'.*ends after the recording", lambda f: words(f, says("b", 0.3, 1.2))),

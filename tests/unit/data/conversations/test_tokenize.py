@@ -201,7 +201,7 @@ def test_a_recording_that_was_cut_short_since_it_was_checked_is_refused(manifest
     plan = plan_tokenization(manifest, tmp_path / "out", encoder(), **OPTIONS)
     wav = manifest.parent / "data/5.wav"
     wav.write_bytes(wav.read_bytes()[:-400])
-    with pytest.raises(DataError, match=r"5\.wav: the file promises 4800 samples, 4700"):
+    with pytest.raises(DataError, match=r"5\.wav: the header promises 4800 samples, but only 4700"):
         tokenize.tokenize(plan)
     soundfile.write(wav, np.full((4800, 2), np.nan), RATE, subtype="FLOAT")
     with pytest.raises(DataError, match="NaN"):

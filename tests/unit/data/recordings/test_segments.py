@@ -107,10 +107,10 @@ def test_the_channels_asked_for_are_cut_and_no_others(tmp_path):
         batches = take(audio_dataset(path, **OPTIONS, channels=name), 8)
         sign[name] = set(np.sign(np.concatenate([batch["pcm"].sum(2) for batch in batches])).ravel().tolist())
     assert sign == {"left": {1.0}, "right": {-1.0}, "both": {1.0, -1.0}}
-    with pytest.raises(DataError, match=r"stereo.*needed: 1 channel"):
+    with pytest.raises(DataError, match=r"stereo.*required: 1 channel"):
         audio_dataset(path, **OPTIONS)
     for teacher in ("phones", ".wavlm.npy"):
-        with pytest.raises(ConfigError, match="one voice"):
+        with pytest.raises(ConfigError, match="one channel"):
             audio_dataset(path, **OPTIONS, channels="both", teacher=teacher)
     with pytest.raises(ConfigError, match="'stereo' is not one of mono, left, right, both"):
         audio_dataset(path, **OPTIONS, channels="stereo")
@@ -122,9 +122,9 @@ def test_a_recording_that_was_cut_short_is_refused_from_memory_and_from_files(tm
     wav = report.items[0].path
     files = segments._Files(report.items)
     wav.write_bytes(wav.read_bytes()[:-400])
-    with pytest.raises(DataError, match="the file promises"):
+    with pytest.raises(DataError, match="the header promises"):
         files.read(0, 0, 0, report.items[0].num_samples)
-    with pytest.raises(DataError, match="the file promises"):
+    with pytest.raises(DataError, match="the header promises"):
         segments._Memory(report.items)
 
 
@@ -190,7 +190,7 @@ def test_phones_may_be_given_and_must_cover_those_of_the_data(tmp_path):
     path = corpus(tmp_path)
     batch = take(audio_dataset(path, **OPTIONS, teacher="phones", phones=("pau", "z", "b", "aa")), 1)[0]
     assert batch["teacher"].shape[-1] == 8 and (batch["teacher"][..., [1, 5]] == 0).all()
-    with pytest.raises(DataError, match=r"not among.* are in 4 recordings:\n.*0\.json: b\n"):
+    with pytest.raises(DataError, match=r"4 recordings have phones .* not in .*:\n.*0\.json: b\n"):
         audio_dataset(path, **OPTIONS, teacher="phones", phones=("pau", "aa"))
     with pytest.raises(DataError, match="'pau' first"):
         audio_dataset(path, **OPTIONS, teacher="phones", phones=("aa", "b", "pau"))

@@ -171,7 +171,7 @@ def test_own_text_becomes_turns_with_any_synthesiser():
     assert made[0].question_at(16_000).shape == (200,)
     with pytest.raises(DataError, match=r"\[1, 2\]"):
         interleave([[1], [2, 3]])
-    with pytest.raises(DataError, match="no sound"):
+    with pytest.raises(DataError, match="not audio"):
         next(spoken_turns([("a", "b")], lambda text: (np.zeros(0), 8000), voice, lambda pcm, rate: []))
 
 
