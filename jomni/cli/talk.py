@@ -34,6 +34,7 @@ from jomni.errors import AudioError, ConfigError, PromptError
 if TYPE_CHECKING:
     from jomni.checkpoints.checkpoint import CheckpointSource
     from jomni.models.mini_omni.chat import OmniChat
+    from jomni.models.moshi.conversation import Transcript
     from jomni.models.snac.config import SnacConfig
 
 DUPLEX_OPTIONS = ("text_temperature", "tail", "plot")
@@ -235,7 +236,7 @@ class _FullDuplex(_Talker):
             report = conversation_report(info, transcript, settings | {"slot": b, "seed": options.seed + b} | sampling)
 
             def draw(
-                file: BinaryIO, wave: np.ndarray = wave, transcript: jomni.Transcript = transcript,
+                file: BinaryIO, wave: np.ndarray = wave, transcript: Transcript = transcript,
                 title: str = f"{info.path.name}, {options.model}, seed {options.seed + b}",
             ) -> None:  # fmt: skip
                 from jomni.plot import plot_conversation
