@@ -1,10 +1,10 @@
-"""One step of the language model on this machine: jomni beside moshi PyTorch, taking turns, same sizes, float32.
+"""Time one step of the language model in jomni and moshi PyTorch, alternating, in float32.
 
-The model has Moshi's form at a size that a laptop holds (dim 1024, 12 layers, depth 512 x 4, context 3000: 392 M
-parameters); weights are random. Prints the median and the 99th percentile of milliseconds a step.
+The model is a smaller Moshi (dim 1024, 12 layers, depth 512 x 4, context 3000: 392 M parameters) with random weights.
+Prints the median and the 99th percentile of the milliseconds per step.
 
     NO_TORCH_COMPILE=1 python -m tools.bench.lm_step --batch 1 8      # needs the `peers` extra
-    python -m tools.bench.lm_step --alone --dtype bfloat16             # jomni by itself, for a GPU or TPU
+    python -m tools.bench.lm_step --alone --dtype bfloat16             # jomni alone, for a GPU or TPU
     python -m tools.bench.lm_step --alone --size 7b --dtype bfloat16   # Moshi's own size
 """
 
@@ -24,8 +24,8 @@ import numpy as np
 from jomni.models.moshi import MOSHI_7B, MoshiConfig, MoshiLM
 from jomni.models.moshi.generate import Generator
 
-TURN = 6  # steps a turn, the first to warm up
-PAUSE = 0.3  # seconds before a turn, in which the other's threads go to sleep
+TURN = 6  # steps per turn, the first is a warm-up
+PAUSE = 0.3  # seconds before a turn, until the other implementation's threads are idle
 
 LAPTOP = dataclasses.replace(
     MOSHI_7B, dim=1024, num_heads=16, num_layers=12, depformer_dim=512, depformer_dim_feedforward=2112,
@@ -34,7 +34,7 @@ LAPTOP = dataclasses.replace(
 
 
 def jomni_step(config: MoshiConfig, batch: int, dtype: str) -> Callable[[], None]:
-    """Return a function that takes one step."""
+    """Return a function that runs one step of jomni."""
     lm = MoshiLM(config)
     tree = jax.eval_shape(lm.init, jax.random.key(0), jnp.zeros((1, config.n_q + 1, 2), jnp.int32))["params"]
     leaves, structure = jax.tree.flatten(tree)
@@ -53,7 +53,7 @@ def jomni_step(config: MoshiConfig, batch: int, dtype: str) -> Callable[[], None
 
 
 def torch_step(config: MoshiConfig, batch: int) -> Callable[[], None]:
-    """Return the same with moshi's own code."""
+    """Return a function that runs one step of moshi PyTorch."""
     import torch
     from moshi.models import LMGen, loaders
 
@@ -66,7 +66,7 @@ def torch_step(config: MoshiConfig, batch: int) -> Callable[[], None]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="conversations in one step")
     parser.add_argument("--steps", type=int, default=30, help="steps to measure")

@@ -1,8 +1,7 @@
-"""Peak anonymous host memory while a checkpoint of Moshi-7B's real names and shapes is loaded in bf16.
+"""Measure the peak of anonymous host memory while a checkpoint with Moshi-7B's names and shapes is loaded in bf16.
 
-Writes the file (about 15 GB; tensor by tensor, never held in memory), loads it with `jomni.load` in a process of its
-own while sampling that process's RssAnon (pages of mapped files are not in it), prints the figures and removes the
-file.
+Writes the file (about 15 GB) tensor by tensor, loads it with `jomni.load` in another process while sampling its RssAnon
+(which does not include pages of mapped files), prints the figures and removes the file.
 
     python tools/bench/load_memory.py --dir /tmp            # needs 16 GB of disk and 17 GB of memory
     python tools/bench/load_memory.py --dir /tmp --layers 4  # a quarter of that
@@ -61,7 +60,7 @@ def write_model(folder: Path, layers: int | None = None) -> int:
 
 
 def anonymous_bytes(pid: int) -> int:
-    """Anonymous pages that a process holds in memory now."""
+    """Return the bytes of a process's anonymous pages in memory."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024
@@ -69,7 +68,7 @@ def anonymous_bytes(pid: int) -> int:
 
 
 def measure(folder: Path, dtype: str = "bfloat16") -> dict[str, float]:
-    """Load in a process of its own; bytes before, at the peak and after, size of the parameters, seconds."""
+    """Load in another process; return the bytes before, at the peak and after, the parameters' bytes, and seconds."""
     command = [sys.executable, "-c", _LOAD, str(folder), dtype]
     child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert child.stdin is not None and child.stdout is not None
@@ -94,10 +93,10 @@ def measure(folder: Path, dtype: str = "bfloat16") -> dict[str, float]:
 
 
 def main() -> None:
-    """Write, measures, prints, removes."""
+    """Write the file, measure, print the figures and remove the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dir", type=Path, required=True, help="where to put the file for the time of the run")
-    parser.add_argument("--layers", type=int, help="temporal layers, for a smaller run (all 32 when left out)")
+    parser.add_argument("--dir", type=Path, required=True, help="folder for the temporary file")
+    parser.add_argument("--layers", type=int, help="temporal layers, for a smaller run (default: all 32)")
     parser.add_argument("--dtype", default="bfloat16", help="dtype to load in")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:

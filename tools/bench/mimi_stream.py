@@ -1,8 +1,9 @@
-"""Mimi at full size, frame by frame on this CPU: jomni beside moshi PyTorch, in one run, alternating, float32.
+"""Time Mimi at full size frame by frame on a CPU in jomni and moshi PyTorch, alternating, in float32.
 
-Both read the same file of seeded random weights in the published layout. They take turns of about a second of audio.
-The first frame of a turn is not counted, nor is the pause before it, in which the other's threads go to sleep. Prints
-the median and the 99th percentile of milliseconds a frame (80 ms of audio), and how many of their codes differ.
+Both read the same file of seeded random weights in the published layout. They alternate after about a second of audio.
+The first frame of a turn is not counted, nor the pause before it, in which the other implementation's threads become
+idle. Prints the median and the 99th percentile of the milliseconds per frame (80 ms of audio), and the number of codes
+that differ.
 
     python -m tools.bench.mimi_stream                       # needs the `peers` extra
     python -m tools.bench.mimi_stream --batch 4 --threads 4
@@ -24,19 +25,19 @@ import numpy as np
 
 from jomni.models.mimi.config import MIMI
 
-TURN = 13  # frames a turn, the first to warm up
+TURN = 13  # frames per turn, the first is a warm-up
 PAUSE = 0.3  # seconds before a turn
 
 
 class Side(NamedTuple):
-    """One implementation, streaming."""
+    """Streaming functions of one implementation."""
 
     encode: Callable[[np.ndarray], np.ndarray]  # pcm [B, 1, 1920] -> codes [B, K, 1]
-    decode: Callable[[np.ndarray], np.ndarray]  # and back
+    decode: Callable[[np.ndarray], np.ndarray]  # codes [B, K, 1] -> pcm [B, 1, 1920]
 
 
 def ours(folder: Path, batch: int, codebooks: int) -> Side:
-    """jomni, in the original's ring convention so that the codes can be compared (no difference in speed)."""
+    """Return jomni's functions, with the original's ring convention, which makes the codes comparable."""
     import jax
 
     import jomni
@@ -61,7 +62,7 @@ def ours(folder: Path, batch: int, codebooks: int) -> Side:
 
 
 def theirs(folder: Path, batch: int, codebooks: int) -> Side:
-    """moshi PyTorch."""
+    """Return moshi PyTorch's functions."""
     import torch
 
     from tools.goldens import kyutai
@@ -76,11 +77,11 @@ def theirs(folder: Path, batch: int, codebooks: int) -> Side:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=300, help="frames to measure, of each")
-    parser.add_argument("--batch", type=int, default=1, help="streams in one step")
-    parser.add_argument("--threads", type=int, default=2, help="cores that either may use")
+    parser.add_argument("--frames", type=int, default=300, help="timed frames of each implementation")
+    parser.add_argument("--batch", type=int, default=1, help="streams per step")
+    parser.add_argument("--threads", type=int, default=2, help="cores used by each implementation")
     parser.add_argument("--codebooks", type=int, default=8)
     args = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):  # before jax counts the cores

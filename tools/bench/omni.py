@@ -1,13 +1,13 @@
-"""Mini-Omni's answers on this machine: jomni beside the original's own code, taking turns, same sizes, float32.
+"""Time Mini-Omni's answers in jomni and the original code, alternating, with the same sizes, in float32.
 
-For every mode: seconds to read the question, milliseconds a step, text tokens (steps) a second, and, where the answer
-is spoken, steps and milliseconds from the question's features to the first sound. The question is 3 s of speech (151
-frames of features; tools.bench.whisper measures the speech encoder) or 20 tokens of text. Weights are random
-and each side's own; special audio tokens are folded into ordinary ones, so that every frame is decoded.
+Prints for each mode: seconds to read the question, milliseconds per step, text tokens (steps) per second, and, for
+spoken answers, steps and milliseconds from the question's features to the first sound. The question is 3 s of speech
+(151 frames of features; tools.bench.whisper measures the speech encoder) or 20 tokens of text. Each implementation has
+random weights of its own. Special audio tokens are mapped to ordinary ones, so that all frames are decoded.
 
-The original streams sound in its batch-parallel mode alone: 4 frames, decoded by themselves, after 11 steps. In its
-other spoken modes sound comes when the answer is complete; they are measured as if they streamed by the same rule.
-jomni streams in all of them, a frame at a time, as soon as a sample no longer depends on what is to come.
+The original streams audio in its batch-parallel mode only: chunks of 4 frames, the first after 11 steps. Its other
+spoken modes return audio when the answer is complete; they are measured as if they streamed in the same way. jomni
+streams in all modes, frame by frame, each sample as soon as it does not depend on later codes.
 
     python -m tools.bench.omni CHECKOUT               # of github.com/gpt-omni/mini-omni; needs the `peers` extra
     python -m tools.bench.omni CHECKOUT --size small  # a few seconds
@@ -39,7 +39,7 @@ from jomni.models.snac.config import SNAC_24KHZ
 from jomni.models.snac.model import Snac
 from tools.bench.mimi_stream import processor
 
-PAUSE = 0.3  # seconds before a turn, in which the other's threads go to sleep
+PAUSE = 0.3  # seconds before a turn, until the other implementation's threads are idle
 FULL: dict[str, Any] = dict(
     name="qwen2-0.5b", block_size=2048, n_layer=24, n_head=14, n_embd=896, n_query_groups=2, padded_vocab_size=181_120,
     intermediate_size=4864, parallel_residual=False, bias=False, add_qkv_bias=True, norm_class_name="RMSNorm",
@@ -51,28 +51,28 @@ MODES = {
     "A1-A2": (Task.A1_A2, "single"), "A1-A2 parallel": (Task.A1_A2, "batch_parallel"), "T1-A2": (Task.T1_A2, "single"),
     "A1-T2": (Task.A1_T2, "text_only"), "A1-T1": (Task.A1_T1, "text_only"), "T1-T2": (Task.T1_T2, "text_only"),
 }  # fmt: skip
-FIRST_STEPS, CHUNK = 11, 4  # after which the original sounds, and frames of it
+FIRST_STEPS, CHUNK = 11, 4  # the original: steps before its first audio, frames of a chunk
 TEXT = list(range(100, 120))
 FEATURES = np.random.default_rng(0).standard_normal((151, 768)).astype(np.float32)
 
 
 class Found(NamedTuple):
-    """What one answer took."""
+    """Times of one answer."""
 
-    read: float  # seconds
-    steps: list[float]  # seconds
-    first_steps: int  # to the first sound; 0: there is none
-    first: float  # seconds
+    read: float  # seconds until the question is read
+    steps: list[float]  # seconds of each step
+    first_steps: int  # steps until the first sound; 0: no sound
+    first: float  # seconds until the first sound
 
 
 def random_params(module: Any, x: Any, dtype: str) -> Any:
-    """Small random parameters of a module that is called on x."""
+    """Return small random parameters of a module whose input is x."""
     random, shapes = np.random.default_rng(0), jax.eval_shape(module.init, jax.random.key(0), x)["params"]
     return jax.tree.map(lambda s: jnp.asarray(0.02 * random.standard_normal(s.shape, np.float32), dtype), shapes)
 
 
 def ours(fields: dict[str, Any], dtype: str, count: int) -> dict[str, Callable[[], Found]]:
-    """For each mode a function that answers once."""
+    """Return mode -> function that generates one answer with jomni."""
     config = MiniOmniConfig.from_published(fields)
     params = random_params(MiniOmni(config, apart=True), jnp.zeros((1, 8, 1), jnp.int32), dtype)
     codec = random_params(Snac(SNAC_24KHZ), jnp.zeros((1, 1, 2048)), "float32")
@@ -106,7 +106,7 @@ def ours(fields: dict[str, Any], dtype: str, count: int) -> dict[str, Callable[[
 
 
 def theirs(fields: dict[str, Any], count: int) -> dict[str, Callable[[], Found]]:
-    """Return the same with the original's model, prompts, sampling and codec."""
+    """Return mode -> function that generates one answer with the original's model, prompts, sampling and codec."""
     import torch
     from snac import SNAC
 
@@ -124,7 +124,7 @@ def theirs(fields: dict[str, Any], count: int) -> dict[str, Callable[[], Found]]
         rows = 2 if voice == "batch_parallel" else 1
 
         def feed(tokens: list[Any], text: Any) -> list[Any]:
-            """Return the next step's input, as the original's loops make it."""
+            """Return the next step's input, as in the original's loops."""
             rest = [torch.tensor([inference.layershift(4097, i)]) for i in range(7)]
             shifted = [inference.layershift(x, i) for i, x in enumerate(tokens)] or rest
             if rows == 1:
@@ -166,15 +166,15 @@ def theirs(fields: dict[str, Any], count: int) -> dict[str, Callable[[], Found]]
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkout", type=Path, nargs="?", help="a checkout of the original's repository")
     parser.add_argument("--alone", action="store_true", help="without the original")
     parser.add_argument("--size", default="full", choices=SIZES)
-    parser.add_argument("--dtype", default="float32", help="of jomni's weights and cache")
-    parser.add_argument("--turns", type=int, default=3, help="answers to measure, of each")
-    parser.add_argument("--steps", type=int, default=16, help="steps of each answer, 12 at least")
-    parser.add_argument("--threads", type=int, default=2, help="cores that either may use")
+    parser.add_argument("--dtype", default="float32", help="dtype of jomni's weights and cache")
+    parser.add_argument("--turns", type=int, default=3, help="timed answers of each implementation")
+    parser.add_argument("--steps", type=int, default=16, help="steps of each answer, at least 12")
+    parser.add_argument("--threads", type=int, default=2, help="cores used by each implementation")
     parser.add_argument("--modes", nargs="+", default=list(MODES), choices=MODES)
     args = parser.parse_args()
     if args.checkout is None and not args.alone:

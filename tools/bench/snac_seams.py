@@ -1,13 +1,13 @@
-"""Seams of chunked SNAC decoding: the original, each chunk on its own, beside jomni's stream, both against the whole.
+"""Compare chunked SNAC decoding of the original, which decodes chunks independently, with jomni's streaming.
 
-All decode the same codes with the same noise at every sample. Prints how far each is from the original's whole decode,
-as its largest difference over the RMS, and draws the waveforms around a seam and the differences over time.
+Both decode the same codes with the same noise. Prints the largest difference from the original's decoding of the whole,
+relative to its RMS, and plots the waveforms around a boundary of chunks and the differences over time.
 
     python -m tools.bench.snac_seams seams.png                          # needs the `peers` extra and the package snac
     python -m tools.bench.snac_seams seams.png --model nano_snac --audio jomni/assets/samples/opposite.wav
 
-Without a model, snac_24khz at full size gets seeded random weights, whose audio means nothing but whose receptive field
-is that of the trained one; without audio, a synthetic sound is encoded.
+The default model is snac_24khz with seeded random weights, which has the receptive field of the trained one. The
+default audio is synthetic.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Codes = Sequence[np.ndarray]
 
 
 def chunks(config: jomni.SnacConfig, codes: Codes, size: int) -> list[tuple[int, list[np.ndarray]]]:
-    """(first frame, codes of `size` frames) one after another."""
+    """Return (first frame, codes of `size` frames) of all chunks."""
     tokens = config.tokens_per_frame
     return [
         (first, [c[:, first * n : (first + size) * n] for c, n in zip(codes, tokens, strict=True)])
@@ -49,7 +49,7 @@ def chunks(config: jomni.SnacConfig, codes: Codes, size: int) -> list[tuple[int,
 
 
 def theirs(model: torch.nn.Module, config: jomni.SnacConfig, codes: Codes, noise: Codes, size: int) -> np.ndarray:
-    """Return the original's chunks, each decoded on its own with its share of the noise, put side by side."""
+    """Return the concatenation of chunks that the original decodes independently, with the same noise."""
     out, frames = [], codes[0].shape[1]
     for first, piece in chunks(config, codes, size):
         share = [x[:, first * x.shape[1] // frames : (first + size) * x.shape[1] // frames] for x in noise]
@@ -58,7 +58,7 @@ def theirs(model: torch.nn.Module, config: jomni.SnacConfig, codes: Codes, noise
 
 
 def ours(codec: Snac, params: dict, codes: Codes, keys: jax.Array, size: int) -> np.ndarray:
-    """jomni's stream, without the look-ahead at its beginning."""
+    """Return jomni's streamed audio, without the look-ahead at its beginning."""
     state, out = codec.init_decode_state(1), []
     for _, piece in chunks(codec.config, codes, size):
         state, pcm = snac.decode_step(codec, params, state, tuple(jnp.asarray(c) for c in piece), keys)
@@ -68,7 +68,7 @@ def ours(codec: Snac, params: dict, codes: Codes, keys: jax.Array, size: int) ->
 
 
 def draw_figure(path: Path, rate: int, step: int, whole: np.ndarray, parts: dict[str, np.ndarray]) -> None:
-    """Waveforms around the middle seam, and differences from the whole over time."""
+    """Plot the waveforms around the middle boundary, and the differences from the whole over time."""
     seam = step * max(1, len(whole) // step // 2)
     near = slice(max(0, seam - rate // 50), seam + rate // 50)
     figure, (top, bottom) = plt.subplots(2, figsize=(10, 6), layout="constrained")
@@ -90,8 +90,8 @@ def main() -> None:
     parser.add_argument("figure", type=Path)
     parser.add_argument("--model", help="a published folder, an export, or a bundled model")
     parser.add_argument("--audio", type=Path, help="a recording to encode")
-    parser.add_argument("--chunk", type=int, default=4, help="frames a chunk (default: 4, as Mini-Omni's)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of audio (default: 2)")
+    parser.add_argument("--chunk", type=int, default=4, help="frames of a chunk (default: 4, as in Mini-Omni)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds of audio (default: 2)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:

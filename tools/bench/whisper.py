@@ -1,7 +1,7 @@
-"""Whisper's log-mel and encoder on this CPU, 30 s at a time: jomni beside openai-whisper, in one run, float32.
+"""Time Whisper's log-mel and encoder for 30 s of audio on a CPU in jomni and openai-whisper, alternating, in float32.
 
-Both have the same random weights, from one file in OpenAI's layout, and take turns. Prints the median and the fastest
-of the seconds that each part takes, and how far the two outputs are apart.
+Both read the same random weights from one file in OpenAI's layout. Prints the median and the minimum of the seconds of
+each part, and the largest difference of the outputs.
 
     python -m tools.bench.whisper                        # needs the `peers` extra; the size "small"
     python -m tools.bench.whisper --size tiny --batch 4
@@ -25,18 +25,18 @@ import jomni
 from tools.bench.mimi_stream import processor
 
 _DIMS = ("n_mels", "n_audio_ctx", "n_audio_state", "n_audio_head", "n_audio_layer")  # in the order of `AudioEncoder`
-PAUSE = 0.3  # seconds before a turn, in which the other's threads go to sleep
+PAUSE = 0.3  # seconds before a turn, until the other implementation's threads are idle
 
 
 class Side(NamedTuple):
-    """One implementation."""
+    """Functions of one implementation."""
 
     log_mel: Callable[[np.ndarray], Any]  # pcm [B, T] -> features
     encode: Callable[[Any], np.ndarray]  # features -> vectors [B, 1500, D]
 
 
 def ours(file: Path) -> Side:
-    """jomni."""
+    """Return jomni's functions."""
     import jax
 
     checkpoint = jomni.load(file)
@@ -49,7 +49,7 @@ def ours(file: Path) -> Side:
 
 
 def theirs(file: Path) -> Side:
-    """openai-whisper, which takes a batch of features but recordings one by one."""
+    """Return openai-whisper's functions; its log-mel takes one recording at a time."""
     import torch
     import whisper
     from whisper.model import AudioEncoder
@@ -66,7 +66,7 @@ def theirs(file: Path) -> Side:
 
 
 def write(file: Path, size: str) -> None:
-    """A checkpoint of OpenAI's layout with random weights, the encoder alone."""
+    """Write a checkpoint in OpenAI's layout with random weights of the encoder."""
     import torch
 
     from jomni.models.whisper import weights as whisper_weights
@@ -82,12 +82,12 @@ def write(file: Path, size: str) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the benchmark and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="small", choices=jomni.WHISPER)
-    parser.add_argument("--turns", type=int, default=7, help="turns to measure, of each")
-    parser.add_argument("--batch", type=int, default=1, help="recordings at a time")
-    parser.add_argument("--threads", type=int, default=2, help="cores that either may use")
+    parser.add_argument("--turns", type=int, default=7, help="timed turns of each implementation")
+    parser.add_argument("--batch", type=int, default=1, help="recordings at once")
+    parser.add_argument("--threads", type=int, default=2, help="cores used by each implementation")
     args = parser.parse_args()
     if hasattr(os, "sched_setaffinity"):  # before jax counts the cores
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])

@@ -1,4 +1,4 @@
-"""Chat templates in the manner of the published ones, conversations for them, and how transformers renders these.
+"""Chat templates similar to published ones, test conversations, and their rendering by transformers.
 
 `render_with_peer` needs the `peers` extra.
 """
@@ -58,7 +58,7 @@ _TURNS = """\
 <start_of_turn>model
 {% endif %}"""
 TEMPLATES = {"chatml": _CHATML, "headers": _HEADERS, "turns": _TURNS}
-"""In the manner of Qwen and SmolLM, of Llama 3, and of Gemma."""
+"""Similar to those of Qwen and SmolLM, of Llama 3, and of Gemma."""
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "<|im_end|>"}
 _ASKED = [{"role": "user", "content": '  Wie groß ist <b>"1 & 2"</b>? 😀 \n'}]
@@ -76,11 +76,11 @@ CASES: dict[str, dict[str, Any]] = {
     )
     if not (template == "turns" and name == "system")
 }  # fmt: skip
-"""Conversations; the one with a system prompt is refused by "turns"."""
+"""Conversations; "turns" refuses a system prompt."""
 
 
 def render_with_peer(chat: dict[str, Any]) -> str:
-    """Return the conversation as `apply_chat_template` of transformers writes it out."""
+    """Return the result of transformers' `apply_chat_template`."""
     import tokenizers
     import transformers
 

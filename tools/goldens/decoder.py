@@ -1,7 +1,7 @@
-"""Text decoders of transformers, tiny, with weights drawn by name: their folders and what the models answer.
+"""Tiny text decoders of transformers with random weights by name: their folders and outputs.
 
-Needs the `peers` extra, except `CASES`, `weights` and `write_folder`, with which tests rebuild a folder from a golden.
-Every option that changes numbers is in one of the cases; sliding windows are shorter than the prompts.
+Needs the `peers` extra, except for `CASES`, `weights` and `write_folder`, with which tests rebuild a folder from a
+golden. The cases cover all options that change numbers; sliding windows are shorter than the prompts.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ CASES: dict[str, dict[str, Any]] = {
         final_logit_softcapping=None,
     ),
 }  # fmt: skip
-"""Configurations, by case; `model_type` names the family."""
+"""Case -> configuration; `model_type` is the family."""
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "Qwen2-0.5B": dict(
@@ -69,18 +69,18 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         tie_word_embeddings=True, use_cache=True, vocab_size=49_152,
     ),
 }  # fmt: skip
-"""Published models' configurations: what their config.json says of the forward pass."""
+"""Published model -> the fields of its config.json."""
 
 PROMPT, ANSWER = 40, 200  # tokens
-EVERY = 5  # positions between two whose logits are kept
+EVERY = 5  # distance of positions whose logits are kept
 
 
 def weights(case: str, manifest: Mapping[str, Iterable[int]], seed: int) -> dict[str, np.ndarray]:
-    """Draw every tensor (published name -> shape): logits of standard deviation above 1, attention not uniform."""
+    """Return random values of all tensors (name -> shape), for which logits and attention vary strongly."""
     drawn = {}
     for name, value in draw.weights(manifest, seed).items():
         if name.endswith("norm.weight") and CASES[case]["model_type"].startswith("gemma"):
-            # Scales are kept less one there. Strong updates keep a tied head from repeating the last token for ever.
+            # Gemma stores scales minus 1. Strong updates keep a model with a tied head from repeating the last token.
             strong = 4 if re.search(r"post_\w+_layernorm", name) else 1
             value = strong * value - np.float32(1)
         if name.endswith(("q_proj.weight", "k_proj.weight", "lm_head.weight", "embed_tokens.weight")):
@@ -98,7 +98,7 @@ def write_folder(folder: Path, case: str, golden: Mapping[str, Any]) -> Path:
 
 
 def make_model(case: str, seed: int) -> Any:
-    """Return the case's model, in float32, with its weights."""
+    """Return the model of a case in float32, with its weights."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -112,14 +112,17 @@ def make_model(case: str, seed: int) -> Any:
 
 
 def tensors(model: Any) -> dict[str, list[int]]:
-    """Names and shapes as `save_pretrained` writes them: a head that is tied is not among them."""
+    """Return the names and shapes that `save_pretrained` writes, which exclude a tied head."""
     tied = model.config.tie_word_embeddings
     return {k: list(v.shape) for k, v in model.state_dict().items() if not (tied and k == "lm_head.weight")}
 
 
 def run(model: Any, seed: int) -> dict[str, np.ndarray]:
-    """What a model answers: `tokens` [2, PROMPT], their `logits` [2, PROMPT, V], the greedy `answer` [2, ANSWER], and
-    `margin`, the least distance between the two highest logits on its way."""
+    """Return a model's outputs for random prompts.
+
+    `tokens` [2, PROMPT], their `logits` [2, PROMPT, V], the greedy `answer` [2, ANSWER], and `margin`, the smallest
+    distance of the two largest logits during the answer.
+    """
     import torch
 
     tokens = torch.from_numpy(draw.tokens(seed, "prompt", (2, PROMPT), model.config.vocab_size)).long()

@@ -1,8 +1,8 @@
-"""Weights and inputs drawn by name, without torch, so that goldens need not carry them.
+"""Random weights and inputs by name, without torch, so that goldens need not store them.
 
-Every tensor depends on (seed, published name, shape) alone, through numpy's frozen `RandomState` stream: the tool
-that runs the original and the test that runs jomni draw the same bytes. Gains keep signals alive: codes and greedy
-tokens vary, attention is not uniform, logits have a standard deviation above 1.
+A tensor is a function of (seed, published name, shape), by numpy's frozen `RandomState`, so the tool that runs the
+original and the test that runs jomni use the same values. The gains are chosen so that codes and greedy tokens vary,
+attention is not uniform, and logits have a standard deviation above 1.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ Shape = tuple[int, ...]
 
 
 def stream(seed: int, name: str) -> np.random.RandomState:
-    """Return the random stream of one named tensor."""
+    """Return the random generator of a named tensor."""
     return np.random.RandomState(zlib.crc32(f"{seed}/{name}".encode()))
 
 
 def weights(manifest: Mapping[str, Iterable[int]], seed: int) -> dict[str, np.ndarray]:
-    """Draw every tensor of `manifest` (published name -> shape), float32."""
+    """Return random values of all tensors of `manifest` (published name -> shape), float32."""
     return {name: draw(name, tuple(shape), seed) for name, shape in manifest.items()}
 
 
 def draw(name: str, shape: Shape, seed: int) -> np.ndarray:
-    """Draw one tensor by its published name."""
+    """Return random values of a tensor by its published name."""
     random = stream(seed, name)
     normal = random.standard_normal(shape)
     if name.endswith("._initialized"):
@@ -49,7 +49,7 @@ def draw(name: str, shape: Shape, seed: int) -> np.ndarray:
     elif name.endswith(("convtr.weight", "convtr.convtr.convtr.weight")):
         value = normal * 1.3 / np.sqrt(2 * shape[0] if shape[1] > 1 else 2)  # two taps reach each sample
     elif name.endswith(("rvq_first.input_proj.weight", "rvq_rest.input_proj.weight")):
-        value = normal * 0.5 / np.sqrt(shape[1])  # brings the latent to the scale of the centroids
+        value = normal * 0.5 / np.sqrt(shape[1])  # the latent gets the scale of the centroids
     elif len(shape) == 3:
         value = normal * 1.3 / np.sqrt(shape[1] * shape[2])
     elif name.startswith(("text_linear.", "linears.", "extra_heads.")) and "lora" not in name:
@@ -62,14 +62,14 @@ def draw(name: str, shape: Shape, seed: int) -> np.ndarray:
 
 
 def _usage(random: np.random.RandomState, shape: Shape) -> np.ndarray:
-    """Cluster usages over five decades, a tenth of them below the original's floor of 1e-5 (some zero)."""
+    """Return cluster usages over five decades; a tenth is below the original's floor of 1e-5, half of these 0."""
     usage = np.exp(2 * random.standard_normal(shape))
     rare = random.uniform(size=shape)
     return np.where(rare < 0.05, 0.0, np.where(rare < 0.1, 1e-7, usage))
 
 
 def _embedding_sum(name: str, normal: np.ndarray, seed: int) -> np.ndarray:
-    """Sums whose centroids have the scale that the residual has at that level, so that all levels stay in use."""
+    """Return embedding sums whose centroids have the scale of their level's residual, so that all levels are used."""
     usage = draw(name.replace("embedding_sum", "cluster_usage"), normal.shape[:1], seed)
     level = int(name.split(".layers.")[1].split(".")[0])
     scale = 0.9 * 0.93**level
@@ -77,7 +77,7 @@ def _embedding_sum(name: str, normal: np.ndarray, seed: int) -> np.ndarray:
 
 
 def audio(seed: int, batch: int, channels: int, samples: int, sample_rate: int) -> np.ndarray:
-    """Chirps and noise under a moving envelope, float32 `[B, C, T]` in [-1, 1]: no two frames alike."""
+    """Return chirps and noise with a varying envelope, float32 `[B, C, T]` in [-1, 1]; all frames differ."""
     random = stream(seed, "audio")
     time = np.arange(samples) / sample_rate
     out = np.zeros((batch, channels, samples))
@@ -91,5 +91,5 @@ def audio(seed: int, batch: int, channels: int, samples: int, sample_rate: int) 
 
 
 def tokens(seed: int, name: str, shape: Shape, high: int) -> np.ndarray:
-    """Uniform tokens in [0, high), int32."""
+    """Return uniform random tokens in [0, high), int32."""
     return stream(seed, name).randint(0, high, shape).astype(np.int32)

@@ -1,8 +1,9 @@
-"""Hugging Face's Mimi and Moshi, tiny and random: folders as `save_pretrained` writes them and what the models answer.
+"""Tiny random models of Hugging Face's Mimi and Moshi: folders written by `save_pretrained`, and the models' outputs.
 
     python -m tools.goldens.hf          rewrites tests/parity/data/hf_mimi and tests/parity/data/hf_moshi
 
-Needs the `peers` extra. The parity tests read these files without torch, and call the same functions where torch is.
+Needs the `peers` extra. The parity tests read these files without torch, and call these functions if torch is
+installed.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ MIMI_CASES: dict[str, dict[str, Any]] = {
         sampling_rate=24_000,
     ),
 }  # fmt: skip
-"""Configurations of Mimi; the first is the golden's. "every option" downsamples by 4 and has 2 channels."""
+"""Configurations of Mimi; the golden has the first. "every option" downsamples by 4 and has 2 channels."""
 
 _MOSHI: dict[str, Any] = dict(
     vocab_size=40, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, ffn_dim=40, num_codebooks=3,
@@ -53,23 +54,23 @@ MOSHI_CASES: dict[str, dict[str, Any]] = {
         ),
     ),
 }  # fmt: skip
-"""Configurations of Moshi; the first is the golden's. "every option" has grouped queries and ff = 4 x dim."""
+"""Configurations of Moshi; the golden has the first. "every option" has grouped queries and ff = 4 x dim."""
 
 
 def make_mimi(case: str, seed: int) -> MimiModel:
-    """Return a random Mimi in float32, nothing of it trivially one or zero."""
+    """Return a random Mimi in float32; no tensor is constant."""
     return randomise(MimiModel(MimiConfig(**MIMI_CASES[case])), seed)
 
 
 def make_moshi(case: str, seed: int) -> MoshiForConditionalGeneration:
-    """Return a random Moshi in float32 around a random Mimi."""
+    """Return a random Moshi in float32 with a random Mimi."""
     config = MoshiConfig(audio_encoder_config=MimiConfig(**MIMI_CASES["plain"]).to_dict(), **MOSHI_CASES[case])
     return randomise(MoshiForConditionalGeneration(config), seed)
 
 
 @torch.no_grad()
 def randomise(model: Any, seed: int) -> Any:
-    """Draw every parameter and buffer so that signals stay alive and codes, logits and attention vary."""
+    """Set all parameters and buffers to random values for which codes, logits and attention vary."""
     generator = torch.Generator().manual_seed(seed)
     kept = set(model.state_dict())
     for path, module in model.named_modules():
@@ -86,7 +87,7 @@ def _draw(module: Any, name: str, value: torch.Tensor, generator: torch.Generato
         return torch.ones(value.shape)
     if name.endswith("cluster_usage"):
         normal = (2 * normal).exp()
-        normal[::7] = 0  # never used: the sum is divided by 1e-5, not by zero
+        normal[::7] = 0  # unused entries, whose sum is divided by 1e-5
         return normal
     if name.endswith("embed_sum"):  # registered after cluster_usage
         return 0.8 * normal * module.cluster_usage.clamp(min=1e-5)[:, None]
@@ -106,9 +107,9 @@ def _draw(module: Any, name: str, value: torch.Tensor, generator: torch.Generato
 
 @torch.no_grad()
 def run_mimi(model: MimiModel, seed: int, frames: int = 24, batch: int = 2) -> dict[str, np.ndarray]:
-    """Whole frames of audio through the model: `pcm` [B, C, T], `codes` [B, K, N], `audio` [B, C, T] decoded from them.
+    """Return random `pcm` [B, C, T], its `codes` [B, K, N], and `audio` [B, C, T] decoded from them.
 
-    `audio_2` is decoded from the first codebooks alone (the semantic ones and one more).
+    `audio_few` is decoded from the semantic codebooks and one more.
     """
     config = model.config
     generator = torch.Generator().manual_seed(seed + 1)
@@ -126,7 +127,7 @@ def run_mimi(model: MimiModel, seed: int, frames: int = 24, batch: int = 2) -> d
 
 @torch.no_grad()
 def run_moshi(model: MoshiForConditionalGeneration, seed: int, frames: int = 12) -> dict[str, np.ndarray]:
-    """Random tokens through the training form, delayed by Hugging Face's own code.
+    """Return random tokens and their logits in the training form, delayed by Hugging Face's own code.
 
     `codes` [B, 1 + 2 K, T]: text, agent's and user's tokens, not delayed. `text_logits` [B, T, V] predict text t.
     `audio_logits` [B, T + 1, K, card] are in the delayed alignment: entry s of codebook k predicts its delayed token s.
@@ -146,7 +147,7 @@ def run_moshi(model: MoshiForConditionalGeneration, seed: int, frames: int = 12)
         input_ids=delayed_text[:, :-1], moshi_audio_codes=agent[..., :-1], user_audio_codes=user[..., :-1],
         attention_mask=None,
     )  # fmt: skip
-    following = torch.cat([delayed_text[:, None], agent], 1)[:, :books, 1:]  # what the depth decoder reads
+    following = torch.cat([delayed_text[:, None], agent], 1)[:, :books, 1:]  # the depth decoder's input
     depth = model.depth_decoder(
         input_ids=following.transpose(1, 2).reshape(-1, books),
         last_hidden_state=out.last_hidden_state.reshape(batch * frames, 1, -1),
@@ -159,7 +160,7 @@ def run_moshi(model: MoshiForConditionalGeneration, seed: int, frames: int = 12)
 
 
 def main() -> None:
-    """Rewrites the committed files."""
+    """Rewrite the committed files."""
     for kind, make, answer in (("mimi", make_mimi, run_mimi), ("moshi", make_moshi, run_moshi)):
         folder = DATA / f"hf_{kind}"
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,6 +1,8 @@
-"""Regenerates tests/parity/data/interleaver.json from moshi-finetune: python -m tools.goldens.interleaver FOLDER
+"""Regenerate tests/parity/data/interleaver.json with moshi-finetune.
 
-FOLDER is a checkout of kyutai-labs/moshi-finetune (the golden was made at 2acc879). Needs the extra `peers`.
+python -m tools.goldens.interleaver FOLDER
+
+FOLDER is a checkout of kyutai-labs/moshi-finetune (the golden is of commit 2acc879). Needs the extra `peers`.
 """
 
 from __future__ import annotations
@@ -28,11 +30,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "text behind": {"audio_delay": -0.57, "in_word_padding": 7},
     "another main speaker": {"keep_main_only": True, "main_speaker_label": "SPEAKER_01"},
 }
-"""Options of the original's `Interleaver`, by what they are for."""
+"""Purpose -> options of the original's `Interleaver`."""
 
 
 class Letters:
-    """A tokenizer with the methods that the original calls: a token for every two letters."""
+    """A tokenizer with one token for every two letters, and the methods that the original calls."""
 
     def encode(self, text: Any) -> list[Any]:
         if isinstance(text, list):
@@ -47,10 +49,9 @@ class Letters:
 
 
 def conversation(seed: int) -> tuple[list[tuple[str, tuple[float, float], str]], float]:
-    """Random words in the original's form, and a duration, seconds.
+    """Return random words in the original's format and a duration in seconds.
 
-    Among the words are ones that overlap, begin together, have no duration or lie beyond the end; some times fall on
-    frames exactly.
+    Some words overlap, begin together, have no duration or lie beyond the end; some times are exact frame boundaries.
     """
     rng = np.random.default_rng(seed)
     seconds = float(rng.choice([0.6, 1.0, 2.0, 5.04]))
@@ -73,7 +74,7 @@ def original(folder: str | Path) -> Any:
 
 
 def run_original(module: Any, tokenizer: Any, options: dict[str, Any], words: Any, seconds: float) -> list[int]:
-    """Return the tokens that the original gives."""
+    """Return the original's tokens."""
     interleaver = module.Interleaver(tokenizer, 12.5, **SPECIAL, **options, device="cpu")
     return interleaver.prepare_item(words, seconds).flatten().tolist()
 
@@ -88,7 +89,7 @@ def main() -> None:
         for name, options in OPTIONS.items()
     }
     if any(found[a] == found[b] for a in found for b in found if a < b):
-        sys.exit("two sets of options give the same tokens: the golden would prove little")
+        sys.exit("two sets of options give the same tokens. Change the conversations.")
     GOLDEN.write_text(json.dumps(found, separators=(",", ":")) + "\n")
 
 

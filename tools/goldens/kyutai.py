@@ -1,7 +1,7 @@
-"""Runs the original (package moshi 0.2.13, PyTorch on CPU, float32) on tiny checkpoints in the published layout.
+"""Run the original (package moshi 0.2.13, PyTorch on CPU, float32) on tiny checkpoints in the published layout.
 
-The weights go through files: `layout` writes what Kyutai would publish, the original reads it with its own loaders.
-Runners take and return numpy arrays; B slots, T frames, K codebooks, S samples.
+`layout` writes files as Kyutai publishes them, and the original reads them with its own loaders. Functions take and
+return numpy arrays; B slots, T frames, K codebooks, S samples.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _PROJECTION = re.compile(r"(.*)\.(in|out)_projs\.(\d+)\.(.*)")
 
 
 def published(shapes: Mapping[str, tuple[int, ...]]) -> Manifest:
-    """Names and shapes of the published files, from those of a current `state_dict()`.
+    """Return the published names and shapes for those of a `state_dict()`.
 
-    The projections of the weight sets, one tensor each today, are published as one tensor stacked on dim 0.
+    The projections of all weight sets are published as one tensor, stacked on axis 0.
     """
     out: Manifest = {}
     for name, shape in shapes.items():
@@ -57,12 +57,12 @@ def published(shapes: Mapping[str, tuple[int, ...]]) -> Manifest:
 
 
 def mimi_manifest(config: Config) -> Manifest:
-    """Published names and shapes of a Mimi."""
+    """Return the published names and shapes of a Mimi."""
     return published(_shapes(loaders.get_mimi(None, copy.deepcopy(config), num_codebooks=config["quantizer"]["n_q"])))
 
 
 def lm_manifest(config: Config) -> tuple[Manifest, Manifest]:
-    """Published names and shapes of an LM: of the base weights and of the LoRA file (empty without LoRA)."""
+    """Return the published names and shapes of a language model's weights and of its LoRA file (empty without)."""
     config = {k: v for k, v in copy.deepcopy(config).items() if k != "model_type"}
     names = published(_shapes(loaders.get_moshi_lm(None, config, dtype=torch.float32)))
     adapters = {k: v for k, v in names.items() if "lora_" in k}
@@ -74,13 +74,13 @@ def _shapes(model: torch.nn.Module) -> Manifest:
 
 
 def load_mimi(folder: Path, num_codebooks: int) -> MimiModel:
-    """Return the original's Mimi from a folder of `layout.write_mimi`, read by its own loader."""
+    """Return the original's Mimi from a folder written by `layout.write_mimi`."""
     config = json.loads((folder / "mimi.json").read_text())
     return loaders.get_mimi(folder / "mimi.safetensors", config, num_codebooks=num_codebooks)
 
 
 def load_lm(folder: Path, fuse_lora: bool = False) -> LMModel:
-    """Return the original's LM from a folder of `layout.write_lm`, read by its own loader."""
+    """Return the original's language model from a folder written by `layout.write_lm`."""
     config = json.loads((folder / "config.json").read_text())
     weights, lora = folder / config.pop("moshi_name"), config.pop("lora_name", None)
     kind = config.pop("model_type", "moshi")
@@ -93,7 +93,7 @@ def load_lm(folder: Path, fuse_lora: bool = False) -> LMModel:
 
 @torch.no_grad()
 def encode(model: MimiModel, pcm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Offline: pcm [B, C, S] -> codes int32 [B, K, T], and how far the second-nearest centroid was, as `_gaps`."""
+    """Encode whole recordings: pcm [B, C, S] -> codes int32 [B, K, T] and the distances of `_gaps` [B, K, T]."""
     with _gaps() as gaps:
         codes = model.encode(torch.from_numpy(pcm)).numpy()
     return codes.astype(np.int32), _stack(gaps, codes.shape)
@@ -101,7 +101,7 @@ def encode(model: MimiModel, pcm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @torch.no_grad()
 def decode(model: MimiModel, codes: np.ndarray) -> np.ndarray:
-    """Offline: codes [B, K, T] -> pcm float32 [B, C, S]."""
+    """Decode whole recordings: codes [B, K, T] -> pcm float32 [B, C, S]."""
     return model.decode(torch.from_numpy(codes).long()).numpy()
 
 
@@ -110,7 +110,18 @@ def encode_stream(
     model: MimiModel, pcm: np.ndarray, *, block: int = 1, active: np.ndarray | None = None,
     reset: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """As `encode`, `block` frames a call; bool [calls, B]: slots that run, and slots reset before the call."""
+    """Encode in a stream, `block` frames per call.
+
+    Args:
+      model: the original's Mimi.
+      pcm: [B, C, S].
+      block: frames per call.
+      active: slots that are active in each call, bool [calls, B].
+      reset: slots that are reset before each call, bool [calls, B].
+
+    Returns:
+      As `encode`.
+    """
     size = model.frame_size * block
     codes, distances = [], []
     with model.streaming(len(pcm)):
@@ -127,7 +138,7 @@ def decode_stream(
     model: MimiModel, codes: np.ndarray, *, block: int = 1, active: np.ndarray | None = None,
     reset: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """As `decode`, in the manner of `encode_stream`."""
+    """Decode in a stream; see `decode` and `encode_stream`."""
     out = []
     with model.streaming(len(codes)):
         for i in range(codes.shape[-1] // block):
@@ -145,7 +156,7 @@ def _control(model: MimiModel | LMGen, call: int, active: np.ndarray | None, res
 
 @contextmanager
 def _gaps() -> Iterator[list[np.ndarray]]:
-    """Records, for each vector quantised, (d2 - d1) / d1 of its two smallest distances, computed in float64."""
+    """Record (d2 - d1) / d1 in float64 for each quantised vector, with d1 and d2 its two smallest distances."""
     gaps: list[np.ndarray] = []
     quantize = EuclideanCodebook._quantize
 
@@ -170,7 +181,10 @@ def _stack(gaps: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
 
 
 def conditions(model: LMModel, rows: Conditions | None, null: Conditions | str | None = None) -> Any:
-    """The original's condition tensors of `rows`, with guidance followed by those of `null` ("dropped": by none)."""
+    """Return the original's condition tensors of `rows`, followed by those of `null` for guidance.
+
+    "dropped": no conditions.
+    """
     if rows is None:
         return None
     attributes = [_attributes(row, model) for row in rows]
@@ -196,14 +210,14 @@ def _attributes(row: Mapping[str, str | np.ndarray | None], model: LMModel) -> C
 
 @torch.no_grad()
 def train(model: LMModel, codes: np.ndarray, rows: Conditions | None = None) -> dict[str, np.ndarray]:
-    """Training form: codes [B, 1 + n_q, T] -> logits, mask, text_logits, text_mask (NaN where not predicted)."""
+    """Return logits, mask, text_logits and text_mask of codes [B, 1 + n_q, T]; logits are NaN where not predicted."""
     tensors = conditions(model, rows)
     tokens = torch.from_numpy(codes).long()
     if model.dep_q:
         with _any_rank(model):
             out = model(tokens, tensors)
         return {k: v.numpy() for k, v in dataclasses.asdict(out).items()}
-    # The original's `forward` insists on a depth transformer: its text half, word for word.
+    # The original's `forward` requires a depth transformer; this is its code for text.
     initial = model._get_initial_token().expand(len(tokens), -1, -1)
     delayed = torch.cat([initial, _delay_sequence(model.delays, tokens, initial)], dim=2)
     _, logits = model.forward_text(delayed[:, :, :-1])
@@ -213,7 +227,7 @@ def train(model: LMModel, codes: np.ndarray, rows: Conditions | None = None) -> 
 
 @contextmanager
 def _any_rank(model: LMModel) -> Iterator[None]:
-    """The original's RMSNorm takes rank 3 alone, its `forward` gives `depformer_norms` rank 2: adds an axis between."""
+    """Add an axis to inputs of `depformer_norms`: the original passes rank 2, but its RMSNorm accepts rank 3 only."""
     hooks = []
     for norm in model.depformer_norms:
         if isinstance(norm, RMSNorm):
@@ -228,17 +242,17 @@ def _any_rank(model: LMModel) -> Iterator[None]:
 
 @dataclasses.dataclass
 class Streamed:
-    """What a greedy streaming run gave."""
+    """Results of a greedy streaming run."""
 
-    tokens: np.ndarray  # int32 [T, B, 1 + dep_q], -2 where there is none yet or the slot was paused
+    tokens: np.ndarray  # int32 [T, B, 1 + dep_q], -2 before the first token and while the slot is paused
     text_logits: np.ndarray  # float32 [T, B, text_card_out], guided
     heads: np.ndarray | None  # probabilities of the extra heads, float32 [T, B, heads, classes]
-    margin: float  # smallest distance between the two largest logits of any choice (active slots)
+    margin: float  # smallest distance of the two largest logits of a token, in active slots
 
 
 @torch.no_grad()
 def stream(model: LMModel, run: Run, inputs: Inputs) -> Streamed:
-    """Greedy `LMGen`, whose per-slot resets and pauses need `support_out_of_sync`."""
+    """Run `LMGen` greedily. Resets and pauses of slots need `support_out_of_sync`."""
     logits: list[np.ndarray] = []
     step = 0
 
@@ -277,7 +291,7 @@ def stream(model: LMModel, run: Run, inputs: Inputs) -> Streamed:
 
 @contextmanager
 def _margins() -> Iterator[list[np.ndarray]]:
-    """Records the distance between the two largest logits of every choice, one [B] array a choice."""
+    """Record the distance of the two largest logits of each sampled token, as arrays [B]."""
     margins: list[np.ndarray] = []
     choose = lm_module.sample_token
 
@@ -294,7 +308,7 @@ def _margins() -> Iterator[list[np.ndarray]]:
 
 
 class _NoTokenizer:
-    """What the original's runner wants of a text tokenizer."""
+    """The methods of a text tokenizer that the original's runner calls."""
 
     def eos_id(self) -> int:
         return -1
@@ -305,9 +319,9 @@ class _NoTokenizer:
 
 @torch.no_grad()
 def converse(mimi: MimiModel, lm: LMModel, pcm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The original's offline runner, greedy: pcm [B, 1, S] -> text int32 [B, N] and pcm float32 [B, 1, N * frame_size].
+    """Run the original's offline runner: pcm [B, 1, S] -> text int32 [B, N] and pcm float32 [B, 1, N * frame_size].
 
-    Leaves both models in streaming mode.
+    Decoding is greedy. Both models stay in streaming mode.
     """
     info = types.SimpleNamespace(model_type="moshi", stt_config={})
     runner = InferenceState(info, mimi, _NoTokenizer(), lm, len(pcm), 1.0, "cpu", use_sampling=False)

@@ -1,4 +1,4 @@
-"""Tiny configurations in Kyutai's own format that between them use every option of the family."""
+"""Tiny configurations in Kyutai's format that together use all options of the family."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def _mimi(seanet: Config, transformer: Config, quantizer: Config, **top: Any) ->
 
 
 MIMI: dict[str, Config] = {
-    # Kyutai's own configuration, narrow, and with a context that wraps after ten frames.
+    # A narrow version of Kyutai's configuration, with a context that wraps after ten frames.
     "base": _mimi({}, {}, {}),
-    # The file's 32 codebooks, two of them semantic; a gated transformer narrower than the latent; three steps a frame.
+    # 32 codebooks, two of them semantic; a gated transformer narrower than the latent; three steps per frame.
     "wide_books": _mimi(
         {"ratios": [4, 2], "n_filters": 8},
         {"d_model": 24, "gating": "silu", "norm": "rms_norm_f32", "positional_embedding": "rope_concat",
@@ -41,7 +41,7 @@ MIMI: dict[str, Config] = {
         {"n_q": 32, "n_q_semantic": 2, "bins": 64},
         sample_rate=2_400, frame_rate=100,
     ),
-    # Replicated padding, convolutional shortcuts, two dilated residual blocks a stage, stereo, absolute positions.
+    # Replicated padding, convolutional shortcuts, two dilated residual blocks per stage, stereo, absolute positions.
     "replicate": _mimi(
         {"ratios": [4, 3], "n_filters": 8, "pad_mode": "replicate", "true_skip": False, "n_residual_layers": 2,
          "dilation_base": 3, "kernel_size": 3, "channels": 2, "activation_params": {"alpha": 0.7}, "compress": 1},
@@ -80,9 +80,9 @@ _DESCRIPTION: Config = {
 }  # fmt: skip
 
 LM: dict[str, Config] = {
-    # Moshi 7B in small.
+    # A small Moshi 7B.
     "moshi": _lm(),
-    # The shape of the original's own test: sinusoids, layer norm, uneven delays, every stream generated.
+    # As in the original's own test: sinusoids, layer norm, different delays, all streams generated.
     "sinusoidal": _lm(
         n_q=4, dep_q=4, delays=[0, 1, 2, 4, 3], norm="layer_norm", gating="none", positional_embedding="sin",
         hidden_scale=1, depformer_weights_per_step_schedule=[0, 1, 1, 2], depformer_low_rank_embeddings=8,
@@ -93,13 +93,13 @@ LM: dict[str, Config] = {
         n_q=32, dep_q=0, delays=[0] * 33, max_period=100000, extra_heads_num_heads=4, extra_heads_dim=6,
         conditioners={}, fuser=None, cross_attention=False, demux_second_stream=False, text_card=256,
     ),
-    # Hibiki: 16 generated streams, two frames of delay, a text condition that is summed, an early end of text ignored.
+    # Hibiki: 16 generated streams, two frames of delay, a summed text condition, end of text read as padding.
     "hibiki": _lm(
         n_q=32, dep_q=16, delays=[0, 0, *[2] * 15, 0, *[2] * 15], max_period=100000, depformer_context=16,
         depformer_weights_per_step_schedule=[0, 1, 2, 3, 4, 5, 6, 7, *[8] * 8], depformer_low_rank_embeddings=12,
         conditioners={"description": _DESCRIPTION}, fuser={"sum": ["description"]}, model_type="hibiki",
     ),
-    # Text to speech: two text streams in one token, every stream generated, cross attention, texts and tensors.
+    # Text to speech: two text streams in one token, all streams generated, cross attention, text and tensor conditions.
     "tts": _lm(
         n_q=8, dep_q=8, delays=[0, 0, *[2] * 7], card=96, text_card=140, text_card_out=120,
         demux_second_text_stream=True, num_layers=2, cross_attention=True, layer_scale=0.3,
@@ -114,12 +114,12 @@ LM: dict[str, Config] = {
         fuser={"sum": ["control", "cfg"], "cross": ["speaker", "scene"], "cross_attention_pos_emb": True,
                "cross_attention_pos_emb_scale": 0.7},
     ),
-    # As many generated streams as there are.
+    # The largest number of generated streams.
     "wide": _lm(
         n_q=32, dep_q=32, delays=[0, 0, *[2] * 31], card=96, num_layers=2, depformer_num_layers=1,
         depformer_weights_per_step_schedule=[0, 1, 2, 3, *[4] * 4, *[5] * 24], depformer_low_rank_embeddings=8,
     ),
-    # Everything that the published models leave at its default, one way ...
+    # Options that have default values in all published models, first set of values.
     "mixed": _lm(
         n_q=12, dep_q=8, delays=[1, 0, 2, 4, 3, 1, 0, 2, 4, 3, 0, 2, 1], norm="layer_norm_f32", gating="gelu",
         positional_embedding="rope_concat", kv_repeat=2, norm_emb=True, bias_proj=True, layer_scale=0.1,
@@ -127,40 +127,40 @@ LM: dict[str, Config] = {
         depformer_low_rank_embeddings=12, depformer_weights_per_step_schedule=[0, 0, 1, 1, 2, 2, 0, 1],
         depformer_dim_feedforward=[132, 128, 60],
     ),
-    # ... and another.
+    # The same options, second set of values.
     "mixed_too": _lm(
         n_q=6, dep_q=3, delays=[2, 0, 1, 0, 3, 0, 1], norm="rms_norm", gating="none", hidden_scale=4,
         positional_embedding="sin_rope", positional_scale=0.5, depformer_multi_linear=False, depformer_gating="mish",
         depformer_norm="rms_norm", depformer_pos_emb="rope_concat", depformer_dim_feedforward=128,
         depformer_positional_scale=0.3, depformer_layer_scale=0.1, extra_heads_num_heads=2,
     ),
-    # A schedule that gives all steps one weight set.
+    # A schedule with one weight set for all steps.
     "one_set": _lm(
         n_q=6, dep_q=4, delays=[0, 0, 1, 1, 1, 0, 1], depformer_weights_per_step_schedule=[0] * 4,
         depformer_dim_feedforward=None,
     ),
-    # Adapters beside every linear layer, among them factorised embeddings, heads and a conditioner's projection.
+    # LoRA on all linear layers, including factorised embeddings, heads and a conditioner's projection.
     "lora": _lm(
         n_q=8, dep_q=4, delays=[0, 0, 1, 1, 1, 0, 1, 1, 1], lora=True, lora_rank=4, lora_scaling=1.5,
         depformer_low_rank_embeddings=12, depformer_weights_per_step_schedule=[0, 1, 1, 2],
         conditioners={"description": _DESCRIPTION}, fuser={"sum": ["description"]},
     ),
-    # The class's own defaults: one weight set and no context, which the original cannot stream.
+    # The defaults of the class: one weight set and no context, which the original cannot stream.
     "defaults": {
         "num_layers": 2, "dim": 48, "num_heads": 4, "n_q": 5, "dep_q": 3, "card": 64, "text_card": 80,
         "delays": [0, 1, 0, 2, 0, 1], "depformer_dim": 32, "depformer_num_heads": 4,
     },
 }  # fmt: skip
 
-UNSTREAMABLE = ("defaults",)  # the original has no context from which to size its cache
+UNSTREAMABLE = ("defaults",)  # without a context, the original cannot size its cache
 GATINGS = ("sigmoid", "tanh", "relu", "leaky_relu", "elu", "gelu", "silu", "mish", "softsign", "identity")
 
 
 def mimi_config(name: str) -> Config:
-    """Return a fresh copy (the original writes into the dictionaries that it is given)."""
+    """Return a copy, because the original modifies its arguments."""
     return copy.deepcopy(MIMI[name])
 
 
 def lm_config(name: str, **overrides: Any) -> Config:
-    """Return a fresh copy, with some options replaced."""
+    """Return a copy with some options replaced."""
     return copy.deepcopy(LM[name] | overrides)

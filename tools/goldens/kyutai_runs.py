@@ -1,4 +1,4 @@
-"""What the original and jomni are given: audio, codes, conditions, streaming runs with pauses and resets (no torch)."""
+"""Inputs of the original and of jomni: audio, codes, conditions, streaming runs with pauses and resets (no torch)."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import numpy as np
 from tools.goldens import draw
 from tools.goldens.kyutai_cases import LM, MIMI
 
-# What the recordings in tests/parity/data/kyutai hold.
+# Contents of tests/parity/data/kyutai.
 MIMI_SEEDS = {"base": 1, "wide_books": 4, "replicate": 0, "one_step": 11}
 MIMI_FRAMES = 60
-KEPT_FRAMES = (0, 30, 59)  # frames whose samples are stored
+KEPT_FRAMES = (0, 30, 59)  # frames with stored samples
 TRAIN_SEED, TRAIN_FRAMES, TRAIN_BATCH = 0, 8, 2
 GOLDEN_TRAIN = ("moshi", "sinusoidal", "stt", "hibiki", "tts", "mixed", "mixed_too", "lora")
 GOLDEN_RUNS = ("moshi", "stt", "mixed_too", "tts-null")
-EVERY = 20  # steps between the text logits that are stored
+EVERY = 20  # distance of steps with stored text logits
 
 SLOTS = 3
 EOS = 2  # text token that Hibiki reads as padding
-TIE = 1e-5  # relative distance between two centroids below which rounding may choose either
+TIE = 1e-5  # relative distance of two centroids below which rounding may decide
 
 
 def mimi_audio(case: str, seed: int, frames: int, extra: int = 0) -> np.ndarray:
-    """Test audio for three slots, float32 [B, C, frames * frame_size + extra]."""
+    """Return test audio for three slots, float32 [B, C, frames * frame_size + extra]."""
     config = MIMI[case]
     samples = round(frames * config["sample_rate"] / config["frame_rate"]) + extra
     return draw.audio(seed, SLOTS, config["channels"], samples, config["sample_rate"])
 
 
 def mimi_control(seed: int, calls: int) -> tuple[np.ndarray, np.ndarray]:
-    """(active, reset), bool [T, B] over three slots: 0 runs throughout, 1 pauses, 2 pauses and is reset."""
+    """Return (active, reset), bool [T, B]: slot 0 is always active, slot 1 pauses, slot 2 pauses and is reset."""
     random = draw.stream(seed, "control")
     active = random.uniform(size=(calls, SLOTS)) < (1.0, 0.8, 0.8)
     return active, random.uniform(size=(calls, SLOTS)) < (0.0, 0.0, 0.05)
@@ -40,17 +40,17 @@ def mimi_control(seed: int, calls: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One greedy streaming run over three slots: 0 runs throughout, 1 pauses, 2 pauses and is reset."""
+    """A greedy streaming run: slot 0 is always active, slot 1 pauses, slot 2 pauses and is reset."""
 
     case: str  # of LM
     seed: int  # of weights and inputs
     steps: int = 200
     guidance: float = 1.0  # classifier-free guidance coefficient
-    null: str | None = None  # the guidance's second half: "dropped" conditions, or "other" conditions
-    masked_until: tuple[int, ...] | None = None  # frames per slot in which the second half is not given the prompt
-    no_text: bool = False  # the second half never sees text
-    replace_audio: bool = False  # audio tokens are given, not generated
-    force_text: bool = False  # some text tokens are given
+    null: str | None = None  # conditions of the unguided branch: "dropped" or "other"
+    masked_until: tuple[int, ...] | None = None  # frames per slot that are hidden from the unguided branch
+    no_text: bool = False  # text is hidden from the unguided branch
+    replace_audio: bool = False  # force all audio tokens
+    force_text: bool = False  # force some text tokens
     fuse_lora: bool = False
 
     @property
@@ -84,19 +84,19 @@ RUNS = (
 
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """What a run is given; T steps, B slots."""
+    """Inputs of a run; T steps, B slots."""
 
     user: np.ndarray  # int32 [T, B, n_q - dep_q]
-    active: np.ndarray  # bool [T, B]: slots that run
+    active: np.ndarray  # bool [T, B]
     reset: np.ndarray  # bool [T, B]: slots reset before the step
     conditions: list[dict[str, Any]] | None  # per slot: name -> text, float32 [S, dim], or None
-    null: list[dict[str, Any]] | str | None  # those of the guidance's second half
-    audio: np.ndarray | None  # int32 [T, B, dep_q] to put in place of the generated
-    text: np.ndarray | None  # int32 [T, B] likewise, -1 where the model chooses
+    null: list[dict[str, Any]] | str | None  # conditions of the unguided branch
+    audio: np.ndarray | None  # forced audio tokens, int32 [T, B, dep_q]
+    text: np.ndarray | None  # forced text tokens, int32 [T, B]; -1: not forced
 
 
 def run_inputs(run: Run) -> Inputs:
-    """Draw the inputs of a run."""
+    """Return the random inputs of a run."""
     config, steps = LM[run.case], run.steps
     random = draw.stream(run.seed, "control")
     active = random.uniform(size=(steps, SLOTS)) < (1.0, 0.8, 0.8)
@@ -105,7 +105,7 @@ def run_inputs(run: Run) -> Inputs:
     if run.replace_audio:
         audio = draw.tokens(run.seed, "replace", (steps, SLOTS, config["dep_q"]), config["card"])
     if run.force_text:
-        # A third of the steps; where two text streams share a token, both are given.
+        # In a third of the steps. If a token holds two text streams, both are forced.
         first = draw.tokens(run.seed, "forced text", (steps, SLOTS), config["text_card"])
         if config.get("demux_second_text_stream"):
             second = draw.tokens(run.seed, "second text", (steps, SLOTS), config["text_card"])
@@ -119,7 +119,7 @@ def run_inputs(run: Run) -> Inputs:
 
 
 def condition_rows(case: str, seed: int, slots: int, shift: int = 0) -> list[dict[str, Any]] | None:
-    """Conditions for each slot: different texts, tensors of different lengths, and in the last slot none at all."""
+    """Return conditions for each slot: different texts, tensors of different lengths, none in the last slot."""
     conditioners = LM[case].get("conditioners")
     if not conditioners:
         return None
@@ -140,7 +140,7 @@ def condition_rows(case: str, seed: int, slots: int, shift: int = 0) -> list[dic
 
 
 def train_codes(case: str, seed: int, batch: int, frames: int) -> np.ndarray:
-    """Codes for the training form, int32 [B, 1 + n_q, T], a tenth of them absent (-1), two text streams muxed."""
+    """Return random codes for the training form, int32 [B, 1 + n_q, T]; a tenth of them is missing (-1)."""
     config = LM[case]
     text = draw.tokens(seed, "text", (batch, 1, frames), config["text_card"])
     if config.get("demux_second_text_stream"):

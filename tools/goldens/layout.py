@@ -1,4 +1,4 @@
-"""Writes folders as Kyutai publishes them, weights drawn by name (no torch needed)."""
+"""Write folders in Kyutai's published layout with random weights by name (without torch)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_mimi(folder: Path, config: dict[str, Any], manifest: Manifest, seed: i
 
 
 def write_lm(folder: Path, config: dict[str, Any], manifest: Manifest, seed: int, lora: Manifest | None = None) -> Path:
-    """Write config.json and model.safetensors, and lora.safetensors where `lora` lists adapters; return `folder`."""
+    """Write config.json, model.safetensors and, if `lora` is given, lora.safetensors; return `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     names = {"moshi_name": "model.safetensors"}
     save_file(draw.weights(manifest, seed), folder / "model.safetensors")

@@ -1,10 +1,9 @@
-"""Writes tests/parity/data/decoder: what transformers' text decoders answer, and what it makes of chat templates.
+"""Regenerate tests/parity/data/decoder: outputs of transformers' text decoders and chat templates.
 
     pip install -e '.[peers]' && python -m tools.goldens.make_decoder
 
-`cases.json` holds each case's configuration, names and shapes and seed, from which tests draw the same weights;
-`CASE.npz` the answers; `layouts.json` names and shapes of published models; `chats.json` conversations as written out
-by chat templates.
+`cases.json` holds configuration, names and shapes, and seed of each case, from which tests draw the same weights;
+`CASE.npz` the outputs; `layouts.json` names and shapes of published models; `chats.json` rendered conversations.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from tools.goldens.chats import render_with_peer
 
 DATA = Path(__file__).parents[2] / "tests" / "parity" / "data" / "decoder"
 MARGIN = 1e-3
-"""Least distance between the two highest logits of a greedy step: ties would be decided by rounding."""
+"""Least distance of the two largest logits of a greedy step, so that rounding does not decide."""
 
 
 def main() -> None:
-    """Rewrites the committed files."""
+    """Rewrite the committed files."""
     torch.set_num_threads(1)
     DATA.mkdir(parents=True, exist_ok=True)
     goldens = {}
@@ -49,7 +48,7 @@ def main() -> None:
 
 
 def _make(case: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return the first seed that leaves no near tie and does not fall into repeating a few tokens."""
+    """Return the golden of the first seed without near ties and with varied tokens."""
     for seed in range(1, 50):
         model = decoder.make_model(case, seed)
         answers = decoder.run(model, seed)
@@ -61,11 +60,11 @@ def _make(case: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             config.pop("transformers_version", None)
             config["architectures"] = [type(model).__name__]
             return {"config": config, "tensors": decoder.tensors(model), "seed": seed}, answers
-    raise SystemExit(f"{case}: no seed will do; change its weights")
+    raise SystemExit(f"{case}: no suitable seed found. Change the weights.")
 
 
 def layouts() -> dict[str, Any]:
-    """Configurations of published models, with names and shapes of their tensors; nothing is allocated."""
+    """Return configurations, names and shapes of published models, without allocating tensors."""
     found = {}
     for name, raw in decoder.PUBLISHED.items():
         config = transformers.AutoConfig.for_model(**raw)

@@ -1,8 +1,7 @@
-"""Regenerates tests/parity/data/kyutai from the original: python -m tools.goldens.make_kyutai
+"""Regenerate tests/parity/data/kyutai with the original: python -m tools.goldens.make_kyutai
 
-Needs the extra `peers`. Weights and inputs are not stored: tests draw them anew by name (see `draw`). A golden is
-refused where two logits were so near that another machine's rounding would change a token, or where the run was too
-monotonous to prove much.
+Needs the extra `peers`. Weights and inputs are not stored; tests draw them by name (see `draw`). A golden is refused if
+two logits are so near that rounding could change a token, or if its values vary too little for a meaningful test.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def _mimi(folder: Path, case: str, manifest: kyutai.Manifest) -> None:
     codes, gaps = kyutai.encode(model, pcm)
     streamed, stream_gaps = kyutai.encode_stream(model, pcm, active=active, reset=reset)
     variety = min(len(np.unique(codes[:, k])) for k in range(codes.shape[1]))
-    _refuse(case, variety >= 20, f"a codebook has {variety} different codes only")
+    _refuse(case, variety >= 20, f"a codebook has only {variety} different codes")
     np.savez_compressed(
         DATA / f"mimi-{case}.npz", codes=codes.astype(np.uint8), stream_codes=streamed.astype(np.uint8),
         ties=gaps < runs.TIE, stream_ties=stream_gaps < runs.TIE, pcm=_kept(kyutai.decode(model, codes)),
@@ -61,7 +60,7 @@ def _mimi(folder: Path, case: str, manifest: kyutai.Manifest) -> None:
 
 
 def _kept(pcm: np.ndarray) -> np.ndarray:
-    """Some frames of [B, C, T * frame]: [B, C, frames, samples]."""
+    """Return the kept frames of audio [B, C, T * frame], [B, C, frames, samples]."""
     return pcm.reshape(*pcm.shape[:2], runs.MIMI_FRAMES, -1)[:, :, list(runs.KEPT_FRAMES)]
 
 
@@ -71,7 +70,7 @@ def _train(folder: Path, case: str, manifests: dict[str, dict]) -> None:
     rows = runs.condition_rows(case, runs.TRAIN_SEED, runs.TRAIN_BATCH)
     out = kyutai.train(kyutai.load_lm(folder), codes, rows)
     spread = min(float(np.nanstd(out[k])) for k in out if "logits" in k)
-    _refuse(case, spread >= 1, f"logits have a standard deviation of {spread:.2f} only")
+    _refuse(case, spread >= 1, f"logits have a standard deviation of only {spread:.2f}")
     np.savez_compressed(DATA / f"train-{case}.npz", **out)
     print(f"train {case}: standard deviation of logits {spread:.2f}")
 
@@ -81,7 +80,7 @@ def _run(folder: Path, run: runs.Run, manifests: dict[str, dict]) -> None:
     out = kyutai.stream(kyutai.load_lm(folder, run.fuse_lora), run, runs.run_inputs(run))
     different = len(np.unique(out.tokens[:, 0, 0]))
     _refuse(run.name, out.margin >= MARGIN, f"two logits are {out.margin:.1e} apart: choose another seed")
-    _refuse(run.name, different >= 50 or run.steps < 200, f"{different} different text tokens only")
+    _refuse(run.name, different >= 50 or run.steps < 200, f"only {different} different text tokens")
     kept = slice(None, None, runs.EVERY)
     heads = {} if out.heads is None else {"heads": out.heads[kept]}
     np.savez_compressed(

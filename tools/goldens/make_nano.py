@@ -1,7 +1,7 @@
-"""Regenerates tests/parity/data/nano.npz, what Kyutai's own code says as nano: python -m tools.goldens.make_nano
+"""Regenerate tests/parity/data/nano.npz, the output of Kyutai's code for nano: python -m tools.goldens.make_nano
 
-Needs the extra `peers`. Kept are the text tokens, a sketch of each frame of the voice, and a digest of the files
-that it was made from.
+Needs the extra `peers`. The golden holds the text tokens, a sketch of each frame of audio, and a digest of the model's
+files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tools.goldens.nano_case import GOLDEN, NANO, digest, question, sketch
 
 
 def converse() -> tuple[np.ndarray, np.ndarray]:
-    """Kyutai's greedy conversation: text int32 [1, N], voice float32 [1, 1, N * frame_size]."""
+    """Return a greedy conversation by Kyutai's code: text int32 [1, N], pcm float32 [1, 1, N * frame_size]."""
     raw = json.loads((NANO / "config.json").read_text())
     names = ("config.json", raw["moshi_name"], raw["mimi_name"], raw["mimi_config_name"], raw["tokenizer_name"])
     config, weights, codec, codec_config, tokenizer = (NANO / name for name in names)

@@ -1,9 +1,9 @@
-"""Regenerates tests/parity/data/omni from the original: python -m tools.goldens.make_omni CHECKOUT
+"""Regenerate tests/parity/data/omni with the original: python -m tools.goldens.make_omni CHECKOUT
 
-CHECKOUT is a checkout of github.com/gpt-omni/mini-omni; torch, pyyaml, openai-whisper and snac are needed, lightning is
-not. Weights and inputs are not stored: tests draw them anew by name. `cases.json` holds each case's seed, names and
-shapes; `CASE.npz` what `omni_cases.kept` keeps of the logits of whole sequences; `answers.json` the seeds of each
-mode's answers, and `answers.npz` their tokens, from the prompts, the KV cache and the loops of the original.
+CHECKOUT is a checkout of github.com/gpt-omni/mini-omni. Needs torch, pyyaml, openai-whisper and snac, but not
+lightning. Weights and inputs are not stored; tests draw them by name. `cases.json` holds seed, names and shapes of each
+case; `CASE.npz` a part of the logits of whole sequences (`omni_cases.kept`); `answers.json` the seeds of each mode's
+answers, and `answers.npz` their tokens, by the original's prompts, KV cache and loops.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ import torch
 from tools.goldens import omni_cases
 
 DATA = Path(__file__).parents[2] / "tests" / "parity" / "data" / "omni"
-NEAR_TIE = 5e-5  # difference of logits beyond any between the two implementations along an answer
+NEAR_TIE = 5e-5  # larger than any difference of the two implementations' logits
 
 
 def main() -> None:
     """Write all goldens."""
-    parser = argparse.ArgumentParser(description="Writes the goldens of Mini-Omni.")
+    parser = argparse.ArgumentParser(description="Write the goldens of Mini-Omni.")
     parser.add_argument("checkout", type=Path, help="a checkout of the original's repository")
-    parser.add_argument("--only", choices=("logits", "answers"), help="write these alone")
+    parser.add_argument("--only", choices=("logits", "answers"), help="write only these")
     args = parser.parse_args()
     checkout = args.checkout
     if not (checkout / "litgpt" / "model.py").is_file():
-        raise SystemExit(f"{checkout} is no checkout of Mini-Omni: it has no litgpt/model.py")
+        raise SystemExit(f"{checkout}: is not a checkout of Mini-Omni, as it has no litgpt/model.py")
     sys.path.insert(0, str(checkout))
     torch.set_num_threads(1)
     DATA.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def _record(case: str) -> dict[str, Any]:
-    """Keep the first seed whose best tokens lead by more than two values within the tolerance can make up for."""
+    """Write the golden of the first seed whose best tokens lead by more than twice the tolerance."""
     model = build(omni_cases.CASES[case])
     tensors = _tensors(model)
     for seed in range(50):
@@ -65,7 +65,7 @@ def _record(case: str) -> dict[str, Any]:
 
 
 def _record_answer(mode: str, ends: bool) -> dict[str, Any]:
-    """Keep the first seed whose answer comes to its end (or does not), and was never near a tie."""
+    """Return the golden of the first seed whose answer ends (or does not end) and has no near tie."""
     model = build(omni_cases.answering(mode))
     tensors, most = _tensors(model), omni_cases.LONG // 4 if ends else omni_cases.LONG
     speaks = omni_cases.ANSWERS[mode][0].endswith("A2")
@@ -76,7 +76,7 @@ def _record_answer(mode: str, ends: bool) -> dict[str, Any]:
         except NearTie:
             continue
         steps, text_ends = tokens.shape[1], tokens[-1] == omni_cases.TEXT - 64
-        if text_ends[0]:  # the original passes over an end at once, and writes on
+        if text_ends[0]:  # the original ignores an end as the first token
             continue
         if (steps < most) == ends and steps > 8 and (text_ends.any() or not speaks or not ends):
             kinds = len(np.unique(tokens, axis=1).T)
@@ -86,11 +86,11 @@ def _record_answer(mode: str, ends: bool) -> dict[str, Any]:
 
 
 class NearTie(Exception):
-    """Two tokens were nearly as likely."""
+    """Raised if two tokens have nearly the same probability."""
 
 
 def answer(model: Any, mode: str, seed: int, most: int) -> np.ndarray:
-    """Tokens int32 [8, T] that the original's loop keeps, of text alone [1, T]; T is `most` unless it ended before."""
+    """Return the tokens of the original's loop, int32 [8, T] or, for text only, [1, T]; T is at most `most`."""
     base, inference = original()
     task, voice, _ = omni_cases.ANSWERS[mode]
     model.device = torch.device("cpu")
@@ -102,7 +102,7 @@ def answer(model: Any, mode: str, seed: int, most: int) -> np.ndarray:
     sample = base.sample
 
     def best(logits: torch.Tensor, **options: Any) -> torch.Tensor:
-        """Return what the original's rule comes to with a top_k of 1."""
+        """Return the result of the original's sampling with a top_k of 1."""
         top = torch.topk(logits[0, -1], 2)
         if top.values[0] - top.values[1] < NEAR_TIE:
             raise NearTie
@@ -120,7 +120,7 @@ def answer(model: Any, mode: str, seed: int, most: int) -> np.ndarray:
 
 
 def prompt(task: str, voice: str, text: np.ndarray, features: np.ndarray) -> tuple[Any, list[Any]]:
-    """What the original's loops are given: features or None, and the eight streams, shifted to the embedding's rows."""
+    """Return the input of the original's loops: features or None, and the eight streams as rows of the embedding."""
     inference = original()[1]
     tokenizer = types.SimpleNamespace(encode=lambda _: torch.from_numpy(text).long())
     encoder = types.SimpleNamespace(embed_audio=lambda _: torch.from_numpy(features)[None])
@@ -136,7 +136,7 @@ def prompt(task: str, voice: str, text: np.ndarray, features: np.ndarray) -> tup
 
 
 def original() -> tuple[Any, Any]:
-    """Return the original's loops, and its prompts."""
+    """Return the original's modules of loops and of prompts."""
     _replace_lightning()
     import inference
     from litgpt.generate import base
@@ -146,7 +146,7 @@ def original() -> tuple[Any, Any]:
 
 
 def build(fields: dict[str, Any]) -> Any:
-    """Return the original with the weights it was born with."""
+    """Return the original with its initial weights."""
     _replace_lightning()
     from litgpt.config import Config
     from litgpt.model import GPT
@@ -159,14 +159,14 @@ def _tensors(model: Any) -> dict[str, list[int]]:
 
 
 def load(model: Any, drawn: dict[str, np.ndarray]) -> None:
-    """Return the original its weights."""
+    """Load weights into the original."""
     missing, surplus = model.load_state_dict({k: torch.from_numpy(v) for k, v in drawn.items()}, strict=False)
     assert not surplus and set(missing) == {"lm_head.weight"}, (missing, surplus)
 
 
 @torch.no_grad()
 def run(model: Any, tensors: dict[str, list[int]], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits float32 of text [B, T, V] and of audio [B, T, 7, U], weights and inputs drawn from `seed`."""
+    """Return the logits of text [B, T, V] and of audio [B, T, 7, U], float32, for weights and inputs of `seed`."""
     load(model, omni_cases.weights(tensors, seed))
     tokens, features = omni_cases.inputs(seed)
     first_rows = [omni_cases.TEXT + i * omni_cases.AUDIO for i in range(omni_cases.STREAMS)] + [0]
@@ -177,13 +177,13 @@ def run(model: Any, tensors: dict[str, list[int]], seed: int) -> tuple[np.ndarra
 
 
 def _lead(logits: np.ndarray) -> float:
-    """Least distance between the two highest logits."""
+    """Return the least distance of the two largest logits."""
     top = np.partition(logits, -2, -1)
     return float((top[..., -1] - top[..., -2]).min())
 
 
 class _Empty(types.ModuleType):
-    """A package in which every name is a class without anything."""
+    """A package in which every name is an empty class."""
 
     __path__: list[str] = []  # noqa: RUF012
 
@@ -194,7 +194,7 @@ class _Empty(types.ModuleType):
 
 
 def _replace_lightning() -> None:
-    """The original imports lightning for its training tools; the model itself needs nothing of it."""
+    """Replace lightning, which the original imports but which its model does not need."""
     for name in ("", ".fabric", ".fabric.loggers", ".fabric.strategies", ".fabric.utilities", ".fabric.utilities.load",
                  ".pytorch", ".pytorch.loggers", ".pytorch.cli"):  # fmt: skip
         sys.modules.setdefault(f"lightning{name}", _Empty(f"lightning{name}"))

@@ -1,7 +1,7 @@
-"""Regenerates tests/parity/data/snac from the original: python -m tools.goldens.make_snac
+"""Regenerate tests/parity/data/snac with the original: python -m tools.goldens.make_snac
 
-Needs the extra `peers` and the package snac. Weights, audio and noise are not stored: tests draw them anew by name. A
-golden is refused where the codes were too monotonous to prove much.
+Needs the extra `peers` and the package snac. Weights, audio and noise are not stored; tests draw them by name. A golden
+is refused if its codes vary too little for a meaningful test.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jomni.models.snac.config import SNAC_24KHZ, SNAC_44KHZ
 from tools.goldens import snac, snac_cases
 
 DATA = Path(__file__).parents[2] / "tests" / "parity" / "data" / "snac"
-PRESETS = {"snac_24khz": SNAC_24KHZ, "snac_44khz": SNAC_44KHZ}  # snac_32khz differs by its sampling rate alone
+PRESETS = {"snac_24khz": SNAC_24KHZ, "snac_44khz": SNAC_44KHZ}  # snac_32khz differs by its sampling rate only
 VARIETY = 8  # least number of different codes in a codebook
 
 
@@ -33,7 +33,7 @@ def main() -> None:
 
 
 def manifests() -> dict[str, snac.Manifest]:
-    """Published names and shapes of the cases, and of the published models at full size."""
+    """Return the published names and shapes of the cases and of the published models at full size."""
     configs = snac_cases.SNAC | {name: config.to_published() for name, config in PRESETS.items()}
     return {name: snac.manifest(config) for name, config in configs.items()}
 

@@ -1,10 +1,10 @@
-"""Whisper by OpenAI and by Hugging Face, tiny and random: files as they write them, and what they answer.
+"""Tiny random Whisper models of OpenAI and Hugging Face: their files and outputs.
 
     python -m tools.goldens.make_whisper
 
-rewrites tests/parity/data/whisper and tests/goldens/whisper_layouts.json. Needs the extra `peers`, openai-whisper
-included. Weights and inputs are drawn by name (see `draw`); the parity tests read these files without torch, and call
-the same functions where torch is.
+rewrites tests/parity/data/whisper and tests/goldens/whisper_layouts.json. Needs the extra `peers` and openai-whisper.
+Weights and inputs are drawn by name (see `draw`). The parity tests read these files without torch, and call these
+functions if torch is installed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ OPENAI_CASES: dict[str, dict[str, int]] = {
     "one head": _SMALL | dict(n_mels=128, n_audio_head=1, n_audio_layer=1, n_text_layer=2),
     "30 s": _SMALL | dict(n_audio_ctx=1500, n_audio_state=16, n_text_state=16, n_audio_head=4),
 }
-"""Dimensions; the first are the golden's, the last hear 30 s as the published models do."""
+"""Dimensions; the golden has the first. The last take 30 s, as the published models."""
 
 _SMALL_HF = dict(
     num_mel_bins=128, max_source_positions=50, d_model=12, encoder_attention_heads=3, encoder_layers=2,
@@ -57,21 +57,21 @@ HF_CASES: dict[str, dict[str, Any]] = {
     "plain": _SMALL_HF,
     "80 mels": _SMALL_HF | dict(num_mel_bins=80, encoder_layers=1, encoder_attention_heads=2, decoder_layers=2),
 }
-"""Configurations; the first is the golden's."""
+"""Configurations; the golden has the first."""
 
 
 def make_openai(case: str, seed: int) -> Whisper:
-    """OpenAI's model in float32, all of it drawn by name."""
+    """Return OpenAI's model in float32 with random weights by name."""
     return _drawn(Whisper(ModelDimensions(**OPENAI_CASES[case])), seed)
 
 
 def make_hf(case: str, seed: int) -> WhisperForConditionalGeneration:
-    """Hugging Face's, likewise."""
+    """Return Hugging Face's model in float32 with random weights by name."""
     return _drawn(WhisperForConditionalGeneration(WhisperConfig(**HF_CASES[case])), seed)
 
 
 def _drawn(model: Any, seed: int) -> Any:
-    """Return the model with every parameter and buffer of its state dict drawn by its name."""
+    """Set all parameters and buffers of a model to random values by name; return the model."""
     state = model.state_dict()
     manifest = {name: tuple(value.shape) for name, value in state.items() if name != "proj_out.weight"}  # tied
     for name, value in draw.weights(manifest, seed).items():
@@ -80,47 +80,49 @@ def _drawn(model: Any, seed: int) -> Any:
 
 
 def save_openai(model: Whisper, path: Path, dtype: torch.dtype = torch.float16) -> None:
-    """Write a checkpoint as OpenAI publishes them."""
+    """Write a checkpoint in OpenAI's layout."""
     state = {name: value.to(dtype) for name, value in model.state_dict().items()}
     torch.save({"dims": vars(model.dims), "model_state_dict": state}, path)
 
 
 def mel_input(n_mels: int, frames: int, seed: int, batch: int = 2) -> np.ndarray:
-    """Features to encode, float32 [B, M, N], as large as those of speech."""
+    """Return random features with the range of speech, float32 [B, M, N]."""
     return (0.5 * draw.stream(seed, "mel").standard_normal((batch, n_mels, frames))).astype(np.float32)
 
 
 def pcm_input(seed: int, samples: int = 117_000, batch: int = 2) -> np.ndarray:
-    """Audio at 16 kHz, float32 [B, T]; by default a little more than 7.3 s."""
+    """Return random audio at 16 kHz, float32 [B, T]; by default a little more than 7.3 s."""
     return draw.audio(seed, batch, 1, samples, 16_000)[:, 0]
 
 
 @torch.no_grad()
 def encode_openai(model: Whisper, mel: np.ndarray) -> np.ndarray:
-    """Float32 [B, T, D]."""
+    """Return the output of OpenAI's encoder, float32 [B, T, D]."""
     return model.embed_audio(torch.from_numpy(mel)).numpy()
 
 
 @torch.no_grad()
 def encode_hf(model: WhisperForConditionalGeneration, mel: np.ndarray) -> np.ndarray:
-    """Float32 [B, T, D]."""
+    """Return the output of Hugging Face's encoder, float32 [B, T, D]."""
     return model.get_encoder()(torch.from_numpy(mel)).last_hidden_state.numpy()
 
 
 def log_mel_openai(pcm: np.ndarray, n_mels: int) -> np.ndarray:
-    """OpenAI's features of each recording of [B, T], padded to 30 s: [B, M, 3000]."""
+    """Return OpenAI's features [B, M, 3000] of recordings [B, T], padded to 30 s."""
     return np.stack([whisper.log_mel_spectrogram(whisper.pad_or_trim(row), n_mels).numpy() for row in pcm])
 
 
 def log_mel_hf(pcm: np.ndarray, n_mels: int) -> np.ndarray:
-    """Hugging Face's."""
+    """Return Hugging Face's features [B, M, 3000] of recordings [B, T], padded to 30 s."""
     extract = WhisperFeatureExtractor(feature_size=n_mels)
     return np.asarray(extract(list(pcm), sampling_rate=16_000, return_tensors="np").input_features)
 
 
 def layouts(sizes: Iterable[str] = GOLDEN_SIZES) -> dict[str, dict[str, Any]]:
-    """Names and shapes of published sizes by both originals, blocks folded: `*` in a name stands for the first number
-    of its shape. Built on torch's meta device: nothing is allocated."""
+    """Return names and shapes of the published sizes in both layouts, without allocating tensors.
+
+    The tensors of all blocks are one entry with `*` in its name; the first number of its shape is the number of blocks.
+    """
     found: dict[str, dict[str, Any]] = {}
     for name in sizes:
         dims = WHISPER[name].to_openai()
@@ -136,7 +138,7 @@ def layouts(sizes: Iterable[str] = GOLDEN_SIZES) -> dict[str, dict[str, Any]]:
 
 
 def fold(shapes: dict[str, tuple[int, ...]]) -> dict[str, list[int]]:
-    """One entry for the tensors of all blocks; they must be alike, and numbered from 0 on."""
+    """Return one entry for the tensors of all blocks, which must have one shape and be numbered from 0 on."""
     groups: dict[str, dict[int, tuple[int, ...]]] = {}
     for name, shape in shapes.items():
         match = re.search(r"\.(?:blocks|layers)\.(\d+)\.", name)
@@ -151,7 +153,7 @@ def fold(shapes: dict[str, tuple[int, ...]]) -> dict[str, list[int]]:
 
 
 def main() -> None:
-    """Rewrites the committed files."""
+    """Rewrite the committed files."""
     torch.set_num_threads(1)
     shutil.rmtree(DATA, ignore_errors=True)
     DATA.mkdir(parents=True)

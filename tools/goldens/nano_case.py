@@ -1,4 +1,4 @@
-"""The conversation that the bundled model is compared in, and what is kept of it (no torch needed)."""
+"""The test conversation of the bundled model, and the part of it that the golden keeps (without torch)."""
 
 from __future__ import annotations
 
@@ -15,22 +15,19 @@ GOLDEN = Path(__file__).parents[2] / "tests" / "parity" / "data" / "nano.npz"
 
 
 def question(frame_size: int, sample_rate: int) -> np.ndarray:
-    """Return what the user says: one of the bundled recordings, and 40 frames of silence. Float32 [1, 1, T]."""
+    """Return the user's audio: a bundled recording and 40 frames of silence, float32 [1, 1, T]."""
     wave = audio.read(ASSETS / "samples/conversation.wav", sample_rate)
     return np.pad(wave, (0, -len(wave) % frame_size + 40 * frame_size))[None, None]
 
 
 def sketch(voice: np.ndarray, frame_size: int) -> np.ndarray:
-    """Eight random projections of each frame, as loud as its samples are: a waveform that is another has others.
-
-    [1, 1, T] -> float32 [N, 8].
-    """
+    """Return eight random projections of each frame, with the RMS of its samples: [1, 1, T] -> float32 [N, 8]."""
     directions = np.random.default_rng(0).choice((-1.0, 1.0), (frame_size, 8)) / np.sqrt(frame_size)
     return (voice.reshape(-1, frame_size) @ directions).astype(np.float32)
 
 
 def digest() -> str:
-    """SHA-256 of the names and the content of the model's files."""
+    """Return the SHA-256 of the names and contents of the model's files."""
     found = hashlib.sha256()
     for path in sorted(NANO.iterdir()):
         found.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -1,6 +1,6 @@
-"""Tiny Mini-Omnis in the original's own config format, whose vocabulary is the published one, and what they are given.
+"""Tiny Mini-Omnis in the original's config format with the published vocabulary, and their inputs (without torch).
 
-Needs no torch. Streams stand in the order audio 0 to 6, text; tokens are numbers in the stream's own vocabulary.
+The order of streams is audio 0 to 6, text. Tokens are numbers in the vocabulary of their stream.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ CASES: dict[str, dict[str, Any]] = {
     "gated-post": _SMALL | dict(asr_adapter="llamamlp", post_adapter=True),
     "linear-post": _SMALL | dict(asr_adapter="mlp", post_adapter=True),
 }
-"""Fields of `model_config.yaml`: both adapters for speech, without and with a post-adapter."""
+"""Case -> fields of `model_config.yaml`: both speech adapters, without and with a post-adapter."""
 
-TASKS = ("A1T2", "T1T2", "A1A2", "T1A2")  # of each slot, in the original's words; A1: a question that is spoken
-FRAMES = (4, 3, 6, 5)  # of speech in each slot; the original passes over those of slots whose question is text
+TASKS = ("A1T2", "T1T2", "A1A2", "T1A2")  # of each slot, by the original's names; A1: spoken question
+FRAMES = (4, 3, 6, 5)  # of speech in each slot; the original ignores those of text questions
 STEPS, STREAMS, TEXT, AUDIO = 10, 7, 152_000, 4160
 TOLERANCE = 1e-3  # of logits
-TEXT_COLUMNS = np.r_[0:TEXT:8000, TEXT - 64 : TEXT - 58, TEXT - 1]  # text tokens in the golden, special ones too
+TEXT_COLUMNS = np.r_[0:TEXT:8000, TEXT - 64 : TEXT - 58, TEXT - 1]  # text tokens in the golden, some of them special
 AUDIO_COLUMNS = np.r_[0:AUDIO:400, AUDIO - 64 : AUDIO - 58, AUDIO - 1]  # of each audio stream
 
 ANSWERS: dict[str, tuple[str, str, str]] = {
@@ -42,18 +42,18 @@ ANSWERS: dict[str, tuple[str, str, str]] = {
     "A1-A2-parallel": ("A1-A2", "batch_parallel", "gated"),
     "A1-A2-post": ("A1-A2", "single", "gated-post"),
 }
-"""The original's modes: task, jomni's voice, case."""
+"""Mode of the original -> task, jomni's voice, case."""
 CONTEXT, LONG = 256, 200  # steps of the cache, and of an answer that does not end
-END_GAIN = {"text": 4.0, "audio": 3.0}  # on the rows of the ends, of an answer that is to end
+END_GAIN = {"text": 4.0, "audio": 3.0}  # factors of the embedding rows of end tokens, for answers that should end
 
 
 def spoken() -> np.ndarray:
-    """Frames of speech that are heard in each slot, int32 [B]."""
+    """Return the frames of speech in each slot, int32 [B]; 0 for text questions."""
     return np.array([n if task.startswith("A1") else 0 for n, task in zip(FRAMES, TASKS, strict=True)], np.int32)
 
 
 def inputs(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens int32 [B, 8, T], and features of speech float32 [B, F, W]."""
+    """Return random tokens int32 [B, 8, T], and features of speech float32 [B, F, W]."""
     slots = len(TASKS)
     audio = draw.tokens(seed, "audio", (slots, STREAMS, STEPS), AUDIO)
     text = draw.tokens(seed, "text", (slots, 1, STEPS), TEXT)
@@ -62,14 +62,13 @@ def inputs(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def weights(manifest: Mapping[str, Iterable[int]], seed: int) -> dict[str, np.ndarray]:
-    """Draw every tensor by its published name, float32: the heads' logits have a standard deviation above 1."""
+    """Return random values of all tensors, float32, for which logits have a standard deviation above 1."""
     drawn = draw.weights(manifest, seed)
     return {name: value * np.float32(2 if name.endswith("wte.weight") else 1) for name, value in drawn.items()}
 
 
 def kept(text: np.ndarray, audio: np.ndarray) -> dict[str, np.ndarray]:
-    """What a golden holds of logits [B, T, V] and [B, T, 7, U]: columns, and the best token and the log of the sum of
-    exponentials over all of them."""
+    """Return the kept part of logits [B, T, V] and [B, T, 7, U]: some columns, the best token, and the log-sum-exp."""
     return {
         "text": text[..., TEXT_COLUMNS], "text_best": text.argmax(-1).astype(np.int32), "text_sum": _log_sum(text),
         "audio": audio[..., AUDIO_COLUMNS], "audio_best": audio.argmax(-1).astype(np.int32),
@@ -83,18 +82,18 @@ def _log_sum(logits: np.ndarray) -> np.ndarray:
 
 
 def answering(mode: str) -> dict[str, Any]:
-    """Fields of `model_config.yaml` for an answer."""
+    """Return the fields of `model_config.yaml` for a mode."""
     return CASES[ANSWERS[mode][2]] | dict(block_size=CONTEXT)
 
 
 def question(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return what is asked: text tokens int32 [Q], or features of speech float32 [F, W]."""
+    """Return a random question as text tokens int32 [Q] and as features of speech float32 [F, W]."""
     features = draw.stream(seed, "question").standard_normal((9, _SMALL["whisper_adapter_dim"]))
     return draw.tokens(seed, "asked", (7,), TEXT - 64), features.astype(np.float32)
 
 
 def answer_weights(manifest: Mapping[str, Iterable[int]], seed: int, ends: bool) -> dict[str, np.ndarray]:
-    """`weights`; where the answer is to end, with longer rows for the ends of text and of the last audio stream."""
+    """Return `weights`, with larger rows for the ends of text and of the last audio stream if answers should end."""
     drawn = weights(manifest, seed)
     if ends:
         last = (STREAMS - 1) * AUDIO + AUDIO - 64

@@ -1,8 +1,8 @@
-"""Regenerates tests/goldens/omni_layouts.json from the original: python -m tools.goldens.omni_layouts CHECKOUT
+"""Regenerate tests/goldens/omni_layouts.json with the original: python -m tools.goldens.omni_layouts CHECKOUT
 
-CHECKOUT is a checkout of github.com/gpt-omni/mini-omni; torch and pyyaml are needed, lightning is not. For Mini-Omni at
-full size, and with the other adapter and a post-adapter, the fields of its model_config.yaml and {name: shape} of the
-original's state dict. Built on torch's meta device: nothing is allocated.
+CHECKOUT is a checkout of github.com/gpt-omni/mini-omni. Needs torch and pyyaml, but not lightning. The golden holds the
+fields of model_config.yaml and {name: shape} of the original's state dict for Mini-Omni at full size, and for the other
+adapter with a post-adapter. The models are built on torch's meta device, without allocation.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CASES = {"mini-omni": MINI_OMNI, "post-adapter": MINI_OMNI | {"post_adapter": Tr
 
 
 def layouts() -> dict[str, dict[str, Any]]:
-    """Return every case: {"config": fields, "tensors": {name: shape}}; the original's code must be importable."""
+    """Return case -> {"config": fields, "tensors": {name: shape}}; the original must be importable."""
     _replace_lightning()
     from litgpt.config import Config
     from litgpt.model import GPT
@@ -46,8 +46,8 @@ def layouts() -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    """Write the file, one tensor a line."""
-    parser = argparse.ArgumentParser(description="Writes names and shapes of Mini-Omni.")
+    """Write the file with one line per tensor."""
+    parser = argparse.ArgumentParser(description="Write names and shapes of Mini-Omni's tensors.")
     parser.add_argument("checkout", type=Path, help="a checkout of the original's repository")
     sys.path.insert(0, str(parser.parse_args().checkout))
     text = json.dumps(layouts(), indent=1)

@@ -1,8 +1,8 @@
-"""Names and shapes of the published layout, as the original's own code gives them.
+"""Regenerate tests/goldens/layouts.json: names and shapes of Kyutai's published layout, by the original's code.
 
-Writes tests/goldens/layouts.json: for the full-size presets and for small models that between them use every option
-which changes a name or a shape, the configuration and {name: shape} of the original's state dict, brought to the
-published form (attention projections stacked). Built on torch's meta device: nothing is allocated.
+The golden holds configuration and {name: shape} of the original's state dict in the published form (attention
+projections stacked), for the full-size presets and for small models that together use all options that change a name
+or a shape. The models are built on torch's meta device, without allocation.
 
     pip install -e '.[peers]' && python tools/goldens/presets.py
 """
@@ -78,7 +78,7 @@ MIMI_CASES: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def published(state: dict[str, Any]) -> dict[str, list[int]]:
-    """Shapes under published names: attention's per-step weights stacked on the first axis."""
+    """Return published name -> shape; the per-step weights of attention are stacked on axis 0."""
     shapes: dict[str, list[int]] = {}
     for name, tensor in state.items():
         shape = list(tensor.shape)
@@ -117,7 +117,7 @@ def build_mimi(raw: dict[str, Any], device: str = "meta") -> torch.nn.Module:
 
 
 def layouts() -> dict[str, dict[str, Any]]:
-    """Return every case: {"config": as published, "tensors": {name: shape}}."""
+    """Return case -> {"config": published fields, "tensors": {name: shape}}."""
     lms = {"moshi_7b": loaders._lm_kwargs} | {case: lm_config(case) for case in LM_CASES}
     mimis = {"mimi": loaders._mimi_config} | {case: mimi_config(case) for case in MIMI_CASES}
     built = {name: (raw, build_lm(raw)) for name, raw in lms.items()}
@@ -126,7 +126,7 @@ def layouts() -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    """Write the file, one tensor a line."""
+    """Write the file with one line per tensor."""
     text = json.dumps(layouts(), indent=1)
     text = re.sub(r"\[\s+([\d,\s]+?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m[1]) + "]", text)
     GOLDEN.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""Runs the original (package snac 1.2.1, PyTorch on CPU, float32) on tiny checkpoints in the published layout.
+"""Run the original (package snac 1.2.1, PyTorch on CPU, float32) on tiny checkpoints in the published layout.
 
-Weights go through the files that it reads, config.json and pytorch_model.bin. Its noise is random at each call; here it
-is replaced by numbers that are given. B slots, S samples, T latent steps, N tokens of a codebook.
+The original reads config.json and pytorch_model.bin. Its random noise is replaced by given values. B slots, S samples,
+T latent steps, N tokens of a codebook.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ Manifest = dict[str, list[int]]
 
 
 def manifest(config: Mapping[str, Any]) -> Manifest:
-    """Published names and shapes; nothing is allocated."""
+    """Return the published names and shapes, without allocating tensors."""
     with torch.device("meta"):
         return {name: list(tensor.shape) for name, tensor in SNAC(**config).state_dict().items()}
 
 
 def write(folder: Path, config: Mapping[str, Any], seed: int) -> None:
-    """Write config.json, and the weights both as pytorch_model.bin and as model.safetensors."""
+    """Write config.json, pytorch_model.bin and model.safetensors."""
     names = manifest(config)
     snac_cases.write(folder, config, names, seed)
     model = SNAC(**config)
@@ -38,7 +38,10 @@ def write(folder: Path, config: Mapping[str, Any], seed: int) -> None:
 
 
 def load(folder: Path) -> SNAC:
-    """Return the original, read by its own loader; an export, whose safetensors that does not read, by hand."""
+    """Return the original with the weights of a folder.
+
+    Its own loader reads pytorch_model.bin; exports, which have safetensors, are loaded here.
+    """
     if (folder / "pytorch_model.bin").exists():
         return SNAC.from_pretrained(str(folder))
     model = SNAC.from_config(str(folder / "config.json"))
@@ -48,7 +51,7 @@ def load(folder: Path) -> SNAC:
 
 @torch.no_grad()
 def encode(model: SNAC, pcm: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """pcm [B, 1, S] -> codes int32 [B, N] of each codebook, and how much nearer the nearest entry was than the next."""
+    """Encode pcm [B, 1, S]: return the codes int32 [B, N] of each codebook, and the values of `_gaps`."""
     with _gaps() as gaps:
         codes = model.encode(torch.from_numpy(pcm))
     return [c.numpy().astype(np.int32) for c in codes], gaps
@@ -56,14 +59,14 @@ def encode(model: SNAC, pcm: np.ndarray) -> tuple[list[np.ndarray], list[np.ndar
 
 @torch.no_grad()
 def decode(model: SNAC, codes: Sequence[np.ndarray], noise: Sequence[np.ndarray]) -> np.ndarray:
-    """codes [B, N] of each codebook, noise [B, T] of each stage -> pcm float32 [B, 1, S]."""
+    """Decode codes [B, N] of each codebook with noise [B, T] of each stage: return pcm float32 [B, 1, S]."""
     with _given(noise):
         return model.decode([torch.from_numpy(c).long() for c in codes]).numpy()
 
 
 @contextmanager
 def _given(noise: Sequence[np.ndarray]) -> Iterator[None]:
-    """Noise blocks take these numbers, in order."""
+    """Replace the random numbers of the noise blocks by the given ones, in order."""
     left, draw = list(noise), torch.randn
     torch.randn = lambda *shape, **options: torch.from_numpy(left.pop(0)[:, None])  # type: ignore[assignment]
     try:

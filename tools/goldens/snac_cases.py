@@ -1,4 +1,4 @@
-"""Tiny SNACs in the original's own config format that between them use every option, and what they are given."""
+"""Tiny SNACs in the original's config format that together use all options, and their inputs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from safetensors.numpy import save_file
 from tools.goldens import draw
 
 SNAC: dict[str, dict[str, Any]] = {
-    # snac_24khz in small: its rates, strides and options.
+    # A small snac_24khz: its rates, strides and options.
     "speech": {
         "sampling_rate": 24_000, "encoder_dim": 4, "encoder_rates": [2, 4, 8, 8], "decoder_dim": 64,
         "decoder_rates": [8, 8, 4, 2], "attn_window_size": None, "codebook_size": 128, "codebook_dim": 8,
         "vq_strides": [4, 2, 1], "noise": True, "depthwise": True,
     },
-    # snac_32khz and snac_44khz in small: an odd rate, attention, a coarser codebook.
+    # A small snac_32khz and snac_44khz: an odd rate, attention, a coarser codebook.
     "music": {
         "sampling_rate": 32_000, "encoder_dim": 8, "encoder_rates": [2, 3, 4], "decoder_dim": 64,
         "decoder_rates": [4, 3, 2], "attn_window_size": 16, "codebook_size": 96, "codebook_dim": 8,
         "vq_strides": [8, 4, 2, 1], "noise": True, "depthwise": True,
     },
-    # Full convolutions, no noise, attention of two heads in windows that are no multiple of the coarsest stride.
+    # Full convolutions, no noise, two heads of attention, windows that are not a multiple of the coarsest stride.
     "plain": {
         "sampling_rate": 16_000, "encoder_dim": 16, "encoder_rates": [3, 2, 5], "latent_dim": 128, "decoder_dim": 128,
         "decoder_rates": [5, 2, 3], "attn_window_size": 6, "codebook_size": 64, "codebook_dim": 4,
@@ -36,18 +36,18 @@ SNAC: dict[str, dict[str, Any]] = {
 SEEDS = {"speech": 0, "music": 1, "plain": 2}  # of the recordings in tests/parity/data/snac
 SLOTS = 2
 SECONDS = 1.0
-TIE = 1e-5  # distance between the similarities of two entries below which rounding may choose either
-EVERY = 13  # samples between those that are stored
+TIE = 1e-5  # distance of two entries' similarities below which rounding may decide
+EVERY = 13  # distance of stored samples
 
 
 def audio(case: str, seed: int) -> np.ndarray:
-    """Test audio for two slots, float32 [B, 1, S], no whole number of frames."""
+    """Return test audio for two slots, float32 [B, 1, S], with an incomplete last frame."""
     rate = SNAC[case]["sampling_rate"]
     return draw.audio(seed, SLOTS, 1, int(SECONDS * rate) + 1, rate)
 
 
 def noises(case: str, seed: int, steps: int) -> list[np.ndarray]:
-    """Noise of each stage of the decoder for `steps` latent steps, float32 [B, T]."""
+    """Return the noise of each decoder stage for `steps` latent steps, float32 [B, T]."""
     out = []
     for i, rate in enumerate(SNAC[case]["decoder_rates"] if SNAC[case]["noise"] else ()):
         steps *= rate
@@ -56,7 +56,7 @@ def noises(case: str, seed: int, steps: int) -> list[np.ndarray]:
 
 
 def weights(manifest: Mapping[str, Iterable[int]], seed: int) -> dict[str, np.ndarray]:
-    """Draw every tensor of a SNAC by its published name, float32."""
+    """Return random values of all tensors of a SNAC by published name, float32."""
     held = {}
     for name, shape in manifest.items():
         shape = tuple(shape)
@@ -80,7 +80,7 @@ def weights(manifest: Mapping[str, Iterable[int]], seed: int) -> dict[str, np.nd
 
 
 def _gain(name: str, shape: tuple[int, ...]) -> float:
-    """Size of a normed kernel: signals keep about their own, and the audio stays within the tanh."""
+    """Return the norm of a weight-normed kernel: it keeps the size of signals, and audio in the range of tanh."""
     if ".linear." in name or re.search(r"block\.3\.parametrizations", name):  # noise, and residual branches
         return 0.4
     return 0.15 if shape[0] == 1 else 1.0
