@@ -72,8 +72,8 @@ def convert_arguments(parser: Parser) -> None:
     parser.description = "Writes a model in another layout, or in another number format."
     parser.epilog = """\
 Layouts: kyutai (config.json and safetensors, as Kyutai publishes), snac (SNAC's config.json and names, in safetensors),
-openai (a Whisper's encoder under OpenAI's names),
-hf (Hugging Face transformers), orbax (jomni's own). Where a layout cannot express the model, nothing is written and
+openai (a Whisper's encoder under OpenAI's names), litgpt (Mini-Omni's names, in safetensors), hf (Hugging Face
+transformers), orbax (jomni's own). Where a layout cannot express the model, nothing is written and
 the message gives the reason.
 
 Example:
