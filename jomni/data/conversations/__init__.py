@@ -1,1 +1,1 @@
-"""Conversations of two speakers for full-duplex models: alignment, tokenised codes, windows."""
+"""Conversations of two speakers for full-duplex models: alignment, tokenised codes, self-rollout and windows."""

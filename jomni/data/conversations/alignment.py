@@ -1,8 +1,9 @@
-"""Words in time to one text token per frame: the inner monologue as training data.
+"""Alignment of timed words to one text token per frame: training data for the inner monologue.
 
-The rules are those of moshi-finetune's `Interleaver` (finetune/data/interleaver.py), compared with it in
-tests/parity/test_interleaver.py. A word's tokens stand from the frame in which it begins, one a frame; the next word
-cuts off what is left of it. Elsewhere stands padding, whose last frame before each word is "end of padding".
+The rules are those of moshi-finetune's `Interleaver` (finetune/data/interleaver.py);
+tests/parity/test_interleaver.py compares the two. The tokens of a word start at the frame in which the word starts, one
+per frame. The next word overwrites those that are left. All other frames hold padding; the last padding before a word
+is "end of padding".
 
 Axis letter: T frames.
 """
@@ -21,15 +22,16 @@ from jaxtyping import Int
 from jomni.errors import ConfigError
 
 MAIN = "SPEAKER_MAIN"
-"""The label of the agent's words."""
+"""Label of the agent's words."""
 
 UNSAID = "SPEAKER_MAIN_UNSAID"
-"""The label of words that the agent was about to say when it was cut off, all at the moment of the cut: text that leads
-its audio was ahead of that moment (`lead_words`)."""
+"""Label of words that the agent had not yet said when it was interrupted. All have the time of the interruption.
+
+Text that leads its audio includes some of them (`lead_words`)."""
 
 
 class Word(NamedTuple):
-    """A word, or other piece of text, and when it is said."""
+    """A word or another piece of text, with the time at which it is said."""
 
     text: str
     start: float  # seconds
@@ -39,22 +41,22 @@ class Word(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Alignment:
-    """How words become a stream of tokens. The defaults are those of moshi-finetune's training.
+    """Rules for turning words into a stream of text tokens. The defaults are those of moshi-finetune.
 
     Raises:
-      ConfigError: options that exclude each other, or a frame rate that is not positive.
+      ConfigError: options contradict each other, or the frame rate is not positive.
     """
 
     frame_rate: float = 12.5  # Hz
-    text_padding: int = 3  # no text in this frame
-    end_of_text_padding: int = 0  # the frame before a word, where that would be padding
-    zero_padding: int = -1  # no input at all: the embedding is zero
-    in_word_padding: int | None = None  # within a word, after its tokens; None: text_padding
-    keep_main_only: bool = True  # the main speaker's words alone
+    text_padding: int = 3  # token of frames without text
+    end_of_text_padding: int = 0  # token of the last padding frame before a word
+    zero_padding: int = -1  # token of frames without text input: the embedding is zero
+    in_word_padding: int | None = None  # token of the frames of a word after its tokens; None: text_padding
+    keep_main_only: bool = True  # drop the words of all speakers but the main one
     main_speaker: str = MAIN
-    bos_eos: bool = False  # with all speakers: BOS before the main speaker's turns, EOS before the others' after them
-    keep_and_shift: bool = False  # queue a word's tokens behind those of words before it, instead of cutting those off
-    audio_delay: float = 0.0  # seconds by which the text is ahead of the audio; below zero it is behind
+    bos_eos: bool = False  # with all speakers: BOS before the main speaker's turns, EOS before the turn after them
+    keep_and_shift: bool = False  # delay a word's tokens until those of the word before it end, instead of cutting them
+    audio_delay: float = 0.0  # seconds by which the text is ahead of the audio; negative: behind it
     lead: int = 0  # words by which the main speaker's text is ahead of its audio within an utterance (`lead_words`)
     bos: int = 1
     eos: int = 2
@@ -63,13 +65,13 @@ class Alignment:
         if not self.frame_rate > 0:
             raise ConfigError(f"frame_rate must be positive, but it is {self.frame_rate} Hz.")
         if self.keep_main_only and self.bos_eos:
-            raise ConfigError("bos_eos marks the turns of several speakers: set keep_main_only to False with it.")
+            raise ConfigError("bos_eos marks the turns of several speakers: set keep_main_only to False as well.")
         if self.lead < 0 or (self.lead and not self.keep_and_shift):
-            raise ConfigError(f"lead {self.lead} is a number of words, and needs keep_and_shift: they come together.")
+            raise ConfigError(f"lead is {self.lead}: it must be a number of words, and needs keep_and_shift set.")
 
 
 class Pieces:
-    """A sentencepiece model's tokens of a word, as moshi-finetune makes them: word by word, no begin or end.
+    """Tokenizes single words with sentencepiece as moshi-finetune does, without begin and end tokens.
 
     Args:
       tokenizer: a serialised sentencepiece model, or a processor.
@@ -84,7 +86,7 @@ class Pieces:
         self._known: dict[str, tuple[int, ...]] = {}
 
     def __call__(self, text: str) -> tuple[int, ...]:
-        """Return the tokens of one word; lines of a word of several lines are joined by the token of a line's end."""
+        """Return the tokens of one word. If it spans several lines, they are joined by the token of a newline."""
         if text not in self._known:
             lines = [self._tokenizer.encode(line) for line in text.strip().split("\n")]
             found = list(lines[0])
@@ -98,16 +100,16 @@ class Pieces:
 
 
 def words_of(content: Mapping[str, Any]) -> list[Word]:
-    """Return the words of a checked json's "alignments"."""
+    """Return the words of the "alignments" in a recording's JSON, which must be checked already."""
     return [Word(text, float(start), float(end), speaker) for text, (start, end), speaker in content["alignments"]]
 
 
 def between(words: Sequence[Word], start: float, seconds: float) -> list[Word]:
-    """Return the words that begin within `seconds` from `start` on, their times counted from `start`.
+    """Return the words that start in a window, with times relative to the start of the window.
 
     Args:
       words: in the order of their starts.
-      start: seconds.
+      start: start of the window, seconds.
       seconds: length of the window.
     """
     first = bisect_left(words, start, key=lambda word: word.start)
@@ -116,26 +118,27 @@ def between(words: Sequence[Word], start: float, seconds: float) -> list[Word]:
 
 
 UTTERANCE_GAP = 0.5
-"""Seconds without a word of the main speaker between which two words are of different utterances."""
+"""Seconds of silence of the main speaker that separate two utterances."""
 
 
 def lead_words(words: Sequence[Word], options: Alignment) -> list[Word]:
-    """Move the main speaker's words ahead: each to where the word `options.lead` before it in its utterance begins.
+    """Move each word of the main speaker to the start of the word `options.lead` words before it in its utterance.
 
-    How long a word takes to say depends on what follows it, so words that stand where they are heard tell of those to
-    come, and a model that learns from them looks into a future that it does not have when it speaks itself. A text
-    ahead by a word or two is settled before its audio is (delayed-streams TTS, arXiv:2509.08753, looks ahead likewise).
+    The duration of a word depends on the words after it. If text were placed at the time of its audio, a model could
+    learn to read the following words from that duration, which it cannot do when it generates its own text. With a lead
+    of one or two words, the text is decided before its audio. Delayed-streams TTS uses lookahead for the same reason
+    (arXiv:2509.08753).
 
-    `UNSAID` words become text where their place comes before the cut, and are dropped elsewhere: without them the text
-    would know of an interruption before it happens, and all of it would have been spoken, so that a model learnt to
-    say out what it has written before it stops.
+    `UNSAID` words become text if their moved start is before the interruption, and are dropped otherwise. Without them,
+    all text before an interruption would also be spoken, and a model would learn to finish all text that it has
+    written before it stops.
 
     Args:
-      words: of a conversation, in the order of their starts.
+      words: words of a conversation, in the order of their starts.
       options: `lead` and the main speaker.
 
     Returns:
-      All the words, in the order of their new starts.
+      The words in the order of their new starts, without the dropped ones.
     """
     if not options.lead:
         return [word for word in words if word.speaker != UNSAID]
@@ -157,16 +160,13 @@ def lead_words(words: Sequence[Word], options: Alignment) -> list[Word]:
 def align(
     words: Sequence[Word] | None, frames: int, pieces: Callable[[str], Sequence[int]], options: Alignment
 ) -> Int[np.ndarray, "T"]:
-    """One text token for each of `frames` frames.
+    """Return one text token for each of `frames` frames, int32 [T].
 
     Args:
-      words: with times counted from the first frame; None: there is no text, all is `zero_padding`.
+      words: with times relative to the first frame. None: no text; all tokens are `zero_padding`.
       frames: T.
-      pieces: the tokens of a word, such as `Pieces`.
+      pieces: returns the tokens of a word, such as `Pieces`.
       options: the rules.
-
-    Returns:
-      int32 [T].
     """
     if words is None:
         return np.full(frames, options.zero_padding, np.int32)
@@ -183,7 +183,7 @@ class _Tokens(NamedTuple):
 
 
 def _tokenized(words: Sequence[Word], pieces: Callable[[str], Sequence[int]], options: Alignment) -> list[_Tokens]:
-    """Return the words that count, as tokens in the order of their starts, shifted by the delay."""
+    """Return the tokens of the words that `options` keeps, ordered by start and shifted by the delay."""
     found = []
     last_speaker: str | None = None
     for word in sorted(words, key=lambda word: word.start):
@@ -196,7 +196,7 @@ def _tokenized(words: Sequence[Word], pieces: Callable[[str], Sequence[int]], op
             elif last_speaker == options.main_speaker:
                 ids.insert(0, options.eos)
         last_speaker = word.speaker
-        # A word without duration is left out, as is one that a delay moves before the beginning.
+        # Words without duration are dropped, and words that the delay moves before the first frame.
         if word.start < word.end and (not options.audio_delay or word.end > options.audio_delay):
             found.append(_Tokens(ids, word.start - options.audio_delay, word.end - options.audio_delay))
     return found
@@ -209,7 +209,7 @@ def _lay_out(words: Sequence[_Tokens], frames: int, options: Alignment) -> Int[n
     taken = np.zeros(frames, bool)
     begins = [min(max(math.floor(word.start * options.frame_rate), 0), frames) for word in words] + [frames]
     for word, begin, until in zip(words, begins, begins[1:], strict=False):
-        # Up to the frame in which the next word begins, this one's end decides what padding is within a word.
+        # `within` fills the frames up to the end of the word, or to the start of the next word if that is earlier.
         stream[begin : max(begin, min(until, int(word.end * options.frame_rate) + 1))] = within
     free = 0
     for word, begin, until in zip(words, begins, begins[1:], strict=False):
@@ -218,7 +218,7 @@ def _lay_out(words: Sequence[_Tokens], frames: int, options: Alignment) -> Int[n
         ids = word.ids[: max(until - begin, 0)]
         free = begin + len(ids)
         stream[begin:free], taken[begin:free] = ids, True
-    # The last padding before a word. Text comes from its own value, so that a token may be padding itself.
+    # Tokens of words may equal the padding value, so `taken` tells where a word starts.
     before = taken[1:] & np.isin(stream[:-1], [padding, within])
     stream[:-1][before] = options.end_of_text_padding
     return stream

@@ -1,11 +1,13 @@
-"""Conversations as cached codes: one record each in ArrayRecord shards, and a header that says what made them.
+"""Cached codes of conversations: records in ArrayRecord shards, and a header that identifies how they were made.
 
     OUT/codes.json                          `Header`
-    OUT/codes-00000-of-00012.array_record   records, `encode_record` of a `Conversation` each
+    OUT/codes-00000-of-00012.array_record   records, each the `encode_record` of a `Conversation`
 
-A record is: 4 bytes "jomC", version (uint8), then little-endian uint32 each the agent's and the user's codebooks, the
-frames and the bytes of the JSON; the JSON (UTF-8: name, words, meta, and whether there are `own` codes); the agent's
-codes, the user's, and if there are any the agent's own (uint16).
+A record consists of
+- the 4 bytes "jomC", and the version (uint8);
+- little-endian uint32 each: the agent's codebooks, the user's codebooks, the frames, and the bytes of the JSON;
+- the JSON in UTF-8: name, words, meta, and whether there are `own` codes;
+- the agent's codes, the user's codes and, if present, the agent's `own` codes (uint16).
 
 Axis letters: K codebooks, N frames.
 """
@@ -34,35 +36,35 @@ _FIXED = struct.Struct("<4sBIIII")
 
 @dataclasses.dataclass(frozen=True)
 class Conversation:
-    """One record."""
+    """The codes and the labels of one conversation, stored as one record."""
 
-    name: str  # of its recording, as in the manifest
+    name: str  # its recording, as in the manifest
     agent: UInt16[np.ndarray, "K N"]
     user: UInt16[np.ndarray, "K N"]
     words: tuple[Word, ...] = ()
-    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # what else the recording's json holds
-    own: UInt16[np.ndarray, "K N"] | None = None  # the agent's part as a model itself says it (`jomni self-rollout`)
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # the other entries of the recording's JSON
+    own: UInt16[np.ndarray, "K N"] | None = None  # the agent's codes as sampled by a model (`jomni self-rollout`)
 
     @property
     def frames(self) -> int:
-        """N."""
+        """Return N, the number of frames."""
         return self.agent.shape[1]
 
 
 def encode_record(conversation: Conversation) -> bytes:
-    """Return the bytes of a record.
+    """Serialise a conversation to the bytes of a record.
 
     Raises:
-      DataError: codes that are not uint16 [K, N], or of two lengths.
+      DataError: codes are not uint16 [K, N], or differ in length.
     """
     agent, user, own = conversation.agent, conversation.user, conversation.own
     if own is not None and own.shape != agent.shape:
-        raise DataError(f"{conversation.name}: own codes {list(own.shape)} are not as many as {list(agent.shape)}.")
+        raise DataError(f"{conversation.name}: own codes are {list(own.shape)}, the agent's are {list(agent.shape)}.")
     blocks = [agent, user] + ([] if own is None else [own])
     for codes in blocks:
         if codes.dtype != np.uint16 or codes.ndim != 2 or codes.shape[1] != agent.shape[1]:
             raise DataError(
-                f"{conversation.name}: codes must be uint16 [codebooks, frames] of one length, but they are "
+                f"{conversation.name}: codes must be uint16 [codebooks, frames] of equal length, but they are "
                 f"{agent.dtype} {list(agent.shape)} and {user.dtype} {list(user.shape)}."
             )
     content: dict[str, Any] = {"name": conversation.name, "words": conversation.words, "meta": dict(conversation.meta)}
@@ -74,10 +76,10 @@ def encode_record(conversation: Conversation) -> bytes:
 
 
 def decode_record(record: bytes) -> Conversation:
-    """Return the conversation of a record.
+    """Deserialise the conversation of a record.
 
     Raises:
-      DataError: the bytes are no record, one of another version, or damaged.
+      DataError: the bytes are not a record, have another version, or are damaged.
     """
     if len(record) < _FIXED.size or record[:4] != _MAGIC:
         raise DataError("not a record of codes. Give a folder made by 'jomni tokenize'.")
@@ -102,7 +104,7 @@ def decode_record(record: bytes) -> Conversation:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One file of records."""
+    """Name and record lengths of one shard file."""
 
     name: str
     frames: tuple[int, ...]  # N of each record
@@ -110,33 +112,33 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What made the codes of a folder, and, once it is complete, what it holds."""
+    """How the codes of a folder were made and, once it is complete, its shards."""
 
     codec: str  # SHA-256 of the codec's configuration and weights
-    model: str  # what the user called it
+    model: str  # name of the codec as the user gave it
     sample_rate: int  # Hz
     frame_rate: float  # Hz
-    codebooks: int  # of the agent, and of the user
-    bins: int  # entries in each codebook
+    codebooks: int  # of each speaker
+    bins: int  # entries of each codebook
     manifest: str  # SHA-256 of the manifest's items and their words
     shard_size: int  # records in each shard but the last
     shards: tuple[Shard, ...] | None = None  # None: not complete yet
-    own: str = ""  # SHA-256 of the model that rolled_out them, and how; empty: none has
+    own: str = ""  # identity of the model that sampled the `own` codes, and the seed; empty: there are none
     version: int = VERSION
 
     @property
     def conversations(self) -> int:
-        """Records in all shards."""
+        """Return the number of records in all shards."""
         return sum(len(shard.frames) for shard in self.shards or ())
 
     @property
     def frames(self) -> int:
-        """Frames in all shards."""
+        """Return the number of frames in all shards."""
         return sum(sum(shard.frames) for shard in self.shards or ())
 
     @property
     def hours(self) -> float:
-        """Duration of all conversations."""
+        """Return the duration of all conversations in hours."""
         return self.frames / self.frame_rate / 3600
 
 
@@ -146,7 +148,7 @@ def shard_name(index: int, count: int) -> str:
 
 
 def write_header(folder: Path, header: Header) -> None:
-    """Write the header, whole or not at all."""
+    """Write the header atomically."""
     part = folder / f".{HEADER}.part"
     part.write_text(json.dumps(dataclasses.asdict(header), indent=1) + "\n", "utf-8")
     os.replace(part, folder / HEADER)
@@ -156,11 +158,11 @@ def read_header(folder: str | os.PathLike[str], *, complete: bool = True) -> Hea
     """Read the header of a folder of codes.
 
     Args:
-      folder: made by `jomni tokenize`.
-      complete: refuse a folder whose tokenization has not ended, or that lacks a shard.
+      folder: a folder made by `jomni tokenize`.
+      complete: reject a folder whose tokenization has not finished, or that lacks a shard.
 
     Raises:
-      DataError: there is none, it is damaged or of another version, or the folder is not complete.
+      DataError: there is no header, it is damaged or has another version, or the folder is not complete.
     """
     path = Path(folder) / HEADER
     try:
@@ -175,8 +177,8 @@ def read_header(folder: str | os.PathLike[str], *, complete: bool = True) -> Hea
             f"{path}: cannot be read ({type(error).__name__}: {error}). Give a folder made by 'jomni tokenize'."
         ) from error
     if complete and header.shards is None:
-        raise DataError(f"{folder}: its tokenization has not ended. Run the same 'jomni tokenize' again to go on.")
+        raise DataError(f"{folder}: its tokenization has not finished. Run the same 'jomni tokenize' again.")
     missing = [shard.name for shard in header.shards or () if not (Path(folder) / shard.name).is_file()]
     if complete and missing:
-        raise DataError(f"{folder}: lacks {', '.join(missing)}. Copy them, or run 'jomni tokenize' again.")
+        raise DataError(f"{folder}: lacks {', '.join(missing)}. Copy the files, or run 'jomni tokenize' again.")
     return header

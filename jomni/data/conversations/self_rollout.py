@@ -1,6 +1,7 @@
-"""Rolled-out codes: cached conversations again, each with the agent's part as a model itself says it beside it.
+"""Self-rollout of cached conversations: adds the agent's codes as a model samples them for the given text and user.
 
-A killed run keeps its finished shards, as in `jomni.data.conversations.tokenize`. The model is passed in as a function.
+The model is passed in as a function. A killed run keeps its finished shards, as in
+`jomni.data.conversations.tokenize`.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from jomni.data.conversations.tokenize import finishing, prepare_folder, read_sh
 Say = Callable[
     [Sequence[Int[np.ndarray, "N"]], Sequence[UInt16[np.ndarray, "U N"]], int], list[UInt16[np.ndarray, "K N"]]
 ]
-"""(text tokens of each conversation, the user's codes, seed) -> the agent's codes."""
+"""Maps the text tokens and the user's codes of each conversation, and a seed, to the agent's codes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RolloutModel:
-    """A model that says its part."""
+    """The model that samples the agent's codes."""
 
     say: Say
-    identity: str  # of its weights, and of how it samples
-    pieces: Pieces  # of its text tokenizer
-    alignment: Alignment  # of the words, as in the training it is for
-    batch: int = 32  # conversations at once
+    identity: str  # of its weights and its sampling options
+    pieces: Pieces  # its text tokenizer
+    alignment: Alignment  # alignment of the words, as in the training that uses the codes
+    batch: int = 32  # conversations sampled together
 
 
 def self_rollout_folder(
@@ -41,21 +42,23 @@ def self_rollout_folder(
     seed: int = 0,
     progress: Callable[[float], None] = lambda seconds: None,
 ) -> Header:
-    """Write the conversations of a folder anew, rolled_out; the same call goes on after the shards that are finished.
+    """Copy a folder of codes, and add the codes that the model samples for the agent.
+
+    The same call continues an interrupted run after its finished shards.
 
     Args:
-      folder: made by `jomni tokenize`, or rolled_out by another model.
+      folder: made by `jomni tokenize`, or an earlier output of this function.
       out: folder to write.
       rollout_model: the model.
-      seed: of its sampling.
-      progress: called with the seconds of conversation that were done since the last call.
+      seed: seed of its sampling.
+      progress: called with the seconds of conversation processed since the last call.
 
     Returns:
       The header of the complete folder.
 
     Raises:
-      DataError: `folder` is no complete folder of codes; `out` holds other codes.
-      OutputError: `out` cannot be written, or holds something else.
+      DataError: `folder` is not a complete folder of codes, or `out` holds other codes.
+      OutputError: `out` cannot be written, or holds other files.
     """
     folder, out = Path(folder), Path(out)
     whole = dataclasses.replace(read_header(folder), own=f"{rollout_model.identity} {seed}")
@@ -77,19 +80,19 @@ def _self_rollout(
     seed: tuple[int, int],
     progress: Callable[[float], None],
 ) -> list[Conversation]:
-    """Return the conversations, in their order. Those of like lengths are rolled_out together."""
+    """Return the conversations in their order. Those of similar length are sampled together."""
     found: dict[int, Conversation] = {}
     order = sorted(range(len(conversations)), key=lambda index: conversations[index].frames)
     for first in range(0, len(order), rollout_model.batch):
         chosen = order[first : first + rollout_model.batch]
         held = [conversations[index] for index in chosen]
-        held += held[-1:] * (rollout_model.batch - len(held))  # one batch size is compiled
+        held += held[-1:] * (rollout_model.batch - len(held))  # repeat the last one: one batch size is compiled once
         text = [_text(conversation, rollout_model) for conversation in held]
         start = int(np.random.SeedSequence((*seed, first)).generate_state(1)[0]) >> 1
         codes = rollout_model.say(text, [conversation.user for conversation in held], start)
-        for index, own in zip(chosen, codes, strict=False):  # filled up at the end
+        for index, own in zip(chosen, codes, strict=False):  # without the repeated ones
             kept = conversations[index]
-            rest = kept.agent[len(own) :]  # codebooks that the model does not say
+            rest = kept.agent[len(own) :]  # codebooks that the model does not sample
             found[index] = dataclasses.replace(kept, own=np.concatenate([own, rest]))
         progress(sum(conversations[index].frames for index in chosen) / rollout_model.alignment.frame_rate)
     return [found[index] for index in range(len(conversations))]

@@ -1,7 +1,6 @@
-"""Bulk tokenization: the conversations of a manifest to a folder of codes, in shards that appear whole or not at all.
+"""Tokenization of a manifest's conversations into a folder of codes. Each shard is written atomically.
 
-A run that is killed, at any moment, leaves its finished shards; the same call goes on after them. The codec is handed
-in as a function, so that nothing here knows models.
+A killed run keeps its finished shards, and the same call continues after them. The codec is passed in as a function.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ from jomni.errors import DataError, OutputError
 from jomni.folders import LOCK, locked
 
 _PART = ".part"
-"""Ending of a file that is being written; its name begins with a dot. Those of a killed run mean nothing."""
+"""Suffix of files that are being written. Their names start with a dot. Those of a killed run are deleted."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """A codec, as far as tokenization needs to know it."""
+    """The codec of a tokenization."""
 
-    encode: Callable[[Float[np.ndarray, "B T"]], Int[np.ndarray, "B K N"]]  # whole waveforms, causally
+    encode: Callable[[Float[np.ndarray, "B T"]], Int[np.ndarray, "B K N"]]  # causal, of whole waveforms
     identity: str  # of its configuration and weights
     name: str
     sample_rate: int  # Hz
@@ -50,30 +49,29 @@ class Encoder:
 
     @property
     def frame_size(self) -> int:
-        """Samples of one frame."""
+        """Return the number of samples in a frame."""
         return round(self.sample_rate / self.frame_rate)
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a tokenization will do."""
+    """A checked tokenization that is ready to run."""
 
     out: Path
     report: Report  # of the manifest
     header: Header
     encoder: Encoder
-    left: tuple[int, ...]  # shards that are not finished
+    left: tuple[int, ...]  # indices of the unfinished shards
     batch: int  # waveforms encoded at once
-    bucket: int  # frames; lengths are filled up to a multiple of it, so that few lengths are compiled
-
+    bucket: int  # frames; lengths are padded to a multiple of it, so that few lengths are compiled
     @property
     def shards(self) -> int:
-        """Shards in all."""
+        """Return the number of shards."""
         return -(-len(self.report.items) // self.header.shard_size)
 
     @property
     def seconds_left(self) -> float:
-        """Duration of the conversations in the shards that are left."""
+        """Return the duration of the conversations in unfinished shards, in seconds."""
         return sum(item.seconds for shard in self.left for item in self.items(shard))
 
     def items(self, shard: int) -> tuple[Item, ...]:
@@ -91,23 +89,24 @@ def plan_tokenization(
     bucket: int = 125,
     skip_bad: bool = False,
 ) -> Plan:
-    """Check the manifest and what `out` holds already.
+    """Check the manifest and the output folder, and return what is left to do.
 
     Args:
-      manifest: of stereo conversations with words, left the agent and right the user (see `jomni.data.manifest`).
-      out: folder for the codes, made where it is missing.
+      manifest: stereo conversations with words, agent left and user right (see `jomni.data.manifest`).
+      out: folder for the codes. It is created if missing.
       encoder: the codec.
       shard_size: conversations in each shard.
-      batch: waveforms (two of each conversation) that are encoded at once.
-      bucket: frames; waveforms are filled with silence up to a multiple of it, which no code before it notices.
-      skip_bad: leave bad items out instead of refusing the manifest.
+      batch: waveforms encoded at once, two per conversation.
+      bucket: frames. Waveforms are padded with silence to a multiple of it. The codec is causal, so codes before the
+        padding do not change.
+      skip_bad: leave out bad items instead of rejecting the manifest.
 
     Raises:
-      DataError: items that cannot be used; `out` holds codes of another codec, manifest or shard size.
-      OutputError: `out` cannot be written, holds something else, or another process is writing to it.
+      DataError: items cannot be used, or `out` holds codes of another codec, manifest or shard size.
+      OutputError: `out` cannot be written, holds other files, or is being written by another process.
     """
     if encoder.bins > 1 << 16:
-        raise DataError(f"{encoder.name}: codebooks of {encoder.bins} entries do not fit the 16 bits of the records.")
+            raise DataError(f"{encoder.name}: codebooks of {encoder.bins} entries exceed the 16 bits of the records.")
     out = Path(out)
     report = read_manifest(manifest, Needs(encoder.sample_rate, 2, ("alignments",)), skip_bad=skip_bad)
     header = Header(
@@ -121,18 +120,18 @@ def plan_tokenization(
 
 
 def tokenize(plan: Plan, progress: Callable[[float], None] = lambda seconds: None) -> Header:
-    """Make the shards that are left.
+    """Write the unfinished shards of a plan and the final header.
 
     Args:
       plan: from `plan_tokenization`.
-      progress: called with the seconds of conversation that were encoded since the last call.
+      progress: called with the seconds of conversation encoded since the last call.
 
     Returns:
       The header of the complete folder.
 
     Raises:
-      DataError: a recording can no longer be read as it was.
-      OutputError: the disk took no more, or another process is writing to the folder.
+      DataError: a recording can no longer be read, or the codec returned codes out of range.
+      OutputError: the disk is full, or another process is writing to the folder.
     """
     with finishing(plan.out):
         for shard in plan.left:
@@ -147,24 +146,24 @@ def tokenize(plan: Plan, progress: Callable[[float], None] = lambda seconds: Non
 
 
 def prepare_folder(out: Path, header: Header) -> None:
-    """Make a folder for codes, or one to go on with; its header says that it is not complete.
+    """Create a folder for codes with an incomplete header, or check that an existing one has the same header.
 
     Raises:
-      DataError: it holds codes of another header.
-      OutputError: it cannot be written, holds something else, or another process is writing to it.
+      DataError: the folder holds codes with another header.
+      OutputError: it cannot be written, holds other files, or another process is writing to it.
     """
     try:
         held = sorted(os.listdir(out)) if out.exists() else []
         others = [name for name in held if name != LOCK and not _is_part(name)]
         if others and HEADER not in held:
-            raise OutputError(f"{out}: holds {others[0]} and no codes. Choose another folder.")
+            raise OutputError(f"{out}: holds {others[0]} but no codes. Choose another folder.")
         out.mkdir(parents=True, exist_ok=True)
         with locked(out):
             if (out / HEADER).exists():
                 _refuse_others(out, read_header(out, complete=False), header)
             else:
                 write_header(out, header)
-            for name in filter(_is_part, os.listdir(out)):  # of a run that was killed: nobody else is writing
+            for name in filter(_is_part, os.listdir(out)):  # of a killed run: the lock excludes other writers
                 (out / name).unlink()
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror or error}). Choose another folder.") from error
@@ -172,19 +171,19 @@ def prepare_folder(out: Path, header: Header) -> None:
 
 @contextlib.contextmanager
 def finishing(out: Path) -> Iterator[None]:
-    """Keep a folder of shards from others, and say for people what a full disk means for it; raises `OutputError`."""
+    """Lock a folder of shards while it is written. Convert an `OSError` into an `OutputError` that names the cure."""
     try:
         with locked(out):
             yield
     except OSError as error:
         raise OutputError(
-            f"{out}: cannot be written ({error.strerror or error}). Free some space and run it again: it goes on "
-            "after the shards that are finished."
+            f"{out}: cannot be written ({error.strerror or error}). Free some space and run the same command again: it "
+            "continues after the finished shards."
         ) from error
 
 
 def read_shard(path: Path) -> Iterator[Conversation]:
-    """Return the conversations of one shard."""
+    """Yield the conversations of one shard."""
     from array_record.python import array_record_module
 
     reader = array_record_module.ArrayRecordReader(os.fspath(path))
@@ -196,7 +195,7 @@ def read_shard(path: Path) -> Iterator[Conversation]:
 
 
 def _encode_items(plan: Plan, items: Sequence[Item], progress: Callable[[float], None]) -> list[Conversation]:
-    """Return the conversations of items, in their order. Those of like lengths are encoded together."""
+    """Return the conversations of the items in their order. Those of similar length are encoded together."""
     found: dict[int, Conversation] = {}
     frame, group = plan.encoder.frame_size, plan.batch // 2
     order = sorted(range(len(items)), key=lambda index: items[index].num_samples)
@@ -209,7 +208,7 @@ def _encode_items(plan: Plan, items: Sequence[Item], progress: Callable[[float],
             pcm[2 * row : 2 * row + 2, : held.shape[1]] = held
         codes = np.asarray(plan.encoder.encode(pcm))
         if codes.min() < 0 or codes.max() >= plan.encoder.bins:
-            raise DataError(f"{plan.encoder.name}: gave codes outside 0 ... {plan.encoder.bins - 1}.")
+            raise DataError(f"{plan.encoder.name}: returned codes outside 0 ... {plan.encoder.bins - 1}.")
         for row, index in enumerate(chosen):
             frames = -(-items[index].num_samples // frame)
             agent, user = codes[2 * row : 2 * row + 2, :, :frames].astype(np.uint16)
@@ -222,17 +221,17 @@ def _encode_items(plan: Plan, items: Sequence[Item], progress: Callable[[float],
 
 
 def bucketed(frames: int, bucket: int) -> int:
-    """`frames` rounded up to a multiple of `bucket`."""
+    """Return `frames`, rounded up to a multiple of `bucket`."""
     return -(-frames // bucket) * bucket
 
 
 def write_shard(path: Path, conversations: Sequence[Conversation]) -> None:
-    """Write one shard, whole or not at all."""
+    """Write one shard atomically."""
     from array_record.python import array_record_module
 
     part = path.with_name(f".{path.name}{_PART}")
     try:
-        writer = array_record_module.ArrayRecordWriter(os.fspath(part), "group_size:1")  # any record, at once
+        writer = array_record_module.ArrayRecordWriter(os.fspath(part), "group_size:1")  # fast access to any record
         for conversation in conversations:
             writer.write(encode_record(conversation))
         writer.close()
@@ -249,9 +248,9 @@ def _is_part(name: str) -> bool:
 
 def _refuse_others(out: Path, held: Header, wanted: Header) -> None:
     said = {
-        "codec": "another codec", "manifest": "another manifest, or of recordings or words that changed since",
+        "codec": "another codec", "manifest": "another manifest, or recordings or words that have changed since",
         "codebooks": "{} codebooks, not {}", "shard_size": "shards of {} conversations, not {}",
-        "sample_rate": "{} Hz, not {}", "frame_rate": "{} frames a second, not {}", "bins": "{} codes, not {}",
+        "sample_rate": "{} Hz, not {}", "frame_rate": "{} frames per second, not {}", "bins": "{} codes, not {}",
         "own": "another model's self-rollout",
     }  # fmt: skip
     differ = [

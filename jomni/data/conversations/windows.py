@@ -1,4 +1,4 @@
-"""Windows of cached conversations, to train a language model: text, the agent's codes, the user's codes.
+"""Windows of cached conversations for training a language model: text, agent codes and user codes.
 
 Axis letters: B batch, S streams, N frames of a conversation, T frames of a window.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import grain
 
 ABSENT = -1
-"""What stands where there is no token: after the end of a conversation that is shorter than the window."""
+"""Value of positions without a token, after the end of a conversation that is shorter than the window."""
 
 
 def lm_dataset(
@@ -53,41 +53,43 @@ def lm_dataset(
     workers: int = 0,
     prefetch: int = 8,
 ) -> grain.IterDataset:
-    """Endless batches of windows of conversations, not delayed.
+    """Return endless batches of windows of conversations, without delays.
 
-    An epoch takes as many windows of a conversation as fit into it (at least one), in random order and at random
-    frames. Of the words, those that begin within the window become text, as in moshi-finetune.
+    An epoch takes as many windows from a conversation as fit into it, at least one, in random order and at random
+    frames. Words that start within the window become text, as in moshi-finetune.
 
     Args:
-      folders: of codes, made by `jomni tokenize` with one codec.
+      folders: folders of codes, made by `jomni tokenize` with one codec.
       tokenizer: a serialised sentencepiece model.
-      agent_codebooks: of the agent's stream.
-      user_codebooks: of the user's; may be 0.
+      agent_codebooks: number of the agent's codebooks.
+      user_codebooks: number of the user's codebooks; may be 0.
       frames: T.
       batch: windows in each batch.
-      seed: of order and places.
-      alignment: how words become text tokens; None: moshi-finetune's way at the codes' frame rate.
-      from_start: probability that a window begins where its conversation does, as every conversation in use does.
-      heard: give the other speakers' words too, each in the frame after the one it ends in: the first at whose
-        prediction a model has heard it whole.
-      own_share: share of the windows whose agent codes are a model's own (`jomni self-rollout`), where a conversation
-        has them. The prosody of a recording tells how much of an utterance is left; that of a model does not. A model
-        trained on recordings alone relies on a cue that it lacks when it speaks.
-      text: sentences that the agent may say, to learn from their text alone, as Moshi does (its paper, 4.2).
-      text_share: share of the examples that are text alone: random sentences, no audio, at the pace of speech or one
-        word a frame.
-      workers: processes that prepare batches; 0: a thread of this process. Batches are the same.
-      prefetch: batches kept ready.
+      seed: seed of the order and the positions.
+      alignment: rules for turning words into text tokens. None: those of moshi-finetune at the codes' frame rate.
+      from_start: probability that a window starts at the first frame, as a conversation does at inference.
+      heard: also return the other speakers' words, each from the frame after the one in which it ends. This is the
+        first frame whose prediction can depend on the whole word.
+      own_share: share of the windows with the agent's `own` codes (`jomni self-rollout`), for conversations that have
+        them. The prosody of a recording reveals how much of an utterance is left, that of a model does not; a model
+        trained on recordings alone would rely on a cue that it lacks at inference.
+      text: sentences for text-only training of the agent (Moshi's paper, section 4.2).
+      text_share: share of the examples that are text only: random sentences without audio, at a random pace between
+        that of speech and one word per frame.
+      workers: processes that prepare batches. 0: a thread of this process. The batches do not depend on it.
+      prefetch: batches prepared ahead.
 
     Returns:
-      Batches {"codes": int32 [B, 1 + agent_codebooks + user_codebooks, T]}, `ABSENT` after a conversation's end;
-      {"read": bool [B]}, whether the recording's json says `"read": true`: the agent reads aloud what nobody can
-      foretell, so that its text is not to be predicted; with `heard` also {"heard": int32 [B, T]}; with `own_share`
-      also {"own": int32 [B, agent_codebooks, T]}, the past to hear in place of the agent's codes.
+      Batches with
+      "codes": int32 [B, 1 + agent_codebooks + user_codebooks, T], `ABSENT` after the end of a conversation;
+      "read": bool [B], true if the recording's JSON says `"read": true`: the agent reads text aloud that cannot be
+        predicted, so its text has no loss;
+      "heard": int32 [B, T], the other speakers' words, with `heard`;
+      "own": int32 [B, agent_codebooks, T], the agent's past codes to use as input, with `own_share`.
 
     Raises:
-      ConfigError: options without sense, or that do not fit the codes.
-      DataError: folders that are not complete, or whose codes were made by different codecs.
+      ConfigError: an option is out of range or does not fit the codes.
+      DataError: a folder is not complete, or codes were made by different codecs.
     """
     paths = [Path(f) for f in ([folders] if isinstance(folders, str | os.PathLike) else folders)]
     headers = [read_header(path) for path in paths]
@@ -95,10 +97,10 @@ def lm_dataset(
         raise ConfigError("no folder of codes is given. Give at least one.")
     for path, header in zip(paths, headers, strict=True):
         if header.codec != headers[0].codec:
-            raise DataError(f"{path}: its codes are of another codec than those of {paths[0]}. Tokenize one anew.")
+            raise DataError(f"{path}: its codes are of another codec than those of {paths[0]}. Tokenize one again.")
         if not (0 < agent_codebooks <= header.codebooks and 0 <= user_codebooks <= header.codebooks):
             raise ConfigError(
-                f"{path}: has {header.codebooks} codebooks, asked for {agent_codebooks} of the agent and "
+                f"{path}: has {header.codebooks} codebooks, requested are {agent_codebooks} of the agent and "
                 f"{user_codebooks} of the user."
             )
     if alignment is None:
@@ -106,11 +108,11 @@ def lm_dataset(
     if alignment.frame_rate != headers[0].frame_rate:
         raise ConfigError(f"alignment is for {alignment.frame_rate:g} Hz, the codes have {headers[0].frame_rate:g} Hz.")
     if frames < 1 or not 0 <= from_start <= 1:
-        raise ConfigError(f"windows of {frames} frames with from_start {from_start} cannot be cut.")
+        raise ConfigError(f"windows need at least 1 frame and from_start in 0 ... 1, got {frames} and {from_start}.")
     if not 0 <= own_share <= 1:
-        raise ConfigError(f"own_share {own_share} is no share. Give a number from 0 to 1.")
+        raise ConfigError(f"own_share is {own_share}. Give a number from 0 to 1.")
     if not 0 <= text_share <= 1 or (text_share and not text):
-        raise ConfigError(f"text_share {text_share} is no share, or there are no sentences for it. Give 'text'.")
+        raise ConfigError(f"text_share is {text_share}. Give a number from 0 to 1, and sentences in 'text' for it.")
     cutter = _Cutter(
         Pieces(tokenizer), agent_codebooks, user_codebooks, frames, alignment, from_start, heard, own_share,
         tuple(text), text_share,
@@ -120,14 +122,16 @@ def lm_dataset(
 
 
 _SLOWEST, _PAUSE = 0.5, (UTTERANCE_GAP + 0.05, 1.5)
-"""Seconds of the longest word, and between two sentences, where text alone is at the pace of speech."""
+"""Longest word, and shortest and longest pause between sentences, of text-only examples at the pace of speech, in
+seconds."""
 _READ = 0.5
-"""Share of such examples that are read instead, a word each frame: five times as many sentences. The others have every
-pace between this and speech, or a rule would be learnt as distances that hold at one pace alone."""
+"""Share of the text-only examples at one word per frame, which hold five times as many sentences as speech does.
+
+The others have a random pace between that and speech, so that the model does not learn distances of a single pace."""
 
 
 class _Places:
-    """An epoch's conversations, each as often as windows fit into it. A data source of Grain."""
+    """The conversations of an epoch, each as often as windows fit into it. A Grain data source."""
 
     def __init__(
         self, paths: Sequence[Path], headers: Sequence[Header], frames: int, text: tuple[str, ...] = ()
@@ -139,12 +143,12 @@ class _Places:
         held = [count for _, shard in shards for count in shard.frames]
         self._places = np.repeat(np.arange(len(held)), [max(1, round(count / frames)) for count in held])
         self._records = grain.sources.ArrayRecordDataSource([os.fspath(path) for path, _ in shards])
-        # Of the headers what tells contents apart, and not what the codec was called, which may be a path.
+        # The codec's name is left out: it may be a path, which does not identify the content.
         made = [(h.codec, h.manifest, h.own, [(s.name, s.frames) for s in h.shards or ()]) for h in headers]
         self.fingerprint = fingerprint(made, [file_mark(path) for path, _ in shards], text)
         if len(self._records) != len(held):
             raise DataError(
-                f"{', '.join(map(str, paths))}: hold {len(self._records)} conversations, their headers say "
+                f"{', '.join(map(str, paths))}: hold {len(self._records)} conversations, their headers promise "
                 f"{len(held)}. Run 'jomni tokenize' again."
             )
 
@@ -157,7 +161,7 @@ class _Places:
 
 @dataclasses.dataclass(frozen=True)
 class _Cutter:
-    """Draws a window of a conversation, or writes one of sentences."""
+    """Draws a window of a conversation, or makes a text-only window."""
 
     pieces: Pieces
     agent_codebooks: int
@@ -182,7 +186,7 @@ class _Cutter:
         return found | {"heard": self.hear(conversation, start)} if self.heard else found
 
     def rolled_out(self, conversation: Conversation, start: int) -> Int[np.ndarray, "K T"]:
-        """Return the agent's part as a model itself says it, or as it is if none has. int32."""
+        """Return the agent's `own` codes, int32, or its recorded codes if there are none."""
         codes = conversation.agent if conversation.own is None else conversation.own
         found = np.full((self.agent_codebooks, self.frames), ABSENT, np.int32)
         part = codes[: self.agent_codebooks, start : start + self.frames]
@@ -190,7 +194,7 @@ class _Cutter:
         return found
 
     def cut(self, conversation: Conversation, start: int) -> Int[np.ndarray, "S T"]:
-        """Return the window from frame `start` on, S = 1 + the agent's + the user's codebooks. int32."""
+        """Return the window from frame `start` on, int32, S = 1 + the agent's + the user's codebooks."""
         count, rate = min(self.frames, conversation.frames - start), self.alignment.frame_rate
         words = between(lead_words(conversation.words, self.alignment), start / rate, count / rate)
         found = np.full((1 + self.agent_codebooks + self.user_codebooks, self.frames), ABSENT, np.int32)
@@ -201,8 +205,11 @@ class _Cutter:
         return found
 
     def write(self, rng: np.random.Generator) -> Batch:
-        """A window of random sentences without audio, each word and each pause between them of random length, at a pace
-        of the window's own and led as in conversations, or of one frame."""
+        """Return a text-only window of random sentences without audio.
+
+        Words and pauses have random lengths. The pace is either one word per frame, or random for the window, with the
+        text leading as in conversations.
+        """
         frame = 1 / self.alignment.frame_rate
         pace = 0.0 if rng.random() < _READ else float(rng.random())
         word_length, pause = (frame, frame * (_SLOWEST / frame) ** pace), _PAUSE if pace else (frame, frame)
@@ -221,7 +228,7 @@ class _Cutter:
         return {"codes": found, "read": np.asarray(False)} | own | ({"heard": nothing} if self.heard else {})
 
     def hear(self, conversation: Conversation, start: int) -> Int[np.ndarray, "T"]:
-        """Return the other speakers' words as text tokens, each from the frame after its end on, none lost. int32."""
+        """Return the other speakers' words as text tokens, int32, each from the frame after its end on, none cut."""
         count, frame = min(self.frames, conversation.frames - start), 1 / self.alignment.frame_rate
         others = (w for w in conversation.words if w.speaker not in (self.alignment.main_speaker, UNSAID))
         after = sorted((word._replace(start=word.end + frame, end=word.end + 2 * frame) for word in others), key=_start)

@@ -1,8 +1,8 @@
-"""Spoken questions with spoken answers in parquet files, in the schema of VoiceAssistant-400K (gpt-omni on the Hub).
+"""Parquet files of spoken questions and answers, in the schema of VoiceAssistant-400K (gpt-omni on the Hub).
 
-A row holds a question's text and recording, the answer's text, and the answer's speech as SNAC codes in a string:
-frames, each "#" and its 7 codes (utils/snac_utils.py of Mini-Omni), in the order coarse, middle, fine, fine, middle,
-fine, fine. A file is checked row by row before a row is used; its recordings are never in memory all at once.
+A row holds the text and the recording of a question, the text of its answer, and the answer's speech as SNAC codes in
+a string: for each frame "#" and 7 codes, in the order coarse, middle, fine, fine, middle, fine, fine
+(utils/snac_utils.py of Mini-Omni). A file is checked row by row before use. Its recordings are never all in memory.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from jomni.errors import DataError
 from jomni.extras import require
 from jomni.models.mini_omni.streams import tree_order
 
-_TOKENS_PER_FRAME = (1, 2, 4)  # of SNAC's codebooks: coarse, middle, fine
+_TOKENS_PER_FRAME = (1, 2, 4)  # SNAC's codebooks: coarse, middle, fine
 STREAMS = sum(_TOKENS_PER_FRAME)
-"""SNAC codes of a frame."""
+"""SNAC codes per frame."""
 
 CODEBOOK_SIZE = 4096
-"""Entries of each of SNAC's codebooks."""
+"""Entries of each SNAC codebook."""
 
 _COLUMNS = ("split_name", "index", "round", "question", "question_audio", "answer", "answer_snac")
 _NEEDED = ("question", "question_audio", "answer", "answer_snac")
@@ -37,43 +37,43 @@ _BATCH = 64  # rows in memory at once
 
 
 class RowKind(enum.Enum):
-    """What can be wrong with a row."""
+    """Kinds of problems of a row."""
 
     MISSING_TEXT = "missing text"
     MISSING_AUDIO = "missing recording"
     UNREADABLE_AUDIO = "unreadable recording"
     BAD_CODES = "malformed answer_snac"
-    NOT_TAKEN = "not what the model takes"
+    NOT_TAKEN = "does not fit the model"
 
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """One question and its answer."""
+    """A spoken question and its answer."""
 
     question: str
-    question_audio: bytes  # a whole sound file, as soundfile reads it
+    question_audio: bytes  # content of a sound file that soundfile can read
     answer: str
-    answer_codes: Int[np.ndarray, "A F"]  # int32: the answer's SNAC codes, A = 7 streams
+    answer_codes: Int[np.ndarray, "A F"]  # int32: SNAC codes of the answer, A = 7 streams
     split_name: str = "train"
     index: str = ""
     round: str = ""
 
     def read_question(self) -> tuple[np.ndarray, int]:
-        """Return the question's samples, float32 [channels, samples], and their rate, Hz."""
+        """Decode the question: samples, float32 [channels, samples], and their rate in Hz."""
         import soundfile
 
         pcm, rate = soundfile.read(io.BytesIO(self.question_audio), dtype="float32", always_2d=True)
         return np.ascontiguousarray(pcm.T), rate
 
     def samples_at(self, sample_rate: int) -> int:
-        """Samples of the question at `sample_rate` Hz, without reading it (rounded up, as librosa does)."""
+        """Return the length of the question at `sample_rate` Hz, rounded up as librosa does. Reads only the header."""
         import soundfile
 
         info = soundfile.info(io.BytesIO(self.question_audio))
         return -(-info.frames * sample_rate // info.samplerate)
 
     def question_at(self, sample_rate: int) -> Float[np.ndarray, "T"]:
-        """Return the question in mono at `sample_rate` Hz, float32."""
+        """Return the question at `sample_rate` Hz, float32, mixed to mono."""
         pcm, rate = self.read_question()
         samples = -(-pcm.shape[1] * sample_rate // rate)
         pcm = resample(pcm.mean(0), rate, sample_rate)[:samples]
@@ -81,17 +81,17 @@ class Turn:
 
 
 class RowReport(Findings[int]):
-    """What `check_turns` found."""
+    """The result of `check_turns`."""
 
     PART, WHOLE, CURE = "row", "file", "rows"
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """Numbers of those without a problem, from 0 on, in order."""
+        """Return the indices of the rows without a problem, in order."""
         return self.good
 
     def turns(self) -> Iterator[Turn]:
-        """Return the rows without a problem, in order."""
+        """Yield the turns of the rows without a problem, in order."""
         good = frozenset(self.rows)
         for number, row in _rows(self.path):
             if number in good:
@@ -99,16 +99,15 @@ class RowReport(Findings[int]):
 
 
 class TurnSource:
-    """The turns of checked files by number: a data source of Grain, which any number of processes may read.
+    """Turns of checked files, by index. A Grain data source, which any number of processes may read.
 
-    A turn is read with the others of its row group: files whose groups are small (64 rows in those that `write_turns`
-    makes) are read faster.
+    Reading a turn reads its row group, so files with small groups are faster. `write_turns` makes groups of 64 rows.
     """
 
     def __init__(self, reports: Sequence[RowReport]) -> None:
         self._paths = tuple(report.path for report in reports)
         self._places = [(file, row) for file, report in enumerate(reports) for row in report.rows]
-        self._files: dict[int, Any] = {}  # opened here, each with the numbers of the rows its groups begin with
+        self._files: dict[int, Any] = {}  # open files, each with the first row of each of its groups
 
     def __len__(self) -> int:
         return len(self._places)
@@ -132,21 +131,21 @@ class TurnSource:
 
     @property
     def fingerprint(self) -> str:
-        """Of the files, wherever they lie, and of their rows that are used (see `jomni.data.pipeline`)."""
-        from jomni.data.pipeline import file_mark, fingerprint  # needs Grain, which reading turns does not
+        """Return a fingerprint of the files and of the rows used. It does not depend on the files' folders."""
+        from jomni.data.pipeline import file_mark, fingerprint  # imports Grain, which reading turns does not need
 
         return fingerprint([file_mark(path) for path in self._paths], self._places)
 
 
 def read_turns(path: str | os.PathLike[str], *, skip_bad: bool = False) -> RowReport:
-    """Check a parquet file, and refuse it if any row has a problem.
+    """Check a parquet file, and reject it if any row has a problem.
 
     Args:
       path: the file.
-      skip_bad: leave rows with problems out (the report counts them) instead of refusing.
+      skip_bad: leave out rows with problems (the report counts them) instead of rejecting the file.
 
     Raises:
-      DataError: there are problems (all are counted in its message, up to `SHOWN` told), or no row is left.
+      DataError: rows have problems (the message counts all and lists up to `SHOWN`), or no row is left.
       JomniError: pyarrow is not installed.
     """
     return check_turns(path).accepted(skip_bad)
@@ -155,11 +154,11 @@ def read_turns(path: str | os.PathLike[str], *, skip_bad: bool = False) -> RowRe
 def check_turns(
     path: str | os.PathLike[str], also: Callable[[Turn], Iterator[tuple[RowKind, str]]] | None = None
 ) -> RowReport:
-    """Find everything that is wrong with the rows of a parquet file.
+    """Check all rows of a parquet file, and return the usable ones and all problems.
 
     Args:
       path: the file.
-      also: tells what else is wrong with a turn that can be read: the kind, and the detail.
+      also: yields the kind and detail of further problems of a readable turn.
 
     Raises:
       DataError: the file cannot be read, or lacks columns.
@@ -179,10 +178,10 @@ def check_turns(
 
 
 def write_turns(path: str | os.PathLike[str], turns: Iterable[Turn]) -> int:
-    """Write turns, from any synthesiser, as a parquet file of the same schema; return how many.
+    """Write turns as a parquet file in the same schema, and return their number.
 
     Raises:
-      DataError: a turn would be refused when read, the message says which and why; no file is left behind.
+      DataError: a turn would be rejected when read. The message names it; no file is written.
       JomniError: pyarrow is not installed.
     """
     require("train", "pyarrow")
@@ -217,47 +216,47 @@ def write_turns(path: str | os.PathLike[str], turns: Iterable[Turn]) -> int:
 
 
 def parse_snac(text: str) -> Int[np.ndarray, "A F"]:
-    """Return the codes [7, F], int32, of a string "# 1 2 3 4 5 6 7 # ...".
+    """Parse a string "# 1 2 3 4 5 6 7 # ..." into codes, int32 [7, F].
 
     Raises:
-      ValueError: it has another form, no frame, or a code that is not in a codebook.
+      ValueError: the string has another form or no frame, or a code is not in a codebook.
     """
     before, *frames = text.split("#")
     if before.strip() or not frames:
-        raise ValueError(f"it begins with {text[:20]!r}, wanted '#' and 7 codes for each frame")
+        raise ValueError(f"it begins with {text[:20]!r}, expected '#' and 7 codes for each frame")
     for number, frame in enumerate(frames):
         codes = frame.split()
         if len(codes) != STREAMS:
-            raise ValueError(f"frame {number} has {len(codes)} codes, wanted {STREAMS}")
+            raise ValueError(f"frame {number} has {len(codes)} codes, expected {STREAMS}")
         for code in codes:
             if not (code.isascii() and code.isdigit() and int(code) < CODEBOOK_SIZE):
-                raise ValueError(f"frame {number} has the code {code[:20]!r}, wanted 0 to {CODEBOOK_SIZE - 1}")
+                raise ValueError(f"frame {number} has the code {code[:20]!r}, expected 0 to {CODEBOOK_SIZE - 1}")
     return np.array([frame.split() for frame in frames]).astype(np.int32).T
 
 
 def format_snac(codes: Int[np.ndarray, "A F"]) -> str:
-    """Return the string that `parse_snac` reads.
+    """Format codes as the string that `parse_snac` reads.
 
     Raises:
-      DataError: the codes are no array [7, F] of whole numbers.
+      DataError: the codes are not an integer array [7, F].
     """
     codes = np.asarray(codes)
     if codes.ndim != 2 or codes.shape[0] != STREAMS or not np.issubdtype(codes.dtype, np.integer):
-        raise DataError(f"SNAC codes must be whole numbers [{STREAMS}, frames], got {codes.dtype} {codes.shape}.")
+        raise DataError(f"SNAC codes must be integers [{STREAMS}, frames], got {codes.dtype} {codes.shape}.")
     return " ".join("# " + " ".join(map(str, frame)) for frame in codes.T.tolist())
 
 
 def interleave(codes: Sequence[Int[np.ndarray, "N"]]) -> Int[np.ndarray, "A F"]:
-    """Return the 7 streams of SNAC's three codebooks, which have 1, 2 and 4 codes a frame. int32.
+    """Interleave the codes of SNAC's three codebooks (1, 2 and 4 codes per frame) into 7 streams, int32.
 
     Raises:
-      DataError: they have other numbers of codes.
+      DataError: the codebooks have other numbers of codes.
     """
     frames = len(codes[0]) if len(codes) else 0
     if [len(book) for book in codes] != [n * frames for n in _TOKENS_PER_FRAME] or not frames:
         raise DataError(
-            f"the answer's codes come as {[len(book) for book in codes]}, wanted three codebooks with 1, 2 and 4 codes "
-            "a frame, such as those of SNAC's 24 kHz model."
+            f"the answer's codebooks have {[len(book) for book in codes]} codes, expected three codebooks with 1, 2 "
+            "and 4 codes per frame, such as those of SNAC's 24 kHz model."
         )
     found = np.zeros((STREAMS, frames), np.int32)
     for places, book in zip(tree_order(_TOKENS_PER_FRAME), codes, strict=True):

@@ -94,7 +94,7 @@ def test_a_lead_leaves_other_speakers_alone_and_needs_a_queue():
     assert moved == [words[0], words[2]._replace(start=0.1), words[1]]
     with pytest.raises(ConfigError, match="keep_and_shift"):
         Alignment(lead=1)
-    with pytest.raises(ConfigError, match="lead -1"):
+    with pytest.raises(ConfigError, match="lead is -1"):
         Alignment(lead=-1, keep_and_shift=True)
 
 

@@ -85,7 +85,7 @@ def test_a_run_that_ends_early_leaves_finished_shards_alone_and_the_next_ends_wi
         run(manifest, tmp_path / "out", encoder(encode=dies))
     held = content(tmp_path / "out")
     assert set(held) <= set(content(tmp_path / "whole")) and len(held) == 1 + calls // 2
-    with pytest.raises(DataError, match="has not ended"):
+    with pytest.raises(DataError, match="has not finished"):
         read_header(tmp_path / "out")
     encoded = []
     run(manifest, tmp_path / "out", progress=encoded.append)
@@ -171,13 +171,13 @@ def test_another_codec_manifest_or_form_is_refused_and_nothing_changes(manifest,
     manifest.write_text("\n".join(lines) + "\n")
     words = manifest.parent / "data/2.json"
     words.write_text(words.read_text().replace("0.1,", "0.11,"))
-    with pytest.raises(DataError, match="words that changed"):
+    with pytest.raises(DataError, match="words that have changed"):
         run(manifest, tmp_path / "out")
     assert content(tmp_path / "out") == before
 
 
 def test_a_folder_of_something_else_is_not_written_to(manifest, tmp_path):
-    with pytest.raises(OutputError, match=r"holds all\.jsonl and no codes"):
+    with pytest.raises(OutputError, match=r"holds all\.jsonl but no codes"):
         run(manifest, manifest.parent)
     with pytest.raises(OutputError, match="cannot be written"):
         run(manifest, manifest / "out")
@@ -261,7 +261,7 @@ def test_records_come_back_as_they_were_and_damaged_ones_are_noticed(name, shape
 def test_records_refuse_codes_of_another_type_or_length():
     with pytest.raises(DataError, match="uint16"):
         encode_record(Conversation("x", np.zeros((2, 3), np.int32), np.zeros((2, 3), np.uint16)))
-    with pytest.raises(DataError, match="one length"):
+    with pytest.raises(DataError, match="equal length"):
         encode_record(Conversation("x", np.zeros((2, 3), np.uint16), np.zeros((2, 4), np.uint16)))
 
 

@@ -156,8 +156,8 @@ def test_several_folders_of_one_codec_are_mixed_and_of_two_refused(folder, tmp_p
 
 def test_options_without_sense_are_refused(folder, tmp_path):
     for changed, says in [
-        ({"agent_codebooks": 4}, "has 3 codebooks, asked for 4"), ({"agent_codebooks": 0}, "asked for 0"),
-        ({"frames": 0}, "0 frames"), ({"alignment": Alignment(25.0)}, "25 Hz, the codes have 12.5 Hz"),
+        ({"agent_codebooks": 4}, "has 3 codebooks, requested are 4"), ({"agent_codebooks": 0}, "requested are 0"),
+        ({"frames": 0}, "got 0 and 0.1"), ({"alignment": Alignment(25.0)}, "25 Hz, the codes have 12.5 Hz"),
     ]:  # fmt: skip
         with pytest.raises(ConfigError, match=says):
             lm_dataset(folder, **{**OPTIONS, **changed})

@@ -62,7 +62,7 @@ BAD = {
     "no answer": (RowKind.MISSING_TEXT, "answer is None", {"answer": None}),
     "blank question": (RowKind.MISSING_TEXT, "question is ' '", {"question": " "}),
     "no codes": (RowKind.BAD_CODES, "None", {"answer_snac": None}),
-    "empty codes": (RowKind.BAD_CODES, "wanted '#'", {"answer_snac": ""}),
+    "empty codes": (RowKind.BAD_CODES, "expected '#'", {"answer_snac": ""}),
     "six codes": (RowKind.BAD_CODES, "frame 1 has 6 codes", {"answer_snac": "# 1 2 3 4 5 6 7 # 1 2 3 4 5 6"}),
     "headless": (RowKind.BAD_CODES, "begins with '9 #", {"answer_snac": "9 # 1 2 3 4 5 6 7"}),
     "too large": (RowKind.BAD_CODES, "the code '4096'", {"answer_snac": "# 1 2 3 4 5 6 4096"}),

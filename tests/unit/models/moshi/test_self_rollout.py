@@ -87,7 +87,7 @@ def test_rolled_out_folders_hold_the_models_part_beside_the_recorded_one(folder,
     calls, told = [], []
     with pytest.raises(KeyboardInterrupt):
         self_rollout_folder(folder, tmp_path / "own", parrot([], fail_at=3))
-    with pytest.raises(DataError, match="has not ended"):
+    with pytest.raises(DataError, match="has not finished"):
         read_header(tmp_path / "own")
     header = self_rollout_folder(folder, tmp_path / "own", parrot(calls), progress=told.append)
     assert len(calls) == 3, "the first shard, of two batches, is not made again"
