@@ -1,4 +1,4 @@
-"""The synthetic world's command line: see the package's docstring."""
+"""Command line of the synthetic corpus; see the package's docstring."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PRONUNCIATIONS = Path(__file__).with_name("pronunciations.dict")
 
 
 def user_words() -> list[str]:
-    """Return every word a user may say, sorted."""
+    """Return all words of the users, sorted."""
     words = {w for kind in kinds.FINITE for turn in kinds.FINITE[kind]() for w in plain(turn.question)}
     follow = kinds.Turn("", "", "", "", None, ("sum", 5)), kinds.Turn("", "", "", "", None, ("day", 5))
     words |= {w for last in follow for turn in kinds.follow_ups(last, "tom") for w in plain(turn.question)}
@@ -40,9 +40,15 @@ def user_words() -> list[str]:
 
 
 def agent_sentences(seed: int = 0, combinations: int = 4000, names: Collection[str] | None = None) -> list[str]:
-    """What the agent may say, for a recogniser's language model: every answer that can be listed, on both sides of the
-    split, and some of the combinations of words. Of the named kinds alone, without what follows another turn; None: of
-    all."""
+    """Return sentences of the agent, for a recogniser's language model.
+
+    All answers that can be listed, seen and held out, and a sample of the combinations of words.
+
+    Args:
+      seed: of the sample.
+      combinations: size of the sample.
+      names: kinds of questions, without follow-ups; None: all kinds, with follow-ups.
+    """
     chosen = kinds.KINDS if names is None else names
     answers = {" ".join(plain(turn.answer)) for kind in kinds.FINITE if kind in chosen for turn in kinds.FINITE[kind]()}
     if names is None:
@@ -60,17 +66,17 @@ _REPEATS = 4
 
 
 def facts() -> list[str]:
-    """Answers that follow from their own beginning, to learn from as text: what is trained on alone, nothing held out.
+    """Return answers that follow from their own beginning, to train on as text. None of them is held out.
 
-    Each of the others, and each count, stands there several times: they are few, and would be lost among the sums.
+    Answers other than sums and comparisons are repeated, because there are few of them.
     """
     listed = sorted({" ".join(plain(answer)) for answer in kinds.facts()})
     return [fact for fact in listed for _ in range(1 if _NUMERIC & set(fact.split()) else _REPEATS)]
 
 
 def show_questions(console: Console) -> None:
-    """Print the kinds, how many contents and questions each has, and the sizes of the split."""
-    table = Table("kind", "contents", "held out", "questions", "held out ", title="What can be asked")
+    """Print the kinds of questions with their numbers of contents and questions, seen and held out."""
+    table = Table("kind", "contents", "held out", "questions", "held out ", title="Questions")
     total = 0
     for kind in kinds.FINITE:
         sides = [kinds.listed(kind, unseen) for unseen in (False, True)]
@@ -82,15 +88,15 @@ def show_questions(console: Console) -> None:
         parts = combinations * (1 - share), combinations * share
         table.add_row(kind, *(f"about {p:,.0f}" for p in (*parts, 3 * parts[0], 3 * parts[1])))
     for kind in kinds.FOLLOW_UPS:
-        table.add_row(kind, "follows another", "", "", "")
+        table.add_row(kind, "follow-up", "", "", "")
     console.print(table)
-    console.print(f"{len(kinds.KINDS) + len(kinds.FOLLOW_UPS)} kinds; {total:,} different questions in the kinds that "
+    console.print(f"{len(kinds.KINDS) + len(kinds.FOLLOW_UPS)} kinds; {total:,} different questions of the kinds that "
                   f"can be listed; {len(agent_words())} words of the agent, {len(user_words())} of users; "
                   f"{len(TRAIN)} speakers in training, {len(HELD_OUT)} held out.")  # fmt: skip
 
 
 def _times(text: str) -> tuple[str, float]:
-    """KIND=TIMES."""
+    """Parse KIND=TIMES."""
     kind, _, times = text.partition("=")
     try:
         number = float(times)
@@ -102,54 +108,54 @@ def _times(text: str) -> tuple[str, float]:
 
 
 def _share(text: str) -> float:
-    """From 0 to 1."""
+    """Parse a number from 0 to 1."""
     try:
         share = float(text)
     except ValueError:
         share = -1.0
     if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return share
 
 
 def _add_kinds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--kinds", nargs="+", choices=tuple(kinds.WEIGHTS), metavar="KIND",
-                        help=f"a narrower world, of these kinds alone: {', '.join(kinds.WEIGHTS)}")  # fmt: skip
+                        help=f"only these kinds of questions: {', '.join(kinds.WEIGHTS)} (default: all)")  # fmt: skip
 
 
 def _add_turns(commands: Any) -> None:
-    """The commands that make Mini-Omni's data."""
-    turn = commands.add_parser("turns", help="questions and answers in text, a tab between: for Mini-Omni")
+    """Add the commands for Mini-Omni's data."""
+    turn = commands.add_parser("turns", help="questions and answers in text, separated by a tab, for Mini-Omni")
     turn.add_argument("out", type=Path, help="the text file to write")
     turn.add_argument("--count", type=int, default=20_000)
     what = turn.add_mutually_exclusive_group()
-    what.add_argument("--unseen", action="store_true", help="contents that are held out of training, and no others")
-    what.add_argument("--readings", action="store_true", help="sentences to be read aloud instead: answers crossed")
+    what.add_argument("--unseen", action="store_true", help="only contents that are held out of training")
+    what.add_argument("--readings", action="store_true", help="sentences to read aloud, composed of two answers")
     _add_kinds(turn)
-    chat = commands.add_parser("chat-tokenizer", help="the tokenizer of a small chat model, learnt from such a file")
+    chat = commands.add_parser("chat-tokenizer", help="train the tokenizer of a small chat model on such a file")
     chat.add_argument("pairs", type=Path, help="the text file")
     chat.add_argument("out", type=Path, help="the folder to write")
     chat.add_argument("--vocabulary", type=int, default=1024)
-    spoken = commands.add_parser("spoken", help="such a file, the world's or one's own, spoken: a parquet file")
+    spoken = commands.add_parser("spoken", help="synthesise such a file into a parquet file")
     spoken.add_argument("pairs", type=Path, help="the text file")
     spoken.add_argument("out", type=Path, help="the parquet file to write")
-    spoken.add_argument("--snac", required=True, help="checkpoint of the codec, 24 kHz or any with 1, 2 and 4 codes")
-    spoken.add_argument("--voices", choices=("train", "heldout"), default="train", help="of the questions")
+    spoken.add_argument("--snac", required=True, help="checkpoint of the codec, with 1, 2 and 4 codes per frame")
+    spoken.add_argument("--voices", choices=("train", "heldout"), default="train", help="voices of the questions")
     for sub in (turn, spoken):
         sub.add_argument("--seed", type=int, default=0)
 
 
 def main() -> None:
-    """Parse the command line and run it."""
-    parser = argparse.ArgumentParser(prog="python -m tools.synth", description="Makes the synthetic corpus.")
+    """Parse and run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.synth", description="Make the synthetic corpus.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("questions", help="kinds, how many questions, what is held out")
-    tokenizer = commands.add_parser("tokenizer", help="a text tokenizer whose pieces are these words, users' included")
+    commands.add_parser("questions", help="print the kinds of questions, their numbers, and what is held out")
+    tokenizer = commands.add_parser("tokenizer", help="make a text tokenizer with one token per word")
     tokenizer.add_argument("out", type=Path, help="the sentencepiece file to write")
     said = commands.add_parser(
-        "sentences", help="what the agent may say, a line each, for the recogniser's language model"
+        "sentences", help="sentences of the agent, one a line, for the recogniser's language model"
     )
-    said.add_argument("out", type=Path, nargs="?", help="the text file to write (default: to print it)")
+    said.add_argument("out", type=Path, nargs="?", help="the text file to write (default: print them)")
     _add_kinds(said)
     fact = commands.add_parser("facts", help="answers that follow from their own beginning, one a line, none held out")
     fact.add_argument("out", type=Path, help="the text file to write")
@@ -161,26 +167,26 @@ def main() -> None:
         sub.add_argument("--seed", type=int, default=0)
         sub.add_argument("--workers", type=int, default=2)
         if name == "utterances":
-            sub.add_argument("--agent-share", type=float, default=0.45, help="of the agent's utterances among them: "
-                             "the fewer, the more users a codec hears")  # fmt: skip
+            sub.add_argument("--agent-share", type=float, default=0.45, help="fraction of utterances by the agent "
+                             "(default: 0.45)")  # fmt: skip
             _add_kinds(sub)
         if name == "readings":
-            sub.add_argument("--facts", action="store_true", help="read what follows from its own beginning, counts "
-                             "above all, as text to learn too")  # fmt: skip
+            sub.add_argument("--facts", action="store_true", help="read facts, mostly counts, whose text "
+                             "is a training target too")  # fmt: skip
         if name == "conversations":
             sub.add_argument("--split", choices=("train", "valid"), default="train",
-                             help="valid: trained contents and voices, other conversations")  # fmt: skip
+                             help="valid: other conversations with trained contents and voices")  # fmt: skip
             sub.add_argument("--more", type=_times, nargs="+", default=[], metavar="KIND=TIMES",
-                             help="ask these kinds so many times as often")  # fmt: skip
-            sub.add_argument("--far", type=_share, default=0.0, metavar="SHARE", help="of the counts, so many go "
-                             "beyond what tests ask: to forty, one to ten apart (default: 0)")  # fmt: skip
-    samples = commands.add_parser("samples", help="a few recordings of a user, those that come with the package")
+                             help="factors for the frequency of kinds")  # fmt: skip
+            sub.add_argument("--far", type=_share, default=0.0, metavar="SHARE", help="fraction of counts that go up "
+                             "to forty, over one to ten numbers (default: 0)")  # fmt: skip
+    samples = commands.add_parser("samples", help="write the recordings of jomni/assets/samples")
     samples.add_argument("out", type=Path, help="the folder to write")
     tests = commands.add_parser("tests")
     tests.add_argument("out", type=Path)
     tests.add_argument("--seed", type=int, default=0)
     tests.add_argument("--workers", type=int, default=2)
-    tests.add_argument("--scale", type=float, default=1.0, help="below 1: fewer items, to try it out")
+    tests.add_argument("--scale", type=float, default=1.0, help="below 1: fewer items")
     args = parser.parse_args()
     if args.command == "questions":
         return show_questions(Console())

@@ -1,7 +1,7 @@
-"""What the agent says: one voice, one manner, one level; the same text is the same samples, so it may be kept.
+"""The agent's speech: one voice and manner. The same text gives the same samples, so speech can be cached.
 
-Unit selection is the slowest part of making conversations, and most answers recur: kept on disk they take a third of
-the time.
+Unit selection is the slowest part of making conversations, and most answers recur. A cache on disk reduces the time to
+a third.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _folder: Path | None = None
 
 
 def keep_answers(folder: Path | None) -> None:
-    """Keep what the agent says from now on, in a folder that processes may share; None: no longer."""
+    """Cache the agent's speech in a folder, which processes may share; None: stop caching."""
     global _folder
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def keep_answers(folder: Path | None) -> None:
 
 
 def agent_says(text: str) -> Speech:
-    """Return the agent's speech, before its level is set."""
+    """Return the agent's speech for a text, before its level is set."""
     if _folder is None:
         return speak(text, AGENT, AGENT_MANNER)
     path = _folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.pickle"

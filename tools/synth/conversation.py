@@ -1,7 +1,7 @@
 """Conversations on two channels: planned as text, then spoken.
 
-A plan is who asks what and when, drawn from one random generator, without a sound; `perform` speaks it. So the split
-can be checked over thousands of conversations in seconds.
+A plan is a random sequence of questions and events; `perform` synthesises it. So the split can be checked over
+thousands of conversations in seconds.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from .voices import GRID, RATE, Manner, Voice, draw_manner, draw_voice
 Rng = np.random.Generator
 
 GAP = (0.14, 0.22)
-"""Seconds from the user's last sound to the next moment at which the agent's first may come (see GRID)."""
+"""Least and largest time from the user's last sound to the agent's answer, seconds, before rounding up to GRID."""
 REACTION = (0.35, 0.6)
-"""Seconds from the user's first sound to the agent's last, when interrupted."""
+"""Seconds from the start of an interruption to the end of the agent's speech."""
 FADE = 0.02
 LONG_ANSWER = 1.2
-"""Seconds; shorter answers are neither interrupted nor accompanied."""
+"""Seconds; shorter answers have no interruptions and back-channels."""
 _SILENCES, _SILENCE_SHARES = ((0.3, 1.5), (1.5, 3.5), (3.5, 6.0)), (0.75, 0.18, 0.07)
-"""Seconds between a speech's end and the next question; most are short, as silence teaches little."""
+"""Ranges of the silence before a question, seconds, and their probabilities. Most are short, to keep silence rare."""
 _PAUSES, _INTERRUPTIONS, _BACKCHANNELS, _HALTS = 0.3, 0.28, 0.12, 0.15
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """What the user does next.
+    """The user's next action.
 
     Args:
-      turn: the question, or None: only says the halt, and the agent says nothing.
-      silence: seconds between the end of the last speech and this.
+      turn: the question; None: the user says only `halt`, and the agent does not answer.
+      silence: seconds since the end of the last speech.
       gap: seconds until the agent answers.
       halt: "", "wait" or "stop", said before the question.
-      pause: (index of the `|` in the question, seconds, whether the halves are spoken as two phrases), or None.
-      interrupts: where in the last answer this begins, as a share of what may be interrupted, or None: after it.
-      reaction: seconds until the agent stops, when interrupted.
-      backchannel: (word, share of the answer), said during the answer to this turn, or None.
+      pause: (number of the `|` in the question, seconds, whether the halves are two phrases); None: no pause.
+      interrupts: position in the interruptible part of the last answer, 0 to 1; None: after the answer.
+      reaction: seconds until an interrupted agent stops.
+      backchannel: (word, position in the answer, 0 to 1), said during the answer to this turn; None: none.
     """
 
     turn: Turn | None
@@ -61,13 +61,13 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A conversation before it is spoken.
+    """Plan of a conversation.
 
     Args:
-      voice, manner: the user's.
+      voice, manner: of the user.
       lead: seconds of silence at the start.
       length: seconds after which no further step begins.
-      steps: more than fit.
+      steps: more steps than fit.
     """
 
     voice: Voice
@@ -78,20 +78,20 @@ class Plan:
 
 
 def pause_marks(question: str) -> int:
-    """Return how many places a question has where the speaker may pause."""
+    """Return the number of places in a question where the speaker may pause."""
     return question.split().count("|")
 
 
 def plan(rng: Rng, voice_split: str = "train", unseen: bool = False, more: Mapping[str, float] | None = None,
          far: float = 0.0) -> Plan:  # fmt: skip
-    """Draw a conversation.
+    """Return a random plan of a conversation.
 
     Args:
       rng: of the draws.
       voice_split: `train` or `heldout`.
-      unseen: whether contents are held out ones (kinds that combine only) instead of trained ones.
-      more: kinds that are asked so many times as often, where contents are trained ones.
-      far: share of the counts, there, that go beyond what tests ask.
+      unseen: use held-out contents (only kinds that combine) instead of trained ones.
+      more: kind -> factor of its frequency, for trained contents.
+      far: fraction of counts, for trained contents, that go beyond those of the test sets.
     """
     voice = draw_voice(rng, voice_split)
     length = float(rng.uniform(20, 56))
@@ -118,7 +118,7 @@ def plan(rng: Rng, voice_split: str = "train", unseen: bool = False, more: Mappi
         if follows is not None:
             known = name if since_name + silence < 8 else None
             turn = kinds.draw_follow_up(rng, follows, known, unseen)
-            if turn is not None and turn.kind == "answer again" and rng.random() < 0.7:  # it fits after everything
+            if turn is not None and turn.kind == "answer again" and rng.random() < 0.7:  # it fits after every turn
                 turn = None
         if turn is None:
             kind = kinds.COMBINING[int(rng.integers(len(kinds.COMBINING)))] if unseen else kinds.draw_kind(rng, more)
@@ -153,7 +153,7 @@ def _between(rng: Rng, bounds: tuple[float, float]) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """A spoken question: samples, words, and the pause inside it (start, end) if there is one."""
+    """A spoken question: samples, words, and the pause inside it (start, end), if any."""
 
     pcm: np.ndarray
     words: tuple[tuple[str, float, float], ...]
@@ -165,7 +165,7 @@ class Question:
 
 
 def say_question(text: str, voice: Voice, manner: Manner, pause: tuple[int, float, bool] | None) -> Question:
-    """Speak a question, with a pause at one of its `|`: as two phrases, or cut where the words meet."""
+    """Synthesise a question with a pause at one of its `|`, either as two phrases or cut between words."""
     if pause is None:
         speech = speak(text, voice, manner)
         return Question(speech.pcm, speech.words, None)
@@ -198,14 +198,14 @@ def say_question(text: str, voice: Voice, manner: Manner, pause: tuple[int, floa
 
 
 def _faded(pcm: np.ndarray, seconds: float) -> np.ndarray:
-    """Return the samples, fading out over their last part."""
+    """Return the samples with a fade-out at the end."""
     pcm, ramp = pcm.copy(), min(len(pcm), round(seconds * RATE))
     pcm[len(pcm) - ramp :] *= np.linspace(1, 0, ramp, dtype=np.float32)
     return pcm
 
 
 def cut_answer(speech: Speech, seconds: float) -> Speech:
-    """The answer as heard until it was cut: faded out in 20 ms, a word kept if more than half of it was heard."""
+    """Return an answer cut after some seconds, with a fade-out of 20 ms. Words heard by more than half are kept."""
     if seconds >= speech.duration:
         return speech
     words = tuple((w, s, min(e, seconds)) for w, s, e in speech.words if seconds - s > (e - s) / 2)
@@ -214,10 +214,10 @@ def cut_answer(speech: Speech, seconds: float) -> Speech:
 
 
 class Stage:
-    """Two channels being filled: the agent's, digital silence where it says nothing, and the user's, still dry.
+    """Builder of the two channels: the agent's, with digital silence between answers, and the user's, without a room.
 
     Args:
-      voice, manner: the user's.
+      voice, manner: of the user.
       user_db: level of the user's speech, dB below full scale.
     """
 
@@ -229,17 +229,17 @@ class Stage:
         self.turns: list[dict[str, Any]] = []
         self.now = 0.0
         self.answer: tuple[float, Speech] | None = None
-        """The last answer: when it began, and what; not yet on the channel, for it may be cut."""
+        """Start and speech of the last answer, which is not on the channel yet because it may be cut."""
 
     def user_says(self, at: float, question: Question | Speech) -> tuple[float, float]:
-        """Put the user's speech at a time; return when it begins and ends."""
+        """Add the user's speech at a time; return its start and end."""
         at = round(at * RATE) / RATE
         self.user.append((at, room.level(question.pcm, self.user_db)))
         self.words += [(w, (round(at + s, 3), round(at + e, 3)), "SPEAKER_USER") for w, s, e in question.words]
         return at, at + question.duration
 
     def finish_answer(self, cut: float | None = None) -> None:
-        """Put the last answer on the agent's channel, cut at a time or whole."""
+        """Add the last answer to the agent's channel, whole or cut at a time."""
         if self.answer is None:
             return
         at, speech = self.answer
@@ -256,7 +256,7 @@ class Stage:
         self.now, self.answer = max(self.now, at + speech.duration), None
 
     def ask(self, turn: Turn, question: Question, at: float, gap: float, **events: Any) -> None:
-        """The user asks; the agent's answer is made ready, `gap` after the question's end."""
+        """Add a question, and prepare the agent's answer at `gap` seconds after its end."""
         begin, end = self.user_says(at, question)
         answer = agent_says(turn.answer)
         start = math.ceil(max(end + gap, events.pop("not_before", 0.0)) / GRID) * GRID
@@ -271,7 +271,7 @@ class Stage:
         self.now = start + answer.duration
 
     def perform(self, step: Step) -> None:
-        """Carries out one step of a plan."""
+        """Carry out one step of a plan."""
         cut, at = None, self.now + step.silence
         if step.interrupts is not None and self.answer is not None:
             start, speech = self.answer
@@ -294,7 +294,7 @@ class Stage:
             self.accompany(*step.backchannel)
 
     def accompany(self, word: str, share: float) -> None:
-        """The user says a back-channel during the answer, if it is long enough."""
+        """Add a back-channel during the answer, if the answer is long enough."""
         if self.answer is None:
             return
         start, answer = self.answer
@@ -306,7 +306,7 @@ class Stage:
         self.turns[-1]["backchannel"] = [word, round(begin, 3), round(end, 3)]
 
     def channels(self, length: float) -> tuple[np.ndarray, np.ndarray]:
-        """Both channels, float32 [n] each."""
+        """Return the channels of agent and user, float32 [n] each."""
         self.finish_answer()
         sides = []
         for pieces in (self.agent, self.user):
@@ -319,7 +319,10 @@ class Stage:
 
     def finished(self, rng: Rng, length: float, babble: np.ndarray | None,
                  clean: bool = False) -> tuple[np.ndarray, dict[str, Any]]:  # fmt: skip
-        """int16 [n, 2], agent left and user right, and the json; room, noise and echo come onto the user's channel."""
+        """Return the recording, int16 [n, 2] (agent left, user right), and its json.
+
+        Reverberation, noise and echo are added to the user's channel.
+        """
         agent, user = self.channels(length)
         if not clean:
             if rng.random() < 0.4:
@@ -334,7 +337,7 @@ class Stage:
 
 
 def perform(rng: Rng, planned: Plan, babble: np.ndarray | None) -> tuple[np.ndarray, dict[str, Any]]:
-    """Speak a plan: int16 [n, 2] and the json."""
+    """Synthesise a plan: return the recording, int16 [n, 2], and its json."""
     stage = Stage(planned.voice, planned.manner, -25.0 + float(rng.uniform(-6, 3)))
     stage.now = planned.lead
     for step in planned.steps:
@@ -349,7 +352,7 @@ def perform(rng: Rng, planned: Plan, babble: np.ndarray | None) -> tuple[np.ndar
 def conversations(
     rng: Rng, count: int, more: Mapping[str, float] | None = None, far: float = 0.0
 ) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Training conversations: (int16 [n, 2], json); `more` and `far` as for `plan`."""
+    """Yield training conversations (int16 [n, 2], json); `more` and `far` as in `plan`."""
     babble = babble_pool()
     for _ in range(count):
         yield perform(rng, plan(rng, more=more, far=far), babble)

@@ -1,7 +1,7 @@
-"""Writing a corpus: shards of one folder each, a fresh process for each shard.
+"""Writing a corpus in shards, one folder and one new process for each.
 
-A shard's contents depend on the seed and its number alone, not on how many processes share the work: espeak-ng carries
-noise from one utterance into the next, so only a fresh process says the same thing the same way.
+A shard is a function of the seed and its number, for any number of processes. espeak-ng keeps noise from one utterance
+to the next, so only a new process reproduces the same samples.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .agent import keep_answers
 from .voices import RATE
 
 SHARD = 100
-"""Items a folder, at most: two files each. Short ones come in larger shards, as each takes a process to start."""
+"""Largest number of items in a shard. Short items use larger shards, because each shard starts a process."""
 
 _ANSWERS = "answers"
 
 Item = dict[str, Any]
 Maker = Callable[..., Iterable[tuple[np.ndarray, Item]]]
-"""(rng, count, **options) -> items of (int16 pcm, json). Importable by name. A json may have `files`: {suffix: pcm},
+"""(rng, count, **options) -> items (int16 pcm, json); an importable function. The `files` of a json, {suffix: pcm}, are
 written beside the wav."""
 Work = tuple[Maker, Path, list[int], int, str, dict[str, Any]]
 
@@ -52,7 +52,7 @@ def write_item(folder: Path, path: str, pcm: np.ndarray, about: Item) -> Item:
 
 
 def _make(work: Work) -> list[Item]:
-    """One shard: its folder, and its lines of the manifest."""
+    """Write one shard; return its lines of the manifest."""
     make, folder, seed, count, name, options = work
     part = folder / "parts" / f"{name}.jsonl"
     if not part.exists():
@@ -66,7 +66,7 @@ def _make(work: Work) -> list[Item]:
 
 
 def _in_order(jobs: Iterable[Work], workers: int, answers: Path) -> Iterator[list[Item]]:
-    """Run jobs in processes of their own, which share what the agent said; yields their results in order."""
+    """Run each job in a new process; yield the results in order. The processes share a cache of the agent's speech."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, keep_answers, (answers,), maxtasksperchild=1) as pool:
         jobs = iter(jobs)
@@ -84,12 +84,12 @@ def _manifest(folder: Path, lines: list[Item]) -> None:
 
 
 def shard_size(hours: float, seconds: float, most: int = SHARD) -> int:
-    """Items a folder. Folders are made whole, so a little is made in small ones: else an hour is made of a minute.
+    """Return the number of items in a shard. Small corpora have small shards, because shards are always completed.
 
     Args:
-      hours: that are asked for.
-      seconds: that an item takes, about.
-      most: items.
+      hours: of the corpus.
+      seconds: typical length of an item.
+      most: largest number of items.
     """
     return max(4, min(most, round(hours * 3600 / seconds / 4)))
 
@@ -97,17 +97,16 @@ def shard_size(hours: float, seconds: float, most: int = SHARD) -> int:
 def write_hours(
     make: Maker, folder: Path, hours: float, seed: int, workers: int, shard: int = SHARD, **options: Any
 ) -> None:
-    """Make shards until there are `hours` of audio, then writes MANIFEST.jsonl. Shards that exist already are kept:
-    started again, it goes on where it stopped, and it can be given more hours.
+    """Make shards until there are `hours` of audio, then write MANIFEST.jsonl. Existing shards are kept.
 
     Args:
-      make: what makes the items.
+      make: makes the items.
       folder: of the corpus.
-      hours: at least so much.
-      seed: of everything.
-      workers: processes.
-      shard: items a shard; one that was begun with another goes on with that.
-      **options: for make.
+      hours: least length of the corpus. It may be increased later.
+      seed: of the corpus.
+      workers: number of processes.
+      shard: number of items in a shard; a corpus that exists keeps its own.
+      **options: arguments of `make`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shard = _recipe(folder).get("shard", shard)
@@ -124,7 +123,7 @@ def write_hours(
     with Progress(*columns) as progress:
         bar = progress.add_task(f"{folder.name}, {hours:g} h", total=hours * 3600, rate="")
         for made in _in_order(jobs(), workers, folder / _ANSWERS):
-            if seconds >= hours * 3600:  # begun before it was known to be enough
+            if seconds >= hours * 3600:  # started before the length was known to suffice
                 (folder / "parts" / f"{shards:05d}.jsonl").unlink()
                 shutil.rmtree(folder / "data" / f"{shards:05d}")
             else:
@@ -138,13 +137,13 @@ def write_hours(
 
 
 def write_sets(sets: dict[str, tuple[Maker, int, dict[str, Any]]], folder: Path, seed: int, workers: int) -> None:
-    """Make several small corpora, each a folder with a manifest of its own.
+    """Make several small corpora, each in a folder with its own manifest.
 
     Args:
-      sets: name -> (maker, how many items, options).
-      folder: over them all.
-      seed: of everything.
-      workers: processes.
+      sets: name -> (maker, number of items, options).
+      folder: contains the corpora.
+      seed: of the corpora.
+      workers: number of processes.
     """
     jobs: list[Work] = []
     for number, (name, (make, count, options)) in enumerate(sets.items()):
@@ -163,14 +162,16 @@ def write_sets(sets: dict[str, tuple[Maker, int, dict[str, Any]]], folder: Path,
 
 
 def _recipe(folder: Path) -> Item:
-    """Return what a corpus was begun with; nothing if it was not."""
+    """Return the options that a corpus was made with; {} if it does not exist."""
     note = folder / "recipe.json"
     return json.loads(note.read_text()) if note.exists() else {}
 
 
 def _check_same(folder: Path, recipe: Item) -> None:
-    """Refuse to continue a corpus that was begun with another recipe."""
+    """Raise SystemExit if a corpus exists and was made with other options."""
     begun = _recipe(folder)
     if begun and begun != recipe:
-        raise SystemExit(f"{folder} was made as {json.dumps(begun)}, not {json.dumps(recipe)}: choose another folder.")
+        raise SystemExit(
+            f"{folder}: was made with {json.dumps(begun)}, not with {json.dumps(recipe)}. Choose another folder."
+        )
     (folder / "recipe.json").write_text(json.dumps(recipe))

@@ -1,8 +1,7 @@
-"""espeak-ng's voices through its C library, with its word and phone events.
+"""espeak-ng's voices through its C library, with the times of words and phones.
 
-Debian: `apt install espeak-ng` (libespeak-ng1). The library is not thread safe, and some of its voices carry noise
-from one utterance into the next: only a fresh process that says the same things in the same order makes the same
-samples. Whoever needs them bit for bit starts a process for each shard.
+Debian: `apt install espeak-ng` (libespeak-ng1). The library is not thread safe. Some voices keep noise from one
+utterance to the next, so only a new process with the same utterances in the same order gives the same samples.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class _Event(c.Structure):
 
 
 class _Espeak:
-    """The library, initialised once in a process."""
+    """Return the library, initialised once per process."""
 
     def __init__(self) -> None:
         self.lib: Any = c.CDLL("libespeak-ng.so.1")
@@ -75,7 +74,7 @@ class _Espeak:
         ):
             self.lib.espeak_SetParameter(parameter, value, 0)
         data = text.encode()
-        self.reseed(zlib.crc32(data))  # its noise is rand(), which flite draws from too
+        self.reseed(zlib.crc32(data))  # its noise comes from rand(), which flite uses too
         self.lib.espeak_Synth(data, c.c_size_t(len(data) + 1), 0, 1, 0, _UTF8 | _READ_PHONES, None, None)
         return np.frombuffer(b"".join(self.audio), np.int16)
 
@@ -100,17 +99,17 @@ Segment = tuple[str, float, float, int | None]
 def synthesise(
     tokens: list[str], variant: str, accent: str, rate: float, pitch: float, melody: float
 ) -> tuple[np.ndarray, int, list[Segment]]:
-    """Speak.
+    """Synthesise speech.
 
     Args:
       tokens: words, with punctuation; a single letter is read as its name.
       variant: the speaker, a file of espeak-ng-data/voices/!v.
       accent: such as en-gb.
-      rate, pitch, melody: 1 = the variant's own.
+      rate, pitch, melody: factors of the variant's own.
 
     Returns:
-      int16 [n], its rate in Hz, and the segments (phone, start, end in seconds, index of the token or None). Where
-      espeak-ng reads several words as one (`of the`), they share its phones in proportion to their letters.
+      int16 [n], its rate in Hz, and the segments (phone, start, end in seconds, index of the token or None). If
+      espeak-ng joins words (`of the`), its phones are divided among them in proportion to their letters.
     """
     espeak = _espeak()
     shown = [_LETTER_A + t[1:] if t[:1] == "a" and not t[1:].isalpha() else t for t in tokens]

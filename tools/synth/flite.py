@@ -1,6 +1,6 @@
-"""flite's voices through its C library: samples, and the times of its segments and words.
+"""flite's voices through its C library, with the times of words and phones.
 
-Debian: `apt install flite` (libflite1). The utterance structure is walked with flite's own accessors.
+Debian: `apt install flite` (libflite1). The utterance structure is read with flite's accessors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .phones import from_flite
 
 VOICES = ("awb", "rms", "slt", "kal16")
 _LETTER_A = "ay"
-"""What flite has to read for the letter's name; `a` is the article to it."""
+"""Input for the name of the letter a, which flite would read as the article."""
 
 
 class _Wave(c.Structure):
@@ -34,7 +34,7 @@ class _Voice(c.Structure):
 
 
 class _Flite:
-    """The library, opened once in a process."""
+    """Return the library, opened once per process."""
 
     def __init__(self) -> None:
         self.lib = c.CDLL("libflite.so.1", mode=c.RTLD_GLOBAL)
@@ -91,13 +91,13 @@ Segment = tuple[str, float, float, int | None]
 
 
 def synthesise(tokens: list[str], name: str, rate: float, pitch: float) -> tuple[np.ndarray, int, list[Segment]]:
-    """Speak.
+    """Synthesise speech.
 
     Args:
       tokens: words, with punctuation; a single letter is read as its name.
       name: one of VOICES.
-      rate: speed, 1 = the voice's own.
-      pitch: 1 = the voice's own (only kal16 heeds it).
+      rate: factor of the voice's speed.
+      pitch: factor of the voice's pitch (only for kal16).
 
     Returns:
       int16 [n], its rate in Hz, and the segments (phone, start, end in seconds, index of the token or None).
@@ -108,7 +108,7 @@ def synthesise(tokens: list[str], name: str, rate: float, pitch: float) -> tuple
     flite.set_number(features, b"duration_stretch", 1.0 / rate)
     flite.set_number(features, b"int_f0_target_mean", f0 * pitch)
     text = " ".join(_LETTER_A + t[1:] if t[:1] == "a" and not t[1:].isalpha() else t for t in tokens)
-    flite.reseed(1)  # its unvoiced sounds are rand(): the same text sounds the same
+    flite.reseed(1)  # unvoiced sounds come from rand(): reset it, for reproducible samples
     utterance = flite.synth(text.encode(), voice)
     try:
         wave = flite.wave(utterance).contents

@@ -1,8 +1,8 @@
-"""Kinds of turn: what is asked in how many ways, what the answer is, and which contents are never trained on.
+"""Kinds of turns: questions in several wordings, their answers, and the split into trained and held-out contents.
 
-The answer restates what was heard, so that the inner monologue is also a recognition of the question. Contents of the
-kinds that combine are divided by a hash of what is combined, whatever the wording, and of two numbers that are added,
-subtracted or compared whatever the order (of ranges and of words to repeat the order is part): `is_unseen`.
+An answer restates the question, so the inner monologue includes its recognition. The contents of kinds that combine
+words or numbers are divided by a hash of the combination, for all wordings (`is_unseen`). For sums, differences and
+comparisons the hash ignores the order of the numbers; for ranges and words to repeat it includes the order.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Turn:
 
     Args:
       kind: its kind's name.
-      question: as the synthesiser reads it: commas and question marks for the melody, `|` where the speaker may pause
-        because the question cannot be complete yet.
-      answer: what the agent says.
-      content: what is asked, whatever the words; two turns with one content have one answer.
-      combines: the combination the split looks at, or None.
+      question: text for the synthesiser, with commas and question marks for the melody, and `|` where the speaker may
+        pause because the question is incomplete.
+      answer: of the agent.
+      content: identifier that is the same for all wordings; turns with the same content have the same answer.
+      combines: the combination that decides the split, or None.
       result: state for follow-ups: ("number", 7), ("day", 2), ("name", "tom").
     """
 
@@ -44,17 +44,17 @@ class Turn:
 
     @property
     def unseen(self) -> bool:
-        """Whether its content is held out of training."""
+        """Whether the content is held out of training."""
         return self.combines is not None and is_unseen(self.combines)
 
 
 _SHARES = {"sum": 0.12, "compare": 0.12, "range": 0.15, "three": 0.15, "two": 0.15}
-"""Held out, of each family of combinations."""
+"""Held-out fraction of each family of combinations."""
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def is_unseen(combination: str) -> bool:
-    """Return whether a combination such as `sum 3 4` is held out; the same on every machine, for ever."""
+    """Return whether a combination such as `sum 3 4` is held out. The result does not depend on the machine."""
     digest = hashlib.sha256(f"jomni nano {combination}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 < _SHARES[combination.split()[0]]
 
@@ -79,7 +79,7 @@ def _greeting() -> Iterator[Turn]:
 
 
 def sum_turns(a: int, b: int) -> Iterator[Turn]:
-    """Return what is asked about a + b."""
+    """Return the turns about a + b."""
     x, y = NUMBERS[a], NUMBERS[b]
     yield from _ask(
         "add",
@@ -89,7 +89,7 @@ def sum_turns(a: int, b: int) -> Iterator[Turn]:
 
 
 def difference_turns(a: int, b: int) -> Iterator[Turn]:
-    """Return what is asked about a - b."""
+    """Return the turns about a - b."""
     x, y = NUMBERS[a], NUMBERS[b]
     yield from _ask(
         "subtract",
@@ -111,7 +111,7 @@ def _subtract() -> Iterator[Turn]:
 
 
 def _steps(kind: str, series: tuple[str, ...], which: tuple[str, ...], around: bool) -> Iterator[Turn]:
-    """Return what comes after and before each of a series."""
+    """Return the turns about the next and the previous element of a series."""
     for i, item in enumerate(series):
         for word, j in (("after", i + 1), ("before", i - 1)):
             if not around and not 0 <= j < len(series):
@@ -149,7 +149,7 @@ def _letter() -> Iterator[Turn]:
 
 
 def count_turns(a: int, b: int) -> Iterator[Turn]:
-    """Return what is asked about counting from a to b, up or down."""
+    """Return the turns about counting from a to b, up or down."""
     series = range(a, b + 1) if a < b else range(a, b - 1, -1)
     x, y, way = NUMBERS[a], NUMBERS[b], "" if a < b else " down"
     yield from _ask(
@@ -161,7 +161,7 @@ def count_turns(a: int, b: int) -> Iterator[Turn]:
 
 
 RANGES = range(2, 7)
-"""How far the ends of a range to count may lie apart."""
+"""Distances of the ends of a range to count."""
 
 
 def _count() -> Iterator[Turn]:
@@ -172,7 +172,7 @@ def _count() -> Iterator[Turn]:
 
 
 FAR = range(1, 11)
-"""The same of the counts that no test asks for, up to forty: a rule is found where there are too many to be learnt."""
+"""Distances of the ends of ranges up to forty, which test sets do not have. They are too many to memorise."""
 
 
 def _far_counts() -> Iterator[Turn]:
@@ -182,10 +182,10 @@ def _far_counts() -> Iterator[Turn]:
 
 
 def facts() -> list[str]:
-    """Answers that follow from their own beginning: all that are trained on and can be listed, and more.
+    """Return answers that follow from their own beginning: all trained ones that can be listed, and more.
 
-    What a repetition says depends on the question, so it is not among them. Sums go on to 40, and counts go far, beyond
-    what is asked: from more of the table the rule is found sooner, which those that are held out need.
+    Repetitions are excluded, because they depend on the question. Sums up to 40 and long counts are included beyond
+    those of the questions: with more of them, the rule is learnt sooner, which held-out contents require.
     """
     kept = [kind for kind in (*FINITE, "far count") if kind not in ("greeting", "small talk")]
     turns = [turn for kind in kept for wordings in listed(kind, unseen=False) for turn in wordings]
@@ -209,7 +209,7 @@ def _opposite() -> Iterator[Turn]:
 
 
 def three_turns(a: str, b: str, c: str) -> Iterator[Turn]:
-    """To repeat three words."""
+    """Return the turns that ask to repeat three words."""
     yield from _ask(
         "repeat",
         (f"repeat after me, | {a}, | {b}, | and | {c}.", f"please repeat, | {a}, | {b}, | and | {c}.",
@@ -219,7 +219,7 @@ def three_turns(a: str, b: str, c: str) -> Iterator[Turn]:
 
 
 def two_turns(a: str, b: str) -> Iterator[Turn]:
-    """To say two words."""
+    """Return the turns that ask to say two words."""
     yield from _ask(
         "say",
         (f"say the words | {a} | and | {b}.", f"please say | {a} | and | {b}.",
@@ -290,20 +290,20 @@ FINITE: dict[str, Callable[[], Iterator[Turn]]] = {
     "letter": _letter, "count": _count, "opposite": _opposite, "spell": _spell, "colour": _colour, "compare": _compare,
     "sound": _sound, "fact": _fact, "small talk": _small_talk,
 }  # fmt: skip
-"""Kinds whose questions can be listed. `repeat` and `say` are drawn: there are millions of them."""
+"""Kinds whose questions can be listed. `repeat` and `say` have millions of questions and are drawn at random."""
 
 KINDS = (*FINITE, "repeat", "say")
 FOLLOW_UPS = ("name again", "answer again", "and plus", "and after")
 WEIGHTS = {"add": 2.2, "subtract": 1.8, "repeat": 2.2, "say": 1.2, "count": 1.6, "compare": 1.4, "spell": 1.5,
            "opposite": 1.2, "number": 0.9, "day": 0.6, "month": 0.6, "letter": 0.7, "colour": 0.9, "sound": 0.5,
            "fact": 0.7, "small talk": 0.5, "greeting": 1.3}  # fmt: skip
-"""How often each is asked, in training."""
+"""Kind -> relative frequency in training."""
 COMBINING = ("add", "subtract", "count", "compare", "repeat", "say")
 
 
 @functools.cache
 def listed(kind: str, unseen: bool) -> tuple[tuple[Turn, ...], ...]:
-    """A kind's questions on one side of the split, those of one content together; `far count`: counts that go far."""
+    """Return the turns of a kind on one side of the split, grouped by content; `far count`: ranges up to forty."""
     contents: dict[str, list[Turn]] = {}
     for turn in _far_counts() if kind == "far count" else FINITE[kind]():
         if turn.unseen == unseen:
@@ -312,7 +312,7 @@ def listed(kind: str, unseen: bool) -> tuple[tuple[Turn, ...], ...]:
 
 
 def draw(rng: Rng, kind: str, unseen: bool = False) -> Turn:
-    """Return a question of a kind, on one side of the split."""
+    """Return a random turn of a kind on one side of the split."""
     if kind in (*FINITE, "far count"):
         contents = listed(kind, unseen)
         turns = contents[int(rng.integers(len(contents)))]
@@ -325,7 +325,7 @@ def draw(rng: Rng, kind: str, unseen: bool = False) -> Turn:
 
 
 def draw_kind(rng: Rng, more: Mapping[str, float] | None = None, among: Collection[str] = ()) -> str:
-    """A kind, as often as in training; those in `more` so many times as often. `among`: these alone, where given."""
+    """Return a random kind with the frequencies of training, times the factors `more`; `among`: only these kinds."""
     names = tuple(name for name in WEIGHTS if not among or name in among)
     weights = np.array([WEIGHTS[n] * (more or {}).get(n, 1.0) for n in names])
     return names[int(rng.choice(len(names), p=weights / weights.sum()))]
@@ -335,11 +335,11 @@ _SERIES = {"number": NUMBERS, "day": world.DAYS, "month": world.MONTHS, "letter"
 
 
 def follow_ups(last: Turn, name: str | None) -> list[Turn]:
-    """Return what may be asked that only the conversation so far answers.
+    """Return the turns that depend on the conversation so far.
 
     Args:
-      last: the turn before, answered completely.
-      name: of the user, if it was said within the last turns.
+      last: the previous turn, answered completely.
+      name: of the user, if it was said in the last turns.
     """
     turns: list[Turn] = []
     if name is not None:
@@ -370,9 +370,9 @@ def follow_ups(last: Turn, name: str | None) -> list[Turn]:
 
 
 def draw_follow_up(rng: Rng, last: Turn, name: str | None, unseen: bool = False) -> Turn | None:
-    """Return a question that follows the last turn, on one side of the split; None where there is none.
+    """Return a random follow-up of the last turn on one side of the split; None if there is none.
 
-    The kinds are drawn first, so that `say that again` does not crowd out the others.
+    The kind is drawn first, because `say that again` has the most wordings.
     """
     turns = [t for t in follow_ups(last, name) if t.unseen == unseen]
     if not turns:

@@ -1,4 +1,4 @@
-"""One inventory of 40 phones, ARPAbet in lower case, and silence; what flite and espeak-ng say in it."""
+"""Inventory of 40 phones (ARPAbet in lower case) and silence, and the mapping of the synthesisers' phones to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ CONSONANTS = (
 )  # fmt: skip
 SILENCE = "sil"
 PHONES = (SILENCE, *VOWELS, *CONSONANTS)
-"""The whole inventory; a phone's index in it is its number."""
+"""All phones. A phone's number is its index."""
 
 _FLITE = {"pau": SILENCE, "axr": "er", "ax-h": "ax", "ix": "ih", "el": "l", "em": "m", "en": "n", "dx": "t", "nx": "n",
           "hv": "hh"}  # fmt: skip
@@ -36,7 +36,11 @@ _ESPEAK = {
 
 
 def from_flite(name: str) -> str:
-    """Return the inventory's phone for one of flite's segments; raises KeyError where there is none."""
+    """Return the phone of a segment of flite.
+
+    Raises:
+      KeyError: there is none.
+    """
     phone = _FLITE.get(name, name)
     if phone not in _KNOWN:
         raise KeyError(f"flite's phone {name!r} is not in the inventory: add it to tools/synth/phones.py")
@@ -44,7 +48,7 @@ def from_flite(name: str) -> str:
 
 
 def from_espeak(name: str) -> str | None:
-    """The inventory's phone for one of espeak-ng's mnemonics, or None for a mark without sound of its own (`;`)."""
+    """Return the phone of a mnemonic of espeak-ng; None for a mark without sound (`;`)."""
     if name.startswith("_"):
         return SILENCE
     if name in (";", "|", "", "'", ",", "%", "=", ":", "||"):

@@ -1,7 +1,7 @@
-"""The agent alone: reading answers and words, the user silent, so that a model learns to say the rare ones too.
+"""Recordings of the agent alone, reading answers and words while the user is silent.
 
-In conversations most of the time the agent listens, and a word that is asked for seldom is said seldom. Here it speaks
-nearly all the time, and every word of its world comes as often as any other.
+In conversations the agent listens most of the time, and some words are rare. Readings train a model to say the rare
+words: the agent speaks nearly all the time, and all words have about the same frequency.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from .voices import GRID, RATE
 Rng = np.random.Generator
 
 SILENCE = (0.55, 0.8)
-"""Seconds between two utterances: more than `jomni.data.conversations.alignment.UTTERANCE_GAP`."""
+"""Seconds between two utterances, more than `jomni.data.conversations.alignment.UTTERANCE_GAP`."""
 _KINDS, _SHARES = ("repeat", "say", "spell", "greeting", ""), (0.28, 0.17, 0.1, 0.05, 0.15)
-"""Answers of rare words; "": of any kind. What is left are words in a row."""
+"""Kinds of answers with rare words ("": any kind), and their frequencies. The rest are sequences of words."""
 
 
 _COUNTS = 0.6
-"""Share of counts among the facts: where to stop is the hardest of them."""
+"""Fraction of counts among the facts. To stop a count at its end is the hardest fact to learn."""
 
 
 def readings(rng: Rng, count: int, facts: bool = False) -> Iterator[tuple[np.ndarray, dict[str, Any]]]:
-    """Readings of about half a minute: (int16 [n, 2], agent left, silence right; json). No held-out content is said.
+    """Yield readings of about half a minute without held-out contents: int16 [n, 2] (agent left, silence right), json.
 
     Args:
-      rng: of what is drawn.
-      count: readings.
-      facts: read facts, each of which can be foretold from its beginning: their text is to be learnt too.
+      rng: of the draws.
+      count: number of readings.
+      facts: read facts, which follow from their beginning, so that their text is a training target too.
     """
     told = kinds.facts() if facts else []
     counts, others = ([fact for fact in told if fact.startswith("from ") is wanted] for wanted in (True, False))
@@ -62,7 +62,7 @@ def _pick(rng: Rng, texts: Sequence[str]) -> str:
 
 
 def reading(rng: Rng) -> str:
-    """Return what is read at once: an answer that a trained question has, or words in a row."""
+    """Return a random text to read: an answer to a trained question, or a sequence of words."""
     rest = 1 - sum(_SHARES)
     kind = (*_KINDS, None)[int(rng.choice(len(_KINDS) + 1, p=(*_SHARES, rest)))]
     if kind is None:

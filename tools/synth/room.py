@@ -1,4 +1,4 @@
-"""What stands between a speaker's mouth and the microphone: level, room, noise."""
+"""Acoustics between speaker and microphone: level, reverberation, noise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Rng = np.random.Generator
 
 
 def level(pcm: np.ndarray, decibel: float) -> np.ndarray:
-    """Scales speech to an RMS of `decibel` below full scale, measured where it sounds; peaks stay below 1."""
+    """Return speech with an RMS of `decibel` (dB of full scale), measured where it has sound; peaks stay below 1."""
     frame = RATE // 50
     count = max(len(pcm) // frame, 1)
     power = np.square(pcm[: count * frame]).reshape(count, -1).mean(1)
@@ -21,7 +21,7 @@ def level(pcm: np.ndarray, decibel: float) -> np.ndarray:
 
 
 def reverberate(rng: Rng, pcm: np.ndarray) -> np.ndarray:
-    """Return a small room: exponentially decaying noise after the direct sound; the length stays."""
+    """Return the audio in a small room (exponentially decaying noise after the direct sound), with the same length."""
     decay = rng.uniform(0.08, 0.35)
     length = int(decay * RATE)
     time = np.arange(length) / RATE
@@ -50,7 +50,7 @@ def hum(rng: Rng, count: int) -> np.ndarray:
 
 
 def noise(rng: Rng, count: int, babble: np.ndarray | None) -> np.ndarray:
-    """One of white, pink, hum and, where other people's speech is given, babble; RMS 1."""
+    """Return random noise of RMS 1: white, pink, hum or, if speech of others is given, babble."""
     kind = int(rng.integers(4 if babble is not None else 3))
     if kind == 3 and babble is not None:
         made = np.zeros(count, np.float32)
@@ -64,7 +64,7 @@ def noise(rng: Rng, count: int, babble: np.ndarray | None) -> np.ndarray:
 
 def add_noise(rng: Rng, pcm: np.ndarray, speech_db: float, babble: np.ndarray | None = None,
               snr: tuple[float, float] = (15, 45)) -> np.ndarray:  # fmt: skip
-    """Add one kind of noise.
+    """Return audio with one kind of noise.
 
     Args:
       speech_db: RMS of the speech in it, dB below full scale.
@@ -75,5 +75,5 @@ def add_noise(rng: Rng, pcm: np.ndarray, speech_db: float, babble: np.ndarray | 
 
 
 def to_int16(pcm: np.ndarray) -> np.ndarray:
-    """Quantises; what noise and echo raise beyond full scale is limited to it, as a microphone would."""
+    """Return int16 samples; values beyond full scale are clipped, as by a microphone."""
     return (np.clip(pcm, -1.0, 1.0) * 32767.0).round().astype(np.int16)

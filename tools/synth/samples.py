@@ -1,4 +1,4 @@
-"""Recordings of a user, to try a model on: what comes with the package under jomni/assets/samples."""
+"""The recordings of a user in jomni/assets/samples."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAMPLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "spelling": ("flite:awb", ("how do you spell frog?",)),
     "conversation": ("flite:rms", ("hello, my name is anna.", "what day comes after monday?", "and after that?")),
 }
-"""Who says what. rms is a voice that nano never heard in training."""
+"""Name -> speaker, questions. rms is a held-out voice."""
 
 
 def voice(name: str) -> Voice:
@@ -29,7 +29,7 @@ def voice(name: str) -> Voice:
 
 
 def sample(name: str) -> np.ndarray:
-    """One of `SAMPLES`: float32 [n] at 16 kHz; time is left for an answer between questions."""
+    """Return a sample, float32 [n] at 16 kHz, with time for an answer between questions."""
     speaker, questions = SAMPLES[name]
     pieces = [np.zeros(round(LEAD * RATE), np.float32)]
     for number, question in enumerate(questions):

@@ -1,6 +1,6 @@
-"""Ordinary sentences for the codec, in the manner of the Harvard lists: phones in many neighbourhoods.
+"""Sentences for training the codec, similar to the Harvard sentences, with phones in many contexts.
 
-None has the article `a` or the pronoun `i`: in this package a single letter is the letter's name.
+None has the article `a` or the pronoun `i`, because a single letter is read as the letter's name.
 """
 
 from __future__ import annotations

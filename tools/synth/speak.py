@@ -1,4 +1,4 @@
-"""Text and a voice in; samples at 16 kHz and the times of words and phones out."""
+"""Synthesis of a text with a voice: samples at 16 kHz, and the times of words and phones."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from .voices import RATE, Manner, Voice
 
 _PUNCTUATION = ",.?!:;"
 _MARGIN = 0.01
-"""Seconds kept around what sounds."""
+"""Seconds kept before and after the speech."""
 AGENT_GAIN_DB = -8.0
-"""The agent's fixed gain on flite's slt as it is: about -24 dB RMS below full scale."""
+"""Gain of the agent's voice (flite's slt), for an RMS of about -24 dB of full scale."""
 _FLOOR_DB = -46.0
-"""Below the loudest frame, what counts as silence at the ends."""
+"""Level of silence at the ends, relative to the loudest frame."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Speech:
-    """What was said.
+    """Synthesised speech.
 
     Args:
-      pcm: float32 [n] at 16 kHz, peak below 1; no silence at its ends.
-      words: (word, start, end), seconds in pcm; words have no punctuation.
+      pcm: float32 [n] at 16 kHz, peak below 1, without silence at its ends.
+      words: (word, start, end), seconds in pcm, without punctuation.
       phones: (phone, start, end), without gaps from 0 to the end of pcm.
     """
 
@@ -40,26 +40,26 @@ class Speech:
 
 
 def plain(text: str) -> list[str]:
-    """Return the words of a text, without its punctuation and the marks of places to pause (`|`)."""
+    """Return the words of a text, without punctuation and pause marks (`|`)."""
     return [w for w in (t.strip(_PUNCTUATION) for t in text.split()) if w and w != "|"]
 
 
 def agent_level(pcm: np.ndarray) -> np.ndarray:
-    """Return the agent's voice at its fixed level."""
+    """Return the agent's speech at its fixed level."""
     return pcm * np.float32(10 ** (AGENT_GAIN_DB / 20))
 
 
 def speak(text: str, voice: Voice, manner: Manner) -> Speech:
-    """Report a text.
+    """Synthesise a text.
 
     Args:
-      text: words in lower case; commas, colons, full stops and question marks shape the melody; `|` is left out. A
+      text: words in lower case; commas, colons, full stops and question marks control the melody; `|` is ignored. A
         single letter is read as its name.
-      voice: who.
-      manner: how.
+      voice: the speaker.
+      manner: accent, rate, pitch and melody.
 
     Raises:
-      ValueError: a text that the synthesiser reads as another number of words.
+      ValueError: the synthesiser reads the text as another number of words.
     """
     tokens = [t for t in text.split() if t != "|"]
     if voice.engine == "flite":
@@ -76,7 +76,7 @@ def speak(text: str, voice: Voice, manner: Manner) -> Speech:
 
 
 def _trimmed(wave: np.ndarray, segments: list[flite.Segment], words: list[str]) -> Speech:
-    """Cut the silence off both ends and return the times from there on."""
+    """Return the speech without silence at its ends, with times from its new start."""
     frame = RATE // 200
     count = len(wave) // frame
     power = np.square(wave[: count * frame]).reshape(count, frame).mean(1)
@@ -107,7 +107,7 @@ def _trimmed(wave: np.ndarray, segments: list[flite.Segment], words: list[str]) 
 
 
 def _closed(phones: list[tuple[str, float, float]], length: float) -> list[tuple[str, float, float]]:
-    """Phones that fill 0 to `length`: the first sound and the last reach the ends."""
+    """Return phones without gaps from 0 to `length`; short silences at the ends are merged with the next phones."""
     if phones[0][0] == SILENCE and len(phones) > 1 and phones[0][2] < 0.06:
         phones[1] = (phones[1][0], phones[0][1], phones[1][2])
         del phones[0]

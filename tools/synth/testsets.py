@@ -1,9 +1,9 @@
-"""Sets for evaluation. The user's channel is what a model under test hears; the agent's holds the reference answer.
+"""Test sets. The user's channel is the input of the model under test; the agent's channel is the reference answer.
 
-`contents-C_voices-V`, C and V each `seen` or `unseen`: single questions, and some in two turns. `pauses`: 0.8 s inside
-the question. `interruptions`, `backchannels`: what the user says next is a file of its own, x.next.wav, to be put on
-the user's channel `next.after` seconds after the agent's first sound, whenever that really is. Long conversations are
-put together of the single questions by who evaluates.
+`contents-C_voices-V`, with C and V `seen` or `unseen`: single questions, and some of two turns. `pauses`: a pause of
+0.8 s inside the question. `interruptions`, `backchannels`: the user's next utterance is a file of its own, x.next.wav,
+to be added to the user's channel `next.after` seconds after the agent's first sound. The evaluation composes long
+conversations of the single questions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .voices import Manner, Voice, draw_manner, draw_voice
 
 Rng = np.random.Generator
 LEAD, TAIL, GAP = 1.5, 8.0, 0.22
-"""Seconds of silence before a question and after it, and until the reference answer."""
+"""Seconds of silence before a question, after it, and before the reference answer."""
 _BETWEEN = 1.2
 
 CELLS = {
@@ -37,13 +37,16 @@ CELLS = {
 
 
 def draw_turn(rng: Rng, unseen: bool) -> Turn:
-    """Return a question: of the kinds as often as in training, or, held out, of those that combine, equally often."""
+    """Return a random turn.
+
+    Trained contents have the frequencies of training; held-out ones are of the kinds that combine, equally often.
+    """
     kind = kinds.COMBINING[int(rng.integers(len(kinds.COMBINING)))] if unseen else kinds.draw_kind(rng)
     return kinds.draw(rng, kind, unseen)
 
 
 def draw_long_turn(rng: Rng) -> Turn:
-    """Return a question whose answer is worth interrupting: five words and more, and not common phrases."""
+    """Return a random turn whose answer has at least five words."""
     while True:
         turn = draw_turn(rng, unseen=False)
         if len(plain(turn.answer)) >= 5:
@@ -62,7 +65,7 @@ def _stage(rng: Rng, unseen_voice: bool) -> Stage:
 
 
 def _ask(stage: Stage, turn: Turn, pause: tuple[int, float, bool] | None = None) -> float:
-    """Ask where the stage is; return the end of the question."""
+    """Add a question at the current time; return its end."""
     question = say_question(turn.question, stage.voice, stage.manner, pause)
     begin = stage.now
     stage.ask(turn, question, begin, GAP)
@@ -72,7 +75,7 @@ def _ask(stage: Stage, turn: Turn, pause: tuple[int, float, bool] | None = None)
 def questions(
     rng: Rng, count: int, unseen_content: bool, unseen_voice: bool, two_turns: int
 ) -> Iterator[tuple[np.ndarray, Item]]:
-    """Single questions, the last `two_turns` of them with a follow-up after the reference answer."""
+    """Yield single questions; the last `two_turns` have a follow-up after the reference answer."""
     babble = babble_pool()
     for i in range(count):
         stage = _stage(rng, unseen_voice)
@@ -92,7 +95,7 @@ def questions(
 
 
 def pauses(rng: Rng, count: int, seconds: float) -> Iterator[tuple[np.ndarray, Item]]:
-    """Trained contents, voices trained and held out in turn, with a pause where the question cannot be complete."""
+    """Yield questions with trained contents and a pause where they are incomplete; voices alternate between splits."""
     babble = babble_pool()
     for i in range(count):
         stage, turn = _stage(rng, bool(i % 2)), draw_turn(rng, unseen=False)
@@ -104,7 +107,7 @@ def pauses(rng: Rng, count: int, seconds: float) -> Iterator[tuple[np.ndarray, I
 
 
 def during_answers(rng: Rng, count: int, backchannel: bool) -> Iterator[tuple[np.ndarray, Item]]:
-    """Return a question with a long answer, and what the user says meanwhile: a new question or a back-channel."""
+    """Yield questions with a long answer, and the user's utterance during it: a new question or a back-channel."""
     babble = babble_pool()
     made = 0
     while made < count:
@@ -134,7 +137,7 @@ def during_answers(rng: Rng, count: int, backchannel: bool) -> Iterator[tuple[np
 
 
 def all_sets(scale: float = 1.0) -> dict[str, tuple[Maker, int, dict[str, Any]]]:
-    """Name -> (maker, items, options); a scale below 1 makes fewer, to try it out."""
+    """Return name -> (maker, number of items, options). The numbers are multiplied by `scale`."""
     sets: dict[str, tuple[Maker, int, dict[str, Any]]] = {}
     singles, doubles = max(round(320 * scale), 1), max(round(60 * scale), 1)
     for content in ("unseen", "seen"):

@@ -1,4 +1,4 @@
-"""Turns for Mini-Omni: questions in the users' voices, answers in the agent's, as VoiceAssistant-400K keeps them."""
+"""Turns for Mini-Omni in VoiceAssistant-400K's schema: questions in users' voices, answers in the agent's."""
 
 from __future__ import annotations
 
@@ -25,44 +25,45 @@ from .utterances import babble_pool, in_a_room
 from .voices import RATE, draw_manner, draw_voice
 
 Rng = np.random.Generator
-_LONGEST = 8  # words of a sentence that is read
-_PADDED = 8  # frames: answers are encoded at lengths of so many, each of which is compiled for once
+_LONGEST = 8  # largest number of words of a sentence to read
+_PADDED = 8  # frames; answers are padded to multiples of it, to compile fewer lengths
 
 
 def draw_pairs(
     rng: Rng, count: int, unseen: bool = False, names: Collection[str] = tuple(kinds.WEIGHTS)
 ) -> Iterator[tuple[str, str]]:
-    """Questions and answers of the synthetic world, on one side of its split.
+    """Yield random questions and answers on one side of the split.
 
     Args:
-      rng: what they are drawn with.
-      count: how many.
-      unseen: contents that are held out of training, and no others.
-      names: of the kinds that are drawn, as often among themselves as in the whole world.
+      rng: of the draws.
+      count: number of pairs.
+      unseen: only held-out contents; else only trained ones.
+      names: kinds, with the relative frequencies of training.
 
     Raises:
-      ValueError: a name is no kind, or none of them is divided, so that nothing of them is unseen.
+      ValueError: a name is not a kind, or none of the kinds has held-out contents.
     """
     if wrong := sorted(set(names) - set(kinds.WEIGHTS)):
         raise ValueError(f"{', '.join(wrong)}: no such kind, only {', '.join(kinds.WEIGHTS)}")
     names = [name for name in names if not unseen or name in kinds.COMBINING]
     if not names:
-        raise ValueError(f"of these kinds nothing is held out of training, only of {', '.join(kinds.COMBINING)}")
+        raise ValueError(
+            f"none of these kinds has contents that are held out of training, only {', '.join(kinds.COMBINING)}"
+        )
     for _ in range(count):
         turn = kinds.draw(rng, kinds.draw_kind(rng, among=names), unseen)
         yield " ".join(t for t in turn.question.split() if t != "|"), turn.answer
 
 
 def draw_readings(rng: Rng, count: int, names: Collection[str] = tuple(kinds.WEIGHTS)) -> Iterator[tuple[str, str]]:
-    """Sentences to be read aloud: the beginning of one answer and the end of another, as often as not without sense.
+    """Yield sentences to read aloud: the beginning of one answer and the end of another.
 
-    There are so many of them that none can be learnt by heart, so a voice learns to say a word wherever it stands. What
-    is said is no answer that is held out of training.
+    There are too many to memorise, so a model learns to say each word in any context. Held-out answers are excluded.
 
     Args:
-      rng: what they are drawn with.
-      count: how many.
-      names: of the kinds whose answers are crossed.
+      rng: of the draws.
+      count: number of sentences.
+      names: kinds of the answers.
     """
     listed = [kind for kind in names if kind in kinds.FINITE]
     held_out = {turns[0].answer for kind in listed for turns in kinds.listed(kind, unseen=True)}
@@ -76,13 +77,13 @@ def draw_readings(rng: Rng, count: int, names: Collection[str] = tuple(kinds.WEI
 
 
 def write_spoken(pairs: Path, out: Path, codec: str, split: str, seed: int) -> None:
-    """Speak a file of questions and answers. What the synthesiser cannot read is left out, and told.
+    """Synthesise a file of questions and answers. Lines that the synthesiser cannot read are left out and counted.
 
     Args:
-      pairs: a question, a tab and an answer a line; words as `speak` takes them.
+      pairs: lines of a question, a tab and an answer, in the format of `speak`.
       out: the parquet file.
-      codec: a SNAC's checkpoint.
-      split: of the voices that ask, "train" or "heldout".
+      codec: checkpoint of a SNAC.
+      split: of the questions' voices, "train" or "heldout".
       seed: of voices, manners and rooms.
     """
     rng, babble, dropped = np.random.default_rng(seed), babble_pool(), list[str]()
@@ -93,7 +94,7 @@ def write_spoken(pairs: Path, out: Path, codec: str, split: str, seed: int) -> N
         pcm = np.pad(pcm, [round(float(rng.uniform(0.02, 0.2)) * RATE) for _ in range(2)])
         return in_a_room(rng, pcm, babble), RATE
 
-    @functools.lru_cache(2048)  # answers recur, and unit selection is slow
+    @functools.lru_cache(2048)  # answers recur, and their synthesis is slow
     def tell(text: str) -> tuple[np.ndarray, int]:
         return agent_level(agent_says(text).pcm), RATE
 
@@ -110,7 +111,7 @@ def write_spoken(pairs: Path, out: Path, codec: str, split: str, seed: int) -> N
 
 
 def _once(encode: Encode) -> Encode:
-    """Return the codec, which encodes the same sound once: the agent says an answer the same way every time."""
+    """Return an encoder with a cache, as the agent's audio of an answer is always the same."""
     known: dict[bytes, Any] = {}
 
     def codes(pcm: np.ndarray, rate: int) -> Any:
@@ -125,7 +126,7 @@ def _once(encode: Encode) -> Encode:
 def _encoder(source: str) -> Encode:
     found = jomni.load(source, components=("snac",))
     if "snac" not in found.configs:
-        raise jomni.JomniError(f"{source}: is no SNAC codec. Name one's checkpoint.")
+        raise jomni.JomniError(f"{source}: is not a SNAC codec. Give the checkpoint of one.")
     config, codec, params = (
         found.configs["snac"],
         jomni.Snac(found.configs["snac"]),

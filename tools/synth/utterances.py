@@ -1,4 +1,4 @@
-"""The codec's corpus: single utterances with the times of their phones."""
+"""The codec's corpus: single utterances with phone times."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Item = dict[str, Any]
 def utterances(
     rng: Rng, count: int, agent_share: float = 0.45, names: Sequence[str] = ()
 ) -> Iterable[tuple[np.ndarray, Item]]:
-    """The codec's corpus: the agent's answers, and users saying questions, words and sentences; training side only.
+    """Yield utterances: answers of the agent, and questions, words and sentences of users, without held-out contents.
 
     Args:
       rng: of the draws.
-      count: of utterances.
-      agent_share: of the agent's among them; 1 for a decoder that has to speak in the agent's voice alone.
-      names: of kinds: turns of a narrower world, of these kinds alone, and nothing else. Empty: the whole world.
+      count: number of utterances.
+      agent_share: fraction of the agent's utterances; 1 for a decoder of the agent's voice.
+      names: only turns of these kinds; empty: everything.
     """
     babble = babble_pool()
     for _ in range(count):
@@ -71,7 +71,7 @@ def about_speech(speech: Speech, lead: float, length: float, text: str, voice: V
 
 
 def codec_text(rng: Rng, agent: bool, names: Sequence[str] = ()) -> str:
-    """Return what an utterance of the codec's corpus says: never a held-out content."""
+    """Return a random text for an utterance, without held-out contents."""
     kind = rng.random()
     if names or kind < (0.7 if agent else 0.5):
         turn = kinds.draw(rng, kinds.draw_kind(rng, among=names))
@@ -82,14 +82,14 @@ def codec_text(rng: Rng, agent: bool, names: Sequence[str] = ()) -> str:
 
 
 def words_in_a_row(rng: Rng, agent: bool) -> str:
-    """Four to nine words of the agent's world, or of users': so many that no combination of two or three is said."""
+    """Return four to nine random words of the agent or of users: too many to contain a combination to repeat."""
     pool = _pool(agent)
     return " ".join(pool[int(i)] for i in rng.integers(len(pool), size=int(rng.integers(4, 10)))) + "."
 
 
 @functools.cache
 def agent_words() -> tuple[str, ...]:
-    """Return every word the agent may say, sorted."""
+    """Return all words of the agent, sorted."""
     words = {w for kind in kinds.FINITE for turn in kinds.FINITE[kind]() for w in plain(turn.answer)}
     words |= {*world.WORDS, "and", "your", "name", "is"}
     return tuple(sorted(words | {w for number in world.NUMBERS for w in number.split()}))
@@ -102,7 +102,7 @@ def _pool(agent: bool) -> tuple[str, ...]:
 
 
 def babble_pool() -> np.ndarray:
-    """Return a minute of training voices, for babble: the same in every process that starts with it."""
+    """Return a minute of training voices, for babble noise. It is the same in all new processes."""
     rng = np.random.default_rng(20)
     pieces = []
     for _ in range(16):

@@ -1,10 +1,9 @@
-"""Who speaks: the agent, the users of the training part, and whole speakers held out of it.
+"""Speakers: the agent, users for training, and held-out users.
 
-A speaker is one of flite's voices or one of espeak-ng's variants (its formants, voicing and breath). Accent, pitch and
-rate are a manner, which the same speaker varies; a held-out speaker is never trained on in any manner. Left out of both
-parts: variants whose formants are those of a held-out one under another name (`Mike` is `m3`, `f5` is `f2`, `belinda`
-and `linda` are `aunty`), whispers, croaks, monsters, and those of which a recogniser made for people (pocketsphinx, a
-grammar of three numbers, before any model was trained) heard next to nothing.
+A speaker is a voice of flite or a variant of espeak-ng (its formants, voicing and breath). Accent, pitch and rate are a
+manner, which varies for each speaker. Held-out speakers are never used in training. Not used at all are variants with
+the formants of a held-out one (`Mike` is `m3`, `f5` is `f2`, `belinda` and `linda` are `aunty`), whispers, croaks,
+monsters, and variants of which pocketsphinx recognised almost nothing (with a grammar of three numbers).
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ import dataclasses
 import numpy as np
 
 RATE = 16_000
-"""Hz, of everything this package makes."""
+"""Hz, of all audio of this package."""
 GRID = 0.08
-"""Seconds; answers begin at multiples of it, one of nano's frames, so that the same answer is the same codes."""
+"""Seconds, one frame of nano. Answers begin at multiples of it, so that equal answers have nearly equal codes."""
 
 ACCENTS = ("en-us", "en-us", "en-us", "en", "en-gb-x-rp", "en-gb-scotland", "en-029", "en-us-nyc", "en-gb-x-gbclan")
-"""espeak-ng's, drawn from with these weights."""
+"""Accents of espeak-ng, and their relative frequencies."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Voice:
       engine: `flite` or `espeak`.
       name: flite's voice or espeak-ng's variant.
       split: `agent`, `train` or `heldout`.
-      female: whether it sounds like a woman.
+      female: whether it is a female voice.
     """
 
     engine: str
@@ -45,15 +44,14 @@ class Voice:
 
 @dataclasses.dataclass(frozen=True)
 class Manner:
-    """How a speaker speaks this time. Neutral as constructed.
+    """Manner of speaking; the defaults are neutral.
 
     Args:
-      accent: espeak-ng's language; flite's voices have one accent each.
-      rate: speed, 1 = the speaker's own.
-      pitch: fundamental frequency, 1 = the speaker's own (espeak-ng and kal16).
-      melody: range of the intonation, 1 = the speaker's own (espeak-ng).
-      tract: length of the vocal tract, 1 = the speaker's own; played faster or slower, so pitch, rate and formants go
-        with it.
+      accent: language of espeak-ng; voices of flite have one accent each.
+      rate: factor of the speaker's speed.
+      pitch: factor of the fundamental frequency (espeak-ng and kal16).
+      melody: factor of the range of intonation (espeak-ng).
+      tract: factor of the length of the vocal tract. It changes the playback speed, and so pitch, rate and formants.
     """
 
     accent: str = "en-us"
@@ -87,12 +85,12 @@ HELD_OUT: tuple[Voice, ...] = (
 
 
 def draw_voice(rng: np.random.Generator, split: str = "train", flite: float = 0.3) -> Voice:
-    """Return a user's voice.
+    """Return a random voice of a user.
 
     Args:
       split: `train` or `heldout`.
-      flite: share of flite's voices in training. Women's variants are fewer and drawn three times as often as men's;
-        held-out speakers are drawn equally often.
+      flite: fraction of flite's voices in training. Female variants are fewer and have three times the frequency of
+        male ones; held-out speakers have equal frequencies.
     """
     if split == "heldout":
         return HELD_OUT[int(rng.integers(len(HELD_OUT)))]
@@ -104,10 +102,10 @@ def draw_voice(rng: np.random.Generator, split: str = "train", flite: float = 0.
 
 
 def draw_manner(rng: np.random.Generator, voice: Voice, spread: float = 1.0) -> Manner:
-    """Return how a user speaks in one conversation.
+    """Return a random manner of a user in a conversation.
 
     Args:
-      spread: 1 = as in training; smaller = closer to the speaker's own way.
+      spread: 1: as in training; smaller: closer to neutral.
     """
 
     def around_one(width: float) -> float:

@@ -1,5 +1,8 @@
-"""What there is to talk about: numbers, names, days, things and their colours. Words in lower case, none of them a
-homophone of another where the answer would have to tell them apart, and single letters always the letters' names."""
+"""Words and facts of the corpus: numbers, names, days, things and their colours.
+
+Words are in lower case. No word is a homophone of another if the answer depends on the difference. Single letters are
+the letters' names.
+"""
 
 # ruff: noqa: SIM905 - lists of words read best as words
 from __future__ import annotations
@@ -11,7 +14,7 @@ _ONES = (
 NUMBERS: tuple[str, ...] = (
     *_ONES, *(f"{tens} {ones}".removesuffix(" zero") for tens in ("twenty", "thirty") for ones in _ONES[:10]), "forty",
 )  # fmt: skip
-"""0 to 40 in words."""
+"""The numbers 0 to 40 in words."""
 
 DAYS = tuple("monday tuesday wednesday thursday friday saturday sunday".split())
 MONTHS = tuple("january february march april may june july august september october november december".split())
@@ -30,7 +33,7 @@ OPPOSITES = tuple(
         "day-night black-white love-hate push-pull sweet-bitter deep-shallow easy-difficult"
     ).split()
 )
-"""Pairs, asked in both directions; no word is in two of them."""
+"""Pairs of opposites, asked in both directions; no word is in two pairs."""
 
 COLOURS: dict[str, tuple[str, ...]] = {
     "green": tuple("grass frog lettuce cucumber".split()),
@@ -44,7 +47,7 @@ COLOURS: dict[str, tuple[str, ...]] = {
     "grey": tuple("elephant dolphin".split()),
     "pink": ("pig",),
 }
-"""What is of one colour."""
+"""Colour -> things of this colour."""
 
 SOUNDS: dict[str, str] = {
     "cow": "moo", "dog": "woof", "cat": "meow", "duck": "quack", "sheep": "baa", "lion": "roar", "snake": "hiss",
@@ -71,7 +74,7 @@ FACTS: tuple[tuple[str, str], ...] = (
     ("which season comes | after | winter", "after winter comes spring"),
     ("which season comes | after | summer", "after summer comes autumn"),
 )
-"""Questions, with marks where a speaker may pause because more must follow, and their answers."""
+"""(question with pause marks, answer)."""
 
 SMALL_TALK: tuple[tuple[str, str], ...] = (
     ("thank you", "you are welcome"),
@@ -88,7 +91,7 @@ SPELLED = tuple(
     "bike ship tree moon star wind ice milk egg jam soup salt fork leg king girl farm gate park shop silk wood flag "
     "song zebra jelly quiz".split()
 )
-"""Short words to spell; all may be repeated as well."""
+"""Short words to spell; all of them can be repeated too."""
 
 _MORE = (
     "apple banana bread butter cheese lemon onion pepper potato salad sandwich sugar tomato carrot cherry coffee "
@@ -103,7 +106,7 @@ _MORE = (
     "birthday party".split()
 )
 WORDS: tuple[str, ...] = tuple(dict.fromkeys((*SPELLED, *_MORE)))
-"""What one may be asked to repeat."""
+"""Words to repeat."""
 
 BACKCHANNELS = ("uh huh", "mm hmm", "yeah", "okay", "right")
 HALTS = ("wait", "stop")

@@ -181,7 +181,5 @@ def make_teacher(
     if teacher == "phones":
         return PhoneTeacher.of(items, phones, lookahead)
     if not teacher.endswith(".npy") or os.sep in teacher:
-        raise DataError(
-            f'there is no teacher {teacher!r}. Give "phones", or a file suffix such as ".wavlm.npy".'
-        )
+        raise DataError(f'there is no teacher {teacher!r}. Give "phones", or a file suffix such as ".wavlm.npy".')
     return FeatureTeacher.of(items, teacher, rate, lookahead)
