@@ -32,6 +32,7 @@ def refuses(run, tmp_path):
     """Asserts that a call exits with 2, says the given words on stderr without a traceback, and leaves no file."""
 
     def call(*arguments, says):
+        assert says and not isinstance(says, str)
         before = everything(tmp_path)
         code, out, err = run(*arguments)
         assert code == 2, (code, out, err)

@@ -84,6 +84,7 @@ def test_the_report_is_complete_and_its_text_is_its_pieces(talk, recording, tmp_
     said = talk(recording, "--tail", 0, "--temperature", 0, "--text-temperature", 0.5)
     told = report(tmp_path)
     assert told["text"] == "".join(piece["text"] for piece in told["pieces"]).strip() and told["text"] in said
+    assert len(told["pieces"]) > 5
     for piece in told["pieces"]:
         assert told["frames"][piece["frame"]]["text"] == piece["token"] not in (0, 3)
         assert piece["time"] == told["frames"][piece["frame"]]["time"]

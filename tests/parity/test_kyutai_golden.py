@@ -96,6 +96,7 @@ def test_greedy_streaming_gives_the_tokens_of_the_original(name, tmp_path):
     kept = slice(None, None, kyutai_runs.EVERY)
     heard = inputs.active[kept]
     assert largest_difference(ours.text_logits[kept][heard], golden["text_logits"][heard]) < 1e-3
+    assert ("heads" in golden) == (LM[run.case].get("extra_heads_num_heads", 0) > 0)
     if "heads" in golden:
         assert ours.heads is not None
         assert largest_difference(ours.heads[kept][heard], golden["heads"][heard]) < 1e-4

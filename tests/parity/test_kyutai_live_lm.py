@@ -78,6 +78,7 @@ def test_greedy_streaming_with_pauses_and_resets(run, say):
     difference = largest_difference(ours.text_logits[heard], theirs.text_logits[heard])
     assert theirs.text_logits[heard].std() >= 1
     assert difference < LOGITS
+    assert (theirs.heads is not None) == (LM[run.case].get("extra_heads_num_heads", 0) > 0)
     if theirs.heads is not None:
         assert ours.heads is not None
         assert largest_difference(ours.heads[heard], theirs.heads[heard]) < 1e-4

@@ -47,6 +47,7 @@ def test_codes_and_audio_are_those_of_the_original(case, options, tmp_path, say,
     noise = snac_cases.noises(case, seed, theirs[0].shape[1] * config.vq_strides[0])
     voice = peer.decode(model, theirs, noise)
     error = audio_error(np.asarray(snac.decode(codec, params, theirs, noise or None)), voice)
+    assert bool(noise) == config.noise
     if noise:  # it is heard, so its place and scale are compared
         assert audio_error(np.asarray(snac.decode(codec, params, theirs)), voice) > 1e-2
     say(f"snac {case} {options}: {differing} codes differ ({ties.sum()} near ties), audio {error:.1e} of RMS")

@@ -56,7 +56,7 @@ def test_a_lock_on_a_file_that_its_owner_has_removed_does_not_count(tmp_path, mo
     monkeypatch.setattr(fcntl, "flock", late)
     with locked(tmp_path):
         assert len(taken) == 2 and os.listdir(tmp_path) == [LOCK]
-        with pytest.raises(OutputError), locked(tmp_path):
+        with pytest.raises(OutputError, match=f"^{tmp_path}: "), locked(tmp_path):
             pass
 
 

@@ -33,11 +33,14 @@ def expected_layout(case):
     raw = LAYOUTS[case]["config"]
     if case.startswith("mimi"):
         config = MimiConfig.from_kyutai(raw)
-        assert case != "mimi" or config == MIMI
         return mimi_weights.weight_map(config).expect(mimi_weights.abstract_params(config))
     config = MoshiConfig.from_kyutai(raw)
-    assert case != "moshi_7b" or config == MOSHI_7B
     return moshi_weights.weight_map(config).expect(moshi_weights.abstract_params(config))
+
+
+def test_presets_are_the_published_configurations():
+    assert MimiConfig.from_kyutai(LAYOUTS["mimi"]["config"]) == MIMI
+    assert MoshiConfig.from_kyutai(LAYOUTS["moshi_7b"]["config"]) == MOSHI_7B
 
 
 @pytest.mark.parametrize("case", LAYOUTS)

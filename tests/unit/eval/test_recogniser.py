@@ -62,9 +62,11 @@ def test_a_bigram_by_hand():
     assert p[(BEGIN, "a")] == pytest.approx((2 + 1 * p[("a",)]) / (2 + 1), rel=1e-5)
 
 
-@pytest.mark.parametrize("rows", [[], [[]], [["a b"]], [["<s>"]], [[""]]])
-def test_sentences_without_sense_are_refused(rows):
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    ("rows", "said"), [([], "words"), ([[]], "words"), ([["a b"]], "^'a b'"), ([["<s>"]], "^'<s>'"), ([[""]], "^''")]
+)
+def test_sentences_without_sense_are_refused(rows, said):
+    with pytest.raises(ValueError, match=said):
         arpa(rows)
 
 

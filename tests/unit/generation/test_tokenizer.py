@@ -92,12 +92,16 @@ def test_a_template_may_refuse_and_its_reason_is_told():
 
 
 @pytest.mark.parametrize(
-    "template",
-    ["{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ messages.append(1) }}",
-     "{{ raise_exception.__globals__.keys() }}", "{{ messages[0].update({'content': 'y'}) }}"],
-)  # fmt: skip
-def test_templates_cannot_reach_out_or_change_anything(template):
+    ("template", "attribute"),
+    [
+        ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "'__class__' of 'str'"),
+        ("{{ messages.append(1) }}", "'append' of 'list'"),
+        ("{{ raise_exception.__globals__.keys() }}", "'__globals__' of 'function'"),
+        ("{{ messages[0].update({'content': 'y'}) }}", "'update' of 'dict'"),
+    ],
+)
+def test_templates_cannot_reach_out_or_change_anything(template, attribute):
     messages = [{"role": "user", "content": "x"}]
-    with pytest.raises(PromptError):
+    with pytest.raises(PromptError, match=attribute):
         print(render(template, messages, {}))
     assert messages == [{"role": "user", "content": "x"}]

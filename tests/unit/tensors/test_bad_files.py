@@ -57,12 +57,11 @@ def test_a_truncated_file_is_refused(codec, kept):
     assert message.startswith(f"{codec}: ") and "Fetch it anew." in message
 
 
-@pytest.mark.parametrize("length", [2**63, 2**40, 10_000_000, 12])
-def test_a_forged_header_length_is_refused(codec, length):
+@pytest.mark.parametrize(("length", "told"), [(n, f"{n} bytes") for n in (2**63, 2**40, 10_000_000)] + [(12, "header")])
+def test_a_forged_header_length_is_refused(codec, length, told):
     codec.write_bytes(length.to_bytes(8, "little") + codec.read_bytes()[8:])
     message = refusal(codec)
-    assert message.startswith(f"{codec}: ") and "Fetch it anew." in message
-    assert length < 100 or f"claims a header of {length} bytes" in message
+    assert message.startswith(f"{codec}: ") and told in message
 
 
 def test_a_file_that_is_no_safetensors_is_refused(codec):

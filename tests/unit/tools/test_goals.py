@@ -46,6 +46,7 @@ def test_the_table_of_a_report(tmp_path, monkeypatch, capsys):
 
 def test_a_folder_without_a_report_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["goals", str(tmp_path)])
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as left:
         goals.main()
+    assert left.value.code == 2
     assert f"{tmp_path}/report.json" in capsys.readouterr().err

@@ -139,10 +139,13 @@ def test_an_answer_broken_off_stays_in_the_conversation_as_far_as_it_went():
     assert chat.messages[0][-1] == {"role": "assistant", "content": "".join(pieces)}
 
 
-@pytest.mark.parametrize("bad", ["", "  \n", "\udcff", "word " * 200])
-def test_a_chat_refuses_what_it_cannot_take_and_forgets_it(bad):
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [("", "empty"), ("  \n", "empty"), ("\udcff", "UTF-8"), ("word " * 200, "1057 tokens.* 300 tokens")],
+)
+def test_a_chat_refuses_what_it_cannot_take_and_forgets_it(bad, said):
     chat = jomni.Chat(checkpoint(), context=300)
-    with pytest.raises(PromptError):
+    with pytest.raises(PromptError, match=said):
         chat.reply([bad])
     assert chat.messages == [[]]
 
