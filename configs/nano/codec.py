@@ -1,9 +1,11 @@
-"""The codec of nano hears: encoder and semantic codebooks, from nothing, taught the phones; the voice comes later.
+"""Train encoder and semantic codebooks of nano's codec from random weights, with phones as targets.
+
+nano/voice then trains acoustic codebooks and decoder.
 
 python -m tools.synth utterances data/utterances --hours 24 --agent-share 0.12
 jomni train nano/codec --task.data.manifest data/utterances/MANIFEST.jsonl
 
-Hardware: two CPU cores, 29 min. Metric: distillation, the phones' cross entropy: 0.60 on new recordings.
+Hardware: two CPU cores, 29 min. Metric: distillation, the cross entropy of phones: 0.60 on new recordings.
 """
 
 from jomni.models.mimi.config import MimiConfig, QuantizerConfig, SeanetConfig
@@ -13,7 +15,7 @@ from jomni.train.optimizer import OptimizerConfig
 from jomni.train.tasks.mimi import CodecDataConfig, CodecTaskConfig, LossWeights
 from jomni.train.tasks.mimi_quantizer import QuantizerTraining
 
-# The inventory of tools/synth, silence first.
+# The phones of tools/synth, silence first.
 PHONES = (
     "pau", "aa", "ae", "ah", "ao", "aw", "ax", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw", "b",
     "ch", "d", "dh", "f", "g", "hh", "jh", "k", "l", "m", "n", "ng", "p", "r", "s", "sh", "t", "th", "v", "w", "y",

@@ -1,4 +1,4 @@
-"""The language model of nano, from nothing, on conversations that its codec has tokenised.
+"""Train the language model of nano from random weights, on conversations encoded by its codec.
 
 python -m tools.synth conversations data/train --hours 60
 python -m tools.synth readings data/readings --hours 10
@@ -9,7 +9,8 @@ jomni tokenize data/readings/MANIFEST.jsonl data/read_codes --model runs/nano_vo
 jomni train nano/lm --task.data.folders data/codes,data/read_codes,data/read_codes \
     --task.data.text data/facts.txt --task.tokenizer data/words.model --task.codec runs/nano_voice/export
 
-Hardware: two CPU cores, 113 min. Metric: heard_accuracy, the user's words named: 0.95 after 2,700 steps.
+Hardware: two CPU cores, 113 min. Metric: heard_accuracy, the accuracy of the user ASR head: 0.95 after 2,700
+steps.
 """
 
 from jomni.models.moshi.config import MoshiConfig
@@ -52,7 +53,7 @@ def get_config() -> TrainConfig:
             tokenizer="data/words.model",
             codec="runs/nano_voice/export",
             batch=8,
-            depth_share=0.3,  # what is hard to learn is what to say, in the temporal transformer
+            depth_share=0.3,  # the text is harder to learn than the codes
             depth_moving=4.0,
             user_noise=0.06,
             agent_noise=0.08,

@@ -1,4 +1,4 @@
-"""The language model of nano, trained on its own rollouts (self-rollout): the past that it hears is its own voice.
+"""Train the language model of nano by self-rollout: the past of the agent's stream is sampled from the model.
 
 jomni self-rollout data/codes data/self_rollout --model runs/nano_lm/export --text-lead 2 --keep-and-shift
 jomni train nano/self_rollout --task.init_from runs/nano_lm/export \

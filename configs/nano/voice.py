@@ -1,12 +1,12 @@
-"""The codec of nano speaks: its decoder, from nothing, learns the agent's voice, the only one it will ever speak with.
+"""Train acoustic codebooks and decoder of nano's codec from random weights, on the agent's voice.
 
-Encoder and semantic codebooks stay as they are: what it hears does not change. The acoustic codebooks begin here.
+Encoder and semantic codebooks are frozen.
 
 python -m tools.synth conversations data/train --hours 60
 jomni train nano/voice --task.data.manifest data/train/MANIFEST.jsonl --task.init_from runs/nano_codec/export
 
-Hardware: one CPU core, 35 min. Metric: spectral distance, on new recordings 0.36; 24,000 steps more of the decoder
-alone (`--task.freeze encoder,downsample,quantizer`, 57 min): 0.29.
+Hardware: one CPU core, 35 min. Metric: spectral distance, on new recordings 0.36; after 24,000 more steps of the
+decoder alone (`--task.freeze encoder,downsample,quantizer`, 57 min) 0.29.
 """
 
 from jomni.configs.nano.codec import MODEL

@@ -1,4 +1,4 @@
-"""nano-omni, stage 0: a tiny text model from nothing, on questions and answers of a part of the synthetic world.
+"""Train nano-omni, stage 0: a tiny text model from random weights, on questions and answers of the synthetic corpus.
 
 python -m tools.synth turns data/turns.tsv --count 60000 --kinds add subtract compare day month opposite colour number \
     fact sound greeting
@@ -6,8 +6,8 @@ python -m tools.synth turns data/turns_valid.tsv --count 1000 --seed 1 --kinds .
 python -m tools.synth chat-tokenizer data/turns.tsv data/chat_tokenizer
 jomni train nano_omni/stage0
 
-`python -m tools.make_nano_omni work` does this and all that follows. Hardware: one CPU core, 20 min. Metric:
-valid/exact, the share of answers of which every token is foretold: 1.00.
+`python -m tools.make_nano_omni work` runs all stages. Hardware: one CPU core, 20 min. Metric: valid/exact, the share of
+answers with all tokens right: 1.00.
 """
 
 from jomni.models.decoder import DecoderConfig
@@ -19,11 +19,11 @@ MODEL = DecoderConfig(
     vocab_size=1024, dim=192, num_layers=4, num_heads=4, num_kv_heads=2, head_dim=48, hidden_dim=576,
     max_positions=1024, tied=True, qkv_bias=True,
 )  # fmt: skip
-"""Its tokenizer has room for every word of that world as one token."""
+"""The vocabulary has one token for each word of the corpus."""
 
 
 def get_config() -> TrainConfig:
-    """The run."""
+    """Return the run."""
     task = TextConfig(
         data=TextData("data/turns.tsv", steps=24), valid=TextData("data/turns_valid.tsv", steps=24), model=MODEL,
         tokenizer="data/chat_tokenizer", batch=64,

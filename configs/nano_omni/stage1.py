@@ -1,14 +1,14 @@
-"""nano-omni, stage 1, modality alignment: the text model of stage 0 is given a speech encoder, and stays as it is.
+"""Train nano-omni, stage 1, modality alignment: the adapter of the speech encoder, with a frozen text model.
 
 python -m tools.synth spoken data/turns.tsv data/turns.parquet --snac runs/omni_codec/export
 python -m tools.synth spoken data/turns_valid.tsv data/turns_valid.parquet --snac runs/omni_codec/export --seed 1 \
     --voices heldout
 jomni train nano_omni/stage1
 
-The speech encoder is that of nano_omni/speech_encoder; the voice comes with nano_omni/stage2_voice.
+The speech encoder comes from nano_omni/speech_encoder. nano_omni/stage2_voice trains speech output.
 docs/guides/train_mini_omni.md has the command for a published text model, speech encoder and codec.
 
-Hardware: one CPU core, 5 min. Metric: valid/text_accuracy of what was heard (A1-T1), voices held out: 0.28.
+Hardware: one CPU core, 5 min. Metric: valid/text_accuracy of transcripts (A1-T1, held-out voices): 0.28.
 """
 
 from jomni.data.turns.batches import TaskShares
@@ -18,15 +18,14 @@ from jomni.train.tasks.mini_omni import ALIGN, OmniConfig, VoiceConfig
 from jomni.train.tasks.mini_omni_data import OmniData
 
 SECONDS, LENGTH = 3.2, 176
-"""Seconds that the speech encoder takes at a time, and steps that hold them with a text: 99 % of the questions. Longer
-ones are left out."""
+"""Window of the speech encoder, and steps of an example: enough for 99 % of the questions. Longer ones are left out."""
 
 
 def get_config() -> TrainConfig:
-    """The run.
+    """Return the run.
 
-    So small a text model was never asked to repeat what it reads: so it answers what it hears, too, and what it reads,
-    to learn how it is asked now.
+    The text model was not trained to repeat questions. So the tasks include answers to spoken and written questions,
+    which also train the new prompt tokens.
     """
     shares = TaskShares(a1_a2=0, a1_t2=1, a1_t1=1, t1_a2=0, t1_t2=0.5)
     heard = TaskShares(a1_a2=0, a1_t2=0, a1_t1=1, t1_a2=0, t1_t2=0)

@@ -1,8 +1,8 @@
-"""nano-omni, stage 2, adaptation: the text model learns to answer speech in text, through the encoder of stage 1.
+"""Train nano-omni, stage 2, adaptation: the text model learns to answer spoken questions in text.
 
 jomni train nano_omni/stage2
 
-Hardware: one CPU core, 30 min. Metric: valid/text_accuracy (A1-T2, voices held out): 0.97.
+Hardware: one CPU core, 30 min. Metric: valid/text_accuracy (A1-T2, held-out voices): 0.97.
 """
 
 from jomni.configs.nano_omni.stage1 import LENGTH, SECONDS
@@ -15,7 +15,7 @@ from jomni.train.tasks.mini_omni_data import OmniData
 
 
 def get_config() -> TrainConfig:
-    """The run."""
+    """Return the run."""
     shares, heard = TaskShares(a1_a2=0, a1_t2=3, a1_t1=0, t1_a2=0, t1_t2=1), TaskShares(0, 1, a1_t1=0, t1_a2=0, t1_t2=0)
     task = OmniConfig(
         data=OmniData(("data/turns.parquet",), shares, (LENGTH,), SECONDS, skip_bad=True),

@@ -1,11 +1,11 @@
-"""nano-omni, between stages 2 and 3: what has learnt to hear is given a voice, and reads answers aloud.
+"""Train nano-omni between stages 2 and 3: the audio heads learn to speak, by reading answers aloud.
 
 jomni train nano_omni/stage2_voice
 
-It is alignment too, and the paper has it in stage 1. Here it comes after stage 2, which changes what the voice is read
-from, and apart from hearing, as its examples are short.
+It is part of alignment, which is stage 1 in the paper. Here it follows stage 2, which changes the hidden states that
+the audio heads read, and is a run of its own, because its examples are short.
 
-Hardware: one CPU core, 13 min. Metric: valid/audio_loss of answers to what was read (T1-A2): 2.11.
+Hardware: one CPU core, 13 min. Metric: valid/audio_loss of spoken answers to written questions (T1-A2): 2.11.
 """
 
 from jomni.configs.nano_omni.stage1 import SECONDS
@@ -17,11 +17,11 @@ from jomni.train.tasks.mini_omni import ALIGN, OmniConfig
 from jomni.train.tasks.mini_omni_data import OmniData
 
 LENGTH = 64
-"""Steps that hold a question in text with its spoken answer."""
+"""Steps of an example: a written question with its spoken answer."""
 
 
 def get_config() -> TrainConfig:
-    """The run."""
+    """Return the run."""
     read = TaskShares(a1_a2=0, a1_t2=0, a1_t1=0, t1_a2=1, t1_t2=0)
     task = OmniConfig(
         data=OmniData(("data/turns.parquet",), read, (LENGTH,), SECONDS, skip_bad=True),

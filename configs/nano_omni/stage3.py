@@ -1,9 +1,9 @@
-"""nano-omni, stage 3, multimodal: everything but the speech encoder learns all tasks.
+"""Train nano-omni, stage 3, multimodal: all parameters but the speech encoder's, on all tasks.
 
 jomni train nano_omni/stage3
 jomni talk --model runs/omni_stage3/export QUESTION.wav
 
-Hardware: one CPU core, 118 min. Metric: valid/text_accuracy and valid/audio_loss (A1-A2, voices held out): 0.99 and
+Hardware: one CPU core, 118 min. Metric: valid/text_accuracy and valid/audio_loss (A1-A2, held-out voices): 0.99 and
 0.20, after two runs of 1,130 and 2,500 steps (docs/reports/nano_omni.md).
 """
 
@@ -16,11 +16,11 @@ from jomni.train.tasks.mini_omni import ALL, OmniConfig
 from jomni.train.tasks.mini_omni_data import OmniData
 
 LENGTH = 192
-"""Steps that hold a question in sound with its spoken answer: 99 % of them."""
+"""Steps of an example, enough for 99 % of the spoken questions with their spoken answers."""
 
 
 def get_config() -> TrainConfig:
-    """The run."""
+    """Return the run."""
     shares = TaskShares(a1_a2=3, a1_t2=1, a1_t1=0.25, t1_a2=0.5, t1_t2=0.5)
     heard = TaskShares(a1_a2=1, a1_t2=0, a1_t1=0, t1_a2=0, t1_t2=0)
     task = OmniConfig(

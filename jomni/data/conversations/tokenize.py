@@ -64,6 +64,7 @@ class Plan:
     left: tuple[int, ...]  # indices of the unfinished shards
     batch: int  # waveforms encoded at once
     bucket: int  # frames; lengths are padded to a multiple of it, so that few lengths are compiled
+
     @property
     def shards(self) -> int:
         """Return the number of shards."""
@@ -106,7 +107,7 @@ def plan_tokenization(
       OutputError: `out` cannot be written, holds other files, or is being written by another process.
     """
     if encoder.bins > 1 << 16:
-            raise DataError(f"{encoder.name}: codebooks of {encoder.bins} entries exceed the 16 bits of the records.")
+        raise DataError(f"{encoder.name}: codebooks of {encoder.bins} entries exceed the 16 bits of the records.")
     out = Path(out)
     report = read_manifest(manifest, Needs(encoder.sample_rate, 2, ("alignments",)), skip_bad=skip_bad)
     header = Header(
