@@ -1,1 +1,1 @@
-"""Training: one loop (`jomni.train.loop.train`), tasks that say what a step does, configurations as Python files."""
+"""Training: one loop (`jomni.train.loop.train`), one task per model, and configurations as Python files."""

@@ -1,7 +1,7 @@
-"""Checkpoints of a run: state and data iterator together, written in the background, whole or not at all.
+"""Checkpoints of a run: state and data iterator together, written atomically in the background.
 
-Orbax writes into a temporary folder and renames it: a run killed at any moment leaves checkpoints that are complete,
-and at most one temporary folder, which is swept away when the run is resumed.
+Orbax writes into a temporary folder and renames it. A run killed at any moment leaves only complete checkpoints and at
+most one temporary folder, which is deleted when the run is resumed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from jomni.train.freeze import fingerprint
 
 
 class Checkpointer:
-    """The checkpoints in one folder. Of a state's `frozen`, where it has that, they hold the fingerprint alone."""
+    """The checkpoints in a folder. They hold the state without its `frozen` parameters, and a fingerprint of those."""
 
     def __init__(self, folder: Path, keep: int) -> None:
         self.folder = folder.absolute()
-        self._frozen: str | None = None  # fingerprint: taken once, for no step changes it
+        self._frozen: str | None = None  # fingerprint, computed once: no step changes the frozen parameters
         with resumable(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
@@ -35,20 +35,23 @@ class Checkpointer:
 
     @property
     def latest(self) -> int | None:
-        """The step of the last complete checkpoint."""
+        """Return the step of the last complete checkpoint, or None."""
         return self._manager.latest_step()
 
     def save(self, step: int, state: Any, data: Any) -> None:
-        """Begin to write; the caller may go on, and donate `state`, at once.
+        """Start to write a checkpoint in the background. The caller may donate `state` after the call.
 
         Args:
-          step: updates done.
-          state: after them.
-          data: the iterator's state (of JSON's types) after the batch of the last of them.
+          step: number of updates done.
+          state: state after them.
+          data: state of the data iterator after the last of their batches, as JSON values.
+
+        Raises:
+          OutputError: the disk has not enough space.
         """
         if step in self._manager.all_steps():
             return
-        # A copy of its own: the next update is given the state's buffers while they are still being written.
+        # The next update may reuse the state's buffers while they are written, so the copy is written instead.
         copy = jax.tree.map(jnp.copy, _moving(state))
         told = ocp.args.JsonSave({"data": data, "frozen": self._told(state)})
         with resumable(self.folder):
@@ -56,11 +59,11 @@ class Checkpointer:
             self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(copy), data=told))
 
     def restore(self, state: Any) -> tuple[Any, Any]:
-        """Return the last checkpoint: its state, placed as the one given, and the data iterator's.
+        """Restore the last checkpoint: the state, placed like the given one, and the state of the data iterator.
 
         Raises:
-          WeightsError: it does not fit the state given.
-          ConfigError: it is of other frozen weights.
+          WeightsError: the checkpoint is damaged or does not fit the given state.
+          ConfigError: it was written with other frozen parameters.
         """
         step = self.latest
         want = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _moving(state))
@@ -71,27 +74,27 @@ class Checkpointer:
         except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
             raise WeightsError(
                 f"{self.folder}/{step}: this checkpoint does not fit the configuration, or is damaged "
-                f"({str(error).strip().splitlines()[0]}). Start a run of another name, or remove that folder."
+                f"({str(error).strip().splitlines()[0]}). Start a run with another --name, or remove that folder."
             ) from error
         restored, told = found["state"], self._told(state)
-        if found["data"].get("frozen", told) != told:  # those from before this was kept do not say
+        if found["data"].get("frozen", told) != told:  # checkpoints of older versions have no fingerprint
             raise ConfigError(
-                f"{self.folder.parent}: the weights that stay as they are were others when this run began. Restore the "
-                "ones that 'init_from', 'backbone' or 'encoder' names, or start a run under another --name."
+                f"{self.folder.parent}: the frozen weights differ from those with which this run started. Restore the "
+                "files that 'init_from', 'backbone' or 'encoder' names, or start a run with another --name."
             )
         if getattr(state, "frozen", None) is not None:
             restored = dataclasses.replace(restored, frozen=state.frozen)
         return restored, found["data"]["data"]
 
     def _told(self, state: Any) -> str:
-        """Return the fingerprint of what stays as it is."""
+        """Return the fingerprint of the frozen parameters."""
         if self._frozen is None:
             stays = getattr(state, "frozen", None)
             self._frozen = "" if stays is None else fingerprint(stays)
         return self._frozen
 
     def wait(self) -> None:
-        """Until what has been begun is on the disk."""
+        """Wait until the checkpoint that is being written is on the disk."""
         with resumable(self.folder):
             self._manager.wait_until_finished()
 
@@ -104,11 +107,11 @@ class Checkpointer:
         free = shutil.disk_usage(self.folder).free
         if free < 1.1 * need:
             raise OutputError(
-                f"{self.folder}: no room for the checkpoint of step {step}, which needs {need / 2**20:.0f} MiB of the "
-                f"{free / 2**20:.0f} MiB free. Free some space and run the same command again: it resumes."
+                f"{self.folder}: no space for the checkpoint of step {step}: it needs {need / 2**20:.0f} MiB, and "
+                f"{free / 2**20:.0f} MiB are free. Free some space and run the same command again: it resumes."
             )
 
 
 def _moving(state: Any) -> Any:
-    """Return the state without what no step changes."""
+    """Return the state without its frozen parameters."""
     return dataclasses.replace(state, frozen=None) if getattr(state, "frozen", None) is not None else state

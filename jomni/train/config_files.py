@@ -1,4 +1,4 @@
-"""Configuration files: those that come with jomni, by name, and others by path."""
+"""Configuration files: jomni's own by name, and others by path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jomni.train.config import TrainConfig
 
 
 def named_configs() -> dict[str, Path]:
-    """Return the configurations that come with jomni, such as "tiny_lm" and "nano/lm", with their files."""
+    """Return the file of each configuration that comes with jomni, by names such as "tiny_lm" and "nano/lm"."""
     package = importlib.util.find_spec("jomni.configs")
     folders = [Path(folder) for folder in (package.submodule_search_locations or ())] if package else []
     found = {
@@ -27,14 +27,15 @@ def named_configs() -> dict[str, Path]:
 
 
 def read_config(source: str | Path) -> TrainConfig:
-    """Run a configuration and return the result of its `get_config()`.
+    """Run a configuration file, and return the result of its `get_config()`.
 
     Args:
-      source: the name of a configuration that comes with jomni, such as "tiny_lm" or "nano/lm", or a Python file. A
-        file may import modules beside it.
+      source: the name of a configuration that comes with jomni, such as "tiny_lm" or "nano/lm", or the path of a
+        Python file. The file may import modules beside it.
 
     Raises:
-      ConfigError: there is no such file or name, it fails, or its `get_config` does not return a `TrainConfig`.
+      ConfigError: there is no such file or name, the file raises an exception, or its `get_config` is missing or does
+        not return a `TrainConfig`.
     """
     named = named_configs()
     path = named.get(str(source), Path(source))
@@ -42,7 +43,7 @@ def read_config(source: str | Path) -> TrainConfig:
         near = difflib.get_close_matches(str(source), named, 1)
         meant = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError(
-            f"{source}: is neither a configuration file nor a name.{meant} Known names: {', '.join(sorted(named))}."
+            f"{source}: is neither a file nor a known configuration.{meant} Known names: {', '.join(sorted(named))}."
         )
     try:
         with _importing_from(path.parent.resolve()):
@@ -61,7 +62,7 @@ def read_config(source: str | Path) -> TrainConfig:
 
 @contextlib.contextmanager
 def _importing_from(folder: Path) -> Iterator[None]:
-    """Let modules of a folder be imported, and forget them: the next folder may have others of the same names."""
+    """Make the modules of a folder importable, and unload them at the end: another folder may use the same names."""
     before = set(sys.modules)
     sys.path.insert(0, str(folder))
     try:

@@ -1,4 +1,4 @@
-"""What trains and what stays as it is: a tree of parameters taken apart by its paths, and put together again."""
+"""Freezing: split a parameter tree by its paths into trained and frozen parameters, and join them again."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Tree = dict[str, Any]
 
 
 def check_patterns(patterns: Sequence[str]) -> None:
-    """Raise `ConfigError` unless all are regular expressions."""
+    """Check that all patterns are regular expressions. Raise `ConfigError` if one is not."""
     for pattern in patterns:
         try:
             re.compile(pattern)
         except re.error as error:
-            raise ConfigError(f"freeze: {pattern!r} is no regular expression ({error})") from None
+            raise ConfigError(f"freeze: {pattern!r} is not a regular expression ({error})") from None
 
 
 def frozen_paths(params: Mapping[str, Any], patterns: Sequence[str]) -> frozenset[str]:
-    """Return the paths, such as "encoder/conv1/bias", whose beginning one of the regular expressions describes.
+    """Return the paths, such as "encoder/conv1/bias", that start with a match of any of the regular expressions.
 
     Raises:
-      ConfigError: a pattern describes none, or nothing is left to train.
+      ConfigError: a pattern matches no path, or all parameters would be frozen.
     """
     paths = [path for path, _ in flatten(params)]
     for pattern in patterns:
@@ -43,11 +43,11 @@ def frozen_paths(params: Mapping[str, Any], patterns: Sequence[str]) -> frozense
 
 
 def split(params: Mapping[str, Any], trains: Callable[[str], bool]) -> tuple[Tree, Tree | None]:
-    """Return the parameters that train, and those that do not (None: all train).
+    """Split parameters into those that train and those that do not (None: all train).
 
     Args:
-      params: all of them.
-      trains: says of a path whether its parameter trains.
+      params: the parameters.
+      trains: returns whether the parameter at a path trains.
     """
     leaves = dict(flatten(params))
     moving = {path: leaf for path, leaf in leaves.items() if trains(path)}
@@ -57,19 +57,20 @@ def split(params: Mapping[str, Any], trains: Callable[[str], bool]) -> tuple[Tre
 
 
 def join(params: Mapping[str, Any], frozen: Mapping[str, Any] | None) -> Tree:
-    """Return what `split` took apart."""
+    """Join the two parts that `split` returned."""
     return dict(params) if frozen is None else unflatten(dict(flatten(params)) | dict(flatten(frozen)))
 
 
 def cast(tree: Mapping[str, Any], dtype: Any) -> Tree:
-    """Return a tree with its floating-point leaves in another dtype."""
+    """Return the tree with its floating-point leaves cast to `dtype`."""
     return unflatten({p: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x for p, x in flatten(tree)})
 
 
 def fingerprint(frozen: Tree) -> str:
-    """What tells frozen parameters from others: 64 hexadecimal digits that follow from paths, shapes and every bit.
+    """Return a SHA-256 fingerprint of the frozen parameters: 64 hexadecimal digits.
 
-    They are the same however the parameters lie on a mesh. Costs one reading of them, on their own devices.
+    It depends on the paths, dtypes, shapes and all bits, and not on the sharding. It reads each parameter once, on its
+    own devices.
     """
     leaves = sorted(flatten(frozen), key=lambda pair: pair[0])
     told = [f"{path} {leaf.dtype}{leaf.shape} {int(_sum(leaf))}" for path, leaf in leaves]
@@ -78,7 +79,7 @@ def fingerprint(frozen: Tree) -> str:
 
 @jax.jit
 def _sum(leaf: Array) -> Array:
-    """Of a leaf's numbers, the bits of each mixed with its place: it wraps around, and so is the same in any order."""
+    """Return a hash of an array: the wrapping sum of its values' bits, each mixed with its index. Order-independent."""
     kind = jnp.dtype(f"uint{8 * leaf.dtype.itemsize}")
     bits = leaf if leaf.dtype == bool else jax.lax.bitcast_convert_type(leaf, kind)
     place, stride = jnp.zeros(leaf.shape, jnp.uint32), 1
@@ -86,6 +87,6 @@ def _sum(leaf: Array) -> Array:
         place += jnp.uint32(stride % 2**32) * jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
         stride *= leaf.shape[axis]
     mixed = bits.astype(jnp.uint32) ^ (place * jnp.uint32(0x9E3779B1))
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):  # MurmurHash3's
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):  # MurmurHash3's finaliser
         mixed = (mixed ^ (mixed >> shift)) * jnp.uint32(factor)
     return (mixed ^ (mixed >> 16)).sum(dtype=jnp.uint32)

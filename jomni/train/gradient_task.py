@@ -1,7 +1,7 @@
-"""A task that is one loss and one optimiser: its state, its update, and where its weights come from.
+"""Base of tasks with one loss and one optimiser: their state, their update, and where their weights come from.
 
-What differs between such tasks is left to them: the parameters, which of them are frozen, and the loss of a part of a
-batch. All parts are divided by the whole batch's counts, so that microbatches change nothing.
+Subclasses define the parameters, which of them are frozen, and the loss of a part of a batch. Each part is divided by
+the counts of the whole batch, so the number of microbatches does not change the result.
 """
 
 from __future__ import annotations
@@ -34,36 +34,36 @@ from jomni.train.task import Batch, Metrics, Task
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GradientConfig:
-    """How such a task goes about it."""
+    """Options that all such tasks share."""
 
-    batch: int = 8  # examples a step
+    batch: int = 8  # examples per step
     microbatches: int = mutable_on_resume(1)  # parts of a batch, computed one after another to save memory
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; what trains is kept in float32
-    remat: bool = mutable_on_resume(False)  # compute the layers again in the backward pass, to save memory
-    ema: float = 0.0  # decay of a running average of the weights, which is what is exported; 0: none
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the computation; trained parameters stay float32
+    remat: bool = mutable_on_resume(False)  # recompute layers in the backward pass, to save memory
+    ema: float = 0.0  # decay of a moving average of the weights, which is then exported; 0: no average
 
     def __post_init__(self) -> None:
         if self.batch < 1 or self.microbatches < 1 or self.batch % self.microbatches:
-            raise ConfigError(f"a batch of {self.batch} does not divide into {self.microbatches} microbatches")
+            raise ConfigError(f"a batch of {self.batch} cannot be divided into {self.microbatches} microbatches")
         if not 0 <= self.ema < 1:
-            raise ConfigError(f"'ema' is 0 or more, and below 1, got {self.ema}")
+            raise ConfigError(f"'ema' must be at least 0 and below 1, got {self.ema}")
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["step", "params", "frozen", "optimizer", "ema"], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
 class GradientState:
-    """State of the training."""
+    """Training state."""
 
-    step: Array  # updates done
-    params: Any  # what trains, float32
-    frozen: Any  # what does not, in the dtype of the computation; None: all trains
-    optimizer: Any  # moments
-    ema: Any  # running average of params, or None
+    step: Array  # number of updates done
+    params: Any  # trained parameters, float32
+    frozen: Any  # frozen parameters, in the dtype of the computation; None: there are none
+    optimizer: Any  # state of the optimiser
+    ema: Any  # moving average of params, or None
 
 
 class GradientTask(Task):
-    """Derive from it, and give `init_params`, `loss`, `dataset`, `export` and `units_per_step`."""
+    """Task with one loss. Subclasses give `init_params`, `loss`, `dataset`, `export` and `units_per_step`."""
 
     unit = "steps"
 
@@ -73,33 +73,38 @@ class GradientTask(Task):
         self._schedule = make_schedule(config.optimizer, steps)
 
     def init_params(self, key: PRNGKeyArray) -> Tree:
-        """Return the parameters of a model from nothing."""
+        """Return randomly initialised parameters."""
         raise NotImplementedError
 
     def frozen(self, params: Tree) -> Collection[str]:
-        """Paths of those that stay as they are."""
+        """Return the paths of the frozen parameters."""
         return ()
 
     def start(self, key: PRNGKeyArray) -> Tree | None:
-        """Parameters to begin from in place of fresh ones, all of them or some; None: there are none. `key`: of what is
-        drawn beside them, the one that `init_params` had."""
+        """Return parameters to start from, all or some of them. None: start from `init_params`.
+
+        Args:
+          key: the key that `init_params` had, for values that are drawn.
+        """
         return None
 
     def rows(self, batch: Batch, key: PRNGKeyArray | None) -> Any:
-        """What `counts` and `loss` take, a tree of arrays that lead with B: of a whole batch, where rows draw together.
+        """Return the input of `counts` and `loss`, a tree of arrays that lead with B.
+
+        It is called with a whole batch, so random draws here do not depend on the microbatches.
 
         Args:
-          batch: from the dataset.
-          key: of what is drawn; None: nothing is, as for measuring.
+          batch: a batch of the dataset.
+          key: random key. None: draw nothing, as in `measure`.
         """
         return batch
 
     def counts(self, rows: Any) -> Any:
-        """Return what the loss is divided by, of a whole batch's rows."""
+        """Return the denominators of the loss, for the rows of a whole batch."""
         raise NotImplementedError
 
     def loss(self, params: Tree, rows: Any, counts: Any, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
-        """The share of these rows in the batch's loss and metrics, among them "loss"; `key` is for what is drawn."""
+        """Return the contribution of these rows to the batch's loss and metrics. The metrics include "loss"."""
         raise NotImplementedError
 
     def init(self, key: PRNGKeyArray) -> GradientState:
@@ -121,7 +126,7 @@ class GradientTask(Task):
         return state if found is None else self.begun(state, found)
 
     def begun(self, state: GradientState, found: Tree) -> GradientState:
-        """Return the state with these parameters, all of them or some, each as the one that it replaces."""
+        """Return the state with all or some of its parameters replaced by `found`, cast and placed as the old ones."""
         leaves = dict(flatten(join(state.params, state.frozen)))
         for path, value in flatten(found):
             old = leaves[path]
@@ -130,7 +135,7 @@ class GradientTask(Task):
         return self.with_parameters(state, leaves)
 
     def with_parameters(self, state: GradientState, leaves: Mapping[str, Array]) -> GradientState:
-        """Return the state with other parameters, all of them by path; what trains and what does not stays the same."""
+        """Return the state with new parameters, given by path. The split into trained and frozen ones is kept."""
         moving = {path for path, _ in flatten(state.params)}
         params, frozen = split(unflatten(leaves), lambda path: path in moving)
         ema = jax.tree.map(jnp.copy, params) if self.options.ema else None
@@ -164,5 +169,5 @@ class GradientTask(Task):
         return self.loss(weights, rows, self.counts(rows), jax.random.key(0))[1]
 
     def exported(self, state: GradientState) -> Tree:
-        """Return all parameters as they are exported."""
+        """Return all parameters that an export contains: the moving average if there is one."""
         return join(state.ema if self.options.ema else state.params, state.frozen)

@@ -1,4 +1,4 @@
-"""The training loop, from top to bottom: mesh, task, data, state, resume, update, metrics, checkpoints, export."""
+"""The training loop: mesh, task, data, state, resume, update, metrics, checkpoints, export."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from jomni.train.run_config import keep_config
 from jomni.train.task import Batch, Task, parameter_count
 
 EXPORT = "export"
-"""Folder of a run that holds the weights, in Kyutai's layout."""
-_IN_FLIGHT = 2  # updates given to the device and not waited for: enough that it never idles
+"""Subfolder of a run with the exported weights."""
+_IN_FLIGHT = 2  # updates dispatched and not yet finished: enough to keep the device busy
 
 _From = TypeVar("_From")
 _Got = TypeVar("_Got")
 
 
 class Stopped(Exception):
-    """A signal ended the run early; everything done is in the last checkpoint."""
+    """Raised when a signal ended the run early. The last checkpoint contains all finished steps."""
 
     def __init__(self, step: int, signum: int) -> None:
         super().__init__(f"stopped at step {step}")
@@ -45,25 +45,25 @@ class Stopped(Exception):
 
 
 def train(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -> Path:
-    """Train, or resumes where the run's folder left off, up to `config.steps`.
+    """Train up to `config.steps`, and resume if the run's folder holds checkpoints.
 
-    The folder `out/name` then holds config.json, metrics.jsonl, tensorboard/, checkpoints/ and export/ (the weights).
-    On SIGTERM or SIGINT the step is finished, a checkpoint written and `Stopped` raised; where no batch can be had any
-    more for it, the last finished step counts.
+    The folder `out/name` then contains config.json, metrics.jsonl, tensorboard/, checkpoints/ and export/ (the
+    weights). On SIGTERM or SIGINT the current step is finished, a checkpoint is written and `Stopped` is raised. If the
+    signal also ended the workers that prepare the batch of this step, the checkpoint is of the step before.
 
     Args:
       config: the run.
-      say: is told facts worth a line.
+      say: called with lines of progress information.
 
     Returns:
       The folder with the exported weights.
 
     Raises:
-      ConfigError: options that contradict each other, the data, the devices, or the run that the folder holds.
-      DataError: the data cannot be used, or is not what the run that is resumed was trained on.
+      ConfigError: options contradict each other, the data, the devices, or the existing run in the folder.
+      DataError: the data cannot be used, or differs from the data of the run that is resumed.
       OutputError: the folder cannot be written, or another process is training in it.
-      JomniError: too many steps in a row were not finite.
-      Stopped: by a signal.
+      JomniError: the loss or the gradient of too many consecutive steps was not finite.
+      Stopped: a signal ended the run.
     """
     mesh = make_mesh(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     task = config.task.build(config.steps)
@@ -72,11 +72,11 @@ def train(config: TrainConfig, say: Callable[[str], None] = lambda line: None) -
 
 
 def _train(config: TrainConfig, mesh: Mesh, task: Task, folder: Path, say: Callable[[str], None]) -> Path:
-    """Return the run in its folder, as `train` says."""
-    # Data. The iterator is set back below where the run is resumed.
+    """Run `train` inside its locked folder."""
+    # Data. The position of the iterator is set below if the run is resumed.
     iterator = iter(task.dataset(config.seed))
 
-    # State: shapes first, so that each device makes its own part of it.
+    # State. Its shapes are computed first, so that each device initialises its own shard.
     seed = jax.random.key(config.seed)
     key = jax.device_put(seed, NamedSharding(mesh, PartitionSpec()))
     shapes = jax.eval_shape(task.init, key)
@@ -92,7 +92,7 @@ def _train(config: TrainConfig, mesh: Mesh, task: Task, folder: Path, say: Calla
         say(f"resuming {folder} at step {first}")
     say(f"{parameter_count(shapes):,} numbers in the state, on {mesh.size} x {mesh.devices.flat[0].device_kind}")
 
-    # The update. Its randomness is a function of (seed, step) and nothing else.
+    # Update. Its randomness depends on (seed, step) only.
     def step_function(state: Any, batch: Batch, key: jax.Array) -> tuple[Any, dict[str, jax.Array]]:
         return task.update(state, batch, jax.random.fold_in(key, state.step))
 
@@ -108,8 +108,8 @@ def _train(config: TrainConfig, mesh: Mesh, task: Task, folder: Path, say: Calla
     batches = _feed(iterator, mesh, config.prefetch)
     window, in_flight = Window(), collections.deque[jax.Array]()
     writer = MetricsWriter(folder, first, config.tensorboard)
-    due: int | None = None  # log line whose metrics are not fetched yet
-    position: str  # of the iterator, after the batch of the last finished step
+    due: int | None = None  # step of a log line whose metrics have not been fetched
+    position: str  # state of the iterator after the batch of the last finished step
 
     def log(step: int) -> None:
         values = window.fetch(step, config.max_skips)
@@ -134,13 +134,13 @@ def _train(config: TrainConfig, mesh: Mesh, task: Task, folder: Path, say: Calla
         progress = RunProgress(show, config.name, first, config.steps, task.unit, task.units_per_step)
         for step in range(first + 1, config.steps + 1):
             fetched = _fetch(next, batches, caught)
-            if fetched is None:  # no more can be done than has been
+            if fetched is None:  # a signal ended the workers as well
                 stop(step - 1)
             batch, position = fetched
             with jax.transfer_guard("disallow"):
                 state, metrics = update(state, batch, key)
             in_flight.append(metrics["loss"])
-            if due:  # fetched only when the next step is under way, so that the device does not wait for the host
+            if due:  # fetched after the next step was dispatched, so that the device does not wait for the host
                 log(due)
                 due = None
             window.add(metrics)
@@ -153,8 +153,8 @@ def _train(config: TrainConfig, mesh: Mesh, task: Task, folder: Path, say: Calla
                 values = _fetch(validate, state, caught)
                 if values is not None:
                     writer.write(step, values)
-                    say(f"step {step}, on data not trained on: {_listed(values)}")
-            stopping = bool(caught)  # asked once: a signal that comes later is for the next step
+                    say(f"step {step}, held-out data: {_listed(values)}")
+            stopping = bool(caught)  # read once: a later signal stops the next step
             if step % config.checkpoint_every == 0 or step == config.steps or stopping:
                 save(step)
             if config.export_every and step % config.export_every == 0:
@@ -169,12 +169,12 @@ def _train(config: TrainConfig, mesh: Mesh, task: Task, folder: Path, say: Calla
 
 @contextlib.contextmanager
 def _run_folder(config: TrainConfig, say: Callable[[str], None]) -> Iterator[Path]:
-    """Return the run's folder with its configuration in it, kept from other runs as long as the block lasts."""
+    """Create and lock the run's folder, write its configuration, and yield its path."""
     folder = Path(config.out).expanduser() / config.name
     with contextlib.ExitStack() as held:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if jax.process_index() == 0:  # the hosts of one run share its folder
+            if jax.process_index() == 0:  # all hosts of a run share its folder
                 held.enter_context(locked(folder, "run with --name"))
             for change in keep_config(config, folder):
                 say(f"from here on {change}")
@@ -186,7 +186,7 @@ def _run_folder(config: TrainConfig, say: Callable[[str], None]) -> Iterator[Pat
 
 
 def _feed(iterator: Any, mesh: Mesh, ahead: int) -> Iterator[tuple[Batch, str]]:
-    """Batches on the device, `ahead` of their use; with each the iterator's state after it, as JSON."""
+    """Yield batches placed on the device, `ahead` of their use, each with the iterator's state after it as JSON."""
     queue = collections.deque[tuple[Batch, str]]()
     while True:
         while len(queue) < ahead:
@@ -196,7 +196,7 @@ def _feed(iterator: Any, mesh: Mesh, ahead: int) -> Iterator[tuple[Batch, str]]:
 
 
 def _fetch(get: Callable[[_From], _Got], of: _From, caught: Sequence[int]) -> _Got | None:
-    """`get(of)`, which needs batches; None where it fails after a signal, which may have ended what makes them too."""
+    """Return `get(of)`, or None if it fails after a signal: the signal may have ended the workers that make batches."""
     try:
         return get(of)
     except Exception:
@@ -206,17 +206,17 @@ def _fetch(get: Callable[[_From], _Got], of: _From, caught: Sequence[int]) -> _G
 
 
 def _place(batch: Batch, mesh: Mesh) -> Batch:
-    """Return a batch on the devices, its rows shared among them."""
+    """Place a batch on the devices, with its rows sharded among them."""
     rows = {len(x) for x in jax.tree.leaves(batch)}
     assert len(rows) == 1, f"the arrays of a batch have {sorted(rows)} rows"
     return jax.device_put(batch, batch_sharding(mesh, rows.pop()))
 
 
 def _validation(config: TrainConfig, task: Task, mesh: Mesh) -> Callable[[Any], dict[str, float]]:
-    """Return a function that gives the mean metrics of a state on the task's own held-out batches."""
+    """Return a function from a state to its mean metrics on the task's held-out batches."""
     dataset = task.valid_dataset()
     if dataset is None:
-        raise ConfigError("'valid_every' measures on data that is not trained on: give it, as 'task.valid'")
+        raise ConfigError("'valid_every' needs held-out data: give it as 'task.valid'")
     measure = jax.jit(task.measure)
 
     def validate(state: Any) -> dict[str, float]:
@@ -235,7 +235,7 @@ def _listed(values: Mapping[str, float]) -> str:
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT in a list; a second SIGINT interrupts at once."""
+    """Yield a list that collects SIGTERM and SIGINT. A second SIGINT raises KeyboardInterrupt."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught

@@ -1,4 +1,4 @@
-"""Low-rank adapters (arXiv:2106.09685): which parameters train, and the adapters and the fused weights as files."""
+"""Low-rank adapters (arXiv:2106.09685): the parameters that train, fused weights, and adapter files."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _EMBEDDING = re.compile(r"^(depformer_)?(text_)?emb(_\d+)?/")
 
 @dataclasses.dataclass(frozen=True)
 class LoRAConfig:
-    """Adapters beside every linear layer; all else stays as it is."""
+    """Options of adapters beside every linear layer. The other parameters are frozen."""
 
     rank: int = 128  # inner width of each adapter
-    scaling: float = 2.0  # factor on what the adapters add
-    embeddings: bool = False  # train the tables of embeddings too
+    scaling: float = 2.0  # factor on the adapters' output
+    embeddings: bool = False  # train the embedding tables too
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not self.scaling > 0:
@@ -40,12 +40,12 @@ class LoRAConfig:
             )
 
     def trains(self, path: str) -> bool:
-        """Return whether Moshi's parameter of this path trains."""
+        """Return whether the parameter of Moshi at this path trains."""
         return bool(_ADAPTER.search(path)) or (self.embeddings and bool(_EMBEDDING.search(path)))
 
 
 def fuse(params: Mapping[str, Any], scaling: float) -> Tree:
-    """Parameters without adapters: W + scaling * B A, computed in float32, in W's dtype."""
+    """Return parameters with the adapters fused: W + scaling * B A, computed in float32, in the dtype of W."""
     leaves = dict(flatten(params))
     fused = {}
     for path, leaf in leaves.items():
@@ -61,12 +61,14 @@ def fuse(params: Mapping[str, Any], scaling: float) -> Tree:
 
 
 def save_adapters(checkpoint: Checkpoint, folder: Path, lora: LoRAConfig) -> None:
-    """Write what trains as a LoRA file with its config.json, as moshi-finetune does and `jomni.load(lora=)` takes.
+    """Write the trained parameters as a LoRA file with its config.json, in moshi-finetune's format.
+
+    `jomni.load(lora=)` reads the file.
 
     Args:
-      checkpoint: of a language model with adapters.
-      folder: for lora.safetensors and config.json; replaced where it holds a former export.
-      lora: what trained.
+      checkpoint: a language model with adapters.
+      folder: folder for lora.safetensors and config.json. An earlier export in it is replaced.
+      lora: options of the adapters.
     """
     assert "lm" in checkpoint.configs
     source = ParameterSource(checkpoint, "lm")

@@ -1,4 +1,4 @@
-"""Metrics of a run: a line of metrics.jsonl and TensorBoard events for every `log_every` steps."""
+"""Metrics of a run: a line of metrics.jsonl and TensorBoard events every `log_every` steps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jomni.folders import resumable
 
 
 class MetricsWriter:
-    """Appends to metrics.jsonl and to event files; what lies after the step resumed from is dropped first."""
+    """Appends to metrics.jsonl and to event files. On resume, entries after the checkpoint's step are dropped."""
 
     def __init__(self, folder: Path, step: int, tensorboard: bool = True) -> None:
         self._path = folder / "metrics.jsonl"
@@ -31,10 +31,10 @@ class MetricsWriter:
                 self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line: {"step": step, ...}. Numbers that are not finite are written as null.
+        """Append the line {"step": step, ...}. Values that are not finite are written as null.
 
         Raises:
-          OutputError: the disk takes no more.
+          OutputError: the disk is full.
         """
         line = {"step": step} | {k: v if math.isfinite(v) else None for k, v in values.items()}
         with resumable(self._path):
@@ -52,7 +52,7 @@ class MetricsWriter:
 
 
 def _truncate(path: Path, step: int) -> None:
-    """Drop lines after `step`, and one that a kill has cut short."""
+    """Drop lines after `step`, and an incomplete line of a killed run."""
     if not path.exists():
         return
     kept = []
@@ -68,20 +68,22 @@ def _truncate(path: Path, step: int) -> None:
 
 
 class Window:
-    """Collects the metrics of some steps on the device, and fetches them when they are asked for."""
+    """Collects the metrics of several steps on the device, and fetches them together."""
 
     def __init__(self) -> None:
         self._steps: list[dict[str, jax.Array]] = []
-        self._skips = 0  # in a row
+        self._skips = 0  # consecutive skipped steps
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
         self._steps.append(metrics)
 
     def fetch(self, step: int, max_skips: int) -> dict[str, float]:
-        """`means` of the steps added since the last time; steps that were skipped count in "skipped" alone.
+        """Return the `means` of the steps added since the last call.
+
+        Skipped steps count in "skipped" only, which is their number.
 
         Raises:
-          JomniError: `max_skips` steps in a row have been skipped.
+          JomniError: `max_skips` consecutive steps were skipped.
         """
         steps = [{k: float(np.asarray(v)) for k, v in m.items()} for m in jax.device_get(self._steps)]
         self._steps = []
@@ -89,9 +91,9 @@ class Window:
             self._skips = self._skips + 1 if metrics.get("skipped") else 0
             if self._skips >= max_skips:
                 raise JomniError(
-                    f"{self._skips} steps in a row up to step {step} had a loss or gradient that is not finite and "
-                    "changed nothing. Look at the data, or lower 'optimizer.lr' or 'optimizer.clip' and give the same "
-                    "command: it goes on from the last checkpoint, which is from before."
+                    f"{self._skips} consecutive steps up to step {step} had a loss or gradient that is not finite, and "
+                    "were skipped. Check the data, or lower 'optimizer.lr' or 'optimizer.clip', and run the same "
+                    "command again: it continues from the last checkpoint, which is from before."
                 )
         good = [m for m in steps if not m.get("skipped")]
         found = means(good) if good else dict.fromkeys(steps[0] if steps else (), math.nan)
@@ -101,7 +103,7 @@ class Window:
 
 
 def means(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each metric over some batches, of those that had anything of what it counts (NaN: none had)."""
+    """Return the mean of each metric over batches. NaN values are left out; if all are NaN, the mean is NaN."""
     found = {}
     for name in each[0]:
         known = [float(metrics[name]) for metrics in each if not math.isnan(metrics[name])]

@@ -1,8 +1,8 @@
-"""Optimisers from a configuration: Adam with decoupled weight decay, a schedule, clipping; accumulation and averaging.
+"""AdamW with a learning-rate schedule and clipping, gradient accumulation, and a moving average of the weights.
 
 A step whose loss or gradient is not finite changes only the step count and the schedule (`guard`).
 
-Axes: M microbatches, B rows of a batch.
+Axis letters: M microbatches, B rows of a batch.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ SCHEDULES = ("constant", "cosine", "linear")
 class OptimizerConfig:
     """AdamW (arXiv:1711.05101) with a warm-up and a schedule."""
 
-    lr: float = mutable_on_resume(3e-4)  # learning rate at its peak
+    lr: float = mutable_on_resume(3e-4)  # peak learning rate
     b1: float = 0.9  # decay of the first moment
     b2: float = 0.95  # decay of the second moment
     eps: float = 1e-8
     weight_decay: float = 0.1  # decoupled; vectors and scalars are never decayed
-    decay_embeddings: bool = True  # whether tables of embeddings are decayed too
+    decay_embeddings: bool = True  # whether embedding tables are decayed too
     clip: float = mutable_on_resume(1.0)  # largest global norm of the gradient; 0: no limit
     warmup: int = 0  # steps of linear rise from 0 to lr
     schedule: str = "cosine"  # after the warm-up: constant, cosine or linear
-    final_lr: float = mutable_on_resume(0.0)  # where cosine and linear end
+    final_lr: float = mutable_on_resume(0.0)  # final value of cosine and linear
 
     def __post_init__(self) -> None:
         for name in ("lr", "eps"):
@@ -54,7 +54,7 @@ class OptimizerConfig:
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> Callable[[Any], Array]:
-    """Return the learning rate as a function of the number of updates done before. Its decay ends at `steps`."""
+    """Return the learning rate as a function of the number of updates done. The decay ends at `steps`."""
     rest = max(steps - config.warmup, 1)
     match config.schedule:
         case "constant":
@@ -65,7 +65,7 @@ def make_schedule(config: OptimizerConfig, steps: int) -> Callable[[Any], Array]
             after = optax.linear_schedule(config.lr, config.final_lr, rest)
     if not config.warmup:
         return after
-    # The first update already moves: step s of the warm-up has (s + 1) / warmup of the peak.
+    # The first update has a nonzero rate: update s of the warm-up uses (s + 1) / warmup of the peak.
     rise = optax.linear_schedule(config.lr / config.warmup, config.lr, max(config.warmup - 1, 1))
     return optax.join_schedules([rise, after], [config.warmup])
 
@@ -74,8 +74,8 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     """Return the optimiser.
 
     Args:
-      config: its numbers.
-      steps: length of the run, where the schedule ends.
+      config: its options.
+      steps: length of the run, at which the schedule ends.
     """
     mask = partial(decay_mask, embeddings=config.decay_embeddings)
     return optax.chain(
@@ -91,8 +91,11 @@ _MOVING_AVERAGE = re.compile(r"(^|/)embedding_sum$")
 
 
 def decay_mask(params: Any, embeddings: bool = True) -> Any:
-    """True for each parameter that weight decay is for: those of two axes or more, tables of embeddings where
-    `embeddings`, the codec's codebooks never, which are moving averages."""
+    """Return a tree of bools: whether weight decay applies to each parameter.
+
+    It applies to parameters of two axes or more, to embedding tables only with `embeddings`, and never to the codec's
+    codebooks, which are moving averages.
+    """
 
     def decays(path: tuple[Any, ...], leaf: Array) -> bool:
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -102,12 +105,12 @@ def decay_mask(params: Any, embeddings: bool = True) -> Any:
 
 
 def ema_update(average: Any, params: Any, decay: float, step: Array) -> Any:
-    """Move a running average of the parameters; early steps count more, so that it forgets where it began.
+    """Update a moving average of the parameters. It starts with a lower decay, to forget the initial values.
 
     Args:
-      average, params: trees of one form.
-      decay: what the average keeps each step, in the long run.
-      step: updates done before this one.
+      average, params: trees of the same structure.
+      decay: largest decay, which is reached after about 10 / (1 - decay) steps.
+      step: number of updates before this one.
     """
     keep = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return jax.tree.map(lambda a, p: (a + (1 - keep) * (p.astype(a.dtype) - a)).astype(a.dtype), average, params)
@@ -119,21 +122,21 @@ def accumulate(
     key: Array,
     microbatches: int,
 ) -> tuple[tuple[Float[Array, ""], Any], Any]:
-    """Sums what `function` gives over microbatches: ((loss, auxiliary), gradients), as `jax.value_and_grad` has it.
+    """Sum the result ((loss, auxiliary), gradients) of `function` over microbatches.
 
-    The parts are added, not averaged: let each be its share of the whole batch's loss (divided by the whole batch's
-    count), and the result equals that of one large batch.
+    The parts are added, not averaged. If each part is divided by the count of the whole batch, the result equals that
+    of one large batch.
 
     Args:
-      function: of a microbatch and a key.
+      function: takes a microbatch and a key; returns the form of `jax.value_and_grad(..., has_aux=True)`.
       batch: tree of arrays that lead with B.
-      key: folded with each microbatch's number.
-      microbatches: M; 1 calls the function once.
+      key: folded with the index of each microbatch.
+      microbatches: M. 1 calls the function once.
     """
     if microbatches == 1:
         return function(batch, jax.random.fold_in(key, 0))
 
-    # Every M-th row: so each device's share of the batch gives to every microbatch, and nothing moves between devices.
+    # A microbatch takes every M-th row, so each device contributes rows to all of them and no data moves.
     split = jax.tree.map(lambda x: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1), batch)
 
     def add(total: Any, part: tuple[Any, Array]) -> tuple[Any, None]:
@@ -146,21 +149,21 @@ def accumulate(
 
 
 def all_finite(*trees: Any) -> Bool[Array, ""]:
-    """Whether every floating-point number of the trees is finite. A global norm will do as well as the tree itself."""
+    """Return whether every floating-point value of the trees is finite."""
     leaves = [x for x in jax.tree.leaves(trees) if jnp.issubdtype(x.dtype, jnp.inexact)]
     return jnp.stack([jnp.isfinite(x).all() for x in leaves]).all() if leaves else jnp.asarray(True)
 
 
 def guard(finite: Bool[Array, ""], new: Any, old: Any) -> Any:
-    """`new` where `finite`, else `old` with the step counts of `new`: the schedule and the data move on.
+    """Return `new` if `finite`, else `old` with the step count and the schedule of `new`.
 
     Args:
-      finite: of the step's loss and gradient.
-      new, old: states: dataclasses with a field `step`.
+      finite: whether the loss and the gradient of the step are finite.
+      new, old: states, dataclasses with a field `step`.
     """
 
     def keep(n: Any, o: Any) -> Any:
-        # Adam's count stays with its moments; that of the learning rate's schedule is the run's.
+        # Adam's step count stays with its moments; the step count of the schedule always advances.
         return n if _is_schedule(n) else jnp.where(finite, n, o)
 
     kept = jax.tree.map(keep, new, old, is_leaf=_is_schedule)

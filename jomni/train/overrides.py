@@ -1,7 +1,7 @@
-"""Overrides of a configuration's fields, such as `--task.optimizer.lr 3e-4`, checked against the annotations.
+"""Overrides of configuration fields, such as `--task.optimizer.lr 3e-4`, checked against the annotations.
 
-tyro, which reads dataclasses too, was not taken: it fixes a field whose annotation is a base class (`task`), makes
-a subcommand of an optional group, and takes a list as several arguments.
+tyro also reads dataclasses, but does not fit: it fixes a field whose annotation is a base class (`task`), makes
+a subcommand of an optional group, and reads a list as several arguments.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from jomni.errors import ConfigError
 
 _QUOTED = re.compile(r"""((?:^|[(\[,])\s*)(["'])((?:\\.|(?!\2)[^\\])*)\2(?=\s*(?:[)\],]|$))""", re.DOTALL)
-"""An item of a list in quotes; elsewhere a quote is a character like others, as in "it's.parquet"."""
+"""A quoted item of a list. Elsewhere a quote is an ordinary character, as in "it's.parquet"."""
 _CLOSED_BY = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -32,13 +32,13 @@ def override(config: Any, arguments: Sequence[str]) -> Any:
 
     Args:
       config: a dataclass of dataclasses.
-      arguments: "--a.b", "value" or "--a.b=value", as on a command line; "none" stands for None. Items of a list have
-        commas between, and may have brackets around all of them: "1,2,3" or "[1, 2, 3]". A comma within brackets is
-        an item's own, as in "x{1,2}y"; an item that would be taken apart nevertheless is put in quotes: '["a,b", "c"]',
-        in which a backslash stands before a quote or another backslash.
+      arguments: "--a.b", "value" or "--a.b=value", as on a command line. "none" means None. Items of a list are
+        separated by commas, with optional brackets around the list: "1,2,3" or "[1, 2, 3]". A comma within brackets
+        belongs to its item, as in "x{1,2}y". Items may be quoted: '["a,b", "c"]'; in quotes a backslash escapes a
+        quote or a backslash.
 
     Raises:
-      ConfigError: a field that does not exist (with names near it), or a value that is not of its type.
+      ConfigError: a field does not exist (the message names similar ones), or a value has the wrong type.
     """
     tree: dict[str, Any] = {}
     for name, text in _pairs(arguments):
@@ -47,15 +47,15 @@ def override(config: Any, arguments: Sequence[str]) -> Any:
         for group in groups:
             at = at.setdefault(group, {})
             if not isinstance(at, dict):
-                raise ConfigError(f"--{name}: a value is given to '{group}' itself too. Give one or the other.")
+                raise ConfigError(f"--{name}: '{group}' itself is also given a value. Give one or the other.")
         if isinstance(at.get(last), dict):
-            raise ConfigError(f"--{name}: values are given to its fields too. Give one or the other.")
+            raise ConfigError(f"--{name}: its fields are also given values. Give one or the other.")
         at[last] = text
     return _replace(config, tree, "", [name for name, *_ in fields(config)])
 
 
 def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str, bool]]:
-    """Every field: (dotted name, type, value as `override` reads it, comment, whether a resumed run may change it)."""
+    """Yield (dotted name, type, value as text for `override`, comment, whether it may change on resume) per field."""
     comments, hints = _comments(type(config)), typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         value, name = getattr(config, field.name), prefix + field.name
@@ -73,7 +73,7 @@ def fields(config: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str, 
 
 
 def shown(value: Any, hint: Any) -> str:
-    """Return a value as `override` reads it, a list in its simplest form that is read as the same."""
+    """Return a value as text that `override` reads. A list has its simplest form that is read as the same value."""
     if not isinstance(value, tuple):
         return "none" if value is None else str(value)
     plain = ",".join(map(str, value))
@@ -82,7 +82,7 @@ def shown(value: Any, hint: Any) -> str:
         with contextlib.suppress(ConfigError):
             if _parse(text, hint, "") == value:
                 return text
-    return plain  # of what no command line can give
+    return plain  # no text is read as this value
 
 
 def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -162,9 +162,9 @@ def _convert(text: str, hint: Any) -> Any:
 
 
 def _items(text: str) -> list[str]:
-    """Return the items of a list, as `override` describes it; nothing between two commas is none."""
+    """Return the items of a list, as `override` describes it. Empty items are dropped."""
     text = text.strip()
-    # The same text with something else wherever no bracket or comma has a meaning: in quotes, or after a backslash.
+    # `bare` has the same length, with placeholders for brackets and commas that are quoted or escaped.
     bare = _QUOTED.sub(lambda found: found[1] + "_" * (found.end() - found.end(1)), text)
     bare = re.sub(r"\\[()\[\]{}\\]", "__", bare)
     pairs = _pairs_of_brackets(bare)
@@ -183,7 +183,7 @@ def _unquoted(part: str) -> str:
 
 
 def _pairs_of_brackets(text: str) -> dict[int, int]:
-    """Return where each bracket is closed that is. A bracket without another is a character like others."""
+    """Return the position of the closing bracket of each opening one. Unpaired brackets are ordinary characters."""
     pairs, opened = dict[int, int](), list[int]()
     for at, char in enumerate(text):
         if char in _CLOSED_BY:
@@ -195,22 +195,22 @@ def _pairs_of_brackets(text: str) -> dict[int, int]:
 
 
 def _arms(hint: Any) -> tuple[Any, ...]:
-    """Return the types of a union, lists and text last because everything can be one."""
+    """Return the types of a union. Lists and strings come last, because they accept any text."""
     arms = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     return tuple(sorted(arms, key=lambda arm: (arm is str, typing.get_origin(arm) is tuple)))
 
 
 def _type_name(hint: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "none"}
+    names = {int: "an integer", float: "a number", bool: "true or false", str: "a string", type(None): "none"}
     if typing.get_origin(hint) is tuple:
-        return "a list with commas between, as 1,2,3"
+        return "a comma-separated list such as 1,2,3"
     if typing.get_origin(hint) is typing.Literal:
         return "one of " + ", ".join(map(str, typing.get_args(hint)))
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def is_group(value: Any) -> bool:
-    """Return whether a field's value is a group of fields: a dataclass."""
+    """Return whether a field's value is a group of fields, which is a dataclass instance."""
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
@@ -219,7 +219,7 @@ def _allows_none(hint: Any) -> bool:
 
 
 def _default_group(hint: Any) -> Any:
-    """Return the group that an optional field would hold, with its defaults."""
+    """Return the group of an optional field, with its defaults, or None if it has required fields."""
     for arm in _arms(hint):
         if isinstance(arm, type) and dataclasses.is_dataclass(arm):
             try:
@@ -230,7 +230,7 @@ def _default_group(hint: Any) -> Any:
 
 
 def _comments(kind: type) -> dict[str, str]:
-    """Return the comment behind each field of a dataclass, from its source."""
+    """Return the comment after each field of a dataclass, read from its source."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if not dataclasses.is_dataclass(base):

@@ -11,14 +11,14 @@ from jomni.progress import Progress, on_terminal
 
 
 class RunProgress:
-    """Shows how far a run is, on stderr.
+    """Shows the progress of a run on stderr.
 
     Args:
       show: shows a bar, from `jomni.progress.stages`.
-      name: of the run.
-      first: steps that were done before.
-      steps: of the whole run.
-      unit: what `units_per_step` counts.
+      name: name of the run.
+      first: steps done by earlier runs.
+      steps: total number of steps.
+      unit: unit of `units_per_step`.
     """
 
     def __init__(self, show: Progress, name: str, first: int, steps: int, unit: str, units_per_step: float) -> None:
@@ -28,11 +28,11 @@ class RunProgress:
         self.step(first)
 
     def step(self, step: int) -> None:
-        """Move the bar."""
+        """Update the bar."""
         self._show(self._name, step, self._steps, "steps", self._said)
 
     def log(self, step: int, values: Mapping[str, float]) -> float:
-        """Show the loss and the rate since the last time; return steps per second."""
+        """Show the loss and the rate since the last call. Return the rate in steps per second."""
         before, then = self._last
         self._last = (step, time.perf_counter())
         rate = (step - before) / max(self._last[1] - then, 1e-9)

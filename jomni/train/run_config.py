@@ -1,4 +1,4 @@
-"""config.json of a run: written when it begins, compared when it is resumed."""
+"""The config.json of a run: written at its start, and compared when the run is resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jomni.train.overrides import is_group
 
 
 def to_dict(config: Any) -> Any:
-    """Return the configuration in JSON's types, the class of each group under "type"."""
+    """Return the configuration as JSON values. Each group holds the name of its class under "type"."""
     if is_group(config):
         values = {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
         return {"type": type(config).__name__} | values
@@ -25,14 +25,14 @@ def to_dict(config: Any) -> Any:
 
 
 def keep_config(config: TrainConfig, folder: Path) -> list[str]:
-    """Write config.json to the run's folder; where something has been learnt there, it has to fit.
+    """Write config.json to the run's folder. If the folder has checkpoints, the new configuration must be compatible.
 
     Returns:
-      What the optimiser does otherwise from now on, for people.
+      Descriptions of changed optimiser options.
 
     Raises:
-      ConfigError: it differs in more than fields that do not change what has been learnt, or the run has a field that
-        does not exist (any more).
+      ConfigError: fields differ that may not change on resume, or the old configuration has a field that no longer
+        exists.
     """
     path = folder / "config.json"
     new, told = to_dict(config), []
@@ -42,7 +42,7 @@ def keep_config(config: TrainConfig, folder: Path) -> list[str]:
         except ValueError as error:
             raise ConfigError(f"{path}: is damaged ({error}). Remove the folder, or choose another --name.") from None
         allowed = {".".join(name) for name in _mutable(config)}
-        # A field that the run did not know yet, because this jomni is newer, changes nothing at its default.
+        # A field that is missing in the old configuration counts as its default.
         before, after = _leaves(old), _leaves(new)
         before = {k: v for k, v in _defaults(config).items() if k in after} | before
         changed = [k for k in sorted(before.keys() | after.keys()) if before.get(k) != after.get(k)]
@@ -50,12 +50,12 @@ def keep_config(config: TrainConfig, folder: Path) -> list[str]:
         refused = [k for k in changed if not any(k == a or k.startswith(a + ".") for a in allowed)]
         if refused or unknown:
             lines = "".join(
-                f"\n  {k}: {before.get(k)!r} there, {'no such field' if k in unknown else repr(after.get(k))} now"
+                f"\n  {k}: {before.get(k)!r} before, {'no such field' if k in unknown else repr(after.get(k))} now"
                 for k in sorted({*refused, *unknown})
             )
             raise ConfigError(
-                f"{folder}: holds a run of another configuration:{lines}\n"
-                "Choose another --name, give the former values, or remove the folder."
+                f"{folder}: holds a run with another configuration:{lines}\n"
+                "Choose another --name, give the old values, or remove the folder."
             )
         told = [f"{k} is {after[k]!r}, not {before[k]!r}" for k in changed if "optimizer." in k and k in before]
     scratch = path.with_suffix(".tmp")
@@ -73,7 +73,7 @@ def _mutable(config: Any, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 
 
 def _defaults(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of every field that has a default, in JSON's types."""
+    """Return the defaults of all fields that have one, by dotted name, as JSON values."""
     found: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         name, value, default = f"{prefix}{field.name}", getattr(config, field.name), field.default
@@ -93,5 +93,5 @@ def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _nested(name: str, other: str) -> bool:
-    """Whether one is a field of the other: an optional group that is set in one configuration and none in the other."""
+    """Return whether one field is inside the other, as when only one configuration sets an optional group."""
     return name.startswith(other + ".") or other.startswith(name + ".")

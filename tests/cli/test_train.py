@@ -13,7 +13,7 @@ from tests.train_case import __file__ as CASE
 def test_help_of_a_configuration_lists_its_fields(capsys):
     assert main(["train", CASE, "--task.optimizer.lr", "0.5", "--help"]) == OK
     said = capsys.readouterr().out
-    assert "--task.optimizer.lr float = 0.5\n    learning rate at its peak" in said
+    assert "--task.optimizer.lr float = 0.5\n    peak learning rate" in said
     assert "--task.model.delays tuple[int, ...] = 0,0,1,0,1" in said
 
 
@@ -40,9 +40,9 @@ def test_lists_that_help_shows_are_read_back(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nothing.py"], "neither a configuration file nor a name"),
+        (["nothing.py"], "neither a file nor a known configuration"),
         ([CASE, "--task.optimizer.lrr", "1"], "Did you mean --task.optimizer.lr"),
-        ([CASE, "--steps", "many"], "'many' is not a whole number"),
+        ([CASE, "--steps", "many"], "'many' is not an integer"),
         ([CASE, "--seed", "99999999999999999999"], "'seed' must be at least 0 and below 2**32"),
         ([CASE, "--mesh.fsdp", "64"], "does not fit 1 device"),
         ([CASE, "--task.data.frames", "3"], "must be at least 13"),
@@ -84,7 +84,7 @@ def test_a_run_leaves_weights_metrics_and_its_configuration(tmp_path, capsys):
     assert held == {"config.json", "metrics.jsonl", "checkpoints", "export"}
     assert "the weights after 3 steps" in capsys.readouterr().out
     assert main(["train", CASE, "--out", str(tmp_path), "--steps", "3", "--seed", "1"]) == MISTAKE
-    assert "seed: 0 there, 1 now" in capsys.readouterr().err
+    assert "seed: 0 before, 1 now" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc")

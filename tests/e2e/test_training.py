@@ -70,7 +70,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(unbroken, tmp_p
 @pytest.mark.slow
 def test_validation_says_how_it_goes_and_changes_nothing(unbroken, tmp_path):
     said = finish(start(CASE, tmp_path, "--valid_every", "20", "--valid_batches", "2"))
-    assert "step 20, on data not trained on: loss " in said
+    assert "step 20, held-out data: loss " in said
     found = [line for line in metrics(tmp_path / "small") if "valid/loss" in line]
     assert [line["step"] for line in found] == [20, 40] and found[1]["valid/loss"] < found[0]["valid/loss"]
     name = "export/model.safetensors"

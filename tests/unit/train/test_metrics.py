@@ -38,7 +38,7 @@ def test_a_run_gives_up_after_so_many_skipped_steps_in_a_row():
         window.add({"loss": 1.0, "skipped": skipped})
     window.fetch(5, max_skips=3)
     window.add({"loss": 1.0, "skipped": 1})  # the third, counted over two fetches
-    with pytest.raises(JomniError, match=r"3 steps in a row up to step 6.*optimizer\.lr"):
+    with pytest.raises(JomniError, match=r"3 consecutive steps up to step 6.*optimizer\.lr"):
         window.fetch(6, max_skips=3)
 
 

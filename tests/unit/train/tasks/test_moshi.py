@@ -383,7 +383,7 @@ def test_data_of_another_model_is_refused():
         ({"shrink_and_perturb": 1.5}, "'shrink_and_perturb' is a share"),
         ({"export": "fused"}, "is for LoRA"),
         ({"monologue": False, "loss": LMLossConfig(text_weight=0)}, "has to learn that it only pads"),
-        ({"batch": 8, "microbatches": 3}, "does not divide"),
+        ({"batch": 8, "microbatches": 3}, "cannot be divided"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options, said):
