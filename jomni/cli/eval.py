@@ -62,7 +62,7 @@ def codec(options: Namespace) -> None:
     from jomni.eval.intervals import subsample
     from jomni.eval.report import report_folder
 
-    require("eval", "pystoi", "pocketsphinx", "jiwer")
+    require("eval", "librosa", "pystoi", "pocketsphinx", "jiwer")
     paths = subsample(scorecard.find_recordings(options.inputs), options.limit)
     sentences, pronunciations = _sentences(options.sentences), _pronunciations(options.pronunciations)
     with report_folder(options.out, force=options.force) as part:
