@@ -105,7 +105,7 @@ def test_what_does_not_fit_together_is_refused(stages):
     cases = (
         ({"freeze": ("backbon3",)}, "backbon3"), ({"freeze": (".*",)}, "nothing to train"),
         ({"backbone": None}, "backbone"), ({"encoder_model": None}, "encoder"), ({"freeze": ("(",)}, "regular"),
-        ({"backbone": None, "encoder_model": None, "init_from": task.backbone}, "no export"),  # a text model
+        ({"backbone": None, "encoder_model": None, "init_from": task.backbone}, "neither an export"),  # a text model
     )  # fmt: skip
     for number, (changes, told) in enumerate(cases):
         with pytest.raises(ConfigError, match=told):

@@ -1,6 +1,6 @@
-"""Reconstruction losses of the codec, in float32 on waveforms.
+"""Reconstruction and adversarial losses of codecs, in float32 on waveforms.
 
-Axes: B example, C audio channels, T samples, F frequency bins, M mel bands, W frames of a spectrogram.
+Axis letters: B example, C audio channels, T samples, F frequency bins, M mel bands, W frames, S samples of a window.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from jomni.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class SpectralConfig:
-    """Multi-resolution spectral distance (EnCodec, arXiv:2210.13438, 3.4): L1 on amplitudes and on their logarithms."""
+    """Multi-resolution spectral distance (EnCodec, arXiv:2210.13438, 3.4): L1 of amplitudes and of log amplitudes."""
 
-    sizes: tuple[int, ...] = (2048, 1024, 512, 256, 128)  # window lengths, samples; hop is a quarter of each
-    mels: int | None = 64  # mel bands (fewer for short windows: a quarter of the size at most); None: plain STFT
-    log_weight: float = 1.0  # weight of the distance of logarithms beside that of amplitudes
-    floor: float = 1e-5  # amplitudes below it count as silence in logarithms (white noise of deviation s has about s)
+    sizes: tuple[int, ...] = (2048, 1024, 512, 256, 128)  # window lengths in samples; the hop is a quarter of each
+    mels: int | None = 64  # mel bands, at most a quarter of the window length; None: plain STFT
+    log_weight: float = 1.0  # weight of the log amplitudes' distance; the amplitudes' distance has 1
+    floor: float = 1e-5  # lower bound of amplitudes in logarithms (white noise of deviation s has about s)
 
     def __post_init__(self) -> None:
         if not self.sizes or any(size < 4 or size % 4 for size in self.sizes):
             raise ConfigError(
-                f"'sizes' are window lengths in samples, at least one, each a positive multiple of 4, for windows "
-                f"begin every quarter of their length; got {self.sizes}"
+                f"'sizes' must be at least one window length in samples, each a positive multiple of 4, because the "
+                f"hop is a quarter of it; got {self.sizes}"
             )
         if not self.floor > 0:
-            raise ConfigError(f"'floor' is the least amplitude whose logarithm is taken, more than 0, got {self.floor}")
+            raise ConfigError(f"'floor', a lower bound of amplitudes, must be above 0, got {self.floor}")
 
 
 def stft(x: Float[Array, "B T"], size: int, hop: int) -> Array:
-    """Complex spectrogram [B, W, F] with a periodic Hann window, normalised by the window's energy; centred frames."""
+    """Return the complex spectrogram [B, W, F] of centred frames, with a periodic Hann window of unit energy."""
     pad = size // 2
     x = jnp.pad(x, ((0, 0), (pad, pad)), mode="reflect" if x.shape[1] > pad else "constant")
     window = jnp.asarray(np.hanning(size + 1)[:-1], x.dtype)
@@ -48,7 +48,7 @@ def stft(x: Float[Array, "B T"], size: int, hop: int) -> Array:
 
 
 def _frames(x: Float[Array, "B T"], size: int, hop: int) -> Float[Array, "B W S"]:
-    """Overlapping windows, by slices of whole hops: a gather's gradient would be a slow scatter."""
+    """Return overlapping windows, made from slices of whole hops: the gradient of a gather would be a slow scatter."""
     parts, count = size // hop, (x.shape[1] - size) // hop + 1
     hops = x[:, : (count + parts - 1) * hop].reshape(x.shape[0], -1, hop)
     return jnp.concatenate([hops[:, p : p + count] for p in range(parts)], -1)
@@ -56,7 +56,7 @@ def _frames(x: Float[Array, "B T"], size: int, hop: int) -> Float[Array, "B W S"
 
 @functools.lru_cache
 def mel_filters(sample_rate: int, size: int, mels: int) -> np.ndarray:
-    """Triangular filters [F, M], each of unit sum, from 0 Hz to half the sample rate on the HTK mel scale."""
+    """Return triangular filters [F, M] with unit sum, from 0 Hz to half the sample rate on the HTK mel scale."""
     frequencies = np.linspace(0, sample_rate / 2, size // 2 + 1)
     top = 2595 * np.log10(1 + sample_rate / 2 / 700)
     edges = 700 * (10 ** (np.linspace(0, top, mels + 2) / 2595) - 1)
@@ -78,10 +78,11 @@ def _amplitudes(x: Float[Array, "B T"], size: int, config: SpectralConfig, sampl
 def spectral_distance(
     x: Float[Array, "B C T"], target: Float[Array, "B C T"], config: SpectralConfig, sample_rate: int
 ) -> Float[Array, ""]:
-    """Mean over window lengths of L1(amplitude) + log_weight * L1(log amplitude).
+    """Return the mean over window lengths of L1(amplitude) + log_weight * L1(log amplitude).
 
     Args:
-      x, target: waveforms; gradients are meant for x.
+      x: waveform to train.
+      target: reference waveform.
       config: window lengths and bands.
       sample_rate: Hz.
     """
@@ -97,13 +98,16 @@ def spectral_distance(
 def distillation_loss(
     prediction: Float[Array, "B N F"], teacher: Float[Array, "B N F"], kind: str, groups: int = 1
 ) -> Float[Array, ""]:
-    """Distance to a teacher's frame-level features; frames whose teacher is not finite are left out.
+    """Return the mean distance to a teacher's frame-level features. Frames with a non-finite teacher are left out.
 
     Args:
-      prediction: from the semantic codebook.
-      teacher: features, or for "cross_entropy" `groups` distributions side by side in F.
-      kind: "cosine" (1 - cosine similarity, as for WavLM in the paper), "l1", or "cross_entropy".
-      groups: distributions per frame.
+      prediction: from the semantic codebook; logits for "cross_entropy".
+      teacher: features; for "cross_entropy", `groups` concatenated distributions.
+      kind: "cosine" (1 - cosine similarity, as for WavLM in Mimi's paper), "l1" or "cross_entropy".
+      groups: number of distributions in F.
+
+    Raises:
+      ValueError: `kind` is unknown.
     """
     known = jnp.isfinite(teacher).all(-1)
     teacher = jnp.where(known[..., None], teacher, 0)
@@ -128,17 +132,17 @@ def balance(
     norms: Mapping[str, Array],
     decay: float = 0.999,
 ) -> tuple[dict[str, Array], Array, dict[str, Array]]:
-    """EnCodec's loss balancer: each loss gets a fixed share of the gradient that reaches the decoder's output.
+    """Return the losses and the gradient of the audio, in which each loss has a fixed share (EnCodec's balancer).
 
     The gradient of loss i with respect to `audio` is scaled by weight_i / sum(weights) over the running mean of its
-    norm, so that a weight says how much a loss matters and not how large its values are (arXiv:2210.13438, 3.4).
+    norm. So a weight sets the influence of a loss, whatever the scale of its values (arXiv:2210.13438, 3.4).
 
     Args:
-      audio: what the decoder put out.
+      audio: output of the decoder.
       losses: functions of the audio.
-      weights: share of each.
-      norms: running mean of each gradient's norm; zero before the first step.
-      decay: of the running means.
+      weights: weight of each loss.
+      norms: running mean of the norm of each gradient; zero before the first step.
+      decay: decay of the running means.
 
     Returns:
       The value of each loss, the gradient for `audio`, and the new running means.
@@ -154,18 +158,18 @@ def balance(
 
 
 def hinge_discriminator(real: list[Any], fake: list[Any]) -> Float[Array, ""]:
-    """Mean over discriminators of relu(1 - D(real)) + relu(1 + D(fake))."""
+    """Return the mean over discriminators of relu(1 - D(real)) + relu(1 + D(fake))."""
     each = [jax.nn.relu(1 - r).mean() + jax.nn.relu(1 + f).mean() for r, f in zip(real, fake, strict=True)]
     return sum(each, start=jnp.zeros(())) / len(each)
 
 
 def hinge_generator(fake: list[Any]) -> Float[Array, ""]:
-    """Mean over discriminators of -D(fake)."""
+    """Return the mean over discriminators of -D(fake)."""
     return sum([-f.mean() for f in fake], start=jnp.zeros(())) / len(fake)
 
 
 def feature_matching(real: list[list[Any]], fake: list[list[Any]]) -> Float[Array, ""]:
-    """Mean L1 distance of the discriminators' features, relative to the size of the real ones."""
+    """Return the mean L1 distance of the discriminators' features, relative to the mean magnitude of the real ones."""
     each = [
         jnp.abs(jax.lax.stop_gradient(r) - f).mean() / jnp.maximum(jax.lax.stop_gradient(jnp.abs(r).mean()), 1e-6)
         for a, b in zip(real, fake, strict=True)

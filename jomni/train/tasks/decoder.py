@@ -1,6 +1,6 @@
-"""Training of a small text decoder from nothing, on questions and answers: what stage 1 of Mini-Omni then builds on.
+"""Training of a small text decoder from random weights, on questions and answers. Mini-Omni's stage 1 builds on it.
 
-Axes: B rows, T tokens.
+Axis letters: B rows, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from jomni.train.gradient_task import GradientConfig, GradientState, GradientTas
 from jomni.train.task import Batch, Metrics
 from jomni.train.tasks.moshi_loss import cross_entropy
 
-IGNORE = -1  # target where nothing is to be predicted
+IGNORE = -1  # target without a loss
 
 
 @dataclasses.dataclass(frozen=True)
 class TextData:
-    """Questions and answers in text."""
+    """Pairs of question and answer in a text file."""
 
-    file: str  # one pair a line, a tab between the two
-    steps: int = 64  # tokens that rows are completed to
-    workers: int = mutable_on_resume(0)  # processes that read; 0: a thread
+    file: str  # one pair per line, separated by a tab
+    steps: int = 64  # tokens to which rows are padded
+    workers: int = mutable_on_resume(0)  # processes that read the data; 0: a thread
 
     def dataset(self, tokenizer: bytes, batch: int, seed: int) -> Any:
-        """Endless batches of "tokens" and "targets", int32 [B, T]; targets are the answer's tokens and its end.
+        """Return endless batches of "tokens" and "targets", int32 [B, T]. Targets are the answer and its end token.
 
         Raises:
-          DataError: the file is not what it should be, or a row is too long.
+          DataError: the file cannot be read or has malformed lines, or a row is too long.
         """
         from jomni.data.pipeline import endless
 
@@ -54,14 +54,14 @@ class TextData:
         if long:
             raise DataError(
                 f"{self.file}: {len(long)} of {len(rows)} lines are longer than {self.steps} tokens, the first is line "
-                f"{long[0]}. Give more 'steps', or shorter lines."
+                f"{long[0]}. Increase 'steps', or shorten the lines."
             )
         return endless(rows, _Complete(self.steps), batch=batch, seed=seed, workers=self.workers)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Complete:
-    """Fills a row up to `steps`."""
+    """Pads a row to `steps` tokens."""
 
     steps: int
 
@@ -71,7 +71,7 @@ class _Complete:
 
 
 def encode_chat(text: tokenizers.Tokenizer, question: str, answer: str) -> tuple[list[int], list[int]]:
-    """A row's tokens, and what follows each: as the chat template of `jomni.data.text.chat_tokenizer` writes them."""
+    """Return the tokens of a row and their targets, in the template of `jomni.data.text.chat_tokenizer`."""
     user, assistant, end = _special(text)
     asked = [user, *text.encode(question, add_special_tokens=False).ids, assistant]
     told = [*text.encode(answer, add_special_tokens=False).ids, end]
@@ -84,25 +84,25 @@ def _special(text: tokenizers.Tokenizer) -> tuple[Any, ...]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextConfig(GradientConfig):
-    """A text decoder and how it is trained."""
+    """A text decoder, its data and its training options."""
 
-    data: TextData  # where batches come from
-    valid: TextData | None = mutable_on_resume(None)  # likewise, never trained on
+    data: TextData  # training data
+    valid: TextData | None = mutable_on_resume(None)  # held-out data
     model: DecoderConfig
-    tokenizer: str  # folder of its tokenizer's files, such as `chat_tokenizer` gives; exported with the model
-    family: Literal["qwen2", "qwen3", "llama"] = "qwen2"  # of Hugging Face, as which it is exported
+    tokenizer: str  # folder of tokenizer files, such as those of `chat_tokenizer`; exported with the model
+    family: Literal["qwen2", "qwen3", "llama"] = "qwen2"  # Hugging Face model type of the export
 
     def build(self, steps: int) -> TextTask:
-        """Return the task; reads the tokenizer.
+        """Return the task. Reads the tokenizer.
 
         Raises:
-          ConfigError, WeightsError: it is missing, damaged, or not one for this model.
+          ConfigError, WeightsError: the tokenizer is missing or damaged, or does not fit the model.
         """
         return TextTask(self, steps)
 
 
 class TextTask(GradientTask):
-    """The text decoder in training."""
+    """Training task of the text decoder."""
 
     unit = "tokens"
 
@@ -111,12 +111,12 @@ class TextTask(GradientTask):
         self.config = config
         self.units_per_step = float(config.batch * config.data.steps)
         self._decoder = Decoder(config.model, remat=config.remat)
-        write_decoder_config(config.model, config.family)  # refuses what the family cannot express
+        write_decoder_config(config.model, config.family)  # raises if the family cannot express the model
         self._files = _files(Path(config.tokenizer).expanduser(), config.model)
 
     def init_params(self, key: PRNGKeyArray) -> Tree:
         params: Tree = dict(self._decoder.init(key, jnp.zeros((1, 2), jnp.int32), method=Decoder.whole)["params"])
-        # Rows of unit length: where they are the head too, the first logits are of unit size.
+        # Embeddings of unit length, so that the first logits have unit size where the head is tied to them.
         weight = params["embed_tokens"]["weight"] * self.config.model.dim**-0.5
         return params | {"embed_tokens": {"weight": weight}}
 
@@ -152,8 +152,8 @@ def _files(folder: Path, model: DecoderConfig) -> dict[str, bytes]:
     """Return the tokenizer's files, checked against the model's vocabulary."""
     files = Place(Folder(folder), str(folder)).text_files()
     if "tokenizer.json" not in files:
-        raise ConfigError(f"'tokenizer' {folder}: holds no tokenizer.json. Name a folder that does.")
-    TextTokenizer(files, f"'tokenizer' {folder}")  # which refuses damaged files
+            raise ConfigError(f"'tokenizer' {folder}: holds no tokenizer.json. Name a folder that contains one.")
+    TextTokenizer(files, f"'tokenizer' {folder}")  # raises if the files are damaged
     text = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode())
     if None in _special(text):
         told = ", ".join((USER, ASSISTANT, END))

@@ -1,11 +1,11 @@
-"""Training Mimi from nothing: what its authors describe (arXiv:2410.00037, 3.3) and did not release.
+"""Training of Mimi from random weights, as its paper describes (arXiv:2410.00037, 3.3). Their code is not public.
 
-One step: encode, quantise (half of the time), decode; each loss on the audio gets its share of the gradient through
-the balancer; the semantic codebooks are drawn to a teacher; the codebooks follow as moving averages. Discriminators,
-where there are any, learn on the same audio. With no loss on the audio, only encoder and semantic codebooks learn,
-three times as fast: a first stage, for a codec that has to hear well.
+A step encodes, quantises half of the examples, and decodes. The balancer gives each audio loss its share of the
+gradient, the semantic codebooks are distilled from a teacher, and the codebooks are updated as moving averages.
+Discriminators, if there are any, are trained on the same audio. Without audio losses only the encoder and the semantic
+codebooks are trained, three times as fast: a first stage for codecs whose semantic codes must be good.
 
-Axes: B example, C audio channels, T samples, N frames, F teacher features.
+Axis letters: B example, C audio channels, T samples, N frames, D latent dimension, F teacher features.
 """
 
 from __future__ import annotations
@@ -51,34 +51,34 @@ Params = Any
 
 @dataclasses.dataclass(frozen=True)
 class CodecDataConfig:
-    """Segments of recordings, and what the semantic codebook is distilled from (`jomni.data.recordings.segments`)."""
+    """Segments of recordings, and the teacher of the semantic codebook (`jomni.data.recordings.segments`)."""
 
-    manifest: str = ""  # the recordings
-    segment_seconds: float = 0.96  # a whole number of code frames
+    manifest: str = ""  # manifest of the recordings
+    segment_seconds: float = 0.96  # length of a segment; a whole number of code frames
     batch: int = 8  # segments per step
     channels: str = "mono"  # mono, left, right or both
-    teacher: str = ""  # "phones", the ending of files of features such as ".wavlm.npy", or "": no distillation
-    phones: tuple[str, ...] = ()  # the inventory of the teacher "phones", silence first
-    teacher_size: int = 0  # features in each frame of a teacher that is files
-    teacher_rate: float = 50.0  # frames a second of a teacher that is files
-    lookahead: float = 0.0  # seconds that the encoder hears beyond the teacher's window of each code frame
-    gain_db: tuple[float, float] | None = None  # lowest and highest random gain
-    on_frames: bool = False  # segments begin at whole code frames only, for a voice that always does
-    skip_bad: bool = False  # leave bad recordings out instead of refusing the manifest
-    workers: int = mutable_on_resume(0)  # processes that read; 0: a thread
+    teacher: str = ""  # "phones", the suffix of feature files such as ".wavlm.npy", or "": no distillation
+    phones: tuple[str, ...] = ()  # inventory of the teacher "phones", silence first
+    teacher_size: int = 0  # features per frame in feature files
+    teacher_rate: float = 50.0  # frames per second in feature files
+    lookahead: float = 0.0  # seconds of audio that the encoder has beyond the teacher's window of each code frame
+    gain_db: tuple[float, float] | None = None  # lowest and highest random gain, dB
+    on_frames: bool = False  # start segments only at multiples of a code frame
+    skip_bad: bool = False  # leave out bad recordings instead of rejecting the manifest
+    workers: int = mutable_on_resume(0)  # processes that read the data; 0: a thread
 
     @property
     def teacher_features(self) -> int:
-        """Features of the teacher in each code frame."""
+        """Return the number of teacher features per code frame."""
         return 2 * len(self.phones) if self.teacher == "phones" else self.teacher_size
 
     @property
     def teacher_groups(self) -> int:
-        """Distributions among them: one for each half of the frame."""
+        """Return the number of distributions in the teacher features: one per half frame for phones."""
         return 2 if self.teacher == "phones" else 1
 
     def dataset(self, model: MimiConfig, seed: int) -> Any:
-        """Batches for this codec.
+        """Return endless batches for this codec.
 
         Raises:
           ConfigError, DataError: see `jomni.data.recordings.segments.audio_dataset`.
@@ -96,39 +96,38 @@ class CodecDataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LossWeights:
-    """Shares of the gradient on the audio (`balance`), then factors of the losses that do not pass through it."""
+    """Weights of the losses: shares of the audio gradient (`balance`), then factors of the other losses."""
 
-    spectral: float = 1.0  # multi-resolution spectral distance; 0: by the discriminators alone, as the paper's best
+    spectral: float = 1.0  # multi-resolution spectral distance; 0: adversarial losses only, the paper's best variant
     waveform: float = 0.0  # L1 of the samples
-    adversarial: float = 4.0  # hinge loss; with `discriminator` only
-    feature: float = 4.0  # feature matching; with `discriminator` only
-    audio: float = 1.0  # norm of the balanced gradient as a whole
-    # The decoder's first gradients are so large that the latent collapses to a constant, from which it takes thousands
-    # of steps to recover.
-    audio_warmup: int = 0  # steps in which `audio` rises to its value from a hundredth of it
-    distillation: float = 1.0  # semantic codebook to teacher
+    adversarial: float = 4.0  # hinge loss; used with `discriminator` only
+    feature: float = 4.0  # feature matching; used with `discriminator` only
+    audio: float = 1.0  # norm of the balanced gradient
+    # The decoder's first gradients can be so large that the latent collapses to a constant for thousands of steps.
+    audio_warmup: int = 0  # steps in which `audio` rises from 1 % of its value
+    distillation: float = 1.0  # distance between the semantic codebook and the teacher
 
 
 @dataclasses.dataclass(frozen=True)
 class CodecTaskConfig:
-    """A codec, what it is trained on, and how."""
+    """A codec, its data and its training options."""
 
     model: MimiConfig
     data: CodecDataConfig
-    valid: CodecDataConfig | None = mutable_on_resume(None)  # never trained on
-    init_from: str = ""  # folder or weight file to start from; "": from nothing
-    input_gain: float = 1.0  # factor on the encoder's first layer at the start, and one over it on the decoder's last:
-    # what brings speech to unit size, where the activations bend it; near zero they are a line, and learn slowly
-    freeze: tuple[str, ...] = ()  # parts that stay as they are: patterns that parameter paths begin with, "encoder"
+    valid: CodecDataConfig | None = mutable_on_resume(None)  # held-out data
+    init_from: str = ""  # folder or weight file to start from; "": random weights
+    input_gain: float = 1.0  # initial factor on the encoder's first layer; its inverse is on the decoder's last layer
+    # The gain brings speech to unit size. For small inputs the activations are nearly linear, and training is slow.
+    freeze: tuple[str, ...] = ()  # frozen parameters: patterns that match the start of their paths, such as "encoder"
     quantizer: QuantizerTraining = dataclasses.field(default_factory=QuantizerTraining)
     spectral: SpectralConfig = dataclasses.field(default_factory=SpectralConfig)
     weights: LossWeights = dataclasses.field(default_factory=LossWeights)
-    distillation: Literal["cosine", "l1", "cross_entropy"] = "cosine"  # distance to the teacher, where the data has one
+    distillation: Literal["cosine", "l1", "cross_entropy"] = "cosine"  # distance to the teacher, if there is one
     discriminator: DiscriminatorConfig | None = None  # None: no adversarial loss
-    discriminator_from: int = 0  # step at which the adversarial loss sets in
+    discriminator_from: int = 0  # first step with the adversarial loss
     optimizer: OptimizerConfig = OptimizerConfig(lr=1e-3, b1=0.8, b2=0.99, weight_decay=1e-4, warmup=100)  # noqa: RUF009  (frozen)
     discriminator_optimizer: OptimizerConfig = OptimizerConfig(lr=3e-4, b1=0.5, b2=0.9, weight_decay=0.0)  # noqa: RUF009
-    ema: float = 0.999  # of the exported weights; 0: export the last ones
+    ema: float = 0.999  # decay of a moving average of the weights, which is then exported; 0: no average
 
     def __post_init__(self) -> None:
         w = self.weights
@@ -138,17 +137,21 @@ class CodecTaskConfig:
             )
         check_patterns(self.freeze)
         if not (self.input_gain > 0 and 0 <= self.ema < 1):
-            raise ConfigError(f"input_gain must be positive and ema a share, got {self.input_gain} and {self.ema}")
+            raise ConfigError(
+                f"input_gain must be positive and ema at least 0 and below 1, got {self.input_gain} and {self.ema}"
+            )
         if self.data.teacher and not self.data.teacher_features:
             raise ConfigError(
-                "the size of the teacher's features is unknown: give data.phones with the teacher 'phones', "
-                "data.teacher_size with any other"
+                "the size of the teacher's features is unknown: give data.phones for the teacher 'phones', or "
+                "data.teacher_size for feature files"
             )
 
     @property
     def audio_weights(self) -> dict[str, float]:
-        """Shares of the losses on the audio that there are; none: encoder and semantic codebooks learn from the
-        teacher, and neither the acoustic codebooks nor the decoder run."""
+        """Return the nonzero weights of the audio losses.
+
+        If there are none, the acoustic codebooks and the decoder do not run.
+        """
         w = self.weights
         weights = {"spectral": w.spectral, "waveform": w.waveform}
         if self.discriminator is not None:
@@ -161,20 +164,20 @@ class CodecTaskConfig:
 
 @struct.dataclass
 class CodecState:
-    """Everything a step changes."""
+    """Training state of the codec."""
 
     step: Array
-    params: Params  # of the codec, codebooks included
-    head: Array | None  # [F, D]: semantic latent to the teacher's features; None without a teacher
+    params: Params  # parameters of the codec, including codebooks
+    head: Array | None  # [F, D]: maps the semantic latent to the teacher's features; None without a teacher
     optimizer: Any
-    average: Params  # running average of `params`; empty without
-    norms: dict[str, Array]  # of the balancer
-    discriminator: Params  # empty without
+    average: Params  # moving average of `params`; empty if not used
+    norms: dict[str, Array]  # running means of the balancer
+    discriminator: Params  # empty if not used
     discriminator_optimizer: Any
 
 
 class CodecTask(Task):
-    """See the module's docstring."""
+    """Training task of the codec."""
 
     unit = "audio s"
 
@@ -216,7 +219,7 @@ class CodecTask(Task):
             return state
         found = load(self.config.init_from, components=("mimi",))
         if found.configs["mimi"] != self.config.model:
-            raise ConfigError(f"{self.config.init_from}: its codec's configuration is not the one of this run")
+            raise ConfigError(f"{self.config.init_from}: its codec's configuration differs from this run's 'model'")
         place = lambda old, new: jax.device_put(jnp.asarray(new, old.dtype), old.sharding)  # noqa: E731
         params = jax.tree.map(place, state.params, found.params["mimi"])
         return dataclasses.replace(
@@ -350,14 +353,14 @@ class CodecTask(Task):
         return self._discriminator.apply({"params": params}, audio)  # type: ignore[return-value]
 
     def _split(self, params: Params) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Leave by path: those that are trained, and those that are not."""
+        """Return the trained and the frozen leaves, by path."""
         frozen = frozen_paths(params, self.config.freeze)
         flat = dict(flatten(params))
         return {p: x for p, x in flat.items() if p not in frozen}, {p: x for p, x in flat.items() if p in frozen}
 
 
 def _scale_kernel(params: Params, factor: float, first: bool) -> None:
-    """Scales the kernel of the first or last convolution of a SEANet, in place."""
+    """Scale the kernel of the first or last convolution of a SEANet in place."""
     layers = sorted((name for name in params if "kernel" in params[name]), key=lambda name: int(name.split("_")[1]))
     layer = params[layers[0 if first else -1]]
     layer["kernel"] = factor * layer["kernel"]
@@ -368,7 +371,7 @@ def _is_codebook(path: str) -> bool:
 
 
 def _fresh_codebooks(params: Params) -> Params:
-    """Marks the codebooks as not begun: the first batch fills them."""
+    """Return the parameters with all codebooks marked as not initialised, so that the first batch fills them."""
     if "initialized" in params:
         return {**params, "initialized": jnp.zeros_like(params["initialized"])}
     return {name: _fresh_codebooks(value) if isinstance(value, dict) else value for name, value in params.items()}

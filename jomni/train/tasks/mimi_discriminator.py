@@ -1,6 +1,6 @@
-"""Multi-scale STFT discriminators (EnCodec, arXiv:2210.13438, 3.4; Mimi trains with the same).
+"""Multi-scale STFT discriminators (EnCodec, arXiv:2210.13438, 3.4), which Mimi also trains with.
 
-Axes: B example, C audio channels, T samples, W frames and F bins of a spectrogram.
+Axis letters: B example, C audio channels or features, T samples, W frames and F bins of a spectrogram.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from jomni.train.tasks.audio_losses import stft
 
 @dataclasses.dataclass(frozen=True)
 class DiscriminatorConfig:
-    """One discriminator per window length."""
+    """Options of the discriminators, one per window length."""
 
-    sizes: tuple[int, ...] = (2048, 1024, 512, 256, 128)  # window lengths, samples; hop is a quarter of each
-    filters: int = 32  # channels of every layer
+    sizes: tuple[int, ...] = (2048, 1024, 512, 256, 128)  # window lengths in samples; the hop is a quarter of each
+    filters: int = 32  # channels of each layer
     kernel: tuple[int, int] = (3, 9)  # frames, bins
-    dilations: tuple[int, ...] = (1, 2, 4)  # of the strided layers, in frames
+    dilations: tuple[int, ...] = (1, 2, 4)  # dilations of the strided layers, in frames
 
 
 class StftDiscriminator(nn.Module):
-    """Convolutions over a complex spectrogram. Weights are normalised (weight norm)."""
+    """Convolutions over a complex spectrogram, with weight normalisation."""
 
     size: int
     config: DiscriminatorConfig
 
     @nn.compact
     def __call__(self, x: Float[Array, "B C T"]) -> tuple[Float[Array, "B W F 1"], list[Float[Array, "B W F C"]]]:
-        """Scores per place of the spectrogram, and the features of every layer."""
+        """Return scores for each position of the spectrogram, and the features of each layer."""
         c = self.config
         spectra = [stft(x[:, i], self.size, self.size // 4) for i in range(x.shape[1])]
         y = jnp.stack([part for s in spectra for part in (s.real, s.imag)], -1)
@@ -54,6 +54,6 @@ class MultiScaleDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "B C T"]) -> tuple[list[Array], list[list[Array]]]:
-        """Scores and features of each."""
+        """Return the scores and the features of each discriminator."""
         outputs = [StftDiscriminator(size, self.config)(x) for size in self.config.sizes]
         return [scores for scores, _ in outputs], [features for _, features in outputs]

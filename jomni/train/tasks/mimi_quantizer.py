@@ -1,8 +1,9 @@
-"""The training form of the split residual quantiser: straight-through, dropout, moving-average codebooks.
+"""Training of the split residual quantiser: straight-through gradients, dropout and moving-average codebooks.
 
-What it computes with everything switched off is `SplitQuantizer`'s encode and decode. Follows
-moshi/quantization/{core_vq,vq}.py. Axes: B example, N frames, D latent dimension, E codebook width, V entries, K
-codebooks.
+Without dropout it computes the same as `SplitQuantizer`'s encode and decode. Follows
+moshi/quantization/{core_vq,vq}.py.
+
+Axis letters: B example, N frames, D latent dimension, E codebook width, V entries, K codebooks.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ Params = Any
 
 @dataclasses.dataclass(frozen=True)
 class QuantizerTraining:
-    """How the quantiser is trained."""
+    """Training options of the quantiser."""
 
-    quantize: float = 0.5  # share of the examples that are quantised; the others reach the decoder as they are
-    all_codebooks: float = 0.75  # share of the quantised examples that use every codebook; the others a random number
-    commitment: float = 0.25  # weight of the distance between the latent and its entries
-    decay: float = 0.99  # of the moving averages that the codebooks are
-    restart_below: float = 0.1  # entries used less than this share of the mean are put where a random latent is
+    quantize: float = 0.5  # share of the examples that are quantised; the latents of the others pass unchanged
+    all_codebooks: float = 0.75  # share of the quantised examples that use all codebooks; others use a random number
+    commitment: float = 0.25  # weight of the distance between a latent and its entries
+    decay: float = 0.99  # decay of the codebooks' moving averages
+    restart_below: float = 0.1  # entries used less than this share of the mean are replaced by a random latent
 
 
 class CodebookUpdate(NamedTuple):
-    """What one batch says about one codebook: vectors assigned to each entry, their sum, and candidates to restart."""
+    """Statistics of one codebook in a batch: vectors assigned to each entry, their sum, and candidates for restarts."""
 
     usage: Float[Array, "V"]
     total: Float[Array, "V E"]
@@ -42,7 +43,7 @@ class CodebookUpdate(NamedTuple):
 
 
 class CodebookAverage(NamedTuple):
-    """Moving averages of how often an entry is used and of the sum of what it stands for; their ratio is the entry."""
+    """Moving averages of the usage of each entry and of the sum of its vectors. Their ratio is the entry."""
 
     usage: Float[Array, "V"]
     total: Float[Array, "V E"]
@@ -53,13 +54,13 @@ class CodebookAverage(NamedTuple):
 
 
 class Quantized(NamedTuple):
-    """What the quantiser made of a batch of latents."""
+    """Output of the quantiser for a batch of latents."""
 
-    latent: Float[Array, "B N D"]  # for the decoder
-    semantic: Float[Array, "B N D"]  # the semantic codebooks' part of it, always quantised
-    codes: Int[Array, "B K N"]  # of the codebooks that ran
+    latent: Float[Array, "B N D"]  # input of the decoder
+    semantic: Float[Array, "B N D"]  # contribution of the semantic codebooks, always quantised
+    codes: Int[Array, "B K N"]  # of the codebooks that were used
     commitment: Float[Array, ""]  # mean squared distance to the entries, over all examples and codebooks
-    updates: dict[str, dict[int, CodebookUpdate]]  # per residual quantiser, per codebook
+    updates: dict[str, dict[int, CodebookUpdate]]  # by residual quantiser and codebook
 
 
 def quantize(
@@ -70,16 +71,16 @@ def quantize(
     key: Array,
     acoustic: bool = True,
 ) -> Quantized:
-    """Quantises with gradients straight through.
+    """Quantise latents with straight-through gradients.
 
     Args:
-      config: of the quantiser.
-      training: dropout and the rest.
-      params: of the `SplitQuantizer`; gradients reach the projections, not the codebooks.
-      latent: from the encoder.
-      key: of the random choices.
-      acoustic: whether there are losses on the audio. Without, the acoustic codebooks are left out: nothing but the
-        commitment would move their projection, towards a constant.
+      config: configuration of the quantiser.
+      training: dropout and other training options.
+      params: parameters of the `SplitQuantizer`. The projections get gradients, the codebooks do not.
+      latent: output of the encoder.
+      key: key of the random choices.
+      acoustic: whether there are losses on the audio. If not, the acoustic codebooks are left out: their projection
+        would be trained by the commitment alone, which moves it towards a constant.
     """
     B = latent.shape[0]
     keys = jax.random.split(key, 4)
@@ -121,7 +122,7 @@ def _residual(
     quantized: Bool[Array, "B"],
     key: Array,
 ) -> _Residual:
-    """One residual quantiser: example b uses its first `used[b]` codebooks, and none of them unless `quantized[b]`."""
+    """Apply one residual quantiser. Example b uses its first `used[b]` codebooks; `quantized[b]` False: none."""
     projected = contract_last(latent, params["input_proj"]["weight"])
     residual, total = projected, jnp.zeros_like(projected)
     codes, updates, distance = [], dict[int, CodebookUpdate](), jnp.zeros(())
@@ -137,14 +138,14 @@ def _residual(
         codes.append(code)
     through = projected + jax.lax.stop_gradient(total - projected)
     chosen = jnp.where(quantized[:, None, None], through, projected)
-    # An example that uses none of the codebooks adds nothing, as a decoder given fewer codebooks does.
+    # An example that uses no codebooks adds zero, like a decoder that is given fewer codebooks.
     chosen = jnp.where((used > 0)[:, None, None] | ~quantized[:, None, None], chosen, 0)
     output = contract_last(chosen, params["output_proj"]["weight"])
     return _Residual(output, projected, jnp.stack(codes, 1), distance, updates)
 
 
 def assign(vectors: Float[Array, "B N E"], codes: Int[Array, "B N"], entries: int, key: Array) -> CodebookUpdate:
-    """Return what a batch says about a codebook of so many entries; `key` draws the candidates."""
+    """Return the statistics of a batch for a codebook with `entries` entries. `key` draws the candidates."""
     flat = vectors.reshape(-1, vectors.shape[-1])
     one_hot = jax.nn.one_hot(codes.reshape(-1), entries, dtype=flat.dtype)
     candidates = jax.random.randint(key, (entries,), 0, flat.shape[0])
@@ -154,14 +155,14 @@ def assign(vectors: Float[Array, "B N E"], codes: Int[Array, "B N"], entries: in
 def follow(
     held: CodebookAverage, update: CodebookUpdate, decay: float, restart_below: float, started: bool | Array = True
 ) -> tuple[CodebookAverage, Float[Array, ""]]:
-    """Return a codebook moved towards what was assigned to it, its unused entries put where a candidate is.
+    """Update the moving averages of a codebook with the vectors assigned to it, and restart unused entries.
 
     Args:
-      held: its averages so far.
+      held: the averages so far.
       update: from `assign`.
-      decay: of the averages.
-      restart_below: share of the mean usage below which an entry counts as unused.
-      started: False: all of its entries are put where candidates are.
+      decay: decay of the averages.
+      restart_below: share of the mean usage below which an entry is replaced by a candidate.
+      started: False: replace all entries by candidates.
 
     Returns:
       The new averages, and the perplexity of their usage.
@@ -176,7 +177,7 @@ def follow(
 
 
 def perplexity(usage: Float[Array, "V"]) -> Float[Array, ""]:
-    """As many entries, all equally frequent, would have the entropy of this usage."""
+    """Return the exponential of the entropy of a usage: the number of entries if all were used equally."""
     share = usage / usage.sum()
     return jnp.exp(-(share * jnp.log(jnp.maximum(share, 1e-10))).sum())
 
@@ -184,16 +185,15 @@ def perplexity(usage: Float[Array, "V"]) -> Float[Array, ""]:
 def update_codebooks(
     training: QuantizerTraining, params: Params, updates: Mapping[str, Mapping[int, CodebookUpdate]]
 ) -> tuple[Params, dict[str, Array]]:
-    """Move codebooks towards what was assigned to them, and restart the entries that nothing uses.
+    """Update codebooks with the vectors assigned to them, and restart unused entries.
 
     Args:
       training: decay and threshold.
-      params: of the `SplitQuantizer`.
-      updates: from `quantize`, of the codebooks that are to move, by their numbers.
+      params: parameters of the `SplitQuantizer`.
+      updates: from `quantize`, for the codebooks to update.
 
     Returns:
-      The new parameters, and the mean perplexity of the moving usage, of the semantic and the acoustic codebooks that
-      move.
+      The new parameters, and the mean perplexity of the updated semantic and acoustic codebooks.
     """
     new = {name: dict(part) for name, part in params.items()}
     perplexities: dict[str, list[Array]] = {name: [] for name in updates}

@@ -1,10 +1,12 @@
-"""Any Model Can Talk (arXiv:2408.16725, 3.4): a text decoder learns to hear and to speak, in stages that freeze parts.
+"""Mini-Omni's training, "Any Model Can Talk" (arXiv:2408.16725, 3.4): a text decoder learns speech in three stages.
 
-The parameters are `MiniOmni`'s and, under "whisper", the speech encoder's; which of them train is said by their paths.
-The tables of tokens, embedding and head, are each two parameters here: the text's rows ("text") and those that the
-model was given ("new"), special tokens of the text included. So they are frozen apart.
+Each stage freezes other parts, given by the paths of their parameters. The parameters are those of `MiniOmni` and,
+under "whisper", those of the speech encoder. Each token table (embedding and head) is two parameters here, so that
+they can be frozen apart: "text" with the rows of the text decoder, and "new" with the added rows, which include the
+text's special tokens.
 
-Axes: B rows, A audio streams, T steps, S samples, F frames of the speech encoder, W its width.
+Axis letters: B rows, A audio streams, T steps, S samples, F frames of the speech encoder, W its width, V text tokens,
+U tokens of an audio stream.
 """
 
 from __future__ import annotations
@@ -37,18 +39,18 @@ from jomni.train.task import Batch, Metrics
 from jomni.train.tasks.mini_omni_data import OmniData
 from jomni.train.tasks.mini_omni_loss import OmniLossConfig, omni_counts, omni_loss
 
-# Stage 1 trains what is new: adapters, and the new rows of embedding and head. Mini-Omni has one head for text and
-# audio (unless it has a post-adapter, whose head is audio's own), so without these rows nothing could be said. The
-# text's rows stay: they and the backbone are what the text model knows, and its text logits are left as they were.
+# Stage 1 trains the added parts: adapters, and the new rows of embedding and head. Without a post-adapter, which has a
+# head of its own, Mini-Omni predicts text and audio with one head, so audio needs its new rows. The rows of the text
+# and the backbone stay frozen, which leaves the text logits unchanged.
 ALIGN = ("whisper/", r"backbone/(?!.*/new$).")
-"""Frozen in stage 1, modality alignment: speech encoder and text model."""
+"""Parts frozen in stage 1, modality alignment: the speech encoder and the text model."""
 
-# Stage 2 has no target in the audio streams: their rows would not learn, only decay, while Adam forgot them.
+# Stage 2 has no audio targets: the rows of audio tokens would get no gradient, only weight decay.
 ADAPT = (r"(whisper|whisper_adapter|post_adapter)/", r"backbone/.*/new$")
-"""Frozen in stage 2, adaptation: what stage 1 trained. The text model learns to answer what it hears in text."""
+"""Parts frozen in stage 2, adaptation: those that stage 1 trained. The text model learns to answer speech in text."""
 
 ALL = ("whisper/",)
-"""Frozen in stage 3: the speech encoder alone."""
+"""Parts frozen in stage 3: only the speech encoder."""
 
 _TABLES = ("backbone/embed_tokens/weight", "backbone/lm_head/weight")
 _BEYOND_LORA = re.compile(r"backbone/.*(/lora_[AB]|/new)$")
@@ -56,11 +58,11 @@ _BEYOND_LORA = re.compile(r"backbone/.*(/lora_[AB]|/new)$")
 
 @dataclasses.dataclass(frozen=True)
 class VoiceConfig:
-    """What a text decoder is given to hear and to speak; defaults are Mini-Omni's."""
+    """Parts that give a text decoder speech input and output. The defaults are Mini-Omni's."""
 
-    adapter: str = "llamamlp"  # from the speech encoder: "llamamlp" or "mlp"
-    post_adapter_layers: int = 0  # layers between the backbone and a head of audio's own; 0: one head for all
-    merge: str = "mean"  # of the streams' embeddings: "mean", Mini-Omni's, or "sum", which leaves text as it was
+    adapter: str = "llamamlp"  # kind of the adapter after the speech encoder: "llamamlp" or "mlp"
+    post_adapter_layers: int = 0  # layers between the backbone and a separate audio head; 0: one head for all streams
+    merge: str = "mean"  # of the streams' embeddings: "mean", as Mini-Omni, or "sum", which keeps the text's scale
     text_special: int = 64  # rows for special tokens of the text
     audio_size: int = 4096  # entries of a codebook
     audio_special: int = 64  # rows for special tokens of each audio stream
@@ -68,18 +70,18 @@ class VoiceConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OmniConfig(GradientConfig):
-    """A Mini-Omni and how it is trained. Give `backbone`, to begin from a text decoder, or `init_from`, an export."""
+    """A Mini-Omni, its data and its training options. Needs `backbone`, a text decoder, or `init_from`, an export."""
 
-    data: OmniData  # where batches come from
-    valid: OmniData | None = mutable_on_resume(None)  # likewise, never trained on
-    backbone: str | None = None  # checkpoint of the text decoder that is given speech input and output
-    voice: VoiceConfig = dataclasses.field(default_factory=VoiceConfig)  # what it is given
+    data: OmniData  # training data
+    valid: OmniData | None = mutable_on_resume(None)  # held-out data
+    backbone: str | None = None  # checkpoint of a text decoder, to which speech input and output are added
+    voice: VoiceConfig = dataclasses.field(default_factory=VoiceConfig)  # the parts added to `backbone`
     init_from: str | None = None  # export of an earlier stage
     encoder: str | None = None  # checkpoint of the speech encoder, a Whisper
-    encoder_model: WhisperConfig | None = None  # or a speech encoder from nothing; neither: that of init_from
-    codec: str | None = mutable_on_resume(None)  # checkpoint whose SNAC is exported; none: that of init_from
-    freeze: tuple[str, ...] = ALL  # parts that stay as they are: patterns that parameter paths begin with
-    lora: LoRAConfig | None = None  # of the backbone train low-rank adapters and new rows alone; exported added in
+    encoder_model: WhisperConfig | None = None  # or a speech encoder with random weights; neither: that of init_from
+    codec: str | None = mutable_on_resume(None)  # checkpoint of the SNAC to export; none: that of init_from
+    freeze: tuple[str, ...] = ALL  # frozen parameters: patterns that match the start of their paths
+    lora: LoRAConfig | None = None  # train only low-rank adapters and new rows of the backbone; the export is fused
     loss: OmniLossConfig = dataclasses.field(default_factory=OmniLossConfig)
 
     def __post_init__(self) -> None:
@@ -89,35 +91,35 @@ class OmniConfig(GradientConfig):
             raise ConfigError("give either 'backbone' (a text decoder) or 'init_from' (an export), and not both")
         if (self.encoder is not None) + (self.encoder_model is not None) != (self.init_from is None):
             raise ConfigError(
-                "with 'backbone' give the speech encoder too, by 'encoder' (a Whisper) or 'encoder_model' (from "
-                "nothing), one of them; an export brings its own"
+                "'backbone' needs a speech encoder: give either 'encoder' (a Whisper) or 'encoder_model' (random "
+                "weights). With 'init_from' give neither: an export contains its own"
             )
         if self.lora is not None and self.lora.embeddings:
             raise ConfigError(
-                "'lora.embeddings' is for Moshi; here the new rows train, and the text's stay as they are"
+                "'lora.embeddings' is for Moshi. Here only new rows are trained, and the rows of the text are frozen"
             )
 
     def build(self, steps: int) -> OmniTask:
-        """Return the task; reads configurations and tokenizer of the checkpoints, not their weights.
+        """Return the task. Reads the configurations and the tokenizer of the checkpoints, not their weights.
 
         Raises:
-          ConfigError, WeightsError: these are missing, damaged, or do not fit together.
+          ConfigError, WeightsError: files are missing or damaged, or do not fit together.
         """
         return OmniTask(self, steps)
 
 
 @dataclasses.dataclass(frozen=True)
 class OmniModel:
-    """A Mini-Omni with the speech encoder that it hears through."""
+    """Configuration and files of a Mini-Omni with its speech encoder."""
 
     config: MiniOmniConfig
     encoder: WhisperConfig
     files: dict[str, bytes]  # the backbone's tokenizer and generation files, by name
-    codec: str | None = None  # checkpoint with the SNAC that it speaks with
+    codec: str | None = None  # checkpoint that contains its SNAC
 
 
 class OmniTask(GradientTask):
-    """Mini-Omni in training."""
+    """Training task of Mini-Omni."""
 
     unit = "turns"
 
@@ -127,7 +129,7 @@ class OmniTask(GradientTask):
         self.units_per_step = float(config.batch)
         self.model = _open(config)
         where = f"'backbone' {config.backbone}" if config.init_from is None else f"'init_from' {config.init_from}"
-        self._tokenizer = TextTokenizer(self.model.files, where)  # which refuses damaged files
+        self._tokenizer = TextTokenizer(self.model.files, where)  # raises if the files are damaged
         weights, rows = config.loss.stream_weights, self.model.config.vocabulary
         if len(weights) not in (0, rows.streams):
             raise ConfigError(f"loss.stream_weights has {len(weights)} weights, there are {rows.streams} audio streams")
@@ -153,7 +155,7 @@ class OmniTask(GradientTask):
         return stays | {path for path in backbone if not _BEYOND_LORA.match(path)}
 
     def start(self, key: PRNGKeyArray) -> Tree:
-        """Return the export's parameters, or the text decoder's with the speech parts drawn with the key."""
+        """Return the parameters of the export, or those of the text decoder with randomly initialised speech parts."""
         c = self.config
         if c.init_from is not None:
             held = jomni.load(c.init_from, components=("omni", "whisper")).params
@@ -161,7 +163,7 @@ class OmniTask(GradientTask):
         assert c.backbone is not None
         decoder = jomni.load(c.backbone, components=("decoder",)).params["decoder"]
         likened = turn_marks(self._tokenizer, self.model.config.vocabulary)
-        drawn = jax.random.fold_in(key, 1)  # other numbers than those of the speech encoder that `init_params` draws
+        drawn = jax.random.fold_in(key, 1)  # independent of the speech encoder that `init_params` draws
         params = give_voice(decoder, self.model.config, drawn, likened)
         if c.encoder is not None:
             params["whisper"] = jomni.load(c.encoder, components=("whisper",)).params["whisper"]
@@ -177,7 +179,7 @@ class OmniTask(GradientTask):
         if self._listens:
             features, heard = place_features(self.hear(params, batch["pcm"]), batch["frames"], tokens.shape[2])
         omni = {name: part for name, part in join_rows(params).items() if name != "whisper"}
-        omni = set_apart(omni, self.model.config)  # so that each head is a product with its own rows alone
+        omni = set_apart(omni, self.model.config)  # each head then multiplies with its own rows only
         logits: Any = self._omni.apply({"params": omni}, tokens, features, heard, self._speaks, method=_logits)
         text, audio = logits
         return omni_loss(self.config.loss, text, audio, batch["targets"], counts)
@@ -210,11 +212,11 @@ class OmniTask(GradientTask):
             "mini_omni", {name: config for name, config in configs.items() if config is not None}, parts,
             model_type="mini-omni", files=model.files,
         )  # fmt: skip
-        jomni.save(made, folder, "orbax", overwrite=True)  # litgpt's layout does not express every backbone
+        jomni.save(made, folder, "orbax", overwrite=True)  # the litgpt layout does not support every backbone
 
 
 def cut_rows(params: Mapping[str, Any], vocabulary: Vocabulary) -> Tree:
-    """Parameters with each table of tokens in two: the rows of the text decoder, and those it was given."""
+    """Return the parameters with each token table split into the text decoder's rows and the added rows."""
     leaves = dict(flatten(params))
     for path in _TABLES:
         if path in leaves:
@@ -224,7 +226,7 @@ def cut_rows(params: Mapping[str, Any], vocabulary: Vocabulary) -> Tree:
 
 
 def join_rows(params: Mapping[str, Any]) -> Tree:
-    """Return what `cut_rows` cut."""
+    """Return the parameters with the tables joined that `cut_rows` split."""
     leaves = dict(flatten(params))
     for path in _TABLES:
         if f"{path}/text" in leaves:
@@ -233,7 +235,7 @@ def join_rows(params: Mapping[str, Any]) -> Tree:
 
 
 def _open(config: OmniConfig) -> OmniModel:
-    """Return the model that an export holds, or that a text decoder becomes."""
+    """Return the model of an export, or the model made from a text decoder."""
     model = _begun(config)
     if config.codec is None:
         return model
@@ -251,29 +253,29 @@ def _logits(
     heard: Bool[Array, "B T"] | None,
     speaks: bool,
 ) -> tuple[Float[Array, "B T V"], Float[Array, "B T A U"] | None]:
-    """Logits of the text and, where it speaks, of the audio."""
+    """Return the logits of the text and, if `speaks`, of the audio."""
     x, _ = model.listen(tokens, features, heard)
     return model.text_logits(x), model.audio_logits(model.speak(x)[0]) if speaks else None
 
 
 def turn_marks(tokenizer: TextTokenizer, vocabulary: Vocabulary) -> dict[int, list[int]]:
-    """Return what Mini-Omni's marks around a question and an answer are in the text model's own chat template.
+    """Return the tokens of the text model's chat template that correspond to Mini-Omni's marks of question and answer.
 
     Returns:
-      For the special tokens input_text, answer_text and end_of_text the template's tokens in their place, as far as
-      there are any. Empty where the model has no template.
+      For the special tokens input_text, answer_text and end_of_text: the template's tokens at that position. Marks
+      without such tokens are left out. Empty if the model has no template.
 
     Raises:
-      PromptError, WeightsError: the template is damaged, or refuses a question.
+      PromptError, WeightsError: the template is damaged, or rejects a question.
     """
     if tokenizer.template is None:
         return {}
     end, asked = tokenizer.token(tokenizer.special.get("eos_token", "")), "question"
     before, _, after = tokenizer.render([{"role": "user", "content": asked}]).rpartition(asked)
     asks, answers = (tokenizer.encode(part, special=False) for part in (before, after))
-    if end in asks:  # a system prompt, and its end
+    if end in asks:  # the end of a system prompt
         asks = asks[len(asks) - asks[::-1].index(end) :]
-    if end in answers:  # the question's end
+    if end in answers:  # the end of the question
         answers = answers[answers.index(end) + 1 :]
     v = vocabulary
     marks = {v.input_text: asks, v.answer_text: answers, v.end_of_text: [] if end is None else [end]}
@@ -286,7 +288,7 @@ def _begun(config: OmniConfig) -> OmniModel:
         configs = held.configs
         if not {"omni", "whisper"} <= configs.keys() or "tokenizer.json" not in held.files:
             raise ConfigError(
-                f"'init_from' {config.init_from}: is no export of Mini-Omni's training, nor a Mini-Omni with its "
+                f"'init_from' {config.init_from}: is neither an export of this training nor a Mini-Omni with its "
                 "Whisper and tokenizer.json"
             )
         codec = config.init_from if "snac" in configs else None
@@ -294,11 +296,11 @@ def _begun(config: OmniConfig) -> OmniModel:
     assert config.backbone is not None
     opened, encoder = detect(config.backbone, components=("decoder",)), config.encoder_model
     if "decoder" not in opened.configs or "tokenizer.json" not in opened.files:
-        raise ConfigError(f"'backbone' {config.backbone}: is no text decoder with a tokenizer.json beside it")
+        raise ConfigError(f"'backbone' {config.backbone}: is not a text decoder with a tokenizer.json beside it")
     if config.encoder is not None:
         encoder = detect(config.encoder, components=("whisper",)).configs.get("whisper")
     if encoder is None:
-        raise ConfigError(f"'encoder' {config.encoder}: is no Whisper")
+        raise ConfigError(f"'encoder' {config.encoder}: is not a Whisper")
     v = config.voice
     vocabulary = Vocabulary(opened.configs["decoder"].vocab_size, v.text_special, v.audio_size, v.audio_special)
     decoder = dataclasses.replace(opened.configs["decoder"], vocab_size=vocabulary.size)

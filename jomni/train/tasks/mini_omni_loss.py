@@ -1,6 +1,6 @@
-"""Mini-Omni's loss (arXiv:2408.16725, 3.2): text and all audio streams are predicted at once, each by its own head.
+"""Loss of Mini-Omni (arXiv:2408.16725, 3.2): each step predicts the text and all audio streams at once.
 
-Axes: B rows, T steps, A audio streams, V text tokens, U tokens of an audio stream. The text is the last stream.
+Axis letters: B rows, T steps, A audio streams, V text tokens, U tokens of an audio stream. The text is the last stream.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from jomni.train.tasks.moshi_loss import cross_entropy, divisor, of_any
 class OmniLossConfig:
     """Weights of the streams."""
 
-    text_weight: float = 1.0  # of the text's loss in the sum
-    audio_weight: float = 1.0  # of the audio's, which is the weighted mean of its streams'
-    stream_weights: tuple[float, ...] = ()  # of each audio stream in that mean; empty: all alike
+    text_weight: float = 1.0  # weight of the text's loss in the sum
+    audio_weight: float = 1.0  # weight of the audio's loss, which is the weighted mean over its streams
+    stream_weights: tuple[float, ...] = ()  # weights of the audio streams in that mean; empty: equal
 
     def __post_init__(self) -> None:
         for name in ("text_weight", "audio_weight"):
@@ -32,7 +32,7 @@ class OmniLossConfig:
 
 
 def omni_counts(targets: Int[Array, "B A+1 T"]) -> Float[Array, "A+1"]:
-    """Targets that there are in each stream of a whole batch, what microbatches' shares are divided by."""
+    """Return the number of targets of each stream of a whole batch, as denominators (`divisor`)."""
     return divisor((targets != IGNORE).sum((0, 2)))
 
 
@@ -43,19 +43,21 @@ def omni_loss(
     targets: Int[Array, "B A+1 T"],
     counts: Float[Array, "A+1"],
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """The share of these rows in the batch's loss and metrics: shares of all its microbatches add up to the batch's.
+    """Return the contribution of these rows to the batch's loss and metrics.
 
-    Each stream's loss is the mean over its targets; padding has none (`IGNORE`).
+    The contributions of all microbatches add up to the values of the batch. The loss of a stream is the mean over its
+    targets, without padding (`IGNORE`).
 
     Args:
       loss: the weights.
-      text, audio: logits from `MiniOmni`; audio None where no task speaks.
+      text: logits of the text from `MiniOmni`.
+      audio: logits of the audio, or None if no task has spoken answers.
       targets: from `omni_dataset`.
       counts: from `omni_counts` of the whole batch.
 
     Returns:
-      The loss, and "loss", "text_loss" and "text_accuracy"; unless audio is None "audio_loss", "audio_loss_i" and
-      "audio_accuracy" (mean over the streams); NaN what the whole batch has nothing of.
+      The loss, and the metrics "loss", "text_loss" and "text_accuracy"; with audio also "audio_loss", "audio_loss_i"
+      and "audio_accuracy" (mean over the streams). Metrics without any target in the batch are NaN.
     """
     spoken, written = targets[:, :-1], targets[:, -1]
     there = written != IGNORE

@@ -1,6 +1,7 @@
-"""Training of the language model: from nothing or from a checkpoint, whole or through low-rank adapters.
+"""Training of Moshi's language model: from random weights or a checkpoint, all parameters or low-rank adapters.
 
-Axes: B rows, K streams (text, agent's codebooks, user's codebooks), T frames.
+Axis letters: B rows, K streams (text, agent's codebooks, user's codebooks), T frames, S frames of the depth
+transformer's loss.
 """
 
 from __future__ import annotations
@@ -34,68 +35,68 @@ from jomni.train.tasks.moshi_loss import Counts, LMLossConfig, counts, lm_loss
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LMConfig(GradientConfig):
-    """A language model and how it is trained. Give `model`, to begin from nothing, or `init_from`."""
+    """A language model, its data and its training options. Needs `model` (random weights) or `init_from`."""
 
-    data: LMData  # where batches come from
-    valid: LMData | None = mutable_on_resume(None)  # likewise, never trained on
-    model: MoshiConfig | None = None  # the model, from nothing
-    init_from: str | None = None  # the checkpoint to begin from: a folder or a hub id
-    shrink_and_perturb: float = 1.0  # share of init_from in the temporal transformer; rest random
-    lora: LoRAConfig | None = None  # train low-rank adapters alone; none: everything
+    data: LMData  # training data
+    valid: LMData | None = mutable_on_resume(None)  # held-out data
+    model: MoshiConfig | None = None  # configuration of a model with random weights
+    init_from: str | None = None  # checkpoint to start from: a folder or a hub id
+    shrink_and_perturb: float = 1.0  # share of init_from's weights in the temporal transformer; the rest is random
+    lora: LoRAConfig | None = None  # train low-rank adapters only; none: all parameters
     loss: LMLossConfig = dataclasses.field(default_factory=LMLossConfig)
-    depth_share: float = 1.0  # share of the frames, drawn anew each step, that the depth transformer learns from
-    depth_moving: float = 1.0  # how much likelier those are drawn in which the agent's semantic code is a new one
-    monologue: bool = True  # whether there is text; False: it only pads, and the agent speaks without thinking in words
-    user_noise: float = 0.0  # share of the user's frames whose codes are heard as random ones
-    agent_noise: float = 0.0  # share of the agent's own past frames that are heard as others of the conversation
-    codec: str | None = mutable_on_resume(None)  # checkpoint whose codec is exported; none: that of init_from
-    tokenizer: str | None = None  # sentencepiece file exported with the model; none: that of init_from
+    depth_share: float = 1.0  # share of the frames, drawn at each step, on which the depth transformer is trained
+    depth_moving: float = 1.0  # weight in this draw of frames in which the agent's semantic code changes; others have 1
+    monologue: bool = True  # whether there is text; False: replace all text by padding
+    user_noise: float = 0.0  # share of the user's input frames that are replaced by random codes
+    agent_noise: float = 0.0  # share of the agent's input frames that are replaced by other frames of the conversation
+    codec: str | None = mutable_on_resume(None)  # checkpoint of the codec to export; none: that of init_from
+    tokenizer: str | None = None  # sentencepiece file to export with the model; none: that of init_from
     temperature: float | None = mutable_on_resume(None)  # exported default for audio; none: that of init_from
     text_temperature: float | None = mutable_on_resume(None)  # exported default for text; none: that of init_from
-    export: Literal["whole", "adapters", "fused"] = mutable_on_resume("whole")  # with LoRA: what is written
+    export: Literal["whole", "adapters", "fused"] = mutable_on_resume("whole")  # weights that are written, with LoRA
 
     def __post_init__(self) -> None:
         if (self.model is None) == (self.init_from is None):
-            raise ConfigError("give either 'model' (from nothing) or 'init_from' (a checkpoint), and not both")
+            raise ConfigError("give either 'model' (random weights) or 'init_from' (a checkpoint), and not both")
         super().__post_init__()
         for name in ("user_noise", "agent_noise", "shrink_and_perturb"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"'{name}' is a share, from 0 to 1, got {getattr(self, name)}")
+                raise ConfigError(f"'{name}' must be from 0 to 1, got {getattr(self, name)}")
         if not 0 < self.depth_share <= 1:
-            raise ConfigError(f"'depth_share' is above 0, and 1 at most, got {self.depth_share}")
+            raise ConfigError(f"'depth_share' must be above 0 and at most 1, got {self.depth_share}")
         if not self.depth_moving > 0:
-            raise ConfigError(f"'depth_moving' is a factor above 0, got {self.depth_moving}")
+            raise ConfigError(f"'depth_moving' must be above 0, got {self.depth_moving}")
         if not self.monologue and not self.loss.text_weight:
             raise ConfigError(
-                "without a 'monologue' the text has to learn that it only pads: give 'loss.text_weight' above 0. The "
-                "model is fed its own text, and would hear tokens drawn from a head that has learnt nothing"
+                "without a 'monologue' the model has to learn that its text is padding: set 'loss.text_weight' above "
+                "0. Otherwise an untrained head would generate the text that the model takes as input"
             )
         if self.shrink_and_perturb < 1 and (self.init_from is None or self.lora is not None):
             raise ConfigError(
-                "'shrink_and_perturb' below 1 is for training the whole of 'init_from': give that, and no 'lora'"
+                "'shrink_and_perturb' below 1 applies when all of 'init_from' is trained: give that, and no 'lora'"
             )
         if self.lora is None and self.export != "whole":
-            raise ConfigError(f"'export' = {self.export!r} is for LoRA; without it there is only 'whole'")
+            raise ConfigError(f"'export' = {self.export!r} needs LoRA; without it only 'whole' is possible")
         if self.lora is not None and self.init_from is None:
             raise ConfigError("'lora' adapts a trained model: give 'init_from'")
 
     def build(self, steps: int) -> LMTask:
-        """Return the task; reads the configuration and the tokenizer of the checkpoint, not its weights."""
+        """Return the task. Reads the configuration and the tokenizer of the checkpoint, not its weights."""
         return LMTask(self, steps)
 
 
 class _Rows(NamedTuple):
-    """What the loss is of."""
+    """Inputs and targets of the loss."""
 
     delayed: Int[Array, "B K T"]
-    past: Int[Array, "B K T"] | None  # what the temporal transformer hears in place of it
-    heard: Int[Array, "B T"] | None  # the user's words
-    frames: Int[Array, "B S"] | None  # those that the depth transformer learns from; None: all
-    read: Bool[Array, "B"] | None  # rows whose text is not to be predicted
+    past: Int[Array, "B K T"] | None  # input of the temporal transformer; None: `delayed`
+    heard: Int[Array, "B T"] | None  # text tokens of the user's words
+    frames: Int[Array, "B S"] | None  # frames on which the depth transformer is trained; None: all
+    read: Bool[Array, "B"] | None  # rows whose text has no loss
 
 
 class LMTask(GradientTask):
-    """The language model in training."""
+    """Training task of the language model."""
 
     unit = "frames"
 
@@ -106,18 +107,18 @@ class LMTask(GradientTask):
         if config.init_from is not None:
             self._opened = detect(config.init_from)
             if "lm" not in self._opened.configs:
-                raise ConfigError(f"'init_from' {config.init_from}: is a codec alone, without a language model")
+                raise ConfigError(f"'init_from' {config.init_from}: contains no language model")
             model = dataclasses.replace(self._opened.configs["lm"], lora_rank=0)
         else:
             assert config.model is not None
             model = config.model
         if model.conditioners:
-            raise ConfigError(f"the model takes conditions {[c.name for c in model.conditioners]}: not trained here")
+            raise ConfigError(f"training with conditions is not supported: {[c.name for c in model.conditioners]}")
         if config.lora is not None:
             model = dataclasses.replace(model, lora_rank=config.lora.rank, lora_scaling=config.lora.scaling)
         if config.loss.heard_weight and not model.has_user_asr_head:
             raise ConfigError(
-                f"loss.heard_weight trains an extra head that says the user's words: give the model "
+                f"loss.heard_weight trains an extra head that predicts the user's words: set the model's "
                 f"extra_heads_num_heads = 1 and extra_heads_dim = text_card = {model.text_card}"
             )
         self.model = model
@@ -137,8 +138,11 @@ class LMTask(GradientTask):
         return () if lora is None else {path for path, _ in flatten(params) if not lora.trains(path)}
 
     def warm_start(self, state: GradientState, key: PRNGKeyArray) -> GradientState:
-        """Return the first state. With `shrink_and_perturb` the layers begin between the weights of `init_from` and
-        random ones (arXiv:1910.08475), so that they learn new data better than weights that fit the first data."""
+        """Return the state with the weights of `init_from`.
+
+        With `shrink_and_perturb`, the layers start between these weights and random ones (arXiv:1910.08475). They learn
+        new data better than weights that are fitted to the first data.
+        """
         if self._opened is None:
             return state
         kept = self.config.shrink_and_perturb
@@ -147,7 +151,7 @@ class LMTask(GradientTask):
         adapters = {path: leaf for path, leaf in held.items() if "/lora_" in path}
         anew = {path: leaf for path, leaf in held.items() if kept < 1 and path.startswith("transformer/")}
         for path in held.keys() - adapters.keys() - anew.keys():
-            held[path].delete()  # or two models would be in memory
+            held[path].delete()  # to hold one model in memory, not two
         del held
         found = jomni.load(
             self._opened.source, fuse_lora=True, components=("lm",),
@@ -224,15 +228,16 @@ class LMTask(GradientTask):
 
 
 def draw_frames(tokens: Int[Array, "B K T"], share: float, key: PRNGKeyArray, moving: float = 1.0) -> Int[Array, "B S"]:
-    """Different frames of each row, in their order, a share of them all: one at least.
+    """Draw distinct frames for each row, in ascending order: a share of all frames, at least one.
+
+    Drawn without replacement by the keys of Efraimidis and Spirakis, log(u) / weight.
 
     Args:
-      tokens: text, the agent's and the user's codes.
-      share: of the frames.
-      key: of the draw.
-      moving: weight of a frame whose first audio code differs from that of the frame before it, where others have 1:
-        silence is soon learnt, and an agent that listens is mostly silent (drawn without replacement by Efraimidis and
-        Spirakis' keys, log(u) / weight).
+      tokens: text, agent codes and user codes.
+      share: share of the frames.
+      key: random key.
+      moving: weight of frames whose first audio code differs from that of the frame before; other frames have 1.
+        An agent that listens is mostly silent, and silence is learnt quickly.
     """
     rows, frames = tokens.shape[0], tokens.shape[2]
     moves = jnp.pad(tokens[:, 1, 1:] != tokens[:, 1, :-1], ((0, 0), (1, 0)))
@@ -243,17 +248,17 @@ def draw_frames(tokens: Int[Array, "B K T"], share: float, key: PRNGKeyArray, mo
 def add_noise(
     codes: Int[Array, "B K T"], model: MoshiConfig, user: float, agent: float, key: PRNGKeyArray
 ) -> Int[Array, "B K T"]:
-    """Make a past less reliable than the true one, as it is when the model talks, so that it leans on no single frame.
+    """Corrupt the input codes, so that the model does not rely on single frames. Its own output has errors as well.
 
-    A frame is hit in all its codebooks or in none, and not where it has no codes.
+    A frame is replaced in all its codebooks or in none. Frames without codes are not changed.
 
     Args:
-      codes: text, the agent's and the user's codes, not delayed.
-      model: the model's configuration.
-      user: share of the user's frames that become random codes.
-      agent: share of the agent's frames that become another frame of the same row, drawn at random: plausible, and
-        wrong, as its own errors are.
-      key: of the draws.
+      codes: text, agent codes and user codes, not delayed.
+      model: configuration of the model.
+      user: share of the user's frames that are replaced by random codes.
+      agent: share of the agent's frames that are replaced by another frame of the same row, drawn at random. Such
+        codes are plausible but wrong, like the model's own errors.
+      key: random key.
     """
     keys, (rows, _, frames) = jax.random.split(key, 4), codes.shape
     text, own, heard = jnp.split(codes, [1, model.dep_q + 1], 1)
@@ -266,7 +271,7 @@ def add_noise(
 
 
 def _tokenizer(config: LMConfig, opened: CheckpointSource | None, model: MoshiConfig) -> bytes | None:
-    """Return the text tokenizer's file, checked against the model's vocabulary."""
+    """Return the content of the text tokenizer's file, checked against the model's vocabulary."""
     if config.tokenizer is None:
         return opened.tokenizer if opened else None
     path = Path(config.tokenizer).expanduser()
@@ -283,7 +288,7 @@ def _tokenizer(config: LMConfig, opened: CheckpointSource | None, model: MoshiCo
 
 
 def _check_codec(source: str, model: MoshiConfig) -> None:
-    """Refuse a codec whose codes are not the model's."""
+    """Raise `ConfigError` if the codes of a codec do not fit the model."""
     codec = detect(source, components=("mimi",)).configs.get("mimi")
     if codec is None:
         raise ConfigError(f"'codec' {source}: holds no codec")

@@ -1,4 +1,4 @@
-"""Where the language model's batches come from: a configuration with `dataset`, checked against the model."""
+"""Training data of the language model: configurations with a method `dataset`, and a check against the model."""
 
 from __future__ import annotations
 
@@ -17,27 +17,29 @@ if TYPE_CHECKING:
 
 
 class LMData(Protocol):
-    """A frozen dataclass that makes batches {"codes": int32 [B, K, T]}: text, agent's and user's codes, not delayed,
-    -1 where there is none; where asked for {"heard": int32 [B, T]}: the user's words as text tokens, and {"own": int32
-    [B, Q, T]}: the past that the model hears in place of the agent's codes; and, if it has such rows, {"read":
-    bool [B]}: those whose text the agent reads aloud, which is not to be predicted."""
+    """A frozen dataclass that makes batches for the language model.
+
+    Batches are {"codes": int32 [B, K, T]}: text, agent codes and user codes, not delayed, -1 without a token. Optional
+    entries are {"heard": int32 [B, T]}, the user's words as text tokens; {"own": int32 [B, Q, T]}, input codes that
+    replace the agent's; and {"read": bool [B]}, true for rows whose text has no loss because the agent reads it aloud.
+    """
 
     @property
     def frames(self) -> int:
-        """T, frames of each example."""
+        """Return T, the number of frames of an example."""
         ...
 
     def dataset(self, model: MoshiConfig, tokenizer: bytes | None, batch: int, seed: int) -> Any:
         """Return an endless, checkpointable `grain.IterDataset` of batches of `batch` examples.
 
         Args:
-          model: whose streams they are.
-          tokenizer: the text tokenizer's file, for data that holds words.
-          batch: examples in each.
-          seed: of their order.
+          model: the model to train.
+          tokenizer: content of the text tokenizer's file, for data with words.
+          batch: examples in each batch.
+          seed: seed of the order.
 
         Raises:
-          ConfigError, DataError: the data is missing, or is not what the model takes.
+          ConfigError, DataError: the data is missing or does not fit the model.
         """
         ...
 
@@ -46,23 +48,23 @@ class LMData(Protocol):
 class ConversationData:
     """Conversations tokenised by `jomni tokenize`."""
 
-    folders: tuple[str, ...]  # of codes, all made by one codec
-    frames: int = 250  # of each example
-    from_start: float = 0.1  # share of the examples that begin where their conversation does
+    folders: tuple[str, ...]  # folders of codes, all made by one codec
+    frames: int = 250  # frames of an example
+    from_start: float = 0.1  # share of the examples that start at the first frame of their conversation
     audio_delay: float = 0.0  # seconds by which the text is ahead of the audio
     text_lead: int = 0  # words by which the agent's text is ahead of its audio; above 0 needs keep_and_shift
-    heard: bool = False  # give the user's words too, for `LMLossConfig.heard_weight`
-    keep_and_shift: bool = False  # queue a word's tokens behind those of words before it, instead of cutting those off
-    own_share: float = 0.0  # share of the examples of rolled_out conversations in which the agent hears its own voice
-    text: str = ""  # file of sentences that the agent may say, one a line, to learn from their text alone
-    text_share: float = 0.0  # share of the examples that are such text, without audio
-    workers: int = mutable_on_resume(0)  # processes that read; 0: a thread
+    heard: bool = False  # include the user's words, for `LMLossConfig.heard_weight`
+    keep_and_shift: bool = False  # delay a word's tokens until those of the word before it end, instead of cutting them
+    own_share: float = 0.0  # share of the examples of self-rollout data whose input has the agent's sampled codes
+    text: str = ""  # file of sentences for text-only examples, one per line
+    text_share: float = 0.0  # share of the examples that are text only
+    workers: int = mutable_on_resume(0)  # processes that read the data; 0: a thread
 
     def dataset(self, model: MoshiConfig, tokenizer: bytes | None, batch: int, seed: int) -> Any:
         from jomni.data import lm_dataset, read_header
 
         if tokenizer is None:
-            raise ConfigError("conversations hold words: give the model's 'tokenizer', a sentencepiece file")
+            raise ConfigError("conversations contain words: give the model's 'tokenizer', a sentencepiece file")
         for folder in self.folders:
             header = read_header(folder)
             if header.bins != model.card:
@@ -78,11 +80,11 @@ class ConversationData:
         )  # fmt: skip
 
     def alignment(self, model: MoshiConfig) -> Alignment:
-        """Return how the words become the model's text tokens.
+        """Return the rules for turning words into the model's text tokens.
 
         Raises:
-          ConfigError: options that exclude each other.
-          DataError: a folder is none of codes.
+          ConfigError: options contradict each other.
+          DataError: a folder does not contain codes.
         """
         from jomni.data import Alignment, read_header
 
@@ -97,23 +99,26 @@ class ConversationData:
 
 
 def _lines(path: str) -> list[str]:
-    """Return the lines of a text file that are not empty."""
+    """Return the lines of a text file that are not blank."""
     if not path:
         return []
     try:
         return [line for line in Path(path).expanduser().read_text(encoding="utf-8").splitlines() if line.split()]
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"'text' {path}: cannot be read ({error}). Give a text file, one sentence a line.") from None
+        raise DataError(f"'text' {path}: cannot be read ({error}). Give a file with one sentence per line.") from None
 
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticData:
-    """A small game that a tiny model learns in a minute, for tests: the user says one of some words at a random moment,
-    the agent writes its number a little later and answers with a pattern of codes that belongs to it."""
+    """A small task for tests, which a tiny model learns in a minute.
 
-    frames: int = 24  # of each example
-    words: int = 8  # that the user may say
-    examples: int = 512  # in all
+    The user says one of several words at a random moment. The agent writes the number of the word a little later, and
+    answers with a pattern of codes that belongs to it.
+    """
+
+    frames: int = 24  # frames of an example
+    words: int = 8  # number of words that the user may say
+    examples: int = 512  # number of examples
 
     def dataset(self, model: MoshiConfig, tokenizer: bytes | None, batch: int, seed: int) -> Any:
         import grain
@@ -139,25 +144,25 @@ class SyntheticData:
 
 
 def check_batch(batch: dict[str, np.ndarray], model: MoshiConfig, heard: bool = False) -> None:
-    """Refuse codes that are not the model's.
+    """Check that the codes of a batch fit the model.
 
     Args:
-      batch: from the data.
-      model: that is to learn from it.
+      batch: a batch of the data.
+      model: the model to train.
       heard: whether the user's words are needed too.
 
     Raises:
-      DataError: the number of streams differs, a code lies outside its vocabulary, or the user's words are missing.
+      DataError: the number of streams differs, a code is outside its vocabulary, or the user's words are missing.
     """
     codes = batch["codes"]
     if heard and "heard" not in batch:
-        raise DataError("loss.heard_weight needs the user's words: set the data's 'heard', and label them in its json.")
+        raise DataError("loss.heard_weight needs the user's words: set the data's 'heard', and label them in its JSON.")
     streams = model.n_q + 1
     if codes.ndim != 3 or codes.shape[1] != streams:
         raise DataError(
             f"the data has {codes.shape[1] if codes.ndim == 3 else 'no'} streams, the model takes {streams}: text, "
-            f"{model.dep_q} codebooks of the agent, {model.user_q} of the user. Use data made with the same number of "
-            "codebooks, or set the model's n_q, dep_q and delays."
+            f"{model.dep_q} codebooks of the agent, {model.user_q} of the user. Use data with these codebooks, or set "
+            "the model's n_q, dep_q and delays."
         )
     for what, card, part in (("text token", model.text_card, codes[:, :1]), ("audio code", model.card, codes[:, 1:])):
         low, high = int(part.min()), int(part.max())

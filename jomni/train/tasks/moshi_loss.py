@@ -1,9 +1,9 @@
-"""The loss of the language model, as in Moshi's paper (arXiv:2410.00037, 3.4.5) and moshi-finetune (finetune/loss.py).
+"""Loss of the language model, as in Moshi's paper (arXiv:2410.00037, 3.4.5) and moshi-finetune (finetune/loss.py).
 
-Cross entropy of the text, where tokens that only pad count less, plus cross entropy of the agent's audio, where the
-semantic codebook counts more; each is a weighted mean over the tokens that there are.
+The sum of the cross entropy of the text, with a lower weight on padding tokens, and the cross entropy of the agent's
+audio, with a higher weight on the semantic codebook. Each is a weighted mean over the existing tokens.
 
-Axes: B rows, T frames, K streams, Q agent's codebooks, V vocabulary.
+Axis letters: B rows, T frames, S chosen frames, K streams, Q agent's codebooks, V vocabulary.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from jomni.models.moshi.model import ZERO, DelayedLogits
 class LMLossConfig:
     """Weights of the tokens."""
 
-    text_padding_weight: float = 0.5  # of text tokens that only pad (PAD and EPAD); the others have 1
-    first_codebook_weight_multiplier: float = 100.0  # of the semantic codebook; the others have 1
-    text_weight: float = 1.0  # of the text's loss in the sum; the audio's has 1
-    heard_weight: float = 0.0  # of the first extra head's, which says the user's words; 0: it is not trained
+    text_padding_weight: float = 0.5  # weight of padding text tokens (PAD and EPAD); others have 1
+    first_codebook_weight_multiplier: float = 100.0  # weight of the semantic codebook; others have 1
+    text_weight: float = 1.0  # weight of the text's loss in the sum; the audio's has 1
+    heard_weight: float = 0.0  # weight of the user ASR head's loss, the first extra head; 0: it is not trained
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -37,12 +37,12 @@ class LMLossConfig:
 def token_masks(
     config: MoshiConfig, delayed: Int[Array, "B K T"], read: Bool[Array, "B"] | None = None
 ) -> Bool[Array, "B K T"]:
-    """Return which tokens of the text (stream 0) and the agent (1 to Q) are to be predicted: those that there are.
+    """Return a mask of the tokens with a loss: existing tokens of the text (stream 0) and the agent (1 to Q).
 
     Args:
-      config: of the model.
-      delayed: from `MoshiLM.delay`; its first frames hold the initial token, -1 stands where there is none.
-      read: rows whose text the agent only reads aloud; it cannot be foretold, and is not to be predicted.
+      config: configuration of the model.
+      delayed: from `MoshiLM.delay`. The first frames hold the initial token; -1 means no token.
+      read: rows whose text has no loss, because the agent reads aloud text that it cannot predict.
     """
     streams = config.dep_q + 1
     begun = jnp.arange(delayed.shape[-1]) >= jnp.asarray(config.delays[:streams])[:, None]
@@ -57,7 +57,7 @@ def token_weights(
     frames: Int[Array, "B S"] | None = None,
     read: Bool[Array, "B"] | None = None,
 ) -> tuple[Float[Array, "B T"], Float[Array, "B S Q"]]:
-    """Return what each text token and each of the agent's audio tokens counts; the latter in some frames, or in all."""
+    """Return the weights of the text tokens, and of the agent's audio tokens in `frames` (None: in all frames)."""
     mask = token_masks(config, delayed, read)
     text = mask[:, 0] * jnp.where(is_padding(config, delayed[:, 0]), loss.text_padding_weight, 1.0)
     codebooks = jnp.ones(config.dep_q).at[:1].set(loss.first_codebook_weight_multiplier)
@@ -65,53 +65,53 @@ def token_weights(
 
 
 def at_frames(tokens: Shaped[Array, "B K T"], frames: Int[Array, "B S"] | None) -> Shaped[Array, "B K S"]:
-    """Return the chosen frames of each row; None: all of them."""
+    """Return the tokens of the chosen frames of each row, or of all frames if `frames` is None."""
     return tokens if frames is None else jnp.take_along_axis(tokens, frames[:, None], 2)
 
 
 def is_padding(config: MoshiConfig, text: Int[Array, "..."]) -> Bool[Array, "..."]:
-    """Return whether text tokens are PAD or EPAD, which say nothing."""
+    """Return whether text tokens are padding: PAD or EPAD."""
     return (text == config.existing_text_padding_id) | (text == config.existing_text_end_padding_id)
 
 
 def cross_entropy(logits: Float[Array, "... V"], target: Int[Array, "..."]) -> Float[Array, "..."]:
-    """Cross entropy in float32; targets outside the vocabulary give a number without meaning, to be weighted 0."""
+    """Return the cross entropy in float32. Targets outside the vocabulary give meaningless values; weight them 0."""
     logits = logits.astype(jnp.float32)
-    # A comparison instead of a look-up: its gradient is no scatter, and fuses with the softmax.
+    # A comparison instead of a gather: its gradient needs no scatter, and it fuses with the softmax.
     hit = jnp.arange(logits.shape[-1]) == target[..., None]
     return jax.nn.logsumexp(logits, -1) - jnp.where(hit, logits, 0).sum(-1)
 
 
 _NOTHING = 1e-6
-"""In place of a count of zero, which divides."""
+"""Lower bound for denominators."""
 
 
 def divisor(count: Num[Array, "..."]) -> Float[Array, "..."]:
-    """Return a count of a batch to divide by, which `of_any` still knows from none. float32."""
+    """Return a count as a denominator, float32. Counts of zero become `_NOTHING`, which `of_any` recognises."""
     return jnp.maximum(count.astype(jnp.float32), _NOTHING)
 
 
 def of_any(metric: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Array, "..."]:
-    """A metric over its `divisor`, NaN where the batch has nothing of what it counts: no 0 is taken for a result."""
+    """Return a metric that was divided by `count`, or NaN where the count was zero."""
     return jnp.where(count > _NOTHING, metric, jnp.nan)
 
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Sums of weights and numbers of tokens over the whole batch, what the shares of microbatches are divided by."""
+    """Denominators of the loss and the metrics: sums of weights and numbers of tokens over the whole batch."""
 
     text: Float[Array, ""]
     audio: Float[Array, ""]
     heard: Float[Array, ""]
-    words: Float[Array, ""]  # text tokens that do not pad
-    heard_words: Float[Array, ""]  # of the user
+    words: Float[Array, ""]  # text tokens that are not padding
+    heard_words: Float[Array, ""]  # the same for the user's words
     codebooks: Float[Array, "Q"]
 
 
 def heard_weights(
     config: MoshiConfig, loss: LMLossConfig, heard: Int[Array, "B T"]
 ) -> tuple[Float[Array, "B T"], Bool[Array, "B T"]]:
-    """Return what each token of the user's words counts, and which of them do not pad."""
+    """Return the weight of each token of the user's words, and which of them are not padding."""
     words = (heard != ZERO) & ~is_padding(config, heard)
     return (heard != ZERO) * jnp.where(words, 1.0, loss.text_padding_weight), words
 
@@ -124,7 +124,7 @@ def counts(
     frames: Int[Array, "B S"] | None = None,
     read: Bool[Array, "B"] | None = None,
 ) -> Counts:
-    """Return the counts of a whole batch; arguments as for `lm_loss`."""
+    """Return the denominators for a whole batch. The arguments are those of `lm_loss`."""
     text, audio = token_weights(config, loss, delayed, frames, read)
     heard_weight, heard_words = (jnp.zeros(()),) * 2 if heard is None else heard_weights(config, loss, heard)
     mask = token_masks(config, delayed, read)
@@ -144,22 +144,24 @@ def lm_loss(
     frames: Int[Array, "B S"] | None = None,
     read: Bool[Array, "B"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """The share of these rows in the batch's loss and metrics: shares of all its microbatches add up to the batch's.
+    """Return the contribution of these rows to the batch's loss and metrics.
+
+    The contributions of all microbatches add up to the values of the batch.
 
     Args:
-      config: of the model.
+      config: configuration of the model.
       loss: the weights.
       logits: from `MoshiLM.delayed_logits`.
-      delayed: the tokens they predict, from `MoshiLM.delay`.
+      delayed: targets, from `MoshiLM.delay`.
       total: from `counts` of the whole batch.
-      heard: tokens of the user's words, for the first extra head; -1 where there is none.
-      frames: those that the audio's logits are of; None: all.
-      read: rows whose text is not to be predicted; None: none of them.
+      heard: text tokens of the user's words, for the first extra head; -1 means no token.
+      frames: frames of the audio logits. None: all.
+      read: rows whose text has no loss. None: no such rows.
 
     Returns:
-      The loss, and "loss", "text_loss", "word_accuracy" (of text tokens that do not pad), "audio_loss",
-      "audio_loss_k" (plain mean of codebook k), "heard_loss" and "heard_accuracy" (of the user's words); NaN what the
-      whole batch has nothing of.
+      The loss, and the metrics "loss", "text_loss", "word_accuracy" (of text tokens that are not padding),
+      "audio_loss", "audio_loss_k" (unweighted mean of codebook k), "heard_loss" and "heard_accuracy" (of the user's
+      words). Metrics without any token in the batch are NaN.
     """
     mask = token_masks(config, delayed, read)
     text_weight, audio_weight = token_weights(config, loss, delayed, frames, read)

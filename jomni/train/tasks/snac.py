@@ -1,11 +1,13 @@
-"""Training SNAC from nothing (arXiv:2410.14411): losses on the audio, and codebooks in one of two ways.
+"""Training of SNAC from random weights (arXiv:2410.14411), with losses on the audio and two ways to train codebooks.
 
-As in Improved RVQGAN (arXiv:2306.06546), whose quantiser SNAC's is: the entry nearest in direction is taken, gradients
-go straight through, the entry is drawn to what it stands for and the encoder to its entry. Or the codebooks are moving
-averages of what they stand for, as Mimi's (`codebook_decay`): they keep up with latents that learn fast. There is no
-discriminator: for one voice, such as that of a dialogue model, the spectral distance suffices to be understood.
+By default codebooks are trained as in Improved RVQGAN (arXiv:2306.06546), on which SNAC's quantiser is based: each
+vector takes the entry that is nearest in direction, gradients pass straight through, a codebook loss moves the entry to
+the vector and a commitment loss moves the encoder to the entry. With `codebook_decay` codebooks are moving averages, as
+Mimi's; they follow latents that change fast. There is no discriminator: for a single voice, such as a dialogue model's,
+the spectral distance gives intelligible speech.
 
-Axes: B example, T samples, L latent steps, N tokens of a codebook, C channels, E codebook width, K codebooks.
+Axis letters: B example, T samples, L latent steps, N tokens of a codebook, C channels, E codebook width, V entries,
+K codebooks.
 """
 
 from __future__ import annotations
@@ -42,16 +44,16 @@ from jomni.train.tasks.mimi_quantizer import CodebookAverage, CodebookUpdate, as
 class SnacData:
     """Segments of recordings (`jomni.data.recordings.segments`)."""
 
-    manifest: str  # the recordings, at the codec's rate
-    frames: int = 16  # of each segment
+    manifest: str  # manifest of recordings at the codec's sample rate
+    frames: int = 16  # length of a segment
     channels: str = "mono"  # mono, left, right or both
-    gain_db: tuple[float, float] | None = None  # lowest and highest random gain
-    on_frames: bool = False  # segments begin at whole code frames only, for a voice that always does
-    skip_bad: bool = False  # leave bad recordings out instead of refusing the manifest
-    workers: int = mutable_on_resume(0)  # processes that read; 0: a thread
+    gain_db: tuple[float, float] | None = None  # lowest and highest random gain, dB
+    on_frames: bool = False  # start segments only at multiples of a code frame
+    skip_bad: bool = False  # leave out bad recordings instead of rejecting the manifest
+    workers: int = mutable_on_resume(0)  # processes that read the data; 0: a thread
 
     def dataset(self, model: SnacConfig, batch: int, seed: int) -> Any:
-        """Endless batches of "pcm", float32 [B, 1, T].
+        """Return endless batches of "pcm", float32 [B, 1, T].
 
         Raises:
           ConfigError, DataError: see `jomni.data.recordings.segments.audio_dataset`.
@@ -73,23 +75,23 @@ class SnacLossConfig:
 
     spectral: float = 1.0  # multi-resolution spectral distance
     waveform: float = 0.0  # L1 of the samples
-    codebook: float = 1.0  # entry to what it stands for
-    commitment: float = 0.25  # what is quantised to its entry
+    codebook: float = 1.0  # codebook loss: moves entries to the vectors assigned to them
+    commitment: float = 0.25  # commitment loss: moves vectors to their entries
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SnacTrainConfig(GradientConfig):
-    """A SNAC, what it is trained on, and how."""
+    """A SNAC, its data and its training options."""
 
     model: SnacConfig
     data: SnacData
-    valid: SnacData | None = mutable_on_resume(None)  # never trained on
-    init_from: str | None = None  # checkpoint to begin from; none: from nothing
-    fit_codebooks: int = 0  # batches, the k-means of whose latents init_from's codebooks become; 0: as they are
-    quantize: float = 1.0  # share of the examples that are quantised; the others' latents pass as they are
-    codebook_decay: float = 0.0  # of the moving averages that the codebooks are; 0: they learn by their gradient
-    restart_below: float = 0.1  # such a codebook's entries used less than this share of the mean go to a random latent
-    freeze: tuple[str, ...] = ()  # parts that stay as they are: patterns that parameter paths begin with, "encoder"
+    valid: SnacData | None = mutable_on_resume(None)  # held-out data
+    init_from: str | None = None  # checkpoint to start from; none: random weights
+    fit_codebooks: int = 0  # number of batches for k-means that replaces init_from's codebooks; 0: keep them
+    quantize: float = 1.0  # share of the examples that are quantised; the latents of the others pass unchanged
+    codebook_decay: float = 0.0  # decay of moving-average codebooks; 0: codebooks are trained by gradient
+    restart_below: float = 0.1  # moving-average entries used less than this share of the mean take a random latent
+    freeze: tuple[str, ...] = ()  # frozen parameters: patterns that match the start of their paths, such as "encoder"
     loss: SnacLossConfig = dataclasses.field(default_factory=SnacLossConfig)
     spectral: SpectralConfig = dataclasses.field(default_factory=SpectralConfig)
 
@@ -97,21 +99,21 @@ class SnacTrainConfig(GradientConfig):
         super().__post_init__()
         check_patterns(self.freeze)
         if not 0 <= self.quantize <= 1:
-            raise ConfigError(f"'quantize' is a share, from 0 to 1, got {self.quantize}")
+            raise ConfigError(f"'quantize' must be from 0 to 1, got {self.quantize}")
         if self.codebook_decay and 0 < self.quantize < 1:
             raise ConfigError(
-                f"codebooks that are moving averages ('codebook_decay' {self.codebook_decay:g}) are of latents that "
-                f"are all quantised: give 'quantize' 1, not {self.quantize:g}"
+                f"moving-average codebooks ('codebook_decay' {self.codebook_decay:g}) need all examples quantised, or "
+                f"none: set 'quantize' to 1, not {self.quantize:g}"
             )
         if self.fit_codebooks < 0 or (self.fit_codebooks and self.init_from is None):
             raise ConfigError(
-                f"'fit_codebooks' = {self.fit_codebooks} wants 0 or more, and an 'init_from' to fit them to"
+                f"'fit_codebooks' = {self.fit_codebooks} must be 0 or more, and needs 'init_from' if it is above 0"
             )
 
         if not 0 <= self.codebook_decay < 1:
-            raise ConfigError(f"'codebook_decay' is 0 or more, and below 1, got {self.codebook_decay}")
+            raise ConfigError(f"'codebook_decay' must be at least 0 and below 1, got {self.codebook_decay}")
         if self.codebook_decay and self.microbatches > 1:
-            raise ConfigError("'codebook_decay' wants the whole batch at once: 'microbatches' = 1")
+            raise ConfigError("'codebook_decay' needs the whole batch at once: set 'microbatches' to 1")
 
     def build(self, steps: int) -> SnacTask:
         """Return the task."""
@@ -119,7 +121,7 @@ class SnacTrainConfig(GradientConfig):
 
 
 def _centres(latents: Float[np.ndarray, "N E"], entries: int, seed: int) -> Float[np.ndarray, "V E"]:
-    """Return the mean of each of so many groups of latents, alike in direction: by it, entries are chosen."""
+    """Return the means [V, E] of k-means clusters of latents by direction, because entries are chosen by direction."""
     from scipy.cluster.vq import kmeans2
 
     length = np.linalg.norm(latents, axis=1, keepdims=True)
@@ -129,32 +131,32 @@ def _centres(latents: Float[np.ndarray, "N E"], entries: int, seed: int) -> Floa
     return np.where(count > 0, total / np.maximum(count, 1), centres * length.mean())
 
 
-_UPDATES = "updates"  # among the metrics of a loss, what is no metric: what the codebooks follow
+_UPDATES = "updates"  # key among the loss's metrics for the codebook updates, which are not a metric
 _BOOK = re.compile(r"quantizer/(quantizers_\d+)/codebook")
 _LAST = re.compile(r"decoder/model_\d+/magnitude$")
 _UNIT_END = re.compile(r"/block_\d+/block_3/magnitude$")  # of a residual unit
 
 
 class Learnt(NamedTuple):
-    """What a pass over a batch gives."""
+    """Result of a training pass over a batch."""
 
     audio: Float[Array, "B 1 T"]
-    to_entry: Float[Array, ""]  # the entries' mean squared distance to what they stand for
-    to_latent: Float[Array, ""]  # the same, with the gradient for the encoder
+    to_entry: Float[Array, ""]  # mean squared distance of entries to their vectors, with gradient for the entries
+    to_latent: Float[Array, ""]  # the same, with gradient for the vectors
     perplexities: Float[Array, "K"]  # of each codebook over these examples
-    updates: list[CodebookUpdate]  # for each codebook, where they are moving averages
+    updates: list[CodebookUpdate]  # of each codebook, for moving averages
 
 
 class LearningSnac(Snac):
-    """SNAC with the pass that it learns from. Parameters are the same."""
+    """SNAC with a training pass. Its parameters are those of `Snac`."""
 
     def learn(self, pcm: Float[Array, "B 1 T"], keys: Array, quantised: Float[Array, "B"]) -> Learnt:
-        """Encode, quantises and decodes.
+        """Encode, quantise and decode.
 
         Args:
           pcm: whole frames.
-          keys: of the decoder's noise, one for each example.
-          quantised: 1 where an example is quantised, 0 where its latent passes as it is, and draws no entry.
+          keys: keys of the decoder's noise, one per example.
+          quantised: 1 if an example is quantised; 0 if its latent passes unchanged and has no codebook loss.
         """
         left = self.encoder(Block(pcm.swapaxes(1, 2)))[0].steps
         total, mask = jnp.zeros_like(left), quantised[:, None, None]
@@ -163,7 +165,7 @@ class LearningSnac(Snac):
             projected = quantizer.project(left)
             codes = jax.lax.stop_gradient(quantizer.nearest(projected))
             entry = quantizer.entries(codes)
-            passed = projected + mask * jax.lax.stop_gradient(entry - projected)  # gradients go straight through
+            passed = projected + mask * jax.lax.stop_gradient(entry - projected)  # straight-through gradients
             given = quantizer.expand(passed)
             to_entry += (mask * jnp.square(entry - jax.lax.stop_gradient(projected))).mean()
             to_latent += (mask * jnp.square(jax.lax.stop_gradient(entry) - projected)).mean()
@@ -176,7 +178,7 @@ class LearningSnac(Snac):
         return Learnt(audio, to_entry / count, to_latent / count, jnp.stack(perplexities), updates)
 
     def before(self, pcm: Float[Array, "B 1 T"], book: int) -> Float[Array, "B N E"]:
-        """Return what a codebook is to stand for: projected, what the codebooks ahead of it left over."""
+        """Return the input of a codebook: the projected residual that the codebooks before it leave."""
         left = self.encoder(Block(pcm.swapaxes(1, 2)))[0].steps
         for quantizer in self.quantizer.quantizers[:book]:
             left = left - quantizer.decode(quantizer.encode(left))
@@ -185,9 +187,9 @@ class LearningSnac(Snac):
 
 
 def quiet(params: Tree) -> Tree:
-    """Fresh parameters whose residual units begin near the identity, and whose audio begins near silence.
+    """Scale fresh parameters so that residual units start near the identity and the audio near silence.
 
-    Else each unit doubles the variance, and the decoder's last tanh is saturated: there it has no gradient.
+    Otherwise each unit doubles the variance, and the decoder's final tanh saturates, where it has no gradient.
     """
     leaves = dict(flatten(params))
     last = max((path for path in leaves if _LAST.match(path)), key=lambda path: int(path.split("/")[1].split("_")[1]))
@@ -202,13 +204,13 @@ def quiet(params: Tree) -> Tree:
 )
 @dataclasses.dataclass(frozen=True)
 class SnacState(GradientState):
-    """State of the training."""
+    """Training state of SNAC."""
 
-    books: dict[str, CodebookAverage]  # by the quantizer's name: those codebooks that are moving averages
+    books: dict[str, CodebookAverage]  # moving-average codebooks, by the name of their quantiser
 
 
 class SnacTask(GradientTask):
-    """SNAC in training."""
+    """Training task of SNAC."""
 
     unit = "audio s"
 
@@ -229,7 +231,7 @@ class SnacTask(GradientTask):
         return SnacState(**fields, books=self._books(state))
 
     def _books(self, state: GradientState) -> dict[str, CodebookAverage]:
-        """Average whose entries are those that there are, each as if used as often as any other."""
+        """Return moving averages that equal the current entries, with equal usage."""
         if not self.config.codebook_decay:
             return {}
         found = dict[str, CodebookAverage]()
@@ -244,7 +246,7 @@ class SnacTask(GradientTask):
         return dataclasses.replace(begun, books=self._books(begun))
 
     def update(self, state: GradientState, batch: Batch, key: PRNGKeyArray) -> tuple[GradientState, Metrics]:
-        """Return a step; codebooks that are averages then follow what was assigned to them."""
+        """Return the next state and metrics. Moving-average codebooks are updated after the gradient step."""
         new, metrics = super().update(state, batch, key)
         updates: Any = metrics.pop(_UPDATES)
         assert isinstance(state, SnacState) and isinstance(new, SnacState)
@@ -266,13 +268,13 @@ class SnacTask(GradientTask):
             return None
         found = jomni.load(c.init_from, components=("snac",))
         if found.configs["snac"] != c.model:
-            raise ConfigError(f"'init_from' {c.init_from}: its configuration is not that of 'model'")
+            raise ConfigError(f"'init_from' {c.init_from}: its configuration differs from 'model'")
         params: Tree = found.params["snac"]
         return self._fitted(params) if c.fit_codebooks else params
 
     def _fitted(self, params: Tree) -> Tree:
-        """The parameters with codebooks of the latents that there are: entries that none is near to never learn."""
-        c, batches = self.config, iter(self.dataset(0))  # always the same: a resumed run draws them again
+        """Return the parameters with codebooks fitted to the current latents, because distant entries never train."""
+        c, batches = self.config, iter(self.dataset(0))  # always the same batches: a resumed run repeats this
         pcm = [next(batches)["pcm"] for _ in range(c.fit_codebooks)]
 
         @partial(jax.jit, static_argnums=2)
@@ -285,7 +287,7 @@ class SnacTask(GradientTask):
             if len(latents) < c.model.codebook_size:
                 raise ConfigError(
                     f"'fit_codebooks' = {len(pcm)}: these batches have {len(latents)} latents for the "
-                    f"{c.model.codebook_size} entries of codebook {book}. Give more."
+                    f"{c.model.codebook_size} entries of codebook {book}. Increase it."
                 )
             codebook = jnp.asarray(_centres(latents, c.model.codebook_size, book), jnp.float32)
             params = unflatten(dict(flatten(params)) | {f"quantizer/quantizers_{book}/codebook": codebook})
@@ -295,7 +297,7 @@ class SnacTask(GradientTask):
         return frozen_paths(params, self.config.freeze)
 
     def rows(self, batch: Batch, key: PRNGKeyArray | None) -> Any:
-        """Return the samples, and which examples are quantised: 1 or 0 for each, where nothing is drawn 1."""
+        """Return the samples, and 1 or 0 per example for whether it is quantised (without a key, 1)."""
         count = len(batch["pcm"])
         drawn = jnp.ones(count) if key is None else jax.random.bernoulli(key, self.config.quantize, (count,))
         return {"pcm": batch["pcm"], "quantised": drawn.astype(jnp.float32)}

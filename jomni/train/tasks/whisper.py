@@ -3,7 +3,7 @@
 A substitute for a published Whisper in Mini-Omni's training. Phone targets are aligned with the frames; an encoder
 trained on answers alone, which begin a second after the question, learns much more slowly.
 
-Axes: B example, S samples, T frames of 20 ms, P phones.
+Axis letters: B example, S samples, T frames of 20 ms, P phones, M mel bands, N mel frames.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ FRAME_RATE = SAMPLE_RATE / (2 * HOP)  # Hz, of the encoder's frames
 
 @dataclasses.dataclass(frozen=True)
 class SpeechEncoderData:
-    """Segments of recordings at 16 kHz with phones in the json beside them (`jomni.data.recordings.segments`)."""
+    """Segments of recordings at 16 kHz, with phones in the JSON beside them (`jomni.data.recordings.segments`)."""
 
-    manifest: str  # the recordings
+    manifest: str  # manifest of the recordings
     phones: tuple[str, ...]  # the inventory, silence first
-    seconds: float = 4.0  # of each segment; what is shorter stands somewhere in it, silence around it
-    gain_db: tuple[float, float] | None = None  # lowest and highest random gain
-    skip_bad: bool = False  # leave bad recordings out instead of refusing the manifest
-    workers: int = mutable_on_resume(0)  # processes that read; 0: a thread
+    seconds: float = 4.0  # length of a segment; shorter recordings are padded with silence on both sides
+    gain_db: tuple[float, float] | None = None  # lowest and highest random gain, dB
+    skip_bad: bool = False  # leave out bad recordings instead of rejecting the manifest
+    workers: int = mutable_on_resume(0)  # processes that read the data; 0: a thread
 
     def dataset(self, batch: int, seed: int) -> Any:
-        """Endless batches of "pcm", float32 [B, 1, S], and "teacher", float32 [B, T / 2, 2 P].
+        """Return endless batches of "pcm", float32 [B, 1, S], and "teacher", float32 [B, T / 2, 2 P].
 
         Raises:
           ConfigError, DataError: see `jomni.data.recordings.segments.audio_dataset`.
@@ -60,11 +60,11 @@ class SpeechEncoderData:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SpeechEncoderConfig(GradientConfig):
-    """A speech encoder, what it is trained on, and how."""
+    """A speech encoder, its data and its training options."""
 
-    model: WhisperConfig  # of its decoder nothing is built
+    model: WhisperConfig  # its decoder is not built
     data: SpeechEncoderData
-    valid: SpeechEncoderData | None = mutable_on_resume(None)  # never trained on
+    valid: SpeechEncoderData | None = mutable_on_resume(None)  # held-out data
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,7 +81,7 @@ class SpeechEncoderConfig(GradientConfig):
 
 
 class _PhoneClassifier(nn.Module):
-    """The encoder and the head that names phones, which is not exported."""
+    """The encoder, with a head that classifies phones. The head is not exported."""
 
     config: WhisperConfig
     phones: int
@@ -92,7 +92,7 @@ class _PhoneClassifier(nn.Module):
 
 
 class SpeechEncoderTask(GradientTask):
-    """The speech encoder in training."""
+    """Training task of the speech encoder."""
 
     unit = "audio s"
 

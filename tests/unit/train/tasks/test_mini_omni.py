@@ -143,7 +143,7 @@ def test_a_single_frame_does_not_slip():
 
 
 def test_turns_that_do_not_fit_are_told_and_left_out(turns, tmp_path):
-    with pytest.raises(DataError, match=r"6 of 6 rows cannot be used(.|\n)*takes \d+ steps, the longest length is 16"):
+    with pytest.raises(DataError, match=r"6 of 6 rows cannot be used(.|\n)*needs \d+ steps, the longest length is 16"):
         batches(turns, lengths=(16,))
     with pytest.raises(DataError, match=r"0.1 s, longer than the 0.1 s|longer than the 0\.1 s"):
         batches(turns, seconds=0.1)
@@ -154,7 +154,7 @@ def test_turns_that_do_not_fit_are_told_and_left_out(turns, tmp_path):
         batches(path)
     assert next(iter(batches(path, skip_bad=True, batch=6)))["tokens"].max() < 288
     batches(path, shares=TaskShares(0, 1, 1, 0, 1))  # which say nothing
-    with pytest.raises(DataError, match="no parquet file"):
+    with pytest.raises(DataError, match="neither a parquet file"):
         batches(tmp_path / "absent")
 
 
@@ -183,7 +183,7 @@ def test_own_text_becomes_turns_with_any_synthesiser():
 def test_lines_that_are_no_pairs_are_told(tmp_path):
     path = tmp_path / "pairs.tsv"
     path.write_text("a\tb\nc\n\td\n")
-    with pytest.raises(DataError, match=r"2 of 3 lines have none, such as \[2, 3\]"):
+    with pytest.raises(DataError, match=r"2 of 3 lines are not, such as \[2, 3\]"):
         read_pairs(path)
 
 
@@ -418,5 +418,5 @@ def test_a_model_and_its_options_fit_together(backbone, turns):
         config.build(1).dataset(0)
     with pytest.raises(ConfigError, match="2 weights, there are 7"):
         dataclasses.replace(config, loss=OmniLossConfig(stream_weights=(1.0, 2.0))).build(1)
-    with pytest.raises(ConfigError, match="is no Whisper"):
+    with pytest.raises(ConfigError, match="is not a Whisper"):
         dataclasses.replace(config, encoder_model=None, encoder=str(backbone)).build(1)

@@ -157,7 +157,7 @@ def test_codebooks_begin_where_latents_are(tmp_path):
     changed = [jax.tree_util.keystr(path) for path, same in jax.tree_util.tree_leaves_with_path(
         jax.tree.map(lambda a, b: bool((a == b).all()), params, fitted)) if not same]  # fmt: skip
     assert len(changed) == 3 and all("codebook" in path for path in changed)
-    with pytest.raises(ConfigError, match="Give more"):
+    with pytest.raises(ConfigError, match="Increase it"):
         config = SnacTrainConfig(model=TINY, data=SnacData(manifest(tmp_path), frames=4), batch=2,
                                  init_from=str(tmp_path / "begun"), fit_codebooks=1)  # fmt: skip
         config.build(1).start(jax.random.key(0))
