@@ -1,4 +1,4 @@
-"""The report of `jomni eval codec`: its table, plot and examples."""
+"""Report of `jomni eval codec`: tables, plot and examples."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ TURN_SECONDS, TURN_WORDS = 1.0, 3
 is a back-channel. `takes_over` counts any sound, for test sets with short answers such as "seven"."""
 
 STOP_SECONDS = 1.0
-"""Time in which an interrupted agent should stop."""
+"""Seconds within which an interrupted agent should stop."""
 
 STOP_GAP = 0.5
 """Seconds of silence that end the agent's speech; shorter pauses lie between words (Full-Duplex-Bench v1.5 merges
