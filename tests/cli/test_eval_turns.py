@@ -55,7 +55,7 @@ def test_turns_writes_a_report_and_prints_the_table(run, model, turns, tmp_path)
     assert code == 2 and "holds a report already" in err
 
 
-def test_some_tasks_alone_are_asked(run, model, turns, tmp_path):
+def test_only_chosen_tasks_are_run(run, model, turns, tmp_path):
     code, _, err = run("eval", "turns", model, turns, "--out", tmp_path / "r", *QUICK, "--tasks", "A1-T1", "T1-T2")
     assert code == 0, err
     held = json.loads((tmp_path / "r/report.json").read_text())
@@ -65,7 +65,7 @@ def test_some_tasks_alone_are_asked(run, model, turns, tmp_path):
     assert code == 2 and "invalid choice: 'A2-A1'" in err
 
 
-def test_bad_input_is_told(refuses, model, turns, tiny_moshi_folder, tmp_path, tmp_path_factory):
+def test_bad_input_is_refused(refuses, model, turns, tiny_moshi_folder, tmp_path, tmp_path_factory):
     def refused(model, turns, *more, says):
         refuses("eval", "turns", model, turns, "--out", tmp_path / "report", *QUICK, *more, says=[says])
 

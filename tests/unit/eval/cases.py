@@ -1,4 +1,4 @@
-"""Test sets and agents made by hand for the tests of the evaluation."""
+"""Synthetic test sets and a rule-based agent for the tests of the evaluation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_item(
     folder: Path, name: str, turns: list[dict[str, Any]], seconds: float, *, user: Any = (), cell: str = "seen",
     background: float = 0.0, following: tuple[dict[str, Any], float] | None = None,
 ) -> Path:  # fmt: skip
-    """Writes an item: the user is noise during his questions and the further intervals in `user`; the agent a tone.
+    """Write an item: the user is noise during questions and the intervals in `user`, the agent is a tone.
 
     `background` is the level of noise throughout; `following` the item's "next" and how long its audio is.
     """
@@ -67,7 +67,7 @@ class Steering(NamedTuple):
 
 @dataclasses.dataclass
 class Manners:
-    """How the agent made by hand behaves; times in frames."""
+    """Behaviour of the agent; times in frames."""
 
     delay: int = 3  # silent frames of the user after which it answers
     length: int = 12  # frames of an answer
@@ -77,7 +77,7 @@ class Manners:
 
 
 class Agent:
-    """Stands in for `jomni.Duplex`: hears by level, answers every stretch of speech with a tone."""
+    """Replaces `jomni.Duplex`: detects speech by its level and answers with a tone."""
 
     frame_size = SIZE
     mimi = SimpleNamespace(config=SimpleNamespace(sample_rate=RATE, frame_rate=RATE / SIZE))

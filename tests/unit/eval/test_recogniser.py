@@ -21,12 +21,12 @@ MORE = ["what is three plus four", "before may comes april", "four plus seven is
 
 
 def spoken():
-    """Two sentences said by flite's voice slt, 16 kHz."""
+    """Return two sentences spoken by flite's voice slt, 16 kHz."""
     return [soundfile.read(SPOKEN / f"{text.replace(' ', '_')}.flac", dtype="float32")[0] for text in TEXTS]
 
 
 def read_arpa(text):
-    """(probabilities, back-off weights) of an ARPA file, by rows of words."""
+    """Return the probabilities and the back-off weights of an ARPA file by n-gram."""
     p, weights = {}, {}
     for line in text.splitlines():
         fields = line.split("\t")
@@ -65,12 +65,12 @@ def test_a_bigram_by_hand():
 @pytest.mark.parametrize(
     ("rows", "said"), [([], "words"), ([[]], "words"), ([["a b"]], "^'a b'"), ([["<s>"]], "^'<s>'"), ([[""]], "^''")]
 )
-def test_sentences_without_sense_are_refused(rows, said):
+def test_invalid_sentences_are_refused(rows, said):
     with pytest.raises(ValueError, match=said):
         arpa(rows)
 
 
-def test_normalising_keeps_words_alone():
+def test_normalising_keeps_only_words():
     assert normalise("  Hello, Tom!  Don't -- say “Three.” ") == "hello tom don't say three"
     assert normalise("?!") == ""
 
@@ -83,7 +83,7 @@ def test_word_errors_by_hand():
     assert (word_errors("", "one two").errors, word_errors("", "one").rate, word_errors("", "").rate) == (2, 1.0, 0.0)
 
 
-def test_it_transcribes_speech_at_any_rate_order_and_number_of_processes():
+def test_transcripts_do_not_depend_on_rate_order_and_processes():
     recogniser = Recogniser(TEXTS + MORE, processes=1)
     waves = spoken()
     found = recogniser.transcribe(waves, 16_000)
@@ -100,7 +100,7 @@ def test_it_transcribes_speech_at_any_rate_order_and_number_of_processes():
     assert recogniser.transcribe([np.zeros(0, np.float32)], 24_000) == [""]
 
 
-def test_words_without_pronunciation_are_named_and_may_be_given():
+def test_words_without_pronunciation_are_named_or_given():
     with pytest.raises(JomniError, match=r"'12', 'flurb'"):
         Recogniser(["flurb is 12", "hello"])
     given = Recogniser(["flurb is here"], pronunciations={"flurb": ["F L ER B"]})
@@ -110,7 +110,7 @@ def test_words_without_pronunciation_are_named_and_may_be_given():
         Recogniser([" ... "])
 
 
-def test_pronunciations_are_read_in_the_form_of_the_cmu_dictionary(tmp_path):
+def test_pronunciations_are_read_in_the_format_of_the_cmu_dictionary(tmp_path):
     file = tmp_path / "words.dict"
     file.write_text("flurb F L ER B\n\nFlurb(2) F L UH B\nzonk Z AA NG K\n")
     assert read_pronunciations(file) == {"flurb": ["F L ER B", "F L UH B"], "zonk": ["Z AA NG K"]}
@@ -126,7 +126,7 @@ def test_every_word_of_the_synthetic_corpus_has_a_pronunciation():
     Recogniser(agent_sentences(), pronunciations=read_pronunciations(PRONUNCIATIONS))
 
 
-def test_replies_are_measured_beside_the_synthesiser_and_noise():
+def test_replies_are_compared_with_the_synthesiser_and_noise():
     waves = spoken()
     recogniser = Recogniser(TEXTS + MORE, processes=1)
     replies = [
@@ -149,7 +149,7 @@ def test_replies_are_measured_beside_the_synthesiser_and_noise():
     assert math.isnan(measure_replies([], 16_000, recogniser).model.value)
 
 
-def test_the_same_things_are_always_taken_in_their_order():
+def test_subsamples_are_reproducible_and_keep_the_order():
     numbers = list(range(100))
     ten = subsample(numbers, 10)
     assert ten == subsample(numbers, 10) == sorted(ten) and len(set(ten)) == 10 and ten != numbers[:10]

@@ -1,4 +1,4 @@
-"""Sampling follows its rule: the distribution, the top-k cut, and seeds per slot."""
+"""Sampling: the distribution, top-k and top-p, and seeds per slot."""
 
 import jax
 import jax.numpy as jnp
@@ -19,14 +19,14 @@ def draws(logits, temperature, top_k, count=20_000, top_p=None):
     return np.bincount(tokens, minlength=len(logits)) / count
 
 
-def test_tokens_are_drawn_in_proportion_to_their_probability():
+def test_tokens_are_sampled_by_their_probability():
     logits = np.log([0.4, 0.3, 0.15, 0.1, 0.05])
     assert np.abs(draws(logits, 1.0, 0) - np.exp(logits)).max() < 0.015
     tempered = np.exp(logits / 0.5) / np.exp(logits / 0.5).sum()
     assert np.abs(draws(logits, 0.5, 99) - tempered).max() < 0.015
 
 
-def test_only_the_top_k_compete():
+def test_only_the_top_k_are_candidates():
     p = np.asarray([0.1, 0.3, 0.4, 0.15, 0.05])
     cut = np.where(p >= 0.3, p, 0)
     assert np.abs(draws(np.log(p), 1.0, 2) - cut / cut.sum()).max() < 0.015
@@ -38,13 +38,13 @@ def test_only_the_top_k_compete():
     [(0.39, 0, [2]), (0.41, 0, [1, 2]), (0.71, 0, [1, 2, 3]), (1.0, 0, [0, 1, 2, 3, 4]), (0.0, 0, [2]),
      (0.8, 3, [1, 2]), (0.83, 3, [1, 2, 3])],
 )  # fmt: skip
-def test_only_the_most_probable_compete_that_reach_the_share_after_the_top_k_cut(top_p, top_k, kept):
+def test_top_p_keeps_the_most_probable_of_the_top_k(top_p, top_k, kept):
     p = np.asarray([0.1, 0.3, 0.4, 0.15, 0.05])
     cut = np.where(np.isin(np.arange(5), kept), p, 0)
     assert np.abs(draws(np.log(p), 1.0, top_k, 4000, top_p) - cut / cut.sum()).max() < 0.03
 
 
-def test_temperature_zero_takes_the_best_and_a_forbidden_token_is_never_drawn():
+def test_temperature_zero_is_greedy_and_forbidden_tokens_are_never_sampled():
     assert draws([0.0, 3.0, 2.9], 0.0, 0)[1] == 1
     assert draws([0.0, -np.inf, 0.0], 5.0, 0)[1] == 0
 

@@ -19,7 +19,7 @@ def of_bytes():
 
 
 def with_fallback():
-    """Words with blanks as sentencepiece writes them, all else in bytes <0xE2>."""
+    """Return a tokenizer with words in sentencepiece's form and bytes such as <0xE2> for all else."""
     vocabulary = {"<unk>": 0} | {f"<0x{b:02X}>": b + 1 for b in range(256)} | {"▁": 257, "a": 258, "e": 259, "n": 260}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, [], unk_token="<unk>", byte_fallback=True))
     tokenizer.normalizer = tokenizers.normalizers.Sequence([
@@ -41,7 +41,7 @@ def test_streamed_text_is_the_whole_text_and_never_cuts_a_character(make):
     assert "\ufffd" not in "".join(pieces) and "" in pieces and "😀" in pieces
 
 
-def test_a_character_that_stays_incomplete_is_told_at_the_end():
+def test_an_incomplete_character_is_returned_at_the_end():
     tokenizer = of_bytes()
     tokens = tokenizer.encode("a😀", special=False)[:-1]
     stream = TextStream(tokenizer)
@@ -49,7 +49,7 @@ def test_a_character_that_stays_incomplete_is_told_at_the_end():
     assert stream.end() == "\ufffd" == tokenizer.decode(tokens)[1:]
 
 
-def test_special_tokens_say_nothing_and_are_known_to_templates():
+def test_special_tokens_have_no_text_and_are_known_to_templates():
     tokenizer = of_bytes()
     assert tokenizer.decode([tokenizer.token("<|im_end|>")]) == ""
     assert tokenizer.special == {"eos_token": "<|im_end|>"}
@@ -77,14 +77,14 @@ def test_damaged_files_are_named(change, word):
         TextTokenizer(held, "here")
 
 
-def test_a_model_without_a_template_is_not_for_conversations():
+def test_a_model_without_a_template_refuses_conversations():
     held = files()
     del held["chat_template.jinja"]
     with pytest.raises(WeightsError, match="no chat template"):
         TextTokenizer(held, "here").render([{"role": "user", "content": "Hi"}])
 
 
-def test_a_template_may_refuse_and_its_reason_is_told():
+def test_a_refusal_of_a_template_has_its_reason():
     with pytest.raises(PromptError, match="System role not supported"):
         render(TEMPLATES["turns"], [{"role": "system", "content": "x"}], {})
     with pytest.raises(WeightsError, match="damaged"):

@@ -1,4 +1,4 @@
-"""The mean of models: every parameter's, in the files' dtypes, and none of models that differ in more than these."""
+"""The mean of models' parameters, in the files' dtypes; models of different configurations are refused."""
 
 import dataclasses
 import sys
@@ -36,7 +36,7 @@ def test_the_mean_of_two_models_is_written_as_the_first(tmp_path, monkeypatch, c
     assert left.value.code == 2 and "out" in capsys.readouterr().err, "what is there is not replaced"
 
 
-def test_models_of_other_configurations_have_no_mean():
+def test_models_of_different_configurations_are_refused():
     model = random_checkpoint()
     lm = dataclasses.replace(model.configs["lm"], context=30)
     wider = dataclasses.replace(model, source="wider", configs=model.configs | {"lm": lm})

@@ -10,7 +10,7 @@ from tools import goals
 from tools.goals import GOALS, Goal
 
 
-def test_goals_are_judged_on_the_right_side():
+def test_goals_compare_in_the_right_direction():
     more, less = Goal("a", (), "%", 0.9, 0.7, True), Goal("b", (), "ms", 0.48, 0.8, False)
     assert [more.verdict(x) for x in (0.95, 0.9, 0.8, 0.7, 0.6)] == ["bar", "bar", "floor", "floor", "missed"]
     assert [less.verdict(x) for x in (0.3, 0.48, 0.6, 0.8, 0.9)] == ["bar", "bar", "floor", "floor", "missed"]

@@ -1,4 +1,4 @@
-"""The recipe of nano: its commands are ones that there are, and each begins from what another has made."""
+"""The recipe of nano: its commands exist, and each reads what earlier ones wrote."""
 
 import dataclasses
 import itertools
@@ -12,7 +12,7 @@ from tools.make_nano import recipe
 
 
 def walked(stages, work):
-    """The configurations of the trainings by name, and what is made: each command is asked what it needs."""
+    """Return the configurations of the trainings by name, and all outputs; check the inputs of each command."""
     trained, made = {}, set()
 
     def given(*paths):
@@ -54,7 +54,7 @@ def walked(stages, work):
     return trained, made
 
 
-def test_every_command_of_the_recipe_is_given_what_the_ones_before_it_have_made(tmp_path):
+def test_every_command_reads_what_earlier_commands_wrote(tmp_path):
     trained, made = walked(recipe(tmp_path).values(), tmp_path)
     assert f"{tmp_path}/nano" in made
     language_models = {"nano_lm", "nano_self_rollout", "nano_again", "nano_anew"}
@@ -64,7 +64,7 @@ def test_every_command_of_the_recipe_is_given_what_the_ones_before_it_have_made(
     assert trained["nano_codec"].model == trained["nano_voice"].model == trained["nano_decoder"].model
 
 
-def test_ablations_differ_in_what_they_lack_and_in_nothing_else(tmp_path):
+def test_ablations_differ_only_in_the_missing_part(tmp_path):
     trained, made = walked(ablations.stages(tmp_path, 1.0), tmp_path)
     assert made >= {f"{tmp_path}/{variant.name}.report" for variant in ablations.VARIANTS}
     whole, wordless, depthless, untaught = (trained[variant.name] for variant in ablations.VARIANTS)
@@ -76,7 +76,7 @@ def test_ablations_differ_in_what_they_lack_and_in_nothing_else(tmp_path):
     assert trained["nano_codec"].weights.distillation > 0 == trained["untaught_codec"].weights.distillation
 
 
-def test_a_share_is_of_the_hours_and_of_the_steps(tmp_path):
+def test_a_share_multiplies_hours_and_steps(tmp_path):
     def asked(share, flag):
         commands = itertools.chain.from_iterable(stage.commands for stage in recipe(tmp_path, share).values())
         return [float(c[c.index(flag) + 1]) for c in commands if flag in c]

@@ -1,4 +1,4 @@
-"""The recipe of nano-omni: its commands are ones that there are, and each begins from what another has made."""
+"""The recipe of nano-omni: its commands exist, and each reads what earlier ones wrote."""
 
 import itertools
 from pathlib import Path
@@ -17,7 +17,7 @@ def commands(work: Path, share: float = 1.0) -> list[tuple[str, ...]]:
     return [command[2:] for stage in recipe(work, share).values() for command in stage.commands]
 
 
-def test_every_training_is_given_what_the_ones_before_it_have_made(tmp_path):
+def test_every_training_reads_what_earlier_commands_wrote(tmp_path):
     trained, made, checked = {}, set(), 0
     for module, *words in commands(tmp_path):
         if module == "tools.synth":
@@ -44,7 +44,7 @@ def test_every_training_is_given_what_the_ones_before_it_have_made(tmp_path):
         assert trained[name].freeze == ("encoder", "quantizer"), "the codes stay as they are"
 
 
-def test_every_stage_is_measured_once(tmp_path):
+def test_every_stage_is_evaluated_once(tmp_path):
     measured = [parse(words) for _, *words in commands(tmp_path) if words[0] == "eval"]
     assert [options.model for options in measured] == [f"{tmp_path}/{name}/export" for name in STAGES]
     for name, options in zip(STAGES, measured, strict=True):
@@ -55,7 +55,7 @@ def test_every_stage_is_measured_once(tmp_path):
     assert len([words for _, *words in commands(tmp_path) if words[0] == "eval"]) == len(STAGES) - 1
 
 
-def test_a_small_share_has_little_sound_and_all_of_the_text(tmp_path):
+def test_a_small_share_has_little_audio_and_all_text(tmp_path):
     drawn = [words for _, *words in commands(tmp_path, 0.001) if words[0] == "turns"]
     assert {Path(words[1]).name: int(words[3]) for words in drawn} == {
         "turns.tsv": 60_000, "turns_valid.tsv": 1000, "train.tsv": 64, "valid.tsv": 64, "test.tsv": 64,

@@ -1,4 +1,4 @@
-"""The codec's measures on signals whose figures are known, and the scorecard of a small codec."""
+"""Measures of codecs on signals with known results, and the evaluation of a small codec."""
 
 import json
 import math
@@ -56,7 +56,7 @@ def test_measures_fall_with_noise(rate):
         assert same.pesq > 4.6 > little.pesq > much.pesq > 1
 
 
-def test_what_is_not_defined_is_no_number():
+def test_undefined_measures_are_nan():
     short = compare(np.ones(200, np.float32), np.ones(200, np.float32), 16_000)
     assert math.isnan(short.pesq) and math.isnan(short.stoi)
     silent = compare(np.zeros(16_000, np.float32), np.zeros(16_000, np.float32), 16_000)
@@ -71,8 +71,7 @@ def test_codebook_use_and_bitrate(tiny_mimi):
     assert bitrate(jomni.MimiCodec(jomni.Mimi(jomni.MIMI)), 8) == pytest.approx(1100)
 
 
-def test_a_scorecard_decodes_what_the_codec_decodes(tiny_mimi):
-    """Whatever the batch, recordings of any length come out as the codec's own whole encoding and decoding."""
+def test_batched_coding_of_mimi_equals_whole_coding(tiny_mimi):
     config, params = tiny_mimi.configs["mimi"], tiny_mimi.params["mimi"]
     rng = np.random.default_rng(0)
     lengths = [60_000, 1920, 5000]
@@ -92,8 +91,7 @@ def test_a_scorecard_decodes_what_the_codec_decodes(tiny_mimi):
 
 
 @pytest.mark.slow
-def test_snac_recordings_come_out_as_its_whole_encoding_and_decoding():
-    """Whatever the batch, and though each stream ends with its own recording."""
+def test_batched_coding_of_snac_equals_whole_coding():
     params = random_params(Snac(TINY), jnp.zeros((1, 1, 96)))
     rng, lengths = np.random.default_rng(0), [320, 33, 95, 96]
     recordings = [codec.Recording(f"r{n}", rng.normal(0, 0.3, length).astype(np.float32), None)
@@ -111,7 +109,7 @@ def test_snac_recordings_come_out_as_its_whole_encoding_and_decoding():
     assert card.scores[0].bitrate == bitrate(coder.codec, 3)
 
 
-def test_texts_are_heard_before_and_after(tiny_mimi):
+def test_word_errors_are_measured_before_and_after_coding(tiny_mimi):
     import soxr
 
     waves = [soxr.resample(wave, 16_000, 24_000).astype(np.float32) for wave in spoken()]
@@ -156,7 +154,7 @@ def test_differences_and_times_are_shown_in_their_unit():
     assert points(NO_DATA) == milliseconds(NO_DATA) == "-"
 
 
-def test_reports_hold_no_nan_and_tables_stay_tables():
+def test_reports_have_no_nan_and_tables_are_escaped():
     assert plain({"a": Estimate(math.nan, math.inf, 1.0, 2), "b": [math.nan]}) == {
         "a": {"value": None, "low": None, "high": 1.0, "count": 2}, "b": [None],
     }  # fmt: skip

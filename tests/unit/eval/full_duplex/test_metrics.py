@@ -1,4 +1,4 @@
-"""Duplex metrics on timelines made by hand; shares and intervals."""
+"""Metrics of turn-taking on synthetic timelines; shares and intervals."""
 
 import math
 
@@ -68,13 +68,13 @@ def test_speaking_over_needs_a_frame_of_overlap_in_all():
     assert duplex.speaks_over([(1.95, 2.85)], user) and duplex.overlap([(1.95, 2.85)], user) == pytest.approx(0.1)
 
 
-def test_waiting_lasts_to_the_questions_real_end():
+def test_waiting_lasts_to_the_end_of_the_question():
     assert duplex.waits([(0.2, 0.9), (4.3, 5.0)], 1.0, 4.2)
     assert not duplex.waits([(1.7, 1.9)], 1.0, 4.2)
     assert not duplex.waits([(2.0, 2.4)], 1.0, 4.2)  # decided in the pause, heard when the user talks on
 
 
-def test_stop_time_is_to_the_end_of_what_was_being_said():
+def test_stop_time_is_to_the_end_of_the_interrupted_speech():
     agent = [(1.0, 2.0), (2.3, 3.0), (4.0, 5.0)]
     assert duplex.stop_time(agent, 2.5) == pytest.approx(0.5)
     assert duplex.stop_time(agent, 1.5) == pytest.approx(1.5)  # 0.3 s between words is no stop
@@ -83,7 +83,7 @@ def test_stop_time_is_to_the_end_of_what_was_being_said():
     assert duplex.stop_time([], 1.0) is None
 
 
-def test_a_quick_answer_to_the_interruption_is_not_going_on():
+def test_a_quick_answer_to_the_interruption_is_not_interrupted_speech():
     agent = [(1.0, 2.0), (2.35, 3.5)]
     assert duplex.stop_time(agent, 1.6) == pytest.approx(1.9)
     assert duplex.stop_time(agent, 1.6, user_end=2.2) == pytest.approx(0.4)
@@ -92,7 +92,7 @@ def test_a_quick_answer_to_the_interruption_is_not_going_on():
     assert duplex.stop_time([(1.0, 2.0), (2.3, 3.5)], 2.1, user_end=2.2) == 0  # fell silent just before
 
 
-def test_going_on_through_a_backchannel():
+def test_continuing_through_a_backchannel():
     agent = [(1.0, 2.0), (2.3, 4.0)]
     assert duplex.continues(agent, 1.8, 2.1) and duplex.continues(agent, 3.0, 3.9)
     assert not duplex.continues(agent, 3.8, 4.2)
@@ -113,7 +113,7 @@ def test_wilson_interval_against_published_values():
         statistics.share([True] * 3, ["a", "b"])
 
 
-def test_a_shares_interval_is_as_wide_as_what_is_alike_makes_it():
+def test_the_interval_of_a_share_allows_for_correlated_groups():
     rng = np.random.default_rng(0)
     hits = list(rng.random(300) < 0.3)
     alone = statistics.share(hits)

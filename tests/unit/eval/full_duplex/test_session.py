@@ -1,4 +1,4 @@
-"""The closed loop: a user that is played when due, agents made by hand, and what is measured of them."""
+"""The closed loop: the user simulator with a rule-based agent, and the figures."""
 
 import dataclasses
 import itertools
@@ -24,7 +24,7 @@ def tokenizer(tiny_moshi):
 
 @pytest.fixture(scope="module")
 def words(tokenizer):
-    """Tokens of "i am well"."""
+    """Return the tokens of "I am well"."""
     return tuple(tokenizer.encode("I am well"))
 
 
@@ -39,7 +39,7 @@ def only(folder, tokenizer, manners):
     return outcome, turns_of(outcome)
 
 
-def test_the_answer_is_timed_as_it_is_heard(tmp_path, tokenizer, words):
+def test_answers_are_timed_as_a_listener_hears_them(tmp_path, tokenizer, words):
     write_item(tmp_path, "a", [turn(0.8, 1.6, (1.84, 2.8))], 6.0)
     outcome, (found,) = only(tmp_path, tokenizer, Manners(delay=3, words=words))
     assert found.user == pytest.approx((0.8, 1.6))
@@ -53,7 +53,7 @@ def test_the_answer_is_timed_as_it_is_heard(tmp_path, tokenizer, words):
     assert np.abs(outcome.clip(1.85, 2.7)).max() == pytest.approx(0.2, abs=0.01)
 
 
-def test_a_slower_agent_is_waited_for_and_an_early_one_not(tmp_path, tokenizer):
+def test_the_next_question_waits_for_a_slow_agent(tmp_path, tokenizer):
     write_item(tmp_path, "a", [turn(0.8, 1.6, (1.84, 2.8)), turn(3.6, 4.4, (4.6, 5.6))], 8.0)
     for delay in (3, 25):
         _, (first, second) = only(tmp_path, tokenizer, Manners(delay=delay))
@@ -65,7 +65,7 @@ def test_a_slower_agent_is_waited_for_and_an_early_one_not(tmp_path, tokenizer):
         assert not first.speaks_over and not second.speaks_over
 
 
-def test_silence_is_waited_for_and_then_talked_into(tmp_path, tokenizer):
+def test_the_user_continues_if_the_agent_stays_silent(tmp_path, tokenizer):
     write_item(tmp_path, "a", [turn(0.8, 1.6, (1.84, 2.8)), turn(3.6, 4.4, None)], 8.0)
     outcome, (first, second) = only(tmp_path, tokenizer, Manners(delay=10_000))
     assert first.latency is None and not first.takes_over and first.said == "" and first.correct is False
@@ -73,14 +73,14 @@ def test_silence_is_waited_for_and_then_talked_into(tmp_path, tokenizer):
     assert outcome.end - second.user[1] == pytest.approx(4.0, abs=0.2) and not outcome.endless
 
 
-def test_an_answer_without_end_is_given_up(tmp_path, tokenizer):
+def test_the_user_continues_if_an_answer_does_not_end(tmp_path, tokenizer):
     write_item(tmp_path, "a", [turn(0.8, 1.6, (1.84, 2.8)), turn(3.6, 4.4, (4.6, 5.0))], 8.0)
     outcome, (first, second) = only(tmp_path, tokenizer, Manners(length=10_000, stops=None))
     assert outcome.endless and first.endless and second.speaks_over and second.latency == 0
     assert second.user[0] - first.user[1] == pytest.approx(15.1, abs=0.2)
 
 
-def test_speaking_over_the_user_is_seen(tmp_path, tokenizer):
+def test_speaking_over_the_user_is_detected(tmp_path, tokenizer):
     item = turn(0.8, 3.0, (3.2, 4.0))
     write_item(tmp_path, "a", [item], 6.0)
     path = write_item(tmp_path, "b", [item | {"pause": [1.4, 2.2]}], 6.0)
@@ -119,7 +119,7 @@ def test_an_interruption_comes_while_the_agent_speaks(tmp_path, tokenizer, words
         assert behaviours([first, second])["stops"].value == float(time is not None)
 
 
-def test_what_was_being_said_is_no_part_of_the_answer_to_an_interruption(tmp_path, tokenizer, words):
+def test_interrupted_speech_is_not_part_of_the_next_answer(tmp_path, tokenizer, words):
     following = {"after": 0.5, "question": "who are you", "answer": "i am well i am well"}
     write_item(tmp_path, "a", [turn(0.8, 1.6, (1.84, 4.5))], 12.0, following=(following, 1.2))
     outcome, (first, second) = only(tmp_path, tokenizer, Manners(length=30, words=words * 2))
@@ -127,14 +127,14 @@ def test_what_was_being_said_is_no_part_of_the_answer_to_an_interruption(tmp_pat
     assert second.said == "I am well I am well" and second.correct and first.interrupted
 
 
-def test_sound_within_a_pause_is_no_waiting_and_no_speaking_over(tmp_path, tokenizer):
+def test_sound_in_a_pause_is_neither_waiting_nor_speaking_over(tmp_path, tokenizer):
     write_item(tmp_path, "a", [turn(0.8, 3.0, (3.2, 4.0), pause=[1.4, 2.2])], 6.0)
     outcome, (found,) = only(tmp_path, tokenizer, Manners(delay=3, length=4))
     assert outcome.sounds[0][1] < 2.2
     assert found.waits is False and found.pause_takes_turn is False and not found.speaks_over
 
 
-def test_an_interruption_that_finds_no_speech_is_counted_apart(tmp_path, tokenizer):
+def test_an_interruption_of_a_silent_agent_is_counted_separately(tmp_path, tokenizer):
     following = {"after": 1.5, "question": "who are you", "answer": "i am well"}
     write_item(tmp_path, "a", [turn(0.8, 1.6, (1.84, 4.5))], 12.0, following=(following, 1.2))
     outcome, (first, _) = only(tmp_path, tokenizer, Manners(length=6))
@@ -151,7 +151,7 @@ def test_backchannels(tmp_path, tokenizer, stops, length, continued):
     assert found.continued is continued and not found.interrupted and found.correct is False
 
 
-def test_a_halt_of_the_same_recording_stops_the_agent(tmp_path, tokenizer):
+def test_a_halt_in_the_recording_stops_the_agent(tmp_path, tokenizer):
     halted = turn(0.8, 1.6, (1.84, 2.8), halted_by=["stop", 2.4, 2.9], cut=2.8)
     write_item(tmp_path, "a", [halted, turn(4.2, 5.0, (5.2, 6.0))], 8.0, user=[(2.4, 2.9)])
     outcome, (first, second) = only(tmp_path, tokenizer, Manners(length=30))
@@ -159,7 +159,7 @@ def test_a_halt_of_the_same_recording_stops_the_agent(tmp_path, tokenizer):
     assert first.interrupted and first.stop < 0.5 and second.correct is False and not second.interrupted
 
 
-def test_background_goes_on_while_the_user_waits(tmp_path, tokenizer):
+def test_background_continues_while_the_user_waits(tmp_path, tokenizer):
     write_item(tmp_path, "a", [turn(0.8, 1.6, (1.84, 2.8)), turn(3.6, 4.4, (4.6, 5.6))], 8.0, background=0.01)
     outcome, (first, second) = only(tmp_path, tokenizer, Manners(delay=40))
     waiting = outcome.user_pcm[round((first.user[1] + 0.1) * RATE) : round((second.user[0] - 0.1) * RATE)] / 32768
@@ -167,7 +167,7 @@ def test_background_goes_on_while_the_user_waits(tmp_path, tokenizer):
     assert len(level) > 50 and level.min() > 0.007 and level.max() < 0.013
 
 
-def test_what_is_played_is_the_recording(tmp_path, tokenizer):
+def test_the_user_plays_the_recorded_samples(tmp_path, tokenizer):
     write_item(tmp_path, "a", [turn(0.83, 1.61, (1.84, 2.8)), turn(3.6, 4.4, (4.6, 5.6))], 8.0)
     outcome, found = only(tmp_path, tokenizer, Manners(delay=7))
     wave = np.rint(load_test_set(tmp_path)[0].read(RATE)[1] * 32768).astype(np.int16)
@@ -193,7 +193,7 @@ def test_slots_seeds_and_order_do_not_change_an_outcome(tmp_path, tokenizer, wor
     assert together.calls < alone.calls / 2
 
 
-def test_a_conversation_may_have_many_recordings(tmp_path, tokenizer, words):
+def test_a_conversation_can_have_many_recordings(tmp_path, tokenizer, words):
     write_item(tmp_path, "a", [turn(0.8, 1.6, (1.84, 2.8))], 6.0)
     (item,) = load_test_set(tmp_path)
     rest = [item] * 3
@@ -249,7 +249,7 @@ def test_a_whole_evaluation(tmp_path, tokenizer, words):
     assert held["long"]["minutes"] == 0.5 and held["seeds"]["1"]["count"] == 12 and len(held["kinds"]["greeting"]) == 4
 
 
-def test_accuracy_by_kind_counts_plain_questions_alone(tmp_path, tokenizer, words):
+def test_accuracy_by_kind_counts_only_plain_questions(tmp_path, tokenizer, words):
     write_item(tmp_path, "a", [turn(0.6, 1.6, (1.84, 2.8))], 4.5, cell="plain")
     write_item(tmp_path, "b", [turn(0.6, 1.6, (1.84, 2.8), pause=[0.9, 1.3])], 4.5, cell="pauses")
     items = load_test_set(tmp_path)
@@ -263,7 +263,7 @@ def test_accuracy_by_kind_counts_plain_questions_alone(tmp_path, tokenizer, word
     assert held["seeds"]["0"]["count"] == 1 and held["behaviour"]["waits"]["count"] == 1
 
 
-def test_pieces_of_an_item(tmp_path):
+def test_utterances_of_an_item(tmp_path):
     halted = turn(1.0, 2.0, (2.2, 3.0), pause=[1.3, 1.6], backchannel=["yeah", 2.5, 2.7])
     write_item(tmp_path, "a", [halted, turn(2.9, 3.5, (3.7, 4.2), interrupted_at=2.9), turn(5.0, 5.5, None)], 6.0)
     (item,) = load_test_set(tmp_path)

@@ -1,4 +1,4 @@
-"""Test sets: what is read, and what is refused by name."""
+"""Reading of test sets, and errors that name what is wrong."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ def test_an_item_and_its_turns(tmp_path):
     assert len(item.read(24_000)[0]) == 5 * 24_000
 
 
-def test_sets_in_folders_give_their_cells(tmp_path):
+def test_the_folder_of_a_set_is_the_default_cell(tmp_path):
     names = ("contents", "pauses")
     for name in names:
         path = write_item(tmp_path / name, "a", [turn(1.0, 2.0, (2.2, 3.0))], 4.0, cell="x")
@@ -39,7 +39,7 @@ def test_sets_in_folders_give_their_cells(tmp_path):
     assert found == {f"{name}/data/a.wav": name for name in names}
 
 
-def test_what_follows_is_laid_onto_the_recording(tmp_path):
+def test_the_next_utterance_is_mixed_into_the_recording(tmp_path):
     following = {"after": 0.7, "kind": "add", "question": "wait what", "answer": "seven"}
     write_item(tmp_path, "a", [turn(1.0, 2.0, (2.2, 5.0))], 6.0, following=(following, 1.0), background=0.001)
     write_item(tmp_path, "b", [turn(1.0, 2.0, (2.2, 5.0))], 3.0 + 2, following=({"after": 2.7, "word": "yeah"}, 1.0))
@@ -117,7 +117,7 @@ def test_a_faulty_folder_is_refused(tmp_path, break_it, says):
 
 
 @pytest.mark.parametrize("name", ["MANIFEST.jsonl", "a.json"])
-def test_what_is_no_utf8_is_named(tmp_path, name):
+def test_files_that_are_not_utf8_are_named(tmp_path, name):
     write_item(tmp_path, "a", [turn(0.6, 1.6, (1.84, 2.8))], 4.0)
     (path,) = tmp_path.rglob(name)
     path.write_bytes(path.read_bytes().replace(b'"', b'"\xe9', 1))

@@ -1,4 +1,4 @@
-"""Answers of turn-based models, counted and compared as docs/guides/evaluate.md defines."""
+"""Evaluation of turn-based models, by the definitions of docs/guides/evaluate.md."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ TURNS = [Turn(asked, question(i, 1600 + 800 * i), told, codes(i)) for i, (asked,
 
 
 class Parrot:
-    """Says what it is told to, by task; without a codec."""
+    """Adapter that returns given texts for each task, without a codec."""
 
     def __init__(self, **texts: list[str]) -> None:
         self.texts = {Task(name.replace("_", "-")): said for name, said in texts.items()}
@@ -35,7 +35,7 @@ class Parrot:
         return [Response(text, np.zeros(0, np.float32), 9, bool(text), 2, None) for text in said]
 
 
-def test_answers_are_counted_against_what_was_wanted():
+def test_answers_are_compared_with_the_expected_ones():
     right = [turn.answer for turn in TURNS]
     parrot = Parrot(
         T1_T2=[*right[:3], "It is BLACK!", ""], A1_T2=[right[0], "it is grey", *right[2:4], "so it is white"],
@@ -54,7 +54,7 @@ def test_answers_are_counted_against_what_was_wanted():
     assert set(result.left_out) == {Task.A1_A2, Task.T1_A2} and not result.replies and not result.codec.count
 
 
-def test_only_the_tasks_that_are_wanted_are_asked():
+def test_only_chosen_tasks_are_run():
     parrot = Parrot(T1_T2=[turn.answer for turn in TURNS], A1_T2=[""] * 5)
     result = evaluate(parrot, TURNS, Plan(replies=0, tasks=(Task.T1_T2, Task.A1_A2)))
     assert {answer.task for answer in result.answers} == {Task.T1_T2} and len(parrot.asked) == 3
@@ -63,7 +63,7 @@ def test_only_the_tasks_that_are_wanted_are_asked():
         evaluate(parrot, TURNS, Plan(replies=0, tasks=(Task.A1_A2,)))
 
 
-def test_questions_whose_answers_are_long_are_asked_together():
+def test_questions_with_long_answers_are_batched_together():
     frames = (9, 2, 8, 1, 3)
     longer = [dataclasses.replace(t, answer_codes=np.zeros((7, n), int)) for t, n in zip(TURNS, frames, strict=True)]
     parrot = Parrot(T1_T2=[""])
@@ -83,7 +83,7 @@ def adapter():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", [Task.A1_A2, Task.T1_T2, Task.A1_T1])
-def test_every_question_is_answered_as_if_it_were_the_only_one(adapter, task):
+def test_answers_do_not_depend_on_the_batch(adapter, task):
     waves = [adapter.ask(task, TURNS[:2]), adapter.ask(task, TURNS[2:3])]
     chat = OmniChat(PARTS, 2, context=120, voice="single" if task.speaks else "text_only")
     turn, given = TURNS[2], waves[1][0]
@@ -97,7 +97,7 @@ def test_every_question_is_answered_as_if_it_were_the_only_one(adapter, task):
     assert given.ended == (given.steps < 25) and [len(wave) for wave in waves] == [2, 1]
 
 
-def test_a_text_decoder_answers_in_writing_greedily():
+def test_a_text_decoder_answers_greedily_in_text():
     made = decoder_cases.checkpoint()
     adapter = make_adapter(made, None, TURNS, AdapterConfig(slots=2))
     assert isinstance(adapter, DecoderAdapter) and set(adapter.left_out) == set(Task) - {Task.T1_T2}
@@ -109,7 +109,7 @@ def test_a_text_decoder_answers_in_writing_greedily():
     assert "".join(piece[0] for piece in pieces) == both[1].text and both[0].text != both[1].text
 
 
-def test_what_a_model_lacks_leaves_tasks_out():
+def test_tasks_that_need_missing_parts_are_left_out():
     mute = MiniOmniAdapter(dataclasses.replace(PARTS, codec=None), AdapterConfig(), 9, 99)
     assert mute.left_out == dict.fromkeys((Task.A1_A2, Task.T1_A2), "the model has no codec") and not mute.sample_rate
     deaf = MiniOmniAdapter(dataclasses.replace(PARTS, speech_encoder=None), AdapterConfig(), 9, 99)
@@ -121,7 +121,7 @@ def test_what_a_model_lacks_leaves_tasks_out():
         make_adapter(bare, None, TURNS, AdapterConfig())
 
 
-def test_turns_that_cannot_be_asked_are_told():
+def test_turns_that_cannot_be_asked_are_reported():
     long = dataclasses.replace(TURNS[0], question_audio=question(0, 16_001))  # the encoder takes 1 s
     loud = dataclasses.replace(TURNS[0], answer_codes=np.full((7, 1), 16))
     ((kind, detail),) = unfit(ENCODER, CODEC)(long)
@@ -131,7 +131,7 @@ def test_turns_that_cannot_be_asked_are_told():
 
 
 @pytest.mark.slow
-def test_the_sets_codes_are_decoded_as_a_whole_whatever_their_lengths():
+def test_codes_of_different_lengths_are_decoded_as_a_whole():
     frames = [frames_of(count, count) for count in (12, 3, 7)]
     turns = [dataclasses.replace(TURNS[0], answer_codes=each.T) for each in frames]
     found = decode_answers(turns, CODEC, CODEC_PARAMS, slots=2)
@@ -141,7 +141,7 @@ def test_the_sets_codes_are_decoded_as_a_whole_whatever_their_lengths():
     np.testing.assert_array_equal(found[2], alone[0])
 
 
-def test_what_the_recogniser_hears_of_every_task_is_told(monkeypatch):
+def test_spoken_replies_of_every_task_are_transcribed(monkeypatch):
     from jomni.eval.turn_based import evaluation as module
 
     class Recogniser:

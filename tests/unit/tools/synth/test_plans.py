@@ -1,4 +1,4 @@
-"""The synthetic world in text: what is asked and answered, and that nothing held out is ever trained on."""
+"""Questions, answers and plans of the synthetic corpus; training data has no held-out contents."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def planned() -> list[Plan]:
 
 
 def numbers_in(words: list[str]) -> list[int]:
-    """Numbers said, `twenty one` as 21."""
+    """Return the numbers in a text; `twenty one` is 21."""
     values, i = [], 0
     while i < len(words):
         for size in (2, 1):
@@ -43,7 +43,7 @@ def numbers_in(words: list[str]) -> list[int]:
 
 
 def held_out_text(question: str) -> bool:
-    """Reads a question's words afresh: whether it combines what is held out."""
+    """Return whether the words of a question are a held-out combination, independently of `kinds`."""
     words = question.split()
     values = numbers_in(words)
     if len(values) == 2 and {"plus", "minus", "add", "take"} & set(words):
@@ -111,7 +111,7 @@ def test_no_held_out_content_in_the_codecs_texts() -> None:
         assert not held_out_text(" ".join(plain(codec_text(rng, agent=bool(rng.integers(2))))))
 
 
-def test_a_narrower_world_of_the_codecs_is_of_its_kinds_alone() -> None:
+def test_the_codecs_texts_have_only_the_chosen_kinds() -> None:
     said = {codec_text(np.random.default_rng(i), True, ("day", "colour")) for i in range(60)}
     answers = {turn.answer for name in ("day", "colour") for turn in kinds.FINITE[name]()}
     assert said <= answers and len(said) > 10
@@ -119,7 +119,7 @@ def test_a_narrower_world_of_the_codecs_is_of_its_kinds_alone() -> None:
     assert not whole <= answers
 
 
-def test_readings_say_every_word_of_the_agents_and_nothing_that_is_held_out() -> None:
+def test_readings_have_all_words_of_the_agent_and_no_held_out_content() -> None:
     rng, missing, repeated = np.random.default_rng(4), set(agent_words()), 0
     for _ in range(5000):
         words = plain(reading(rng))
@@ -133,7 +133,7 @@ def test_readings_say_every_word_of_the_agents_and_nothing_that_is_held_out() ->
     assert missing <= {"your"}, missing  # only in an answer that needs a conversation
 
 
-def test_facts_go_beyond_what_is_asked_and_hold_nothing_that_is_held_out() -> None:
+def test_facts_exceed_the_questions_and_have_no_held_out_content() -> None:
     beyond, compared, counts = 0, 0, set()
     for fact in facts():
         values = numbers_in(fact.split())
@@ -154,7 +154,7 @@ def test_facts_go_beyond_what_is_asked_and_hold_nothing_that_is_held_out() -> No
     assert beyond > 1000 and compared > 100 and len(counts) > 550
 
 
-def test_facts_that_follow_from_no_rule_are_not_lost_among_the_numbers() -> None:
+def test_facts_without_a_rule_are_repeated() -> None:
     found = facts()
     assert found.count("the opposite of hot is cold") > found.count("one plus four is five") == 1
 
@@ -200,7 +200,7 @@ def test_conversations_have_the_events_they_promise(planned: list[Plan]) -> None
     assert LONG_ANSWER == 1.2
 
 
-def test_nothing_follows_up_on_what_was_cut(planned: list[Plan]) -> None:
+def test_cut_answers_have_no_follow_up(planned: list[Plan]) -> None:
     pairs = [pair for made in planned for pair in itertools.pairwise(made.steps)]
     follow_ups = [(a, b) for a, b in pairs if b.turn is not None and b.turn.kind in kinds.FOLLOW_UPS]
     assert len(follow_ups) > 100
@@ -208,7 +208,7 @@ def test_nothing_follows_up_on_what_was_cut(planned: list[Plan]) -> None:
         assert step.interrupts is None and before.turn is not None
 
 
-def test_follow_ups_answer_from_the_conversation() -> None:
+def test_answers_to_follow_ups_depend_on_the_conversation() -> None:
     last = next(iter(kinds.sum_turns(3, 4)))
     answers = {" ".join(plain(t.question)): " ".join(plain(t.answer)) for t in kinds.follow_ups(last, "tom")}
     assert answers["and plus one"] == "seven plus one is eight"
@@ -219,8 +219,7 @@ def test_follow_ups_answer_from_the_conversation() -> None:
     assert any(t.answer == "after tuesday comes wednesday." for t in kinds.follow_ups(day, None))
 
 
-def test_a_pause_leaves_a_question_that_nothing_answers() -> None:
-    """What is said before a mark is never itself a question."""
+def test_questions_are_incomplete_before_a_pause() -> None:
     questions = {" ".join(plain(t.question)) for kind in kinds.FINITE for t in kinds.FINITE[kind]()}
     begins = set()
     for kind in kinds.FINITE:
@@ -241,7 +240,7 @@ def test_the_same_seed_plans_the_same_conversation() -> None:
     assert plan(np.random.default_rng(1)) != plan(np.random.default_rng(2))
 
 
-def test_kinds_that_are_asked_more_are_and_still_hold_nothing_that_is_held_out() -> None:
+def test_frequent_kinds_have_no_held_out_content() -> None:
     drawn = [plan(np.random.default_rng([3, i]), more={"count": 8.0}) for i in range(300)]
     turns = [step.turn for some in drawn for step in some.steps if step.turn is not None]
     usual = [step.turn for some in plans(300) for step in some.steps if step.turn is not None]
@@ -251,7 +250,7 @@ def test_kinds_that_are_asked_more_are_and_still_hold_nothing_that_is_held_out()
     assert plan(np.random.default_rng(1), more={}) == plan(np.random.default_rng(1))
 
 
-def test_counts_go_far_where_asked_and_still_hold_nothing_that_is_held_out() -> None:
+def test_far_counts_have_no_held_out_content() -> None:
     drawn = [plan(np.random.default_rng([3, i]), more={"count": 8.0}, far=0.7) for i in range(300)]
     counts = {(step.turn.question, step.turn.content, step.turn.unseen) for some in drawn for step in some.steps
               if step.turn is not None and step.turn.kind == "count"}  # fmt: skip

@@ -1,4 +1,4 @@
-"""The synthetic world in sound: word times, cut answers, pauses, and the files. Needs flite and espeak-ng."""
+"""Synthesised speech of the corpus: word times, cut answers, pauses, files. Needs flite and espeak-ng."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_every_speaker_speaks(voice: Voice) -> None:
     assert 0.8 < speech.duration < 4 and np.abs(speech.pcm).max() > 0.05
 
 
-def test_letters_are_read_as_letters_by_both() -> None:
+def test_both_synthesisers_read_letters_as_letters() -> None:
     for name in ("flite:slt", "espeak:m1"):
         phones = [p for p, _, _ in speak("a b.", VOICES[name], Manner()).phones if p != SILENCE]
         assert phones == ["ey", "b", "iy"]
@@ -76,7 +76,7 @@ def test_the_agent_always_sounds_the_same() -> None:
     assert np.array_equal(first.pcm, speak("three plus four is seven.", AGENT, AGENT_MANNER).pcm)
 
 
-def test_a_cut_answer_has_the_words_of_which_more_than_half_was_heard() -> None:
+def test_a_cut_answer_keeps_words_heard_by_more_than_half() -> None:
     words = (("one", 0.0, 0.4), ("two", 0.5, 0.9), ("three", 1.0, 1.4))
     answer = Speech(np.ones(int(1.5 * RATE), np.float32), words, (("w", 0.0, 1.5),))
     for seconds, kept in ((0.1, 0), (0.21, 1), (0.6, 1), (0.75, 2), (1.45, 3)):
@@ -144,7 +144,7 @@ def test_conversations_are_consistent() -> None:
     assert usual > 20 and cut > 0
 
 
-def test_facts_that_are_read_are_text_to_learn_and_other_readings_are_not() -> None:
+def test_readings_of_facts_have_text_targets_and_others_do_not() -> None:
     known = {" ".join(plain(fact)) for fact in kinds.facts()}
     told = {}
     for facts in (False, True):
@@ -166,7 +166,7 @@ def digest(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("make", [utterances, conversations])
-def test_a_corpus_follows_from_its_seed_whatever_the_workers(make: corpus.Maker, tmp_path: Path) -> None:
+def test_a_corpus_depends_on_its_seed_and_not_on_the_workers(make: corpus.Maker, tmp_path: Path) -> None:
     for name, seed, workers in (("a", 1, 1), ("b", 1, 2), ("c", 2, 2)):
         corpus.write_hours(make, tmp_path / name, 20 / 3600, seed, workers, shard=3)
     assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
@@ -181,7 +181,7 @@ def test_a_corpus_follows_from_its_seed_whatever_the_workers(make: corpus.Maker,
         corpus.write_hours(make, tmp_path / "a", 1 / 3600, 9, 1, shard=3)
 
 
-def test_little_is_made_in_small_shards_and_given_more_hours_goes_on_in_them(tmp_path: Path) -> None:
+def test_a_small_corpus_has_small_shards_and_can_grow(tmp_path: Path) -> None:
     assert corpus.shard_size(24, 2.5, 500) == 500 and corpus.shard_size(4, 33) == 100
     assert [corpus.shard_size(hours, 33) for hours in (0.02, 0.5)] == [4, 14]
     for hours, shard in ((15 / 3600, 3), (30 / 3600, 5)):
@@ -190,7 +190,7 @@ def test_little_is_made_in_small_shards_and_given_more_hours_goes_on_in_them(tmp
     assert digest(tmp_path / "grown") == digest(tmp_path / "whole")
 
 
-def test_test_sets_say_where_the_next_speech_goes() -> None:
+def test_test_sets_give_the_time_of_the_next_utterance() -> None:
     for name in ("interruptions", "backchannels"):
         make, _, options = all_sets()[name]
         for _, about in make(np.random.default_rng(1), 2, **options):

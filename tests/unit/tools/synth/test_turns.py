@@ -1,4 +1,4 @@
-"""Mini-Omni's turns of the synthetic world: many voices ask, one answers, and what is held out is never drawn."""
+"""Mini-Omni's turns of the synthetic corpus, without held-out contents."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from tools.synth.speak import plain
 CODES = [np.arange(3), np.arange(6), np.arange(12)]
 
 
-def test_pairs_are_of_one_side_of_the_split():
+def test_pairs_are_on_one_side_of_the_split():
     listed = [turn for kind in kinds.FINITE for turn in kinds.FINITE[kind]()]
     sides = {(turn.question.replace("| ", ""), turn.answer): turn.unseen for turn in listed}
     for unseen in (False, True):
@@ -22,7 +22,7 @@ def test_pairs_are_of_one_side_of_the_split():
         assert all("|" not in question for question, _ in pairs)
 
 
-def test_a_narrower_world_asks_and_says_nothing_else():
+def test_only_the_chosen_kinds_are_drawn():
     names = ("day", "compare")
     known = {(t.question.replace("| ", ""), t.answer) for kind in names for t in kinds.FINITE[kind]()}
     pairs = list(turns.draw_pairs(np.random.default_rng(0), 60, names=names))
@@ -36,7 +36,7 @@ def test_a_narrower_world_asks_and_says_nothing_else():
             list(turns.draw_pairs(np.random.default_rng(0), 1, True, wrong))
 
 
-def test_sentences_to_be_read_are_two_answers_crossed_and_none_is_held_out():
+def test_sentences_to_read_join_two_answers_and_are_not_held_out():
     names = ("add", "compare", "day")
     pairs = list(turns.draw_readings(np.random.default_rng(0), 300, names))
     assert pairs == list(turns.draw_readings(np.random.default_rng(0), 300, names))
@@ -52,7 +52,7 @@ def test_sentences_to_be_read_are_two_answers_crossed_and_none_is_held_out():
 
 
 @pytest.mark.skipif(not (flite.available() and espeak.available()), reason="needs flite and espeak-ng")
-def test_a_file_of_pairs_becomes_turns_that_can_be_read(tmp_path, monkeypatch, capsys):
+def test_a_file_of_pairs_is_synthesised_to_readable_turns(tmp_path, monkeypatch, capsys):
     said = []
 
     def encode(pcm, rate):
