@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
-import platform
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import jax
-import jaxlib
 import pytest
 
 import jomni
+from tests import compilation_cache
+from tests.parity import compare
 from tools.random_model import random_checkpoint
 
 hypothesis.settings.register_profile("jomni", deadline=None)  # the first example compiles, and machines are busy
 hypothesis.settings.load_profile("jomni")
 
 
-def compilation_cache() -> Path:
-    """Return the folder of compiled programs: one per version of jax and jaxlib and per processor.
-
-    A program compiled for one processor may use instructions that another lacks.
-    """
-    cpuinfo = Path("/proc/cpuinfo")
-    processor = [platform.machine(), platform.processor()]
-    if cpuinfo.exists():
-        wanted = ("model name", "flags", "Features", "CPU part")
-        processor += sorted({line for line in cpuinfo.read_text().splitlines() if line.startswith(wanted)})
-    key = hashlib.sha256("\n".join(processor).encode()).hexdigest()[:12]
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "jomni" / "xla" / f"jax-{jax.__version__}-jaxlib-{jaxlib.__version__}-{key}"
-
-
 def pytest_configure(config):
-    """Keeps compiled programs from run to run. Workers, and the commands that tests start, inherit the setting."""
+    """Keep compiled programs from run to run. Workers, and the commands that tests start, inherit the setting."""
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # a worker, or a cache chosen by the user
         return
+    folder = compilation_cache.folder()
+    compilation_cache.prepare(folder)
     for name, value in {
-        "jax_compilation_cache_dir": str(compilation_cache()), "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.1,
     }.items():  # fmt: skip
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)  # of this process: jax, imported above, has read the environment already
@@ -52,19 +38,46 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out slow tests unless they are asked for, and live comparisons where the originals are not installed."""
+    """Leave out slow tests unless they are asked for, and live comparisons where the originals are not installed.
+
+    Slow tests are asked for by `--all`, by `-m slow`, or by their own id, `path::name`.
+    """
     if not config.getoption("--all") and "slow" not in config.option.markexpr:
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("slow")])
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+        left_out = [item for item in items if item.get_closest_marker("slow") and not is_named(item, config)]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
     missing = [name for name in ("torch", "moshi", "transformers") if importlib.util.find_spec(name) is None]
     for item in items:
         if missing and item.get_closest_marker("peers"):
             item.add_marker(pytest.mark.skip(reason=f"needs {', '.join(missing)}"))
 
 
+def is_named(item: pytest.Item, config: pytest.Config) -> bool:
+    """Return whether an argument of the command is the id of a test, with or without its parameters."""
+    test = item.nodeid.partition("::")[2]
+    for argument in config.args:
+        path, _, name = argument.partition("::")
+        same_file = (config.invocation_params.dir / path).resolve() == item.path.resolve()
+        if same_file and name and (test == name or test.startswith(f"{name}[")):
+            return True
+    return False
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print how far jomni was from the originals, as recorded by tests/parity/conftest.py."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, []) if r.when == "call"]
+    recorded = [pair for report in reports for pair in report.user_properties]
+    noted = [value for key, value in recorded if key == "compared"]
+    if noted:
+        terminalreporter.section("distance to the originals")
+        for line in [value for key, value in recorded if key == "distance"]:
+            terminalreporter.write_line(line)
+        terminalreporter.write_line(f"parity: {compare.summary(noted)}")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def optimisations(request) -> Iterator[None]:
-    """Leaves most of XLA's optimisations out in modules marked `compiled_quickly`: their models are so small that
+    """Leave most of XLA's optimisations out in modules marked `compiled_quickly`: their models are so small that
     compiling is most of the work."""
     quick = request.node.get_closest_marker("compiled_quickly") is not None
     before = jax.config.values["jax_disable_most_optimizations"]
@@ -75,7 +88,7 @@ def optimisations(request) -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs_dropped() -> Iterator[None]:
-    """Forgets what was compiled before there is too much of it: every program maps regions of memory, Linux allows a
+    """Forget what was compiled before there is too much of it: every program maps regions of memory, Linux allows a
     process 65,530 of them, and XLA crashes at the limit, which a whole run would reach."""
     yield
     regions = Path("/proc/self/maps")

@@ -1,8 +1,25 @@
-"""What counts as equal to the original."""
+"""What counts as equal to the original. Each comparison is noted for the line at the end of the run."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
+
+NOTED: list[tuple[str, float]] = []
+"""Comparisons of this process: what was compared, and the number or distance that was found."""
+
+
+def summary(noted: Iterable[tuple[str, float]]) -> str:
+    """Return one line: how many comparisons were made, and the largest distance of each kind."""
+    kinds: dict[str, list[float]] = {"codes": [], "audio": [], "values": []}
+    for kind, distance in noted:
+        kinds[kind].append(distance)
+    codes, audio, values = kinds.values()
+    return (
+        f"{len(codes) + len(audio) + len(values)} comparisons; {sum(codes):.0f} codes differ, all at near ties; "
+        f"audio within {max(audio, default=0):.1e} of its RMS, other values within {max(values, default=0):.1e}"
+    )
 
 
 def differing_codes(ours: np.ndarray, theirs: np.ndarray, ties: np.ndarray, semantic: int) -> int:
@@ -21,17 +38,22 @@ def differing_codes(ours: np.ndarray, theirs: np.ndarray, ties: np.ndarray, sema
         first = here & (np.cumsum(here, 1) == 1)  # the first codebook to differ, in each frame
         wrong = np.argwhere(first & ~tied)
         assert not len(wrong), f"no near tie in {len(wrong)} frames, first {wrong[0]} (slot, codebook, frame)"
+    NOTED.append(("codes", float(differ.sum())))
     return int(differ.sum())
 
 
 def audio_error(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Largest difference over the RMS of `theirs`."""
     assert ours.shape == theirs.shape
-    return float(np.abs(ours - theirs).max() / np.sqrt(np.mean(np.square(theirs))))
+    error = float(np.abs(ours - theirs).max() / np.sqrt(np.mean(np.square(theirs))))
+    NOTED.append(("audio", error))
+    return error
 
 
 def largest_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Largest absolute difference; NaN must stand at the same places."""
     assert ours.shape == theirs.shape
     np.testing.assert_array_equal(np.isnan(ours), np.isnan(theirs))
-    return float(np.nanmax(np.abs(ours - theirs)))
+    difference = float(np.nanmax(np.abs(ours - theirs)))
+    NOTED.append(("values", difference))
+    return difference

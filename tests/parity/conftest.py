@@ -1,12 +1,26 @@
-"""A place for tests to say how far they were from the originals; printed at the end of a run."""
+"""Record how far jomni was from the originals. tests/conftest.py prints it at the end of a run."""
+
+from collections.abc import Iterator
 
 import jax
 import pytest
 
+from tests.parity.compare import NOTED
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Put the comparisons of a test into its report, which workers send to the process that prints."""
+    NOTED.clear()
+    try:
+        return (yield)
+    finally:
+        item.user_properties += [("compared", noted) for noted in NOTED]
+
 
 @pytest.fixture
 def say(request):
-    """Adds a line to what is printed at the end."""
+    """Return a function that adds a line to what is printed at the end."""
     return lambda line: request.node.user_properties.append(("distance", line))
 
 
@@ -17,12 +31,3 @@ def one_thread_and_float32():
     torch.set_num_threads(1)
     with jax.default_matmul_precision("highest"):
         yield
-
-
-def pytest_terminal_summary(terminalreporter):
-    reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, []) if r.when == "call"]
-    lines = [line for report in reports for key, line in report.user_properties if key == "distance"]
-    if lines:
-        terminalreporter.section("distance to the originals")
-        for line in lines:
-            terminalreporter.write_line(line)

@@ -19,6 +19,7 @@ from jomni.models.decoder import weights as decoder_weights
 from jomni.models.decoder.generate import TextGenerator, TextSession
 from jomni.models.decoder.weights import read_decoder_config
 from tests.cases import slow_except
+from tests.parity.compare import largest_difference
 from tests.paths import PARITY_DATA
 from tools.goldens.chats import CASES as CHATS
 from tools.goldens.chats import SPECIAL, TEMPLATES
@@ -50,7 +51,7 @@ def test_logits_and_200_greedy_tokens_are_those_of_transformers(case, tmp_path, 
     tokens = golden["tokens"].astype(np.int32)
     window = checkpoint.configs["decoder"].window
     assert tokens.shape[1] == PROMPT and (window is None or 3 * window < PROMPT)
-    difference = np.abs(logits_of(checkpoint, tokens)[:, EVERY - 1 :: EVERY] - golden["logits"]).max()
+    difference = largest_difference(logits_of(checkpoint, tokens)[:, EVERY - 1 :: EVERY], golden["logits"])
     say(f"{case}: logits differ by {difference:.1e} at most (standard deviation {golden['logits'].std():.2f})")
     assert golden["logits"].std() > 1 and difference < 1e-3
     assert golden["answer"].shape[1] >= 200

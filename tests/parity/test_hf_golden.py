@@ -10,6 +10,7 @@ from jomni.checkpoints.checkpoint import Checkpoint
 from jomni.checkpoints.load import load
 from jomni.models.mimi.model import Mimi, decode, encode
 from jomni.models.moshi import MoshiLM
+from tests.parity.compare import audio_error, largest_difference
 from tests.paths import PARITY_DATA
 
 DATA = PARITY_DATA
@@ -31,9 +32,7 @@ def check_mimi(checkpoint: Checkpoint, expected: dict[str, np.ndarray]) -> None:
     np.testing.assert_array_equal(codes, expected["codes"])
     few = config.quantizer.n_q_semantic + 1
     for given, wanted in ((codes, expected["audio"]), (codes[:, :few], expected["audio_few"])):
-        audio = np.asarray(decode(mimi, params, given))
-        assert audio.shape == wanted.shape
-        assert np.abs(audio - wanted).max() < 1e-4 * np.sqrt(np.mean(wanted**2))
+        assert audio_error(np.asarray(decode(mimi, params, given)), wanted) < 1e-4
 
 
 def check_moshi(checkpoint: Checkpoint, expected: dict[str, np.ndarray]) -> None:
@@ -42,13 +41,13 @@ def check_moshi(checkpoint: Checkpoint, expected: dict[str, np.ndarray]) -> None
     out = jax.jit(lm.apply)({"params": checkpoint.params["lm"]}, expected["codes"])
     text, audio = expected["text_logits"], expected["audio_logits"]
     assert text.std() > 1 and audio.std() > 1
-    assert np.abs(np.asarray(out.text_logits)[:, 0] - text).max() < 1e-3
+    assert largest_difference(np.asarray(out.text_logits)[:, 0], text) < 1e-3
     frames = text.shape[1]
     for k in range(config.dep_q):
         delay = config.delays[1 + k]
         ours, mask = np.asarray(out.logits)[:, k, : frames - delay], np.asarray(out.mask)[:, k]
         assert mask[:, : frames - delay].all() and not mask[:, frames - delay :].any()
-        assert np.abs(ours - audio[:, delay:, k]).max() < 1e-3, f"codebook {k}"
+        assert largest_difference(ours, audio[:, delay:, k]) < 1e-3, f"codebook {k}"
 
 
 def test_mimi_gives_the_codes_and_the_audio_of_transformers():
