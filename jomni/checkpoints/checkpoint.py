@@ -1,4 +1,4 @@
-"""A checkpoint in memory: named components (configuration and parameters), and the text tokenizer."""
+"""A checkpoint in memory: configurations and parameters of its components, and its tokenizer."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from jomni.tensors.weight_map import flatten, is_float
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointInfo:
-    """Everything of a checkpoint but its numbers.
+    """All information of a checkpoint but its parameters.
 
-    `configs` maps the name of each component (`jomni.checkpoints.registry.COMPONENTS`) to its configuration: "lm" and
-    "mimi" for a Moshi, "omni", "whisper" and "snac" for a Mini-Omni, one of "mimi", "snac", "whisper", "decoder" for a
-    model of one component.
+    `configs` maps the names of components (`jomni.checkpoints.registry.COMPONENTS`) to their configurations: "lm" and
+    "mimi" for a Moshi; "omni", "whisper" and "snac" for a Mini-Omni; one of "mimi", "snac", "whisper", "decoder" for a
+    checkpoint of one component.
     """
 
     family: str
     """"moshi", "mini_omni", or the name of the only component."""
     configs: dict[str, Any]
     _: dataclasses.KW_ONLY
-    tokenizer: bytes | None = None  # sentencepiece model, the bytes of its file
+    tokenizer: bytes | None = None  # content of a sentencepiece model file
     generation: dict[str, Any] = dataclasses.field(default_factory=dict)  # default sampling ("lm_gen_config")
     model_type: str = ""  # intended use: "moshi", "hibiki", "stt", "tts", "qwen2", ...; by default the family
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Other published keys, kept for export: "stt_config", "tts_config", "model_id"; Mini-Omni's without effect."""
-    source: str = ""  # where it was loaded from
+    source: str = ""  # path or hub id from which it was loaded
     stored: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Parameter path ("mimi/...", "lm/...") -> dtype in the file, where memory holds float32 instead."""
+    """Parameter path ("mimi/...", "lm/...") -> dtype in the file, for parameters that memory holds as float32."""
     files: dict[str, bytes] = dataclasses.field(default_factory=dict)
     """Tokenizer and generation files of a text decoder or a Mini-Omni by name, such as "tokenizer.json"."""
 
@@ -48,14 +48,14 @@ class CheckpointInfo:
 
     @property
     def layouts(self) -> tuple[str, ...]:
-        """The layouts that can hold it. The first is that of the model's authors."""
+        """Return the names of the layouts that support it. The first is that of the model's authors."""
         return layouts_of(self.family)
 
     @property
     def codec_codebooks(self) -> int:
-        """Codebooks of Mimi that the model uses (`loaders.py::CheckpointInfo.get_mimi`); 8 for a codec alone.
+        """Return the number of Mimi codebooks that the model uses, and 8 for a codec alone.
 
-        They are at least the semantic ones, without which Mimi does not run.
+        It is at least the number of semantic codebooks. Follows `loaders.py::CheckpointInfo.get_mimi`.
         """
         lm, mimi = self.configs.get("lm"), self.configs.get("mimi")
         least = mimi.quantizer.n_q_semantic if mimi else 0
@@ -65,7 +65,7 @@ class CheckpointInfo:
         return max(least, lm.codec_codebooks // halves)
 
     def __repr__(self) -> str:
-        # Configurations, tokenizer bytes and parameters would fill screens.
+        # Configurations, tokenizer and parameters would fill screens.
         parts = ", ".join(self._component(name) for name in self.configs)
         kind = f", {self.model_type}" if self.model_type != self.family else ""
         return f"{type(self).__name__}({self.family}{kind}, {{{parts}}}, source={self.source!r})"
@@ -76,13 +76,13 @@ class CheckpointInfo:
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class CheckpointSource(CheckpointInfo):
-    """A checkpoint whose configurations are read and whose weight files are open; no tensor is read yet."""
+    """A checkpoint with its configurations read and its weight files open, before any tensor is read."""
 
     _: dataclasses.KW_ONLY
     sources: dict[str, TensorSource] = dataclasses.field(default_factory=dict)
     """Component -> its weights, under its authors' names."""
     lora_source: TensorSource | None = None  # low-rank adapters, and tensors that replace the model's
-    orbax: Path | None = None  # the folder, where the layout is the project's own: then no source is open
+    orbax: Path | None = None  # the folder of a checkpoint in the project's own layout, which has no `sources`
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -101,10 +101,10 @@ class Checkpoint(CheckpointInfo):
                 raise WeightsError(f"checkpoint {self.source!r}: '{name}' needs its configuration and its parameters")
 
     def file_dtype(self, path: str, dtype: Any = None) -> np.dtype:
-        """Return the dtype in which a file should hold the parameter of a path such as "mimi/..." or "lm/...".
+        """Return the dtype in which a file should hold the parameter at a path such as "mimi/..." or "lm/...".
 
-        Codecs and conditioners keep the dtype of the file that they were read from; all else has `dtype`, or by default
-        its dtype in memory.
+        Codecs and conditioners keep the dtype of the file from which they were read. Other parameters get `dtype`, or
+        by default their dtype in memory.
         """
         leaf: Any = self.params
         for part in path.split("/"):
@@ -114,10 +114,10 @@ class Checkpoint(CheckpointInfo):
         return np.dtype(dtype)
 
     def text_tokenizer(self) -> sentencepiece.SentencePieceProcessor | None:
-        """Return the sentencepiece tokenizer, or None where the checkpoint has none.
+        """Return the sentencepiece tokenizer, or None if the checkpoint has none.
 
         Raises:
-          WeightsError: its file is not a sentencepiece model.
+          WeightsError: its content is not a sentencepiece model.
         """
         if self.tokenizer is None:
             return None
@@ -125,11 +125,11 @@ class Checkpoint(CheckpointInfo):
             return sentencepiece.SentencePieceProcessor(model_proto=self.tokenizer)
         except RuntimeError as error:
             raise WeightsError(
-                f"{self.source}: its text tokenizer is not a sentencepiece model ({error}). Fetch it anew."
+                f"{self.source}: its text tokenizer is not a sentencepiece model ({error}). Download it again."
             ) from None
 
     def num_parameters(self, part: str | None = None) -> int:
-        """Count the numbers of all parameters, of one component ("lm"), or of a branch ("lm/depformer")."""
+        """Return the number of values in all parameters, in one component ("lm"), or in a branch ("lm/depformer")."""
         tree: Any = self.params
         for key in (part or "").split("/") if part else ():
             tree = tree.get(key, {}) if isinstance(tree, Mapping) else {}

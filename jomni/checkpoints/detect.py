@@ -1,4 +1,4 @@
-"""Detect the layout of a checkpoint: read its configuration and open its weight files, without reading any tensor."""
+"""Detection of a checkpoint's layout: reads its configuration and opens its weight files, but reads no tensor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from jomni.tensors.files import open_source
 from jomni.tensors.source import read_json
 
 _MARKERS = (CONFIG_NAME, orbax.MARKER, mini_omni.CONFIG_NAME, *mini_omni.WEIGHT_NAMES)
-"""Files whose name stands for the whole folder."""
+"""Files that stand for their whole folder."""
 
 
 def detect(
@@ -31,13 +31,13 @@ def detect(
 
     Args:
       source: see `jomni.load`.
-      revision: of a hub repository.
-      lora: a LoRA file that replaces the one of the configuration.
-      components: those that are wanted; None: all. The configuration of a language model is read anyway, but its
-        weight file is neither opened nor fetched unless it is wanted.
+      revision: revision of a hub repository.
+      lora: a LoRA file that replaces the one in the configuration.
+      components: names of the components to open. None: all. The configuration of a language model is always read, but
+        its weight file is neither opened nor downloaded unless it is listed.
 
     Raises:
-      WeightsError: there is no such place, or no known checkpoint at it.
+      WeightsError: the source does not exist, or is not a known checkpoint.
       ConfigError: an option of its configuration is unknown or not supported.
     """
     files, filename = open_files(source, revision)
@@ -66,8 +66,8 @@ def _file(place: Place, path: Path) -> CheckpointSource:
     if config is not None and hf.is_hf_config(read_json(config)):
         return _folder(place)
     raise WeightsError(
-        f"{place.where}: its tensors have the names of no known model ({', '.join(COMPONENTS)}), and no config.json of "
-        "transformers lies beside it. Name the file, or the folder, of such a model."
+            f"{place.where}: its tensor names match no known model ({', '.join(COMPONENTS)}), and there is no "
+            "config.json of transformers beside it. Name the file or the folder of a supported model."
     )
 
 
@@ -77,7 +77,7 @@ def _folder(place: Place) -> CheckpointSource:
         return _without_config(place)
     raw = read_json(path)
     if not isinstance(raw, Mapping):
-        raise ConfigError(f"{path}: is not a JSON object of options. Fetch it anew.")
+        raise ConfigError(f"{path}: is not a JSON object of options. Download it again.")
     if hf.is_hf_config(raw):
         place.refuse_lora()
         return hf.open_folder(place, path)
@@ -97,7 +97,7 @@ def _without_config(place: Place) -> CheckpointSource:
     if any(place.files.find(name) for name in mini_omni.WEIGHT_NAMES):
         raise place.files.lacks(mini_omni.CONFIG_NAME)
     raise WeightsError(
-        f"{place.where}: no checkpoint is recognised there: it has none of {CONFIG_NAME}, {orbax.MARKER}, "
+        f"{place.where}: contains no known checkpoint: it has none of {CONFIG_NAME}, {orbax.MARKER}, "
         f"{mini_omni.CONFIG_NAME}, {WEIGHTS_NAME} and {kyutai.MIMI_NAME}. "
         "Name a checkpoint's folder, a weight file, or a hub id owner/name."
     )

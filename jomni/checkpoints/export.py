@@ -1,4 +1,4 @@
-"""The parameters of a checkpoint as the tensors of published files: the start of every export."""
+"""Export of a checkpoint's parameters as the tensors of published files."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class ParameterSource:
     """A `TensorSource` of one component's parameters.
 
     Args:
-      checkpoint: holds the parameters.
-      name: of the component ("lm", "mimi", ...).
+      checkpoint: the checkpoint.
+      name: name of the component ("lm", "mimi", ...).
       dtype: see `jomni.save`.
-      names: published names; None: those of the component's authors.
+      names: published names. None: those of the component's authors.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ParameterSource:
         }
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
-        """Return the tensor, or `rows` of its first axis. Only parameters that hold these rows are fetched."""
+        """Return the tensor, or `rows` of its first axis. Only parameters with these rows are copied to host."""
         spec = self.specs[name]
         first, last, _ = (rows or slice(None)).indices(spec.shape[0])
         parts = list(self._parts(self._tensors[name], first, last, spec.dtype))
@@ -61,7 +61,7 @@ class ParameterSource:
 
 
 def check_parameters(checkpoint: Checkpoint) -> None:
-    """Raise `WeightsError` unless the parameters fit the checkpoint's configurations."""
+    """Check that the parameters fit the checkpoint's configurations. Raise `WeightsError` if they do not."""
     for name, config in checkpoint.configs.items():
         component = COMPONENTS[name]
         names = component.weight_map(config)
@@ -71,9 +71,9 @@ def check_parameters(checkpoint: Checkpoint) -> None:
 
 
 def write_tensors(path: Path, source: ParameterSource, names: Collection[str] | None = None) -> None:
-    """Write tensors of a source, by default all, to a safetensors file."""
+    """Write tensors of a source to a safetensors file; by default all."""
     names = source.specs.keys() if names is None else names
-    # Other readers take a file for torch's only if "format" says so.
+    # Other readers treat a file as torch's only if "format" says so.
     write_safetensors(path, {name: source.specs[name] for name in names}, source.read, {"format": "pt"})
 
 
@@ -83,6 +83,6 @@ def write_json(path: Path, value: Any, sort_keys: bool = False) -> None:
 
 
 def write_text_files(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write the tokenizer and generation files that the checkpoint carries."""
+    """Write the checkpoint's tokenizer and generation files."""
     for name, content in checkpoint.files.items():
         (folder / name).write_bytes(content)

@@ -1,8 +1,8 @@
-"""Hugging Face folders as transformers writes and reads them.
+"""Hugging Face folders in the format of transformers: reading and writing.
 
-A network is published alone (`Component.huggingface`), or it is a Moshi with its codec in one file. The file's tensors
-are shown under the names that the network's own weight map knows, and back: no number is computed, so an import is
-exported byte for byte. What the implementations do differently is in the `weights_hf` modules of the models.
+A folder holds one network (`Component.huggingface`), or a Moshi with its codec in one file. The file's tensors are
+shown under the names of the network's own weight map, and back. No values are computed, so an import is exported byte
+for byte. Differences between the implementations are handled in the `weights_hf` modules of the models.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from jomni.tensors.layout import MappedSource, check_tensors
 from jomni.tensors.source import TensorSource, TensorSpec, read_json
 from jomni.tensors.write import write_safetensors
 
-SHARD_BYTES = 5_000_000_000  # largest weight file that is written; transformers' own default
+SHARD_BYTES = 5_000_000_000  # largest weight file that is written; the default of transformers
 _MOSHI = "MoshiForConditionalGeneration"
-_AUDIO_PREFIX = "audio_encoder."  # of the codec's tensors in a Moshi folder
+_AUDIO_PREFIX = "audio_encoder."  # prefix of the codec's tensors in a Moshi folder
 _TOKENIZER = "tokenizer.model"
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
-# Kyutai's sampling options with their defaults (moshi/models/lm.py::LMGen), and the others that change nothing.
+# Kyutai's sampling options with their defaults (moshi/models/lm.py::LMGen), and those without effect.
 _SAMPLING = {"use_sampling": True, "temp": 0.8, "temp_text": 0.7, "top_k": 250, "top_k_text": 25}
 _NO_EFFECT: dict[str, Any] = {"cfg_coef": 1.0, "check": False, "cfg_is_masked_until": None, "cfg_is_no_text": False}
 
 
 def is_hf_config(raw: object) -> bool:
-    """Return whether the content of a config.json is transformers' (Kyutai's has none of these keys)."""
+    """Return whether the content of a config.json is in transformers' format. Kyutai's has none of these keys."""
     return isinstance(raw, Mapping) and any(k in raw for k in ("architectures", "transformers_version", "hidden_size"))
 
 
@@ -103,7 +103,7 @@ def _weights(place: Place) -> TensorSource:
 
 
 def _read_tokenizer(place: Place) -> bytes | None:
-    """Return the sentencepiece file itself, or one made of transformers' conversion of it."""
+    """Return the content of the sentencepiece file, or of one made from transformers' conversion of it."""
     if (path := place.files.find(_TOKENIZER)) is not None:
         return path.read_bytes()
     converted = place.files.find("tokenizer.json")
@@ -111,21 +111,21 @@ def _read_tokenizer(place: Place) -> bytes | None:
 
 
 def _text_generation(place: Place, raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return generation_config.json, over the special tokens that config.json names."""
+    """Return the content of generation_config.json, merged over the special tokens of config.json."""
     generation = {key: raw[key] for key in _SPECIAL_TOKENS if raw.get(key) is not None}
     if (path := place.files.find("generation_config.json")) is not None:
         given = read_json(path)
         if not isinstance(given, dict):
-            raise WeightsError(f"{path}: is not a JSON object. Fetch it anew.")
+            raise WeightsError(f"{path}: is not a JSON object. Download it again.")
         generation |= given
     return generation
 
 
 def _read_generation(path: Path) -> dict[str, Any]:
-    """Kyutai's sampling options from a generation_config.json, of a Moshi.
+    """Return Kyutai's sampling options from the generation_config.json of a Moshi.
 
-    Its top level is the text's sampling, `depth_decoder_config` the audio's. The published files call the text's
-    temperature `temp`, which transformers itself does not read; it is read here as what was meant.
+    The top level has the text's sampling, `depth_decoder_config` the audio's. The published files name the text's
+    temperature `temp`, which transformers does not read. It is read here, because it is the intended value.
     """
     text = read_json(path)
     audio = text.get("depth_decoder_config") or {}
@@ -137,7 +137,7 @@ def _read_generation(path: Path) -> dict[str, Any]:
     sampled = {"temp_text": text.get("do_sample"), "temp": audio.get("do_sample")}
     if set(sampled.values()) == {False}:
         generation["use_sampling"] = False
-    elif False in sampled.values():  # one of the two is greedy: a temperature of 0
+    elif False in sampled.values():  # one of the two is greedy, which is a temperature of 0
         generation |= {key: 0.0 for key, value in sampled.items() if value is False}
     return generation
 
@@ -145,19 +145,19 @@ def _read_generation(path: Path) -> dict[str, Any]:
 def write(
     checkpoint: Checkpoint, folder: str | Path, dtype: np.dtype | None = None, shard_bytes: int = SHARD_BYTES
 ) -> None:
-    """Fill an empty folder with what `from_pretrained` of transformers reads.
+    """Write a checkpoint to an empty folder in the format that `from_pretrained` of transformers reads.
 
-    The text tokenizer of a Moshi stays a sentencepiece file (tokenizer.model). `model_id`, which says where weights
-    come from, has no place there.
+    The text tokenizer of a Moshi is written as a sentencepiece file (tokenizer.model). `model_id`, the origin of the
+    weights, is not written.
 
     Args:
-      checkpoint: a Moshi with its codec, or one network that transformers has.
-      folder: empty.
+      checkpoint: a Moshi with its codec, or one network that transformers supports.
+      folder: an empty folder.
       dtype: see `jomni.save`.
-      shard_bytes: weights are split into files of at most this size.
+      shard_bytes: largest size of a weight file; larger weights are split.
 
     Raises:
-      ConfigError: Hugging Face's layout cannot express an option. The message names every such option.
+      ConfigError: Hugging Face's layout cannot express an option. The message names all such options.
     """
     folder = Path(folder)
     if checkpoint.family == "moshi":
@@ -196,7 +196,7 @@ def _moshi_parts(
     """Return the config.json and the tensors of a Moshi; write the files beside them."""
     lm, mimi = checkpoint.configs.get("lm"), checkpoint.configs.get("mimi")
     if lm is None or mimi is None:
-        raise ConfigError("Hugging Face's Moshi holds its codec, and this checkpoint brings none. Save it as 'kyutai'.")
+        raise ConfigError("Hugging Face's Moshi includes its codec, but this checkpoint has none. Save it as 'kyutai'.")
     generation = _write_generation(checkpoint)
     config = write_moshi_config(lm, write_mimi_config(mimi))
     layouts = {"lm": moshi_layout(lm), "mimi": mimi_layout(mimi, _AUDIO_PREFIX)}
@@ -210,7 +210,7 @@ def _moshi_parts(
 
 
 def _write_weights(folder: Path, sources: Mapping[str, TensorSource], shard_bytes: int) -> None:
-    """Write model.safetensors, or its shards and their index; tensor by tensor."""
+    """Write model.safetensors, or its shards and their index, tensor by tensor."""
     shards: list[dict[str, TensorSpec]] = [{}]
     total = held = 0
     for name in sorted(sources):
@@ -233,10 +233,10 @@ def _write_weights(folder: Path, sources: Mapping[str, TensorSource], shard_byte
 
 
 def _write_generation(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return a generation_config.json from Kyutai's sampling options, defaults written out.
+    """Return the content of a generation_config.json with all of Kyutai's sampling options, including defaults.
 
     Raises:
-      ConfigError: naming what it cannot express.
+      ConfigError: the file cannot express an option. The message names all such options.
     """
     lm, given = checkpoint.configs["lm"], checkpoint.generation
     problems = [

@@ -1,7 +1,7 @@
-"""Files of a checkpoint by name, whether they lie in a folder or in a hub repository.
+"""Files of a checkpoint by name, in a folder or in a hub repository.
 
-A hub repository is fetched file by file, only those that are asked for, through huggingface_hub: its cache, its offline
-mode (HF_HUB_OFFLINE) and its tokens apply.
+Of a hub repository only the requested files are downloaded, through huggingface_hub: its cache, its offline mode
+(HF_HUB_OFFLINE) and its tokens apply.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from jomni.errors import WeightsError
 from jomni.tensors.source import INDEX_SUFFIX, shard_names
 
 ASSETS = Path(__file__).parents[1] / "assets"
-"""What comes with the package."""
+"""Folder of the files that come with the package."""
 
 BUNDLED = ("nano", "nano_omni", "nano_snac")
-"""Models among it: their names go before folders of the same name, which are to be had as ./nano."""
+"""Names of the models in `ASSETS`. They take precedence over folders of the same name, which can be given as ./nano."""
 
 _HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 
 
 class Files(Protocol):
-    """Where a checkpoint's files are found by name."""
+    """A place with files, which are found by name."""
 
     @property
     def name(self) -> str:
-        """What to call the place in a message."""
+        """Return the name of the place for messages."""
         ...
 
     def find(self, filename: str) -> Path | None:
-        """Return the local path of a file, or None where the place has no such file."""
+        """Return the local path of a file, or None if the place does not have it."""
         ...
 
     def lacks(self, filename: str) -> WeightsError:
-        """Return the error for a file that is needed and was not found."""
+        """Return the error for a required file that was not found."""
         ...
 
 
@@ -64,14 +64,14 @@ class HubRepository:
     def __init__(self, repository: str, revision: str | None = None) -> None:
         self.repository = repository
         self.revision = revision
-        self._reached = False  # whether the hub itself has said that a file is not there
+        self._reached = False  # whether the hub itself answered that a file does not exist
         self.name = f"hub repository '{repository}'" + (f" at revision '{revision}'" if revision else "")
 
     def find(self, filename: str) -> Path | None:
         try:
             return Path(huggingface_hub.hf_hub_download(self.repository, filename, revision=self.revision))
         except hub_errors.LocalEntryNotFoundError:
-            # Offline, a repository of which the cache holds something is one that may do without this file.
+            # Offline, a file that is missing in a partially cached repository counts as an optional one.
             if _offline() and self._cached():
                 return None
             raise self.lacks(filename) from None
@@ -94,7 +94,7 @@ class HubRepository:
             raise WeightsError(f"{self.name}: '{filename}' could not be fetched ({told}). Try again.") from None
 
     def fetch(self, patterns: list[str]) -> None:
-        """Fetch every file that matches one of the patterns into the cache."""
+        """Download all files that match one of the patterns into the cache."""
         try:
             huggingface_hub.snapshot_download(self.repository, revision=self.revision, allow_patterns=patterns)
         except (hub_errors.HfHubHTTPError, hub_errors.LocalEntryNotFoundError, OSError):
@@ -123,7 +123,7 @@ class HubRepository:
 
 
 class Within:
-    """A folder of a place."""
+    """A subfolder of a place."""
 
     def __init__(self, files: Files, folder: str) -> None:
         self.name = f"{files.name}, {folder}"
@@ -137,14 +137,14 @@ class Within:
 
 
 def open_files(source: str | os.PathLike[str], revision: str | None = None) -> tuple[Files, str | None]:
-    """Take a source apart: (its files, the one file that was named or None).
+    """Return the files of a source, and the name of the single file that was given, or None.
 
     Args:
-      source: the name of a model of `BUNDLED`, a folder, a file, a hub id `owner/name`, or `hf://owner/name[/file]`.
-      revision: for a hub repository.
+      source: the name of a model in `BUNDLED`, a folder, a file, a hub id `owner/name`, or `hf://owner/name[/file]`.
+      revision: revision of a hub repository.
 
     Raises:
-      WeightsError: there is no such thing.
+      WeightsError: there is no such source.
     """
     text = os.fspath(source)
     if text in BUNDLED:
@@ -169,9 +169,9 @@ def open_files(source: str | os.PathLike[str], revision: str | None = None) -> t
 
 
 def resolve(files: Files, name: str) -> Path | None:
-    """Return the file that a configuration names: beside it, or elsewhere as `hf://owner/name/file` or `file://path`.
+    """Return a file named by a configuration: in `files`, or elsewhere as `hf://owner/name/file` or `file://path`.
 
-    Follows `hf_get` of moshi/models/loaders.py, but takes other repositories at their default revision.
+    Follows `hf_get` of moshi/models/loaders.py, but uses other repositories at their default revision.
     """
     if name.startswith("hf://"):
         repository, filename = _split_hub(name)
@@ -185,7 +185,7 @@ def resolve(files: Files, name: str) -> Path | None:
 
 
 def resolve_weights(files: Files, name: str) -> Path | None:
-    """Like `resolve` for a weight file that may be sharded: then its index, with every shard fetched."""
+    """Return the path of a weight file, like `resolve`. If it is sharded, get all shards and return their index."""
     path = resolve(files, name)
     if path is None and not name.endswith(INDEX_SUFFIX):
         path, name = resolve(files, name + INDEX_SUFFIX), name + INDEX_SUFFIX

@@ -1,4 +1,4 @@
-"""Kyutai's published layout: Moshi with its Mimi and tokenizer, or a Mimi alone.
+"""Kyutai's published layout: a Moshi with its Mimi and tokenizer, or a Mimi alone.
 
 Source: `CheckpointInfo.from_hf_repo` of moshi/models/loaders.py.
 """
@@ -28,7 +28,7 @@ TOKENIZER_NAME = "tokenizer_spm_32k_3.model"
 LORA_NAME = "lora.safetensors"
 _FILE_NAMES = ("moshi_name", "mimi_name", "mimi_config_name", "tokenizer_name", "lora_name")
 _SETTINGS = ("tts_config", "stt_config", "model_id")
-"""Top-level keys of a config.json that are carried along for the programs that read them."""
+"""Top-level keys of a config.json that are kept for programs that read them."""
 
 
 def is_mimi(source: TensorSource) -> bool:
@@ -42,7 +42,7 @@ def is_moshi(source: TensorSource) -> bool:
 
 
 def open_config(place: Place, raw: dict[str, Any], path: Path) -> CheckpointSource:
-    """Open what a config.json of Kyutai describes: a Mimi ("seanet"), or a Moshi and what it names."""
+    """Open the model of a Kyutai config.json: a Mimi ("seanet"), or a Moshi with the files that it names."""
     if "seanet" in raw:
         place.refuse_lora()
         return _mimi(place, MimiConfig.from_kyutai(raw, str(path)), _open_mimi_weights(place))
@@ -74,7 +74,7 @@ def open_config(place: Place, raw: dict[str, Any], path: Path) -> CheckpointSour
 
 
 def open_without_config(place: Place) -> CheckpointSource | None:
-    """Open a place without config.json: Moshi 7B under the default names, or a Mimi alone; None: neither is there."""
+    """Open a place without config.json: Moshi 7B under the default names, or a Mimi alone. None if neither exists."""
     weights = place.weights
     if weights is None and (place.wants("lm") or place.files.find(MIMI_NAME) is None):
         path = resolve_weights(place.files, WEIGHTS_NAME)
@@ -90,7 +90,7 @@ def open_without_config(place: Place) -> CheckpointSource | None:
 
 
 def open_mimi(place: Place, weights: TensorSource, path: Path) -> CheckpointSource:
-    """Open a Mimi file with the configuration that lies beside it, else the published one."""
+    """Open a Mimi file with the configuration beside it, or else with the published one."""
     place.refuse_lora()
     for name in (MIMI_CONFIG_NAME, f"{path.name.split('.')[0]}.json", CONFIG_NAME):
         found = place.files.find(name)
@@ -146,7 +146,7 @@ def _with_lora(lm: MoshiConfig, lora: Path, where: str) -> MoshiConfig:
     raw = read_json(config) if config.is_file() else {}
     if not raw.get("lora"):
         raise WeightsError(
-            f"{lora}: neither the config.json beside it nor {where} says what rank and scaling it has. "
+            f"{lora}: neither the config.json beside it nor {where} gives its rank and scaling. "
             'Put a config.json beside it with "lora": true, "lora_rank" and "lora_scaling".'
         )
     rank, scaling = int(raw.get("lora_rank", 128)), float(raw.get("lora_scaling", 2.0))
@@ -154,14 +154,14 @@ def _with_lora(lm: MoshiConfig, lora: Path, where: str) -> MoshiConfig:
 
 
 def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
-    """Fill an empty folder with what `CheckpointInfo.from_hf_repo` of moshi/models/loaders.py reads."""
+    """Write a checkpoint to an empty folder in the format that `CheckpointInfo.from_hf_repo` of moshi reads."""
     raw: dict[str, Any] = {}
     lm, mimi = checkpoint.configs.get("lm"), checkpoint.configs.get("mimi")
     if lm is not None:
         if lm.text_eos_reads_as_padding != (checkpoint.model_type == "hibiki"):
             raise ConfigError(
                 f"Kyutai's layout cannot express 'text_eos_reads_as_padding' = {lm.text_eos_reads_as_padding} with the "
-                f"model type {checkpoint.model_type!r}: there it belongs to 'hibiki' alone. Save as 'orbax'."
+                f"model type {checkpoint.model_type!r}: only 'hibiki' has it there. Save as 'orbax'."
             )
         raw |= lm.to_kyutai() | {"moshi_name": WEIGHTS_NAME, "model_type": checkpoint.model_type}
         raw |= {key: checkpoint.settings[key] for key in _SETTINGS if key in checkpoint.settings}
@@ -182,5 +182,5 @@ def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
     if checkpoint.tokenizer is not None:
         raw["tokenizer_name"] = TOKENIZER_NAME
         (folder / TOKENIZER_NAME).write_bytes(checkpoint.tokenizer)
-    if lm is not None:  # a codec alone has no config.json there
+    if lm is not None:  # a codec alone has no config.json in this layout
         write_json(folder / CONFIG_NAME, raw)

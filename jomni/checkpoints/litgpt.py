@@ -32,11 +32,11 @@ OpenFolder = Callable[[Place], CheckpointSource]
 
 
 def open_omni(place: Place, options: Path, open_folder: OpenFolder) -> CheckpointSource:
-    """Open a Mini-Omni, and the Whisper and the SNAC that lie beside it.
+    """Open a Mini-Omni, and the Whisper and the SNAC beside it.
 
     Args:
-      place: where it lies.
-      options: its model_config.yaml.
+      place: place of the checkpoint.
+      options: path of its model_config.yaml.
       open_folder: opens a folder of any layout.
     """
     place.refuse_lora()
@@ -60,20 +60,20 @@ def open_omni(place: Place, options: Path, open_folder: OpenFolder) -> Checkpoin
 
 
 def _open_beside(place: Place, name: str, folders: Collection[str], open_folder: OpenFolder) -> CheckpointSource | None:
-    """Open a component in one of the folders of a place; a Whisper also in the file of its published name."""
+    """Open a component in one of the subfolders of a place. A Whisper may also be a file with its published name."""
     if name == "whisper" and (path := place.files.find(WHISPER_NAME)) is not None:
         return single.open_by_weights(dataclasses.replace(place, where=str(path)), open_source(path))
     for folder in (Within(place.files, name) for name in folders):
         if (path := folder.find(CONFIG_NAME)) is not None:
             opened = open_folder(Place(folder, str(path.parent)))
             if name not in opened.configs:
-                raise ConfigError(f"{path.parent}: holds a {opened.family}, where a {name} belongs. Move it away.")
+                raise ConfigError(f"{path.parent}: holds a {opened.family} instead of a {name}. Move it away.")
             return opened
     return None
 
 
 def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
-    """Fill an empty folder with a Mini-Omni under its published names, its Whisper and SNAC in folders beside it."""
+    """Write a Mini-Omni to an empty folder under its published names, with its Whisper and SNAC in subfolders."""
     fields = checkpoint.configs["omni"].to_published({k: v for k, v in checkpoint.settings.items() if k in NO_EFFECT})
     write_yaml(folder / OPTIONS_NAME, fields)
     write_tensors(folder / WEIGHT_NAMES[0], ParameterSource(checkpoint, "omni", dtype))

@@ -1,4 +1,4 @@
-"""`load`: any checkpoint that is known, from a folder, a file or the hub, streamed into parameters."""
+"""`load`: reads a checkpoint of any supported layout from a folder, a file or the hub."""
 
 from __future__ import annotations
 
@@ -30,31 +30,32 @@ def load(
     lora: str | os.PathLike[str] | None = None,
     components: Collection[str] | None = None,
 ) -> Checkpoint:
-    """Load a checkpoint. Peak host memory is little more than the parameters themselves.
+    """Load a checkpoint. The peak host memory is little more than the size of the parameters.
+
+    Supported layouts: Kyutai's, with and without config.json; SNAC's; OpenAI's Whisper checkpoints (.pt); Hugging
+    Face's `MimiModel`, `MoshiForConditionalGeneration`, `WhisperModel`, `WhisperForConditionalGeneration` and text
+    decoders (Qwen 2 and 3, Llama, Gemma 2 and 3); Mini-Omni's (lit_model.pth, model_config.yaml, tokenizer.json,
+    optionally small.pt and a folder snac or snac_24khz); and the output of `save`. Only the encoder of a Whisper is
+    read.
 
     Args:
-      source: a folder, a weight file (a bare Mimi file, or another beside its config.json), or a hub id
-        `owner/name`. Known are Kyutai's layout with and without config.json, SNAC's, OpenAI's Whisper checkpoints
-        (.pt), Hugging Face's `MimiModel`, `MoshiForConditionalGeneration`, `WhisperModel`,
-        `WhisperForConditionalGeneration` and text decoders (Qwen 2 and 3, Llama, Gemma 2 and 3), Mini-Omni's
-        (lit_model.pth, model_config.yaml, tokenizer.json; with small.pt and a folder snac or snac_24khz where they
-        are), and what `save` writes. Of a Whisper the encoder is read.
-      dtype: floating-point dtype of the language model, such as "bfloat16"; None: as in the file. That of the speech
-        encoder; None: float32, as openai-whisper computes, and again as in the file when it is saved. Codecs and the
-        conditioners are float32 always.
-      sharding: where parameters go: a `jax.sharding.Sharding` or device for all, a function of (path, shape) to one,
-        with paths such as "lm/text_emb/weight", or a nested dictionary of them in the form of the parameters. None:
-        JAX's default device.
+      source: a folder, a weight file (a bare Mimi file, or another beside its config.json), or a hub id `owner/name`.
+      dtype: floating-point dtype of language models and speech encoders, such as "bfloat16". None: language models as
+        in the file, speech encoders in float32 as openai-whisper computes (`save` restores the dtype of the file).
+        Codecs and conditioners are always float32.
+      sharding: placement of the parameters: a `jax.sharding.Sharding` or device for all, a function of (path, shape) to
+        one, with paths such as "lm/text_emb/weight", or a nested dictionary of them in the form of the parameters.
+        None: JAX's default device.
       revision: branch, tag or commit of a hub repository.
-      fuse_lora: add low-rank adapters into the weights (W + scaling * B A, computed in float32) instead of keeping them
-        beside. The checkpoint's configuration then has none.
-      lora: a LoRA file in place of the one that config.json names.
-      components: those to load; None: all. ("mimi", "snac") leaves out the language model, and does not fetch its file
-        from the hub where it has one of its own.
+      fuse_lora: add low-rank adapters to the weights (W + scaling * B A, computed in float32) instead of keeping them
+        separate. The checkpoint's configuration then has no adapters.
+      lora: a LoRA file that replaces the one in config.json.
+      components: names of the components to load. None: all. ("mimi", "snac") leaves out the language model, and does
+        not download its file if it has its own.
 
     Raises:
-      WeightsError: files are missing, damaged, unsafe, or do not fit the configuration: all tensors that are missing,
-        surplus or misshapen are named in one message.
+      WeightsError: files are missing, damaged, unsafe, or do not fit the configuration. One message names all tensors
+        that are missing, surplus or misshapen.
       ConfigError: an option of the configuration is unknown or not supported.
     """
     target = parse_dtype(dtype)
@@ -79,7 +80,7 @@ def load(
 
 
 def _chosen(opened: CheckpointSource, components: Collection[str] | None) -> CheckpointSource:
-    """Leave out the components that are not wanted. What then is left of a model has the family of its component."""
+    """Leave out components that were not requested. A part of a model gets the family of its component."""
     if components is None:
         return opened
     left = {name: config for name, config in opened.configs.items() if name in components}
@@ -93,7 +94,7 @@ def _chosen(opened: CheckpointSource, components: Collection[str] | None) -> Che
 
 
 def _origins(opened: CheckpointSource, name: str, fuse_lora: bool) -> dict[str, Origin]:
-    """Return where each parameter of a component lies."""
+    """Return the source of each parameter of a component."""
     source = opened.sources[name]
     if name == "lm":
         return _lm_origins(opened, fuse_lora)
@@ -102,7 +103,7 @@ def _origins(opened: CheckpointSource, name: str, fuse_lora: bool) -> dict[str, 
 
 
 def _dtypes(target: np.dtype | None, stored: dict[str, str]) -> Callable[[str, np.dtype], np.dtype]:
-    """Return the dtype of each parameter; notes in `stored` where float32 stands for another one of the file."""
+    """Return a function to the dtype of each parameter. It records in `stored` where float32 replaces another dtype."""
 
     def choose(path: str, held: np.dtype) -> np.dtype:
         if not is_float(held):
@@ -118,7 +119,7 @@ def _dtypes(target: np.dtype | None, stored: dict[str, str]) -> Callable[[str, n
 
 
 def _lm_origins(opened: CheckpointSource, fuse_lora: bool) -> dict[str, Origin]:
-    """Return where each parameter of the language model lies, over the model's file and the LoRA file."""
+    """Return the source of each parameter of the language model: the model's file or the LoRA file."""
     lm, base, lora = opened.configs["lm"], opened.sources["lm"], opened.lora_source
     table = COMPONENTS["lm"].weight_map(lm)
     tensors = table.expect(COMPONENTS["lm"].abstract_params(lm))
@@ -127,8 +128,8 @@ def _lm_origins(opened: CheckpointSource, fuse_lora: bool) -> dict[str, Origin]:
     if lora is None:
         if adapters and not any(".lora_" in name for name in base.specs):
             raise WeightsError(
-                f"{opened.source}: its configuration has 'lora' on, but no LoRA file: neither 'lora_name' nor the file "
-                "of the model brings one. Give the file as `lora`, or set 'lora' to false."
+                f"{opened.source}: its configuration has 'lora' on, but neither 'lora_name' nor the model's file gives "
+                "adapters. Give a LoRA file as `lora`, or set 'lora' to false."
             )
         places = bind(table, tensors, base.specs, base.name)
         origins = {path: Origin(base, place) for path, place in places.items()}
@@ -142,7 +143,7 @@ def _lm_origins(opened: CheckpointSource, fuse_lora: bool) -> dict[str, Origin]:
 
 
 def _fused(origins: dict[str, Origin], scaling: float) -> dict[str, Origin]:
-    """Return the origins of the plain parameters, each layer's adapters attached to its weight."""
+    """Return the sources of the plain parameters, with each layer's adapters attached to its weight."""
     fused = {}
     for path, origin in origins.items():
         if path.endswith(_LORA):

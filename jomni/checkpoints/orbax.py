@@ -1,7 +1,7 @@
-"""The project's own layout: parameters in Orbax, the rest in jomni.json, the tokenizer's file beside.
+"""The project's own layout: parameters in Orbax, and everything else in jomni.json and tokenizer files.
 
-A folder of `jomni.json`, `params/` (an Orbax PyTree of the nested parameter dictionary) and, where there is one,
-`tokenizer.model`, or the files of the text tokenizer.
+A folder contains `jomni.json`, `params/` (an Orbax PyTree of the nested parameter dictionary) and, depending on the
+model, `tokenizer.model` or the files of the text tokenizer.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from jomni.tensors.weight_map import flatten, is_float, misfit, unflatten
 MARKER = "jomni.json"
 _VERSION = 1
 _PARAMS = "params"
-_BATCH_BYTES = 64 << 20  # parameters asked of Orbax at a time
+_BATCH_BYTES = 64 << 20  # bytes of parameters requested from Orbax at once
 _TOKENIZER = "tokenizer.model"
 
 
 def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
-    """Fill an empty folder; `dtype` as for `jomni.save`."""
+    """Write a checkpoint to an empty folder. `dtype` is that of `jomni.save`."""
     leaves = {}
     for path, leaf in flatten(checkpoint.params):
         keep = dtype is None or is_float32_only(path) or not is_float(leaf.dtype)
@@ -62,10 +62,10 @@ def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
 
 
 def open_folder(place: Place, marker: Path) -> CheckpointSource:
-    """Read all but the parameters. From the hub, all files of the layout are fetched.
+    """Read everything but the parameters. A hub repository is downloaded completely.
 
     Raises:
-      WeightsError: it is damaged, or of a later version.
+      WeightsError: the folder is damaged, or has another version.
     """
     if isinstance(place.files, HubRepository):
         place.files.fetch([MARKER, f"{_PARAMS}/*", *TEXT_FILES])
@@ -73,13 +73,13 @@ def open_folder(place: Place, marker: Path) -> CheckpointSource:
     if not isinstance(raw, Mapping) or raw.get("jomni") != _VERSION:
         version = raw.get("jomni") if isinstance(raw, Mapping) else None
         raise WeightsError(
-            f"{marker}: has version {version!r}; this program reads {_VERSION}. Update it, or save anew."
+            f"{marker}: has version {version!r}; this program reads {_VERSION}. Update it, or save again."
         )
     tokenizer = folder / _TOKENIZER
     files = raw.get("files", [])
     if missing := [name for name in files if Path(name).name != name or not (folder / name).is_file()]:
         raise WeightsError(
-            f"{marker}: names files that are not beside it: {listing(missing)}. Save the checkpoint anew."
+            f"{marker}: names files that are not beside it: {listing(missing)}. Save the checkpoint again."
         )
     try:
         configs = {
@@ -97,13 +97,13 @@ def open_folder(place: Place, marker: Path) -> CheckpointSource:
             **{key: raw[key] for key in ("generation", "model_type", "settings", "stored")},
         )  # fmt: skip
     except KeyError as error:
-        raise WeightsError(f"{marker}: lacks {error}. Save the checkpoint anew.") from None
+        raise WeightsError(f"{marker}: lacks {error}. Save the checkpoint again.") from None
 
 
 def read_params(
     folder: Path, configs: Mapping[str, Any], dtype: np.dtype | None, placement: Placement
 ) -> dict[str, Any]:
-    """Read the parameters of the components in `configs`, some at a time: Orbax would hold half as much again.
+    """Read the parameters of the components in `configs` in batches, because Orbax needs half as much memory again.
 
     Raises:
       WeightsError: they are damaged, or do not fit the configurations.
@@ -137,7 +137,7 @@ def read_params(
                     batch = {}
     except (OSError, ValueError, KeyError, AttributeError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise WeightsError(f"{folder}: cannot be read as an Orbax checkpoint ({lines[0]}). Save it anew.") from error
+        raise WeightsError(f"{folder}: cannot be read as an Orbax checkpoint ({lines[0]}). Save it again.") from error
     return unflatten(leaves)
 
 
@@ -153,7 +153,7 @@ def _check(held: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], where
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    # Weights hardly compress, and decompressing takes time and memory.
+    # No compression: weights hardly compress, and decompression takes time and memory.
     return ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False))
 
 

@@ -1,4 +1,4 @@
-"""What is asked of a layout: files at a place, and how they are to be opened."""
+"""A request to open a checkpoint: its files, and which parts of it are wanted."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ TEXT_FILES = (
     "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model",
 )  # fmt: skip
-"""Files beside a text decoder that are carried along unchanged."""
+"""Files of a text decoder that are kept unchanged."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a checkpoint lies, and what of it is wanted."""
+    """Files of a checkpoint, and the options for opening it."""
 
     files: Files
     where: str  # for messages
-    lora: str | None = None  # a LoRA file that replaces the one of the configuration
-    components: Collection[str] | None = None  # weight files of others are not opened; None: all are wanted
-    weights: TensorSource | None = None  # the weight file that was named, where one was
+    lora: str | None = None  # a LoRA file that replaces the one in the configuration
+    components: Collection[str] | None = None  # names of the components to open; None: all
+    weights: TensorSource | None = None  # the weight file that was given, if any
 
     def wants(self, component: str) -> bool:
-        """Return whether a component is to be opened."""
+        """Return whether a component should be opened."""
         return self.components is None or component in self.components
 
     def needed(self, name: str) -> Path:
-        """Return the path of a weight file; raise `WeightsError` where it is missing."""
+        """Return the path of a required weight file. Raise `WeightsError` if it is missing."""
         path = resolve_weights(self.files, name)
         if path is None:
             raise self.files.lacks(name)
         return path
 
     def optional(self, name: str | None, default: str) -> Path | None:
-        """Return the path of a file, which must exist only where the configuration names it."""
+        """Return the path of a file, or None. Raise `WeightsError` if the configuration names it and it is missing."""
         path = resolve(self.files, name or default)
         if path is None and name is not None:
             raise self.files.lacks(name)
         return path
 
     def first(self, names: Collection[str]) -> Path | None:
-        """Return the path of the first weight file that exists."""
+        """Return the path of the first weight file that exists, or None."""
         return next((path for name in names if (path := resolve_weights(self.files, name))), None)
 
     def text_files(self) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""`from_pretrained`: a model that runs, and its parameters."""
+"""`from_pretrained`: loads a runnable model and its parameters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def from_pretrained(
     revision: str | None = None,
     lora: str | os.PathLike[str] | None = None,
 ) -> tuple[Any, Any]:
-    """Load a checkpoint and return the model that it is, and its parameters.
+    """Load a checkpoint, and return a runnable model and its parameters.
 
         model, params = jomni.from_pretrained("nano")
         state = model.init_state(batch=4, seed=0)
@@ -31,11 +31,11 @@ def from_pretrained(
     Args:
       source: "nano", "nano_omni" or "nano_snac", which come with jomni; a folder; a weight file; or a hub id
         `owner/name`. See `jomni.load`.
-      dtype: floating-point dtype of language models and speech encoders. None: the one that the device computes well
-        (`default_dtype`), which is logged and shown by `repr(model)`. Codecs are float32 always.
+      dtype: floating-point dtype of language models and speech encoders. None: `default_dtype()`, which is logged and
+        shown by `repr(model)`. Codecs are always float32.
       sharding: see `jomni.load`.
       revision: branch, tag or commit of a hub repository.
-      lora: a LoRA file that replaces the one that config.json names.
+      lora: a LoRA file that replaces the one in config.json.
 
     Returns:
       (model, params)
@@ -56,13 +56,12 @@ def from_pretrained(
 
 
 def default_dtype(device: jax.Device | None = None) -> str:
-    """Return the dtype in which a device computes well.
+    """Return the floating-point dtype that a device computes fast.
 
-    float32 on CPUs, which have no fast bfloat16; float16 on GPUs before Ampere (T4, V100), which have none either;
-    bfloat16 elsewhere.
+    float32 on CPUs and float16 on GPUs before Ampere (T4, V100), which have no fast bfloat16; bfloat16 elsewhere.
 
     Args:
-      device: None: JAX's default device.
+      device: a device. None: JAX's default device.
     """
     default = jax.config.values["jax_default_device"]
     device = device or (default if isinstance(default, jax.Device) else jax.devices(default)[0])

@@ -1,6 +1,6 @@
-"""The networks that checkpoints can hold. A new model is a folder in `jomni.models` and one line here.
+"""Registry of the networks that checkpoints can contain. A new model is a folder in `jomni.models` and one line here.
 
-Detecting, loading, saving, `jomni info` and `jomni convert` follow this list.
+Detecting, loading, saving, `jomni info` and `jomni convert` use this registry.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _FAMILIES: Mapping[str, tuple[str, ...]] = {
     "mimi": ("kyutai", "hf", "orbax"),
     "mini_omni": ("litgpt", "orbax"),  # omni, whisper and snac
 }
-"""Families whose layouts do not follow from one component alone."""
+"""Layouts of families with several components, or with layouts that their component does not list."""
 
 
 def layouts_of(family: str) -> tuple[str, ...]:
-    """Return the layouts that can hold a family. The first is that of the model's authors."""
+    """Return the layouts that support a family. The first is that of the model's authors."""
     if family in _FAMILIES:
         return _FAMILIES[family]
     component = COMPONENTS[family]
@@ -40,12 +40,12 @@ def layouts_of(family: str) -> tuple[str, ...]:
 
 
 def model_kind(model_type: str) -> str:
-    """Return what a checkpoint of a model type is, for people."""
+    """Return the description of a model type, or its name if there is none."""
     kinds = {kind: said for component in COMPONENTS.values() for kind, said in component.kinds.items()}
     return kinds.get(model_type, model_type)
 
 
 def is_float32_only(path: str) -> bool:
-    """Return whether a parameter ("mimi/...", "lm/...") stays float32 whatever the model's dtype."""
+    """Return whether a parameter ("mimi/...", "lm/...") is float32 for every dtype of the model."""
     name, _, rest = path.partition("/")
     return name in COMPONENTS and rest.startswith(COMPONENTS[name].float32_only)

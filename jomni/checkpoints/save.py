@@ -1,4 +1,4 @@
-"""`save`: a checkpoint back to its authors' layout, to Hugging Face's, or to the project's own."""
+"""`save`: writes a checkpoint in its authors' layout, in Hugging Face's, or in the project's own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WRITERS: dict[str, Callable[[Checkpoint, Path, np.dtype | None], None]] = {
     "orbax": orbax.write,
 }  # each other layout is the published one of a component
 
-# Files that a checkpoint folder may hold: only a folder of such files is ever replaced.
+# Files that a checkpoint folder may contain. Folders with other files are never replaced.
 _REPLACEABLE = (
     "config.json", "jomni.json", "generation_config.json", "mimi_config.json", "preprocessor_config.json",
     "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "added_tokens.json",
@@ -45,25 +45,29 @@ def save(
     overwrite: bool = False,
     codec_dtype: Any = None,
 ) -> None:
-    """Write a checkpoint to a new folder, whole or not at all.
+    """Write a checkpoint to a new folder atomically.
 
     Args:
-      checkpoint: as `load` returns it.
-      folder: to be made.
-      layout: "kyutai" (what moshi reads), "snac" (the names and config.json of the package snac, in safetensors),
-        "openai" (a Whisper's encoder under OpenAI's names: safetensors, with its dimensions in config.json), "litgpt"
-        (a Mini-Omni under its published names in lit_model.safetensors, with model_config.yaml, the tokenizer's files,
-        and folders whisper and snac), "hf" (what transformers reads) or "orbax" (the project's own). None: that of the
-        model's authors.
-      dtype: floating-point dtype of the language model or the speech encoder in the file; None: as in memory. The
-        conditioners, and an encoder that was loaded without a dtype, stay as the file had them that they came from.
-      overwrite: replace a checkpoint that is there. A folder that holds anything else is never replaced.
-      codec_dtype: the same of the codec, which is float32 again in memory; None: it stays as the conditioners do.
+      checkpoint: a checkpoint as returned by `load`.
+      folder: folder to create.
+      layout: None: that of the model's authors. Otherwise one of
+        "kyutai": read by moshi;
+        "snac": the names and config.json of the package snac, in safetensors;
+        "openai": a Whisper encoder under OpenAI's names in safetensors, with its dimensions in config.json;
+        "litgpt": a Mini-Omni under its published names in lit_model.safetensors, with model_config.yaml, the
+          tokenizer's files, and folders whisper and snac;
+        "hf": read by transformers;
+        "orbax": the project's own.
+      dtype: floating-point dtype of the language model or the speech encoder in the file. None: as in memory; a speech
+        encoder that was loaded without a dtype, and conditioners, keep the dtype of their original file.
+      overwrite: replace an existing checkpoint. A folder with any other content is never replaced.
+      codec_dtype: floating-point dtype of the codec in the file; in memory it is float32. None: that of its original
+        file.
 
     Raises:
       ConfigError: the layout is unknown, or cannot express an option of the checkpoint.
-      WeightsError: the parameters are not those of the checkpoint's configuration.
-      OutputError: the folder exists, or cannot be written.
+      WeightsError: the parameters do not fit the checkpoint's configuration.
+      OutputError: the folder exists or cannot be written.
     """
     target, codec_target = parse_dtype(dtype), parse_dtype(codec_dtype)
     layout = layout or checkpoint.layouts[0]
@@ -83,7 +87,7 @@ def save(
 
 
 def _round_codec(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:
-    """Return the checkpoint with codecs that `dtype` can hold, noted as stored in it."""
+    """Return the checkpoint with its codecs rounded to `dtype`, and recorded as stored in it."""
     params, stored = dict(checkpoint.params), dict(checkpoint.stored)
     for part in [name for name in params if COMPONENTS[name].codec]:
         codec = {p: np.asarray(x) for p, x in flatten(params[part])}
@@ -97,20 +101,20 @@ def _round_codec(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:
 
 @contextlib.contextmanager
 def checkpoint_folder(folder: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
-    """Yield a new folder to fill, as `jomni.folders.new_folder`, that may replace a checkpoint and nothing else.
+    """Yield a new folder to fill, like `jomni.folders.new_folder`. It may replace a checkpoint and nothing else.
 
     Raises:
-      OutputError: `folder` exists and is not to be replaced, holds other files than a checkpoint's, or cannot be
+      OutputError: `folder` exists and must not be replaced, has files that do not belong to a checkpoint, or cannot be
         written.
     """
 
     def check(target: Path, held: Sequence[str]) -> None:
         if not overwrite:
-            raise OutputError(f"{target}: exists already. Choose another folder, or ask for it to be overwritten.")
+            raise OutputError(f"{target}: exists already. Choose another folder, or set overwrite.")
         foreign = [name for name in held if not _replaceable(target, name)]
         if foreign:
             raise OutputError(
-                f"{target}: holds files that are no part of a checkpoint and would be lost: {listing(foreign)}. "
+                f"{target}: contains files that do not belong to a checkpoint and would be lost: {listing(foreign)}. "
                 "Choose another folder, or move them away."
             )
 

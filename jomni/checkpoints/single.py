@@ -1,4 +1,4 @@
-"""Checkpoints of one network as its authors publish it: a weight file, and a config.json beside it."""
+"""Checkpoints of one network in its authors' layout: a weight file, with a config.json beside it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from jomni.tensors.source import TensorSource, read_json
 
 
 def open_by_config(place: Place, raw: Mapping[str, Any], path: Path) -> CheckpointSource | None:
-    """Open the network to which a config.json belongs; None: it is of no such network."""
+    """Open the network to which a config.json belongs. Return None if it belongs to no such network."""
     for component in COMPONENTS.values():
         if (published := component.published) is not None and published.owns_config(raw):
             place.refuse_lora()
@@ -31,7 +31,7 @@ def open_by_config(place: Place, raw: Mapping[str, Any], path: Path) -> Checkpoi
 
 
 def open_by_weights(place: Place, weights: TensorSource) -> CheckpointSource | None:
-    """Open the network to which a weight file belongs; None: it is of no such network."""
+    """Open the network to which a weight file belongs. Return None if it belongs to no such network."""
     for component in COMPONENTS.values():
         published = component.published
         if published is None or not published.owns_weights(weights):
@@ -49,7 +49,7 @@ def open_by_weights(place: Place, weights: TensorSource) -> CheckpointSource | N
             if not isinstance(raw, Mapping) or not published.owns_config(raw):
                 raise ConfigError(
                     f"{path}: is not a configuration of the component '{component.name}', which {weights.name} holds. "
-                    "Fetch it anew."
+                    "Download it again."
                 )
         return _open(component, place.where, raw, where, weights)
     return None
@@ -62,7 +62,7 @@ def _open(component: Component, where: str, raw: Any, said: str, weights: Tensor
 
 
 def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None, name: str | None = None) -> None:
-    """Fill an empty folder with a component, by default the only one, under its published names in safetensors."""
+    """Write a component (by default the only one) to an empty folder under its published names, in safetensors."""
     name = name or checkpoint.family
     published = COMPONENTS[name].published
     assert published is not None

@@ -1,7 +1,7 @@
-"""The description of one kind of network from which checkpoints of it are detected, loaded, saved and shown.
+"""Description of one kind of network: all that detection, loading, saving and `jomni info` need to know of it.
 
-Every model folder has a `component.py` with one `Component`; `jomni.checkpoints.registry` lists them. Nothing else in
-`jomni.checkpoints` or in the commands `info` and `convert` names a model that is published alone.
+Every model folder has a `component.py` with one `Component`, and `jomni.checkpoints.registry` lists them. Apart from
+this, `jomni.checkpoints` and the commands `info` and `convert` name only models that consist of several networks.
 """
 
 from __future__ import annotations
@@ -16,59 +16,59 @@ from jomni.tensors.weight_map import Place, WeightMap, bind
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """How the authors publish a network: one weight file and a config.json beside it."""
+    """The published form of a network: one weight file, with a config.json beside it."""
 
     layout: str  # name of the layout, such as "snac"
     weights: tuple[str, ...]  # names of the weight file; the first is written
     owns_config: Callable[[Mapping[str, Any]], bool]  # whether the content of a config.json is of this network
     owns_weights: Callable[[TensorSource], bool]  # whether a weight file is of this network
-    read: Callable[[Any, str], Any]  # (content of config.json, where it stands) -> configuration
-    write: Callable[[Any], Any]  # back
-    keys: tuple[str, ...]  # of config.json, for messages
+    read: Callable[[Any, str], Any]  # (content of config.json, its path for messages) -> configuration
+    write: Callable[[Any], Any]  # configuration -> content of config.json
+    keys: tuple[str, ...]  # keys of config.json, for messages
     embedded: Callable[[TensorSource], Any] = lambda source: None  # configuration inside the weight file, or None
 
 
 class Loaded(Protocol):
-    """What a model needs of a loaded checkpoint to become runnable; `jomni.Checkpoint` is one."""
+    """The parts of a loaded checkpoint from which a model is built. `jomni.Checkpoint` implements it."""
 
     @property
     def configs(self) -> Mapping[str, Any]:
-        """Configuration of each component."""
+        """Return the configuration of each component."""
         ...
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """Parameters of each component."""
+        """Return the parameters of each component."""
         ...
 
     @property
     def tokenizer(self) -> bytes | None:
-        """Sentencepiece model."""
+        """Return the content of the sentencepiece model file, or None."""
         ...
 
     @property
     def generation(self) -> Mapping[str, Any]:
-        """Default sampling settings."""
+        """Return the default sampling settings."""
         ...
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Other published keys."""
+        """Return other published keys."""
         ...
 
     @property
     def files(self) -> Mapping[str, bytes]:
-        """Tokenizer and generation files by name."""
+        """Return the tokenizer and generation files by name."""
         ...
 
     @property
     def source(self) -> str:
-        """Where it was loaded from."""
+        """Return the path or hub id from which it was loaded."""
         ...
 
     @property
     def codec_codebooks(self) -> int:
-        """Codebooks of Mimi that the model uses."""
+        """Return the number of Mimi codebooks that the model uses."""
         ...
 
 
@@ -78,16 +78,16 @@ def _same(source: TensorSource, config: Any) -> TensorSource:
 
 @dataclasses.dataclass(frozen=True)
 class HuggingFace:
-    """How the transformers library publishes a network: a folder with config.json and model.safetensors."""
+    """The transformers form of a network: a folder with config.json and model.safetensors."""
 
-    architectures: Mapping[str, tuple[str, ...]]  # "model_type" -> classes that are read
-    read: Callable[[Mapping[str, Any], str], Any]  # (content of config.json, where it stands) -> configuration
+    architectures: Mapping[str, tuple[str, ...]]  # "model_type" -> supported classes
+    read: Callable[[Mapping[str, Any], str], Any]  # (content of config.json, its path for messages) -> configuration
     write: Callable[[Any, str], dict[str, Any]]  # (configuration, model_type) -> content of config.json
     names: Callable[[Any], WeightMap] | None = None  # names in the file; None: `Component.weight_map`
-    to_own: Callable[[TensorSource, Any], TensorSource] = _same  # the file under names that `Component` knows
-    to_hf: Callable[[TensorSource, Any], TensorSource] = _same  # back
+    to_own: Callable[[TensorSource, Any], TensorSource] = _same  # shows the file under the names of `Component`
+    to_hf: Callable[[TensorSource, Any], TensorSource] = _same  # the inverse of `to_own`
     preprocessor: Callable[[Any], dict[str, Any]] | None = None  # content of preprocessor_config.json
-    text: bool = False  # carries tokenizer files and generation_config.json
+    text: bool = False  # whether it has tokenizer files and generation_config.json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,25 +95,25 @@ class Component:
     """One kind of network that a checkpoint can hold."""
 
     name: str  # key in `Checkpoint.configs` and `Checkpoint.params`
-    title: str  # for people
+    title: str  # name in messages and in `jomni info`
     abstract_params: Callable[[Any], dict[str, Any]]  # configuration -> nested dict of jax.ShapeDtypeStruct
     weight_map: Callable[[Any], WeightMap]  # configuration -> published names of the parameters
     build: Callable[[Loaded], tuple[Any, Any]]  # checkpoint -> (runnable model, its parameters); see `from_pretrained`
     groups: Mapping[str, tuple[str, ...]]  # part of the network -> prefixes of its parameter paths
     describe: Callable[[Any, Any], list[str]]  # (configuration, `CheckpointInfo`) -> lines of `jomni info`
-    kinds: Mapping[str, str]  # "model_type" -> what a checkpoint of it is, for people
-    from_json: Callable[[Any, str], Any] | None = None  # configuration in the project's own layout: read
-    to_json: Callable[[Any], Any] | None = None  # ... and write; None: that layout does not hold this network
+    kinds: Mapping[str, str]  # "model_type" -> description of such a checkpoint
+    from_json: Callable[[Any, str], Any] | None = None  # reads the configuration in the project's own layout
+    to_json: Callable[[Any], Any] | None = None  # writes it; None: that layout does not support this network
     published: Published | None = None
     huggingface: HuggingFace | None = None
     described_by: str = "its configuration"  # what a weight file is compared with, for messages
     find: Callable[[Any, TensorSource], dict[str, Place]] | None = None  # replaces the comparison in `places`
-    float32_only: tuple[str, ...] = ()  # prefixes of parameters that stay float32 whatever the dtype; ("",): all
-    float32_default: bool = False  # float32 in memory unless a dtype is asked for
+    float32_only: tuple[str, ...] = ()  # prefixes of parameters that are float32 for every dtype; ("",): all
+    float32_default: bool = False  # float32 in memory unless a dtype is given
     codec: Callable[[Any], Any] | None = None
-    """Configuration -> `jomni.Codec` with all codebooks in use, as one listens to it; None: it is no codec."""
+    """Configuration -> `jomni.Codec` with all codebooks in use. None: it is not a codec."""
     companions: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Component that a whole model has beside this one -> its title."""
+    """Other components of a whole model that contains this one -> their titles."""
 
     def places(self, config: Any, source: TensorSource) -> dict[str, Place]:
         """Return the place of each parameter in a weight file, by parameter path.

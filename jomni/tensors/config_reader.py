@@ -1,4 +1,4 @@
-"""Reading the config.json of a Hugging Face folder: every key is read, known to be harmless, or refused by name."""
+"""Reader of Hugging Face's config.json: every key is read, ignored because it has no effect, or rejected by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from jomni.errors import ConfigError
 
-# Options that any configuration may carry and that do not change the forward pass: what is about training, saving and
+# Options that any configuration may have and that do not change the forward pass: those of training, saving and
 # caches, and the generation defaults that transformers 4 wrote into every section.
 _HARMLESS = frozenset([
     "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "add_cross_attention", "architectures",
@@ -26,11 +26,14 @@ _HARMLESS = frozenset([
 
 
 class Section:
-    """One dictionary of a config.json, read with Hugging Face's defaults; collects what is wrong with it.
+    """One dictionary of a config.json, read with Hugging Face's defaults. Collects all problems.
 
-    `defaults`: the keys that are read; Hugging Face leaves out keys that hold their default.
-    `only`: the keys of which some values alone are supported, with these values, the default first.
-    `harmless`: more keys that change nothing.
+    Args:
+      raw: the dictionary. Keys with default values may be missing.
+      defaults: keys to read, with their defaults.
+      only: keys of which only some values are supported, with these values, the default first.
+      prefix: prefix of the keys in messages.
+      harmless: further keys without effect.
     """
 
     def __init__(
@@ -56,11 +59,11 @@ class Section:
         return self.values[key]
 
     def refuse(self, key: str, value: object, supported: str) -> None:
-        """Note that a value is not supported, and which would be."""
+        """Add a problem: a value is not supported. `supported` says which values are."""
         self.problems.append(f"option '{self._prefix}{key}' = {value!r} is not supported, {supported}")
 
     def require(self, key: str, value: object) -> None:
-        """Note a problem unless the option has the value, which another option fixes."""
+        """Add a problem unless the option has this value, which follows from other options."""
         if self.values[key] != value:
             self.refuse(key, self.values[key], f"only {value!r}, which follows from the other options")
 

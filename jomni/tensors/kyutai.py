@@ -1,8 +1,8 @@
 """Kyutai's published names for the layers that Mimi and Moshi share.
 
-A parameter's path is the published name with list indices joined by an underscore. The rules below state where it is
-not, and where the layout differs (convolutions, [1, 1, D] scales). Source: state dicts of moshi 0.2.13, and the load
-hooks by which it reads older files (modules/transformer.py, quantization/core_vq.py, modules/lora.py).
+By default a parameter's path is its published name, with list indices joined by an underscore. The rules below state
+the exceptions and the layouts that differ (convolutions, [1, 1, D] scales). Source: state dicts of moshi 0.2.13, and
+the load hooks with which it reads older files (modules/transformer.py, quantization/core_vq.py, modules/lora.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from jomni.tensors.weight_map import CONV, VECTOR, Rule, Stack
 
 
 def transformer(path: str, name: str) -> list[Rule]:
-    """Return the layers of a streaming transformer."""
+    """Return the rules of a streaming transformer's layers."""
     layer: list[Rule] = []
     for name_of_norm in ("norm1", "norm2", "norm_cross"):
         layer += norm(name_of_norm, name_of_norm)
@@ -28,7 +28,7 @@ def transformer(path: str, name: str) -> list[Rule]:
 
 
 def linear(path: str, name: str | None = None) -> list[Rule]:
-    """Return a linear layer, with the adapters that it may have."""
+    """Return the rules of a linear layer and its optional adapters."""
     name = name or dotted(path)
     return [
         Rule(f"{path}/weight", f"{name}.weight"),
@@ -38,7 +38,7 @@ def linear(path: str, name: str | None = None) -> list[Rule]:
 
 
 def norm(path: str, name: str) -> list[Rule]:
-    """Any of the norms: RMS norms have `alpha`, layer norms `weight` and `bias`."""
+    """Return the rules of a norm: RMS norms have `alpha`, layer norms `weight` and `bias`."""
     return [
         Rule(f"{path}/alpha", f"{name}.alpha", VECTOR),
         Rule(f"{path}/weight", f"{name}.weight"),
@@ -47,7 +47,7 @@ def norm(path: str, name: str) -> list[Rule]:
 
 
 def conv(path: str, name: str) -> list[Rule]:
-    """Return a convolution with its bias."""
+    """Return the rules of a convolution with bias."""
     return [Rule(f"{path}/kernel", f"{name}.weight", CONV), Rule(f"{path}/bias", f"{name}.bias")]
 
 
@@ -56,7 +56,7 @@ def dotted(path: str) -> str:
     return path.replace("_{", ".{")
 
 
-# Attention projections are published as one tensor, the sets of a schedule stacked; today's modules hold them apart.
+# Published files stack the attention projections of all weight sets of a schedule; current modules keep them apart.
 STACKS = (
     Stack("in_projs.{i}.weight", "in_proj_weight"),
     Stack("in_projs.{i}.lora_A.weight", "in_proj.lora_A.weight"),
@@ -66,7 +66,7 @@ STACKS = (
     Stack("out_projs.{i}.lora_B.weight", "out_proj.lora_B.weight"),
 )
 
-# What the original's load hooks rename, and the frozen weight of a layer with adapters.
+# Older names that the original's load hooks rename, and the frozen weight of a layer with adapters.
 RENAMES = (
     (r"\._codebook\.inited$", "._codebook._initialized"),
     (r"\._codebook\.cluster_size$", "._codebook.cluster_usage"),

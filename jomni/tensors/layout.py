@@ -1,9 +1,9 @@
-"""How tensors of the Hugging Face layout share their rows with those of Kyutai's published layout.
+"""Correspondence of rows between tensors in the Hugging Face layout and in Kyutai's published layout.
 
-Every tensor, on either side, is read as a matrix: some number of rows, each a run of consecutive values. A `Block` says
-which rows of a Kyutai tensor are which rows of a Hugging Face tensor. Renaming is one block, splitting in_proj into
-q, k and v is three, stacking one matrix per codebook is one block per codebook. Bytes are moved, never computed, so the
-same table is used in both directions and each undoes the other exactly.
+Every tensor is treated as a matrix: a number of rows of consecutive values. A `Block` maps rows of a Kyutai tensor to
+rows of a Hugging Face tensor. Renaming is one block, splitting in_proj into q, k and v is three, stacking one matrix
+per codebook is one block per codebook. Values are moved, never computed, so the same table works in both directions
+and each direction is the exact inverse of the other.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ Side = Literal["kyutai", "hf"]
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """`rows` consecutive rows that a Kyutai tensor and a Hugging Face tensor have in common."""
+    """`rows` consecutive rows that a Kyutai tensor and a Hugging Face tensor share."""
 
     kyutai: str
     hf: str
     rows: int
-    kyutai_row: int = 0  # where they start in Kyutai's tensor
-    hf_row: int = 0  # where they start in Hugging Face's
-    rope_heads: int = 0  # > 0: rows of this many heads, rotary pairs side by side in Kyutai's, in halves in HF's
+    kyutai_row: int = 0  # first row in Kyutai's tensor
+    hf_row: int = 0  # first row in Hugging Face's tensor
+    rope_heads: int = 0  # > 0: number of heads; rotary pairs are interleaved in Kyutai's, half-split in Hugging Face's
 
     def name(self, side: Side) -> str:
         return self.kyutai if side == "kyutai" else self.hf
@@ -40,14 +40,14 @@ class Block:
 
 
 class Layout:
-    """The shapes of both sides and the blocks that join them; built by `add`, `join_qkv`, `stack` and `refold`."""
+    """The shapes of both sides and the blocks between them, built by `add`, `join_qkv`, `stack` and `refold`."""
 
     def __init__(self) -> None:
         self.shapes: dict[Side, dict[str, tuple[int, ...]]] = {"kyutai": {}, "hf": {}}
         self.blocks: list[Block] = []
 
     def add(self, kyutai: str, hf: str, shape: tuple[int, ...], hf_shape: tuple[int, ...] | None = None) -> None:
-        """The same values under two names; `hf_shape` where Hugging Face drops axes of length 1."""
+        """Add a tensor with the same values under two names. `hf_shape`: its shape without axes of length 1."""
         self.shapes["kyutai"][kyutai] = shape
         self.shapes["hf"][hf] = shape if hf_shape is None else hf_shape
         self.blocks.append(Block(kyutai, hf, shape[0] if hf_shape is None else math.prod(shape)))
@@ -55,9 +55,10 @@ class Layout:
     def join_qkv(
         self, kyutai: str, hf: str, dim: int, heads: int, kv_heads: int, *, rope: bool, sets: int | None = None
     ) -> None:
-        """Kyutai's in_proj, [(sets *) (D + 2 KV), D], from q, k and v, each [(sets,) rows, D] under `hf.format("q")`.
+        """Add Kyutai's in_proj, [(sets *) (D + 2 KV), D], made of q, k and v, each [(sets,) rows, D].
 
-        With `rope` the rows of q and k change between interleaved and half-split rotary pairs.
+        Their names are `hf.format("q")` and so on. With `rope`, the rows of q and k are reordered between interleaved
+        and half-split rotary pairs.
         """
         kv_dim = dim // heads * kv_heads
         total = dim + 2 * kv_dim
@@ -71,20 +72,20 @@ class Layout:
             start += rows
 
     def stack(self, kyutai: Sequence[str], hf: str, shape: tuple[int, int]) -> None:
-        """Kyutai's matrices, one per codebook, which Hugging Face stacks on a leading axis."""
+        """Add Kyutai's matrices, one per codebook, which Hugging Face stacks on a leading axis."""
         self.shapes["hf"][hf] = (len(kyutai), *shape)
         for index, name in enumerate(kyutai):
             self.shapes["kyutai"][name] = shape
             self.blocks.append(Block(name, hf, shape[0], 0, index * shape[0]))
 
     def refold(self, kyutai: str, hf: str, sets: int, shape: tuple[int, int]) -> None:
-        """Kyutai's matrices stacked on their rows, [sets * O, I], which Hugging Face keeps as [sets, O, I]."""
+        """Add Kyutai's matrices stacked on their rows, [sets * O, I], which Hugging Face stores as [sets, O, I]."""
         self.shapes["kyutai"][kyutai] = (sets * shape[0], shape[1])
         self.shapes["hf"][hf] = (sets, *shape)
         self.blocks.append(Block(kyutai, hf, sets * shape[0]))
 
     def heights(self, side: Side) -> dict[str, int]:
-        """Rows of every tensor of one side, as the blocks count them."""
+        """Return the number of rows of each tensor of one side, as counted by the blocks."""
         heights = dict.fromkeys(self.shapes[side], 0)
         for block in self.blocks:
             heights[block.name(side)] += block.rows
@@ -92,10 +93,10 @@ class Layout:
 
 
 def check_tensors(found: Mapping[str, TensorSpec], layouts: Iterable[Layout], where: str) -> None:
-    """Compare a file's tensors with the Hugging Face side of `layouts`.
+    """Check that a file's tensors are those of the Hugging Face side of `layouts`.
 
     Raises:
-      WeightsError: naming every tensor that is missing, unknown or of the wrong shape.
+      WeightsError: tensors are missing, unknown or misshapen. The message names all of them.
     """
     wanted = {name: shape for layout in layouts for name, shape in layout.shapes["hf"].items()}
     problems = [f"missing tensor '{name}' {list(shape)}" for name, shape in wanted.items() if name not in found]
@@ -113,9 +114,9 @@ def check_tensors(found: Mapping[str, TensorSpec], layouts: Iterable[Layout], wh
 
 
 class MappedSource:
-    """The tensors of one side of a layout, read from a source that holds those of the other side.
+    """Shows the tensors of one side of a layout, read from a source with those of the other side.
 
-    Keeps nothing in memory: a read takes from `base` the rows that it needs.
+    It holds no data: each read takes the rows that it needs from `base`.
     """
 
     def __init__(self, base: TensorSource, layout: Layout, to: Side) -> None:
@@ -137,12 +138,12 @@ class MappedSource:
             self.specs[name] = TensorSpec(layout.shapes[to][name], next(iter(dtypes.values())))
         if problems:
             raise WeightsError(
-                f"{self.name}: tensors that belong together differ in type; convert the weights to one type: "
+                f"{self.name}: tensors that are joined have different dtypes; convert the weights to one dtype: "
                 + "; ".join(problems)
             )
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
-        """Read a tensor, or consecutive `rows` of its first axis, in the layout that this source shows."""
+        """Read a tensor, or consecutive `rows` of its first axis, in the layout of this side."""
         shape = self.specs[name].shape
         first, last, _ = (rows or slice(None)).indices(shape[0])
         if first >= last:
@@ -157,8 +158,8 @@ class MappedSource:
         return values.reshape(last - first, *shape[1:])
 
     def _read_part(self, part: _Part, start: int, stop: int) -> np.ndarray:
-        """Rows `start` to `stop` of the tensor, which lie within `part`: [rows, values in a row]."""
-        if part.rope_heads:  # the order changes within a head: read all heads, then cut
+        """Return rows `start` to `stop` of the tensor, which lie within `part`: [rows, values in a row]."""
+        if part.rope_heads:  # rows change their order within a head: read whole heads, then cut
             whole = self._read_base(part.source, part.source_row, part.source_row + part.rows)
             return swap_rope_order(whole, part.rope_heads, self._to)[start - part.row : stop - part.row]
         shift = part.source_row - part.row
@@ -173,7 +174,7 @@ class MappedSource:
 
 
 class _Part(NamedTuple):
-    """Where `rows` rows, from `row` on, of a tensor come from."""
+    """Source of `rows` rows of a tensor, from `row` on."""
 
     row: int
     rows: int
@@ -183,7 +184,7 @@ class _Part(NamedTuple):
 
 
 def swap_rope_order(rows: np.ndarray, heads: int, to: Side) -> np.ndarray:
-    """Reorders the rows [heads * H, D] of a query or key projection between the two rotary conventions.
+    """Reorder the rows [heads * H, D] of a query or key projection between the two rotary conventions.
 
     Kyutai rotates the neighbours 2i and 2i + 1 of a head, Hugging Face i and i + H / 2.
     """

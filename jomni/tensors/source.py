@@ -1,8 +1,8 @@
-"""Where tensors come from: one small protocol over safetensors files, sharded or not, and plain dictionaries.
+"""Sources of tensors: one protocol over safetensors files, sharded or not, and dictionaries in memory.
 
-Opening a source reads names, shapes and dtypes only; data is read tensor by tensor, or some rows at a time, so that
-whoever copies a model out of it decides how much of it is ever held in memory. Pickled torch files are read by
-`jomni.tensors.unpickle`; `jomni.tensors.files` chooses the reader.
+Opening a source reads names, shapes and dtypes only. Data is read by tensor or by rows, so the caller decides how much
+of a model is in memory. Pickled torch files are read by `jomni.tensors.unpickle`; `jomni.tensors.files` chooses the
+reader.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ DTYPES: dict[str, np.dtype] = {
         "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "BOOL": np.bool_,
     }.items()
 }  # fmt: skip
-"""safetensors' names of the dtypes that are read and written."""
+"""safetensors' names of the supported dtypes."""
 
 
 class TensorSpec(NamedTuple):
-    """Shape and dtype of a tensor, as the file stores it."""
+    """Shape and dtype of a tensor in its file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -45,16 +45,16 @@ class TensorSource(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call the source in an error message: a path as a rule."""
+        """Return the name of the source for error messages, usually a path."""
         ...
 
     @property
     def specs(self) -> Mapping[str, TensorSpec]:
-        """Every tensor's shape and dtype, without reading its data."""
+        """Return the shape and dtype of every tensor, without reading data."""
         ...
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
-        """Return the tensor, or `rows` of its first axis (step 1): a view or a copy, not to be written to."""
+        """Return the tensor, or `rows` of its first axis (step 1). The result may be a view; do not write to it."""
         ...
 
 
@@ -72,10 +72,10 @@ class MemorySource:
 
 
 class SafetensorsSource:
-    """One safetensors file, mapped: what `read` returns is a copy of just the rows asked for.
+    """One safetensors file, memory-mapped. `read` copies only the rows that it returns.
 
     Raises:
-      WeightsError: for a file that is missing, empty, cut short or not safetensors.
+      WeightsError: the file is missing, empty, truncated, or not safetensors.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -106,14 +106,14 @@ class SafetensorsSource:
                 return self._file.get_tensor(name)
             return self._file.get_slice(name)[rows]
         except SafetensorError as error:
-            raise WeightsError(f"{self.path}: tensor '{name}' cannot be read ({error}). Fetch the file anew.") from None
+            raise WeightsError(f"{self.path}: tensor '{name}' cannot be read ({error}). Download it again.") from None
 
 
 class ShardedSource:
     """Several safetensors files listed by a `*.safetensors.index.json`.
 
     Raises:
-      WeightsError: for an index that is no such index, that names missing files, or that disagrees with them.
+      WeightsError: the index is malformed, names missing files, or does not match its files.
     """
 
     def __init__(self, index: str | Path) -> None:
@@ -125,7 +125,7 @@ class ShardedSource:
         if missing:
             raise WeightsError(
                 f"{index}: {len(missing)} of its {len(files)} files are missing from {self.path.parent}: "
-                f"{listing(missing)}. Fetch them, or fetch the checkpoint anew."
+                f"{listing(missing)}. Download them, or download the checkpoint again."
             )
         sources = {f: SafetensorsSource(self.path.parent / f) for f in files}
         absent = [n for n, f in shards.items() if n not in sources[f].specs]
@@ -133,7 +133,7 @@ class ShardedSource:
         if absent or unlisted:
             told = [f"lists tensors that its files lack: {listing(absent)}"] if absent else []
             told += [f"does not list tensors that its files hold: {listing(unlisted)}"] if unlisted else []
-            raise WeightsError(f"{index}: {'; '.join(told)}. Fetch the index and its files anew, together.")
+            raise WeightsError(f"{index}: {'; '.join(told)}. Download the index and its files again, together.")
         self._sources = {n: sources[f] for n, f in shards.items()}
         self.specs = {n: s.specs[n] for n, s in self._sources.items()}
 
@@ -142,7 +142,7 @@ class ShardedSource:
 
 
 class _Without:
-    """A source that does not show one of its tensors."""
+    """A source with one of its tensors hidden."""
 
     def __init__(self, source: TensorSource, name: str) -> None:
         self.name = source.name
@@ -151,10 +151,10 @@ class _Without:
 
 
 def without_copy(source: TensorSource, head: str, embedding: str, cure: str) -> TensorSource:
-    """Leave out a head that is the embedding over again, as some files of tied models hold it.
+    """Hide a head that repeats the embedding, which some files of tied models contain.
 
     Raises:
-      WeightsError: it is another one, which the original would not use; `cure` says what to do.
+      WeightsError: the head differs from the embedding, so the original would not use it. `cure` says what to do.
     """
     if head not in source.specs:
         return source
@@ -170,12 +170,12 @@ def without_copy(source: TensorSource, head: str, embedding: str, cure: str) -> 
 
 
 def shard_names(index: Path) -> dict[str, str]:
-    """Tensor name -> file name, as a safetensors index lists them."""
+    """Return the file name of each tensor, by tensor name, from a safetensors index."""
     file_size(index)
     raw = read_json(index)
     shards = raw.get("weight_map") if isinstance(raw, dict) else None
     if not isinstance(shards, dict) or not shards or not all(isinstance(f, str) for f in shards.values()):
-        raise WeightsError(f"{index}: has no 'weight_map' of tensor names to files. Fetch the index anew.")
+        raise WeightsError(f"{index}: has no 'weight_map' of tensor names to files. Download the index again.")
     outside = sorted({f for f in shards.values() if Path(f).name != f or f in ("", ".", "..")})
     if outside:
         raise WeightsError(
@@ -186,17 +186,17 @@ def shard_names(index: Path) -> dict[str, str]:
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a JSON file; raises `WeightsError` where it is missing or is not JSON."""
+    """Read a JSON file. Raise `WeightsError` if it is missing or not valid JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror or error}). Check the path.") from None
     except ValueError as error:
-        raise WeightsError(f"{path}: is not valid JSON ({error}). Correct it or fetch it anew.") from None
+        raise WeightsError(f"{path}: is not valid JSON ({error}). Correct it or download it again.") from None
 
 
 def file_size(path: Path) -> int:
-    """Bytes in a file; raises `WeightsError` where there is no such file or it is empty."""
+    """Return the size of a file in bytes. Raise `WeightsError` if it is missing or empty."""
     if path.is_dir():
         raise WeightsError(f"{path}: is a folder, not a weight file. Name a file in it.")
     try:
@@ -204,27 +204,27 @@ def file_size(path: Path) -> int:
     except OSError as error:
         raise WeightsError(f"{path}: no such weight file ({error.strerror or error}). Check the path.") from None
     if not size:
-        raise WeightsError(f"{path}: is empty. Fetch it anew.")
+        raise WeightsError(f"{path}: is empty. Download it again.")
     return size
 
 
 def listing(names: list[str], most: int = 8) -> str:
-    """Names for a message, the first few written out and the rest counted."""
+    """Format names for a message: the first `most` names, and the number of the others."""
     told = ", ".join(names[:most])
     return told if len(names) <= most else f"{told} and {len(names) - most} more"
 
 
 def _explain(path: Path, size: int, error: str) -> str:
-    """Return what is wrong with a file that the safetensors library refuses, and the cure."""
+    """Return what is wrong with a file that the safetensors library rejects, and what to do."""
     if size < 8:
-        return f"is only {size} bytes long, too short for a safetensors file. Fetch it anew."
+        return f"is only {size} bytes long, too short for a safetensors file. Download it again."
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if length > size - 8:
         return (
-            f"claims a header of {length} bytes but is only {size} bytes long: it is cut short, damaged or not a "
-            "safetensors file. Fetch it anew."
+            f"claims a header of {length} bytes but is only {size} bytes long: it is truncated, damaged or not a "
+            "safetensors file. Download it again."
         )
     if "not fully covered" in error or "InvalidOffset" in error:
-        return f"its header does not fit its {size} bytes of data ({error}): cut short or damaged. Fetch it anew."
-    return f"is damaged or not a safetensors file ({error}). Fetch it anew."
+        return f"its header does not fit its {size} bytes of data ({error}): truncated or damaged. Download it again."
+    return f"is damaged or not a safetensors file ({error}). Download it again."

@@ -1,7 +1,7 @@
-"""Reading parameters out of a file one at a time, so that a model is held in memory once and not twice.
+"""Reading of parameters from a file one at a time, so that a model is in memory only once.
 
-Each parameter gets one host buffer of its final dtype, filled some rows at a time, and is placed on its devices before
-the next one is begun. On the CPU backend that buffer *is* the parameter (it is aligned so that JAX need not copy it).
+Each parameter has one host buffer of its final dtype, which is filled some rows at a time and placed on its devices
+before the next parameter is read. On the CPU backend JAX uses this buffer without a copy, because it is aligned.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from jomni.tensors.source import TensorSource
 from jomni.tensors.weight_map import Place, unflatten
 
 DTYPE_NAMES = ("float32", "bfloat16", "float16")
-CHUNK_BYTES = 16 << 20  # most of a tensor that is read at a time
-_ALIGNMENT = 64  # bytes; what the CPU backend asks of a buffer that it takes over
+CHUNK_BYTES = 16 << 20  # largest part of a tensor that is read at once
+_ALIGNMENT = 64  # bytes; required by the CPU backend to use a buffer without a copy
 
 Placement = Callable[[str, tuple[int, ...]], Any]
-"""(path, shape) -> the sharding or device of a parameter; None: JAX's default device."""
+"""Maps (path, shape) to the sharding or device of a parameter, or None for JAX's default device."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """A parameter's tensor in a file, and low-rank factors to be added to it."""
+    """The tensor of a parameter in a file, with low-rank factors to add to it."""
 
     source: TensorSource
     place: Place
@@ -36,31 +36,31 @@ class Origin:
 
     @property
     def dtype(self) -> np.dtype:
-        """As the file holds it."""
+        """Return the dtype in the file."""
         return self.source.specs[self.place.name].dtype
 
 
 def read_tree(
     prefix: str, origins: Mapping[str, Origin], dtype: Callable[[str, np.dtype], np.dtype], placement: Placement
 ) -> dict[str, Any]:
-    """Read every parameter, one after another.
+    """Read parameters one after another, and return them as a nested dictionary.
 
     Args:
-      prefix: put before each path where `dtype` and `placement` see it: "lm/".
-      origins: by path.
-      dtype: (path, dtype in the file) -> the dtype wanted.
-      placement: (path, shape) -> where to put it.
+      prefix: prefix of the paths given to `dtype` and `placement`, such as "lm/".
+      origins: source of each parameter, by path.
+      dtype: maps (path, dtype in the file) to the dtype in memory.
+      placement: maps (path, shape) to a sharding or device.
     """
     leaves: dict[str, jax.Array] = {}
     for path, origin in origins.items():
         host = read_leaf(origin, dtype(prefix + path, origin.dtype))
-        # Waiting here keeps host buffers of unfinished transfers from piling up.
+        # Wait for each transfer, so that host buffers do not accumulate.
         leaves[path] = jax.block_until_ready(jax.device_put(host, placement(prefix + path, host.shape)))
     return unflatten(leaves)
 
 
 def read_leaf(origin: Origin, dtype: np.dtype) -> np.ndarray:
-    """One parameter in a buffer of its own."""
+    """Read one parameter into its own buffer."""
     source, place = origin.source, origin.place
     transform, shape = place.leaf.transform, place.leaf.shape
     out = _buffer(shape, dtype)
@@ -83,10 +83,10 @@ def read_leaf(origin: Origin, dtype: np.dtype) -> np.ndarray:
 
 
 def parse_dtype(dtype: Any) -> np.dtype | None:
-    """Return the dtype asked for, by name or as a type; None stays None.
+    """Return a dtype given by name or type. None stays None.
 
     Raises:
-      WeightsError: it is not one that parameters are held or stored in.
+      WeightsError: weights cannot have this dtype.
     """
     if dtype is None:
         return None
@@ -100,10 +100,12 @@ def parse_dtype(dtype: Any) -> np.dtype | None:
 
 
 def placements(sharding: Any) -> Placement:
-    """Return where parameters go: one sharding or device for all, a function of (path, shape), or a tree of them.
+    """Return a function to the placement of each parameter.
 
-    A tree is a nested dictionary in the form of the parameters ({"lm": {...}, "mimi": {...}}) and may stop early: what
-    stands for a whole branch holds for all of it, and None or an absent branch means JAX's default device.
+    Args:
+      sharding: one sharding or device for all parameters; a function of (path, shape); or a nested dictionary in the
+        form of the parameters ({"lm": {...}, "mimi": {...}}). A value in place of a branch applies to the whole branch.
+        None or a missing branch means JAX's default device.
     """
     if callable(sharding):
         return sharding
@@ -122,7 +124,7 @@ def placements(sharding: Any) -> Placement:
 
 
 def _buffer(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Return an empty array that the CPU backend can take over without a copy."""
+    """Return an uninitialised array that the CPU backend can use without a copy."""
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     raw = np.empty(size + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT

@@ -1,8 +1,8 @@
-"""Pickled torch checkpoints (.pt, .pth, .bin, .th) without torch and without running anything that they contain.
+"""Reader of pickled torch checkpoints (.pt, .pth, .bin, .th) without torch. It executes no code from the file.
 
-A pickle is a program. This reader knows the few names that a checkpoint of tensors needs -- storages, the function
-that makes a tensor of a storage, ordered dictionaries, dtypes -- and replaces each by an inert one of its own; any
-other name is refused before it is looked up. Tensor data stays in the mapped file until it is read.
+A pickle is a program. This reader replaces the few names that a checkpoint of tensors needs (storages, the function
+that makes a tensor of a storage, ordered dictionaries, dtypes) by harmless equivalents. Any other name is rejected
+before it is looked up. Tensor data stays in the memory-mapped file until it is read.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STORAGE_DTYPES = {
     "CharStorage": np.int8, "ByteStorage": np.uint8, "BoolStorage": np.bool_,
 }  # fmt: skip
 _TORCH_DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
-_CURE = "Ask its author for a safetensors file, or convert it where you trust it."
+_CURE = "Ask its author for a safetensors file, or convert it with torch if you trust it."
 
 
 class _StorageType(NamedTuple):
@@ -35,7 +35,7 @@ class _StorageType(NamedTuple):
 
 
 class _Storage(NamedTuple):
-    """A run of numbers in the archive."""
+    """A range of numbers in the archive."""
 
     record: str
     dtype: np.dtype
@@ -43,7 +43,7 @@ class _Storage(NamedTuple):
 
 
 class _Tensor(NamedTuple):
-    """A strided window on a storage; offset and strides count elements."""
+    """A strided view of a storage. Offset and strides count elements."""
 
     storage: _Storage
     offset: int
@@ -52,13 +52,13 @@ class _Tensor(NamedTuple):
 
 
 class _Inert:
-    """Stands for a name that carries no data here (a dtype, for one)."""
+    """Placeholder for a name without data, such as a dtype."""
 
     __slots__ = ()
 
 
 class _Call:
-    """A function of this module, made anew for each mention so that a pickle cannot set attributes on the function."""
+    """Wraps a function of this module, anew for each use: a pickle cannot set attributes on the function."""
 
     __slots__ = ("_function",)
 
@@ -70,18 +70,18 @@ class _Call:
 
 
 class _Refused(Exception):
-    """Something that a file of tensors does not contain."""
+    """Raised for content that a file of tensors does not have."""
 
 
 class TorchSource:
-    """The tensors of a file that `torch.save` wrote (its zip format, of torch 1.6 and later).
+    """The tensors of a file written by `torch.save`, in the zip format of torch 1.6 and later.
 
-    The state dict may stand alone or, as in the files that moshi/models/loaders.py reads, under "model" or
-    "fsdp_best_state" -> "model", or as in OpenAI's Whisper under "model_state_dict". `dims` is what stands under that
-    name beside it, else None.
+    The state dict may be the whole content, or under "model" or "fsdp_best_state" -> "model" as in the files that
+    moshi/models/loaders.py reads, or under "model_state_dict" as in OpenAI's Whisper. `dims` is the value of "dims"
+    beside it, or None.
 
     Raises:
-      WeightsError: the file is damaged, of the old format, or holds anything but tensors and plain containers.
+      WeightsError: the file is damaged or of the old format, or contains anything but tensors and plain containers.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -90,7 +90,7 @@ class TorchSource:
         size = file_size(self.path)
         if not zipfile.is_zipfile(self.path):
             raise WeightsError(
-                f"{path}: is not a zip archive, so not a torch checkpoint of version 1.6 or later: it is cut short, "
+                f"{path}: is not a zip archive, so not a torch checkpoint of version 1.6 or later: it is truncated, "
                 f"damaged, or a plain pickle, which is never opened. {_CURE}"
             )
         try:
@@ -102,9 +102,9 @@ class TorchSource:
                 with archive.open(f"{prefix}data.pkl") as file:
                     content = _Unpickler(file, f"{prefix}data/").load()
         except _Refused as refusal:
-            raise WeightsError(f"{path}: refused: {refusal}; nothing of it was run. {_CURE}") from None
-        except Exception as error:  # the pickle machine fails in many ways on damaged input
-            raise WeightsError(f"{path}: is damaged or not a torch checkpoint ({error}). Fetch it anew.") from None
+            raise WeightsError(f"{path}: rejected, and nothing in it was executed: {refusal}. {_CURE}") from None
+        except Exception as error:  # unpickling damaged data raises many kinds of exceptions
+            raise WeightsError(f"{path}: is damaged or not a torch checkpoint ({error}). Download it again.") from None
         self.dims = content.get("dims") if isinstance(content, Mapping) else None
         self._tensors = self._state_dict(content)
         self.specs = {k: TensorSpec(t.shape, t.storage.dtype) for k, t in self._tensors.items()}
@@ -119,20 +119,20 @@ class TorchSource:
         if others or not content:
             raise WeightsError(
                 f"{self.path}: expected a dictionary of tensors, alone or under 'model', 'fsdp_best_state.model' or "
-                f"'model_state_dict', but these are none: {listing(others) or '(it is empty)'}. {_CURE}"
+                f"'model_state_dict', but these are not tensors: {listing(others) or '(it is empty)'}. {_CURE}"
             )
         for name, tensor in content.items():
             self._check(name, tensor)
         return dict(content)
 
     def _check(self, name: str, tensor: _Tensor) -> None:
-        """The window lies within its storage, and the storage within the file."""
+        """Check that a tensor lies within its storage, and the storage within the file."""
         record = self._records.get(tensor.storage.record)
         held = 0 if record is None else record[1] // tensor.storage.dtype.itemsize
         last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
         sound = min((0, tensor.offset, *tensor.shape, *tensor.strides)) >= 0
         if not sound or (0 not in tensor.shape and last >= min(tensor.storage.numel, held)):
-            raise WeightsError(f"{self.path}: tensor '{name}' lies beyond its data in a damaged file. Fetch it anew.")
+            raise WeightsError(f"{self.path}: damaged: tensor '{name}' lies beyond its data. Download it again.")
 
     def read(self, name: str, rows: slice | None = None) -> np.ndarray:
         tensor = self._tensors[name]
@@ -150,7 +150,7 @@ class TorchSource:
 
 
 class _Unpickler(pickle.Unpickler):
-    """A pickle machine whose only callables are the inert ones below."""
+    """An unpickler that can call only the functions of this module."""
 
     def __init__(self, file: Any, data: str) -> None:
         super().__init__(file)
@@ -197,7 +197,7 @@ _FUNCTIONS: dict[tuple[str, str], Callable[..., Any]] = {
 
 
 def _records(archive: zipfile.ZipFile, path: Path, size: int) -> dict[str, tuple[int, int]]:
-    """Record name -> (first byte of its data in the file, length in bytes)."""
+    """Return (first byte of its data in the file, length in bytes) of each record, by name."""
     records = {}
     with open(path, "rb") as file:
         for info in archive.infolist():
@@ -214,7 +214,7 @@ def _records(archive: zipfile.ZipFile, path: Path, size: int) -> dict[str, tuple
 
 
 def _prefix(records: Mapping[str, Any]) -> str:
-    """Return the archive's own folder name, which torch chooses after the file's."""
+    """Return the name of the archive's top folder, which torch derives from the file name."""
     found = [name for name in records if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(found) != 1:
         raise _Refused(f"it has {len(found)} records 'data.pkl' where a torch checkpoint has one")

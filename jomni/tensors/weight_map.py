@@ -1,11 +1,10 @@
-"""Weight maps as data: which tensor of a file is which parameter, and how its axes are laid out there.
+"""Weight maps as data: the correspondence between tensors of a file and parameters, and their axis orders.
 
-A `Rule` ties a parameter's path to the name that the original's modules give it, one to one. A `Stack` says which of
-those tensors the published files store as one, on their first axis: one after another, or in turns. `WeightMap.expect`
-applies them to a parameter tree and gives the names and shapes that a file must have; `bind` compares these with a file
-that is there, both ways, and gives the place of each parameter. Reading (`jomni.tensors.stream`) and writing
-(`jomni.checkpoints.save`) follow the same expectation: an import is exported under the same names, in the same
-layout.
+A `Rule` maps a parameter's path to the name of its tensor in the original's modules. A `Stack` lists tensors that
+published files store as one, concatenated on their first axis, either whole or in alternating groups of rows.
+`WeightMap.expect` applies both to a parameter tree, and returns the names and shapes that a file must have. `bind`
+compares these with an existing file and returns the place of each parameter. Reading (`jomni.tensors.stream`) and
+writing (`jomni.checkpoints.save`) use the same expectation, so an import is exported with the same names and layout.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from jomni.tensors.source import TensorSpec, listing
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-    """Layout of one tensor in a file: leaf = the file's tensor, unit axes dropped, then axes permuted."""
+    """Axis order of a tensor in a file. The parameter is the file's tensor without unit axes, then permuted."""
 
-    perm: tuple[int, ...] | None = None  # leaf = file.transpose(perm)
+    perm: tuple[int, ...] | None = None  # parameter = file.transpose(perm)
     units: tuple[int, ...] = ()  # axes of length 1 that only the file has
 
     @property
     def keeps_rows(self) -> bool:
-        """Row i of the file is row i of the leaf."""
+        """Return whether row i of the file is row i of the parameter."""
         return self.perm is None and 0 not in self.units
 
     def to_leaf(self, tensor: np.ndarray) -> np.ndarray:
@@ -44,7 +43,7 @@ class Transform:
         return np.expand_dims(leaf, self.units)
 
     def file_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the file's shape of a leaf of this shape."""
+        """Return the shape in the file of a parameter of this shape."""
         return self.to_file(np.broadcast_to(np.int8(0), shape)).shape
 
 
@@ -56,28 +55,28 @@ VECTOR = Transform(units=(0, 1))  # [1, 1, D] in the file, [D] as parameter
 
 
 class Rule(NamedTuple):
-    """A parameter's path and its tensor's name. `{i}` stands for a number, `{name}` for a word, the same in both."""
+    """Maps a parameter's path to its tensor's name. `{i}` is a number and `{name}` a word, equal in both."""
 
     path: str
     name: str
     transform: Transform = IDENTITY
 
     def under(self, path: str, name: str) -> Rule:
-        """Return the same rule for a module that sits at `path` and is called `name`."""
+        """Return the rule of a module at `path` with the name `name`."""
         return Rule(f"{path}/{self.path}", f"{name}.{self.name}", self.transform)
 
 
 class Stack(NamedTuple):
-    """Tensors whose names end in `parts`, `{i}` counting up, are one that ends in `whole` in published files."""
+    """Tensors whose names end in `parts`, with `{i}` counting up, are one tensor that ends in `whole` in files."""
 
     parts: str
     whole: str
-    groups: int = 1  # > 1: the rows go round: a share of each part, then the next share of each, and so on
+    groups: int = 1  # > 1: rows alternate: one group of rows of each part, then the next group of each
 
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One parameter and the tensor of its own that the original's modules hold."""
+    """One parameter, and its tensor in the original's modules."""
 
     path: str  # of the parameter, "/"-separated
     name: str  # of its tensor in the original's modules
@@ -88,7 +87,7 @@ class Leaf:
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """One tensor of a published file: a leaf, or several stacked on the first axis."""
+    """One tensor of a published file: one leaf, or several stacked on the first axis."""
 
     name: str
     shape: tuple[int, ...]
@@ -96,7 +95,7 @@ class Tensor:
     groups: int = 1  # as `Stack.groups`
 
     def places(self) -> list[Place]:
-        """Return where each leaf lies in it."""
+        """Return the place of each leaf in this tensor."""
         if len(self.leaves) == 1:
             return [Place(self.name, None, self.leaves[0])]
         heights = [leaf.file_shape[0] // self.groups for leaf in self.leaves]
@@ -106,16 +105,16 @@ class Tensor:
 
 
 class Place(NamedTuple):
-    """Where a parameter's numbers lie: a tensor of the file, or some of its rows."""
+    """Location of a parameter's values: a tensor of the file, or some of its rows."""
 
     name: str
     rows: slice | None
     leaf: Leaf
-    groups: int = 1  # so many runs of rows, of which `rows` is the first
+    groups: int = 1  # number of runs of rows; `rows` is the first run
     period: int = 0  # rows from one run to the next
 
     def runs(self, most: int) -> Iterator[tuple[int, int, int]]:
-        """(first row of the leaf, how many, first row of the tensor), of `most` rows or fewer, in the leaf's order."""
+        """Yield (first row of the leaf, number of rows, first row of the tensor) in pieces of at most `most` rows."""
         first, height = self.rows.start if self.rows else 0, self.leaf.file_shape[0] // self.groups
         for group in range(self.groups):
             for row in range(0, height, most):
@@ -128,13 +127,16 @@ class WeightMap:
 
     rules: tuple[Rule, ...]
     stacks: tuple[Stack, ...] = ()
-    renames: tuple[tuple[str, str], ...] = ()  # regular expression -> replacement: older and other spellings in files
+    renames: tuple[tuple[str, str], ...] = ()  # regular expression -> replacement, for other spellings in files
 
     def expect(self, tree: Mapping[str, Any]) -> list[Tensor]:
-        """Return the published file that holds `tree`, a nested dictionary of arrays or of `jax.ShapeDtypeStruct`.
+        """Return the tensors of the published file that holds the parameters `tree`.
+
+        Args:
+          tree: nested dictionary of arrays or of `jax.ShapeDtypeStruct`.
 
         Raises:
-          WeightsError: a parameter that no rule knows.
+          WeightsError: no rule matches a parameter.
         """
         rules = [(_regex(rule.path, "/"), rule) for rule in self.rules]
         stacks = [(re.compile(f"(?P<stem>.*\\.){_regex(s.parts, '.').pattern}"), s) for s in self.stacks]
@@ -156,7 +158,7 @@ class WeightMap:
         return tensors
 
     def rename(self, name: str) -> str:
-        """Return the name in use today for a tensor that a file spells otherwise."""
+        """Return the current name of a tensor that a file may spell otherwise."""
         for pattern, replacement in self.renames:
             name = re.sub(pattern, replacement, name)
         return name
@@ -265,7 +267,7 @@ def _leaf(path: str, shape: tuple[int, ...], rules: list[tuple[re.Pattern[str], 
 def misfit(problems: Mapping[str, list[str]], where: str, fits: str) -> WeightsError:
     """One error for all that does not fit: what is wrong -> which names."""
     told = [f"{len(names)} {kind}: {listing(names)}" for kind, names in problems.items() if names]
-    cure = "Use the configuration that belongs to this file, or fetch the file anew."
+    cure = "Use the configuration that belongs to this file, or download the file again."
     if any("_scb" in name for name in problems.get("surplus", [])):
         cure = "These are int8 weights of the original's quantised form, which is not supported: use the bf16 file."
     return WeightsError(f"{where}: does not fit {fits}: {'; '.join(told)}. {cure}")

@@ -1,4 +1,4 @@
-"""Write safetensors files, one tensor at a time."""
+"""Writer of safetensors files, one tensor at a time."""
 
 from __future__ import annotations
 

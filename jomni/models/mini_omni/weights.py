@@ -97,9 +97,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
         fields = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         told = " ".join(str(error).split())
-        raise WeightsError(f"{path}: is not valid YAML ({told}). Correct it or fetch it anew.") from None
+        raise WeightsError(f"{path}: is not valid YAML ({told}). Correct it or download it again.") from None
     if not isinstance(fields, dict) or not all(isinstance(key, str) for key in fields):
-        raise ConfigError(f"{path}: is not a list of options with their values. Fetch it anew.")
+        raise ConfigError(f"{path}: is not a list of options with their values. Download it again.")
     return fields
 
 
@@ -141,7 +141,7 @@ def read_json_config(raw: Mapping[str, Any], where: str) -> MiniOmniConfig:
         raise ConfigError(f"{where}: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
         told = f"is not a configuration of Mini-Omni ({error})"
-        raise ConfigError(f"{where}: {told}. Save the checkpoint anew.") from None
+        raise ConfigError(f"{where}: {told}. Save the checkpoint again.") from None
 
 
 def write_json_config(config: MiniOmniConfig) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class WhisperConfig:
         """
         fields = [f.name for f in dataclasses.fields(cls)]
         if not isinstance(raw, Mapping):
-            raise ConfigError(f"{where}: Whisper's dimensions must be a dictionary, got {raw!r:.80}. Fetch it anew.")
+            raise ConfigError(f"{where}: Whisper's dimensions must be a dict, got {raw!r:.80}. Download it again.")
         problems = [f"'{name}' is missing" for name in fields if name not in raw]
         problems += [f"unknown option '{name}'" for name in raw if name not in fields]
         if problems:

@@ -150,7 +150,7 @@ def test_checkpoints_that_cannot_be_expressed_are_refused_by_name(change, named,
 def test_a_language_model_without_its_codec_is_refused(tmp_path):
     whole = load(DATA / "hf_moshi")
     checkpoint = Checkpoint("moshi", {"lm": whole.configs["lm"]}, {"lm": whole.params["lm"]})
-    with pytest.raises(ConfigError, match="brings none"):
+    with pytest.raises(ConfigError, match="has none"):
         save(checkpoint, tmp_path / "out", "hf")
 
 

@@ -353,7 +353,7 @@ def test_a_lora_file_can_be_given(tmp_path):
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"lora": False}))
     assert jomni.load(tmp_path / "model").configs["lm"].lora_rank == 0
-    with pytest.raises(WeightsError, match="what rank and scaling"):
+    with pytest.raises(WeightsError, match="its rank and scaling"):
         jomni.load(tmp_path / "model", lora=tuned / "lora.safetensors")
     (tuned / "config.json").write_text(json.dumps({"lora": True, "lora_rank": 3, "lora_scaling": 0.5}))
     lm = jomni.load(tmp_path / "model", lora=tuned / "lora.safetensors").configs["lm"]
@@ -369,7 +369,7 @@ def test_a_lora_file_alone_is_told_from_a_model(tmp_path):
 def test_lora_without_a_file_is_refused(tmp_path):
     base, _ = split_lora(tensors("lora"))
     write_lm(tmp_path, "lora", base)
-    with pytest.raises(WeightsError, match="no LoRA file"):
+    with pytest.raises(WeightsError, match="'lora_name'"):
         jomni.load(tmp_path)
 
 
