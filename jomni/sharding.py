@@ -145,7 +145,7 @@ def shardings(state: Any, axes: Axes, mesh: Mesh, report: Callable[[str], None] 
     placed = jax.tree.map(place, state, axes)
     if kept:
         listed = ", ".join(f"{axis} ({count} arrays)" for axis, count in sorted(kept.items()))
-        report(f"not cut over the mesh {dict(mesh.shape)}, for their lengths do not divide: {listed}")
+        report(f"not sharded over the mesh {dict(mesh.shape)}, because the length is not divisible: {listed}")
     return placed
 
 

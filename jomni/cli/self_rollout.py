@@ -91,4 +91,4 @@ def self_rollout(options: Namespace) -> None:
         )  # fmt: skip
         with shard_by_shard("self-rollout"), meter("self-rollout", header.hours * 3600) as progress:
             self_rollout_folder(options.codes, options.output, rollout_model, options.seed, progress.done)
-    say(f"{options.output}: {header.conversations} conversations, {header.hours:.2f} hours, rolled_out")
+    say(f"{options.output}: {header.conversations} conversations, {header.hours:.2f} hours, with sampled codes")

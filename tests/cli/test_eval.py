@@ -106,7 +106,7 @@ def test_codec_refuses_bad_input(refuses, recordings, tiny_mimi_file, tmp_path):
         refuses("eval", "codec", *arguments, "--out", tmp_path / "report", says=[says])
 
     refused(tiny_mimi_file, tmp_path / "nothing.wav", says="nothing.wav: there is no such file")
-    refused(tiny_mimi_file, recordings, "--codebooks", 9, says="choose 1 to 8")
+    refused(tiny_mimi_file, recordings, "--codebooks", 9, says="Choose 1 to 8")
     refused(tmp_path / "no-model", recordings, says="no-model")
 
 

@@ -31,7 +31,7 @@ def test_codes_are_rolled_out_and_what_cannot_be_is_refused(
     out = tmp_path / "own"
     arguments = ("self-rollout", codes, out, "--model", tiny_moshi_folder, "--batch", 2)
     code, said, _ = run(*arguments, "--text-lead", 1, "--keep-and-shift")
-    assert code == 0 and f"{out}: 2 conversations, 0.00 hours, rolled_out" in said
+    assert code == 0 and f"{out}: 2 conversations, 0.00 hours, with sampled codes" in said
     before, after = ([c for s in read_header(f).shards for c in read_shard(f / s.name)] for f in (codes, out))
     for old, new in zip(before, after, strict=True):
         assert old.own is None and new.own.shape == old.agent.shape and new.own.max() < 32

@@ -94,8 +94,8 @@ class MimiCodec:
         """Return the codec with another number of codebooks in use; raises `AudioError` where it cannot have it."""
         if not self.min_codebooks <= number <= self.config.num_codebooks:
             raise AudioError(
-                f"{number} codebooks were asked for, but this Mimi has {self.config.num_codebooks}: choose "
-                f"{self.min_codebooks} to {self.config.num_codebooks}"
+                f"codebooks: {number}, but this Mimi has {self.config.num_codebooks} and always uses the "
+                f"{self.min_codebooks} semantic ones. Choose {self.min_codebooks} to {self.config.num_codebooks}."
             )
         return MimiCodec(self.module.clone(num_codebooks=number))
 

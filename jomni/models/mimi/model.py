@@ -89,7 +89,8 @@ class Mimi(nn.Module):
         held, semantic = self.config.quantizer.n_q, self.config.quantizer.n_q_semantic
         if not semantic <= self.num_codebooks <= held:
             raise AudioError(
-                f"{self.num_codebooks} codebooks were asked for, but this codec has {held}: choose {semantic} to {held}"
+                f"num_codebooks: {self.num_codebooks}, but this codec has {held} and always uses the "
+                f"{semantic} semantic ones. Choose {semantic} to {held}."
             )
 
     def setup(self) -> None:

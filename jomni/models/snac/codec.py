@@ -106,7 +106,7 @@ class SnacCodec:
     def with_codebooks(self, number: int) -> SnacCodec:
         """Return the codec itself; raises `AudioError` for any number but that of all codebooks."""
         if number != self.num_codebooks:
-            raise AudioError(f"{number} codebooks were asked for, but SNAC works with all of its {self.num_codebooks}")
+            raise AudioError(f"codebooks: {number}, but this SNAC always uses all of its {self.num_codebooks}.")
         return self
 
     def check_codes(self, codes: Codes) -> None:
