@@ -1,7 +1,7 @@
-"""Recordings in and out: read, checked, mixed down, resampled; written as 16-bit PCM.
+"""Audio files: inspect, read, mix down and resample recordings, and write 16-bit PCM.
 
-Axis letters: T samples. Audio inside jomni is float32 with full scale at 1. Nothing is changed silently:
-`AudioInfo.conversion` says what reading does to a recording, `AudioWriter.clipped` how many samples were too loud.
+Axis letters: T samples, C channels. Audio inside jomni is float32 with full scale at 1. All changes are reported:
+`AudioInfo.conversion` describes what reading changes, and `AudioWriter.clipped` counts samples beyond full scale.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import soxr
 from jomni.errors import AudioError, OutputError
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC"}
-"""Endings of the audio files that jomni writes."""
+"""Suffixes and formats of the audio files that jomni writes."""
 
 
 @dataclasses.dataclass(frozen=True)
 class AudioInfo:
-    """What `inspect` found out about a recording."""
+    """Properties of a recording, as returned by `inspect`."""
 
     path: Path
     sample_rate: int  # Hz, of the file
@@ -36,30 +36,30 @@ class AudioInfo:
 
     @property
     def seconds(self) -> float:
-        """Duration, seconds."""
+        """Return the duration in seconds."""
         return self.num_samples / self.sample_rate
 
     def samples_at(self, sample_rate: int) -> int:
-        """Samples that `read` and `blocks` give at `sample_rate` Hz (rounded up, as librosa does)."""
+        """Return the number of samples that `read` and `blocks` give at `sample_rate` Hz: rounded up, as in librosa."""
         return -(-self.num_samples * sample_rate // self.sample_rate)
 
     def conversion(self, sample_rate: int) -> str:
-        """Return what reading at `sample_rate` Hz does to the recording, in words; empty where it is taken as it is."""
+        """Return a description of what reading at `sample_rate` Hz changes. Empty if it changes nothing."""
         done = []
         if self.channels > 1:
             done.append(f"{self.channels} channels mixed down to one")
         if self.sample_rate != sample_rate:
             done.append(f"resampled from {self.sample_rate} to {sample_rate} Hz")
         if self.peak > 1:
-            done.append(f"louder than full scale (peak {self.peak:.3g}), left so")
+            done.append(f"louder than full scale (peak {self.peak:.3g}), not clipped")
         return ", ".join(done)
 
 
 def inspect(path: str | os.PathLike[str]) -> AudioInfo:
-    """Read a whole recording once, in constant memory, and makes sure that it is sound.
+    """Read a whole recording once in constant memory, and check it.
 
     Raises:
-      AudioError: a file that is missing, empty, no audio or cut short, or that holds no samples, NaN or infinity.
+      AudioError: the file is missing, empty, not audio or truncated, or it contains no samples, NaN or infinity.
     """
     path = Path(path)
     with _open(path) as file:
@@ -70,41 +70,41 @@ def inspect(path: str | os.PathLike[str]) -> AudioInfo:
                 value = chunk[index][~np.isfinite(chunk[index])][0]
                 at = (count + index) / file.samplerate
                 raise AudioError(
-                    f"{path}: sample {count + index} (at {at:.3f} s) is {value}, not a number that can be played. "
+                    f"{path}: sample {count + index} (at {at:.3f} s) is {value}, which cannot be played. "
                     "Export the recording again, or replace such samples by 0."
                 )
             count += len(chunk)
             peak = max(peak, float(np.abs(chunk).max(initial=0)))
         cut = _cut_short(path, file, count)
         if cut:
-            raise AudioError(f"{path}: the file is cut short ({cut}). Copy or download it again.")
+            raise AudioError(f"{path}: the file is truncated ({cut}). Copy or download it again.")
         if count == 0:
-            raise AudioError(f"{path}: the recording holds no samples. Give one with at least one sample of audio.")
+            raise AudioError(f"{path}: the recording contains no samples. Give one with at least one sample.")
         return AudioInfo(path, file.samplerate, file.channels, count, peak)
 
 
 def read(path: str | os.PathLike[str], sample_rate: int) -> np.ndarray:
-    """Read a recording whole: mixed down to one channel, at `sample_rate` Hz, float32 [T].
+    """Read a whole recording as float32 [T] at `sample_rate` Hz, mixed to one channel.
 
     Raises:
-      AudioError: as `inspect`, which goes first.
+      AudioError: `inspect` rejects the file.
     """
     info = inspect(path)
     return np.concatenate(list(blocks(info, sample_rate, sample_rate)))
 
 
 def blocks(info: AudioInfo, sample_rate: int, block: int) -> Iterator[np.ndarray]:
-    """Read an inspected recording piece by piece, in constant memory.
+    """Read an inspected recording in blocks, in constant memory.
 
-    Channels are averaged. Resampling is soxr's HQ, so the pieces joined equal `librosa.resample` of the whole.
+    Channels are averaged. Resampling is soxr's HQ, so the concatenated blocks equal `librosa.resample` of the whole.
 
     Args:
       info: from `inspect`.
-      sample_rate: of the pieces, Hz.
-      block: samples in each piece.
+      sample_rate: rate of the blocks, Hz.
+      block: samples in each block.
 
     Yields:
-      float32 [block] at `sample_rate`, the last one shorter; `info.samples_at(sample_rate)` samples in all.
+      float32 [block] at `sample_rate`; the last block may be shorter. In total `info.samples_at(sample_rate)` samples.
 
     Raises:
       AudioError: the file has changed since it was inspected.
@@ -117,12 +117,12 @@ def blocks(info: AudioInfo, sample_rate: int, block: int) -> Iterator[np.ndarray
             yield waiting[:block]
             waiting, due = waiting[block:], due - block
     if due > 0:
-        # The resampler may round the length down where librosa rounds up: the last sample is then 0, as there.
+        # The resampler may round the length down where librosa rounds up and appends a zero.
         yield np.pad(waiting, (0, due - len(waiting)))
 
 
 def resample(wave: np.ndarray, rate: int, sample_rate: int) -> np.ndarray:
-    """Samples [T] or [T, C] at `rate` Hz, at `sample_rate` Hz: float32, by soxr's HQ."""
+    """Resample [T] or [T, C] from `rate` to `sample_rate` Hz with soxr's HQ. Returns float32."""
     wave = np.asarray(wave, np.float32)
     return soxr.resample(wave, rate, sample_rate, quality="HQ") if rate != sample_rate and len(wave) else wave
 
@@ -146,19 +146,19 @@ def _resampled(info: AudioInfo, sample_rate: int) -> Iterator[np.ndarray]:
 
 
 class AudioWriter:
-    """Writes mono audio piece by piece as 16-bit PCM (a context manager).
+    """Writes mono audio block by block as 16-bit PCM. A context manager.
 
     Args:
-      path: the file written.
+      path: the file to write.
       sample_rate: Hz.
-      name: the file that the user knows this as; its ending chooses WAV or FLAC (default: `path`).
+      name: file name for messages; its suffix selects WAV or FLAC. None: `path`.
 
     Raises:
-      OutputError: an ending other than those of `FORMATS`, or a file that cannot be written.
+      OutputError: the suffix is not in `FORMATS`, or the file cannot be written.
     """
 
     clipped = 0
-    """Samples outside full scale that were limited to it."""
+    """Number of samples beyond full scale, which were clipped."""
 
     def __init__(self, path: str | os.PathLike[str], sample_rate: int, name: str | os.PathLike[str] | None = None):
         self.name = Path(path if name is None else name)
@@ -172,15 +172,15 @@ class AudioWriter:
             raise OutputError(f"{self.name}: cannot be written ({_reason(error)}). Choose another place.") from error
 
     def write(self, pcm: np.ndarray) -> None:
-        """Appends float samples [T], full scale 1.
+        """Append float samples [T], full scale 1.
 
         Raises:
-          AudioError: NaN or infinity among them.
-          OutputError: the disk took no more.
+          AudioError: a sample is NaN or infinite.
+          OutputError: the disk is full.
         """
         if not np.isfinite(pcm).all():
             raise AudioError(
-                f"{self.name}: the model's audio holds NaN or infinity, so nothing was written. "
+                f"{self.name}: the model's audio contains NaN or infinity, so nothing was written. "
                 "Try --dtype float32; if that does not help, the weights are damaged."
             )
         scaled = np.rint(np.asarray(pcm, np.float64) * 32768)
@@ -192,8 +192,8 @@ class AudioWriter:
             self._file.write(np.clip(scaled, -32768, 32767).astype(np.int16))
         except (soundfile.LibsndfileError, OSError) as error:
             raise OutputError(
-                f"{self.name}: could not be written to its end ({_reason(error)}): the disk is full, or takes no file "
-                "so large. Free some space, or choose another place."
+                f"{self.name}: could not be written completely ({_reason(error)}): the disk is full, or does not "
+                "support files of this size. Free some space, or choose another place."
             ) from error
 
     def __enter__(self) -> AudioWriter:
@@ -206,11 +206,11 @@ class AudioWriter:
 
 
 def write(path: str | os.PathLike[str], pcm: np.ndarray, sample_rate: int) -> int:
-    """Write float samples [T] as a 16-bit WAV or FLAC file; return the number of samples limited to full scale.
+    """Write float samples [T] to a 16-bit WAV or FLAC file. Return the number of clipped samples.
 
     Raises:
-      AudioError: NaN or infinity among the samples.
-      OutputError: an ending other than those of `FORMATS`, or a file that cannot be written.
+      AudioError: a sample is NaN or infinite.
+      OutputError: the suffix is not in `FORMATS`, or the file cannot be written.
     """
     with AudioWriter(path, sample_rate) as writer:
         writer.write(pcm)
@@ -218,9 +218,9 @@ def write(path: str | os.PathLike[str], pcm: np.ndarray, sample_rate: int) -> in
 
 
 def check_format(path: Path) -> None:
-    """Raise `OutputError` unless jomni can write audio under such a name."""
+    """Check that jomni can write audio to a file of this name. Raise `OutputError` if not."""
     if path.suffix.lower() not in FORMATS:
-        raise OutputError(f"{path}: audio is written as {' or '.join(FORMATS)}. Give the output such an ending.")
+        raise OutputError(f"{path}: audio is written as {' or '.join(FORMATS)}. Give the output such a suffix.")
 
 
 def _open(path: Path) -> soundfile.SoundFile:
@@ -236,19 +236,19 @@ def _open(path: Path) -> soundfile.SoundFile:
         return soundfile.SoundFile(os.fspath(path))
     except (soundfile.LibsndfileError, OSError) as error:
         raise AudioError(
-            f"{path}: not an audio file that libsndfile can read, or cut short ({_reason(error)}). "
-            "Give WAV, FLAC, OGG, MP3 or the like; ffmpeg converts other formats: ffmpeg -i IN OUT.wav"
+            f"{path}: not an audio file that libsndfile can read, or truncated ({_reason(error)}). "
+            "Give WAV, FLAC, OGG, MP3 or similar; ffmpeg converts other formats: ffmpeg -i IN OUT.wav"
         ) from error
 
 
 def _chunks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
-    """Return the file's samples, float32 [T, channels], about a second at a time whatever the rate."""
+    """Yield the file's samples, float32 [T, channels], in chunks of about one second."""
     while True:
         try:
             chunk = file.read(max(file.samplerate, 1), dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, OSError) as error:
             raise AudioError(
-                f"{path}: the file is cut short or damaged ({_reason(error)}). Copy or download it again."
+                f"{path}: the file is truncated or damaged ({_reason(error)}). Copy or download it again."
             ) from error
         if not len(chunk):
             return
@@ -256,31 +256,31 @@ def _chunks(path: Path, file: soundfile.SoundFile) -> Iterator[np.ndarray]:
 
 
 def _reason(error: Exception) -> str:
-    """Return what libsndfile or the operating system says, without the file's name."""
+    """Return the message of libsndfile or the operating system, without the file's name."""
     text = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
     return str(text).rstrip(".")
 
 
-# How libsndfile's log says that a file is shorter than its header. (A wrong "RIFF" size alone costs no audio.)
+# Lines in libsndfile's log for a file that is shorter than its header says. (A wrong "RIFF" size alone is harmless.)
 _SIZES = re.compile(r"^ *(?:data|SSND|Data Size|riff|Riff size) *: *(\d+) \(should be (\d+)\)", re.MULTILINE)
 _MARKS = ("Seems to be a truncated file", "Last page lacks an end-of-stream bit")
-_UNKNOWN_LENGTH = 0x7FFFF000  # and more: what programs that write to a pipe put for a length they do not know
+_UNKNOWN_LENGTH = 0x7FFFF000  # lengths from here on mean "unknown": programs that write to a pipe set them
 
 
 def _cut_short(path: Path, file: soundfile.SoundFile, count: int) -> str:
-    """Why the file seems to end early, empty where it does not: libsndfile reads such files without complaint."""
+    """Return why the file seems to be truncated, or "" if it is not. libsndfile reads such files without an error."""
     for declared, actual in _SIZES.findall(file.extra_info):
         if int(actual) < int(declared) < _UNKNOWN_LENGTH:
-            return f"its header promises {declared} bytes, {actual} are there"
+            return f"its header promises {declared} bytes, but it has {actual}"
     if any(mark in file.extra_info for mark in _MARKS) or (file.format == "OGG" and _last_page_cut(path)):
         return "its end is missing"
     if count < file.frames and not math.isclose(count, file.frames, rel_tol=1e-3):
-        # An MP3 without a Xing, Info or VBRI header does not know its length: libsndfile estimates it.
+        # libsndfile estimates the length of an MP3 without a Xing, Info or VBRI header.
         with path.open("rb") as raw:
             head = raw.read(1 << 16)
         if file.format != "MP3" or any(tag in head for tag in (b"Xing", b"Info", b"VBRI")):
             declared = file.frames / file.samplerate
-            return f"it promises {declared:.2f} s, {count / file.samplerate:.2f} s can be read"
+            return f"it promises {declared:.2f} s, but {count / file.samplerate:.2f} s can be read"
     return ""
 
 

@@ -1,29 +1,29 @@
-"""Errors that a user can act on. The command line prints their message alone and exits with code 2."""
+"""Errors that a user can correct. The command line prints only their message and exits with code 2."""
 
 
 class JomniError(Exception):
-    """What was wrong, with which value or file, and what to do about it."""
+    """Base class. The message says what is wrong, with which value or file, and what to do."""
 
 
 class ConfigError(JomniError):
-    """A configuration with an unknown, unsupported or contradictory option."""
+    """An option of a configuration is unknown, unsupported, or contradicts another."""
 
 
 class WeightsError(JomniError):
-    """A weight file that is missing, damaged, unsafe, or does not fit its configuration."""
+    """A weight file is missing, damaged or unsafe, or does not fit its configuration."""
 
 
 class AudioError(JomniError):
-    """Audio or codes that cannot be read or make no sense to the codec."""
+    """Audio or codes cannot be read, or do not fit the codec."""
 
 
 class OutputError(JomniError):
-    """An output that cannot be written, or that exists and was not to be overwritten."""
+    """An output cannot be written, or exists and must not be overwritten."""
 
 
 class DataError(JomniError):
-    """A data set, or a file of it, that is missing, damaged or not what its user needs."""
+    """A data set or one of its files is missing or damaged, or does not meet the requirements."""
 
 
 class PromptError(JomniError):
-    """A prompt that is empty, does not fit the context, or that the model's chat template refuses."""
+    """A prompt is empty, does not fit the context, or is rejected by the model's chat template."""

@@ -1,4 +1,4 @@
-"""Optional packages: which are missing, and how to get them."""
+"""Checks for optional packages."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from jomni.errors import JomniError
 
 
 def missing(*names: str) -> list[str]:
-    """Return those of the given modules that are not installed."""
+    """Return the modules that are not installed."""
     return [name for name in names if importlib.util.find_spec(name) is None]
 
 
 def require(extra: str, *names: str) -> None:
-    """Make sure, before the work begins, that modules of one of jomni's extras are installed.
+    """Check that modules of one of jomni's extras are installed, before work begins.
 
     Raises:
-      JomniError: some are not; it names them, and the extra.
+      JomniError: modules are missing. The message names them and the extra.
     """
     absent = missing(*names)
     if absent:

@@ -1,4 +1,4 @@
-"""Output folders that appear whole or not at all, and outputs of runs that go on where they stopped, one at a time."""
+"""Output folders: written atomically, or locked and resumable."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ import filelock
 from jomni.errors import OutputError
 
 LOCK = ".lock"
-"""The file in a folder that whoever writes to it holds a lock on. One that was left behind by a kill is locked no more
-and means nothing."""
+"""Name of the file in a folder that is locked while a process writes there. The file of a killed process has no lock,
+and no effect."""
 
 
 @contextlib.contextmanager
 def new_folder(folder: str | os.PathLike[str], check: Callable[[Path, Sequence[str]], None]) -> Iterator[Path]:
-    """Return a temporary folder to write into, which takes its place as `folder` when the block ends without an error.
+    """Yield a temporary folder to write into, which replaces `folder` if the block ends without an error.
 
     Args:
-      folder: to be made, or replaced. A link stays a link, to the new content.
-      check: raises `OutputError` if a folder that holds these names must not be replaced; not called for an empty one.
+      folder: folder to create or replace. A symbolic link is kept, and its target replaced.
+      check: called with an existing folder and the names in it, unless it is empty; raises `OutputError` if it must not
+        be replaced.
 
     Raises:
-      OutputError: `folder` is something else, must not be replaced, or cannot be written. Other errors of the block
-        reach the caller as they are, those of other files too.
+      OutputError: `folder` is not a folder, must not be replaced, or cannot be written. Other errors of the block,
+        including those about other files, are passed on.
     """
     named = Path(folder).expanduser()
     target = Path(os.path.realpath(named))
@@ -61,7 +62,7 @@ def new_folder(folder: str | os.PathLike[str], check: Callable[[Path, Sequence[s
 
 
 def _replace(target: Path, new: Path, old: Path) -> None:
-    """Put a folder in the place of another, which is put aside; as it was if that fails."""
+    """Move `new` to `target`, and an existing `target` to `old`. Restore it if that fails."""
     if target.is_dir():
         os.rename(target, old)
     try:
@@ -80,7 +81,7 @@ def _not_written(named: Path, error: OSError) -> OutputError:
 
 
 def _concerns(folder: Path, error: OSError) -> bool:
-    """Whether it is an error of a file within the folder, or, where none is named, of the space that there is."""
+    """Return whether an error is about a file in the folder or, if it names no file, about disk space."""
     names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)]
     if not names:
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -89,16 +90,16 @@ def _concerns(folder: Path, error: OSError) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: Path, other: str = "folder") -> Iterator[None]:
-    """Keep other processes from writing to a folder as long as the block lasts; the system frees it on any death.
+    """Lock a folder against other processes during the block. The system releases the lock if the process dies.
 
-    On a file system without locks (some network file systems) the block runs without one.
+    On a file system without locks (some network file systems), the block runs without one.
 
     Args:
-      folder: that there is.
-      other: what else may be named instead, for people.
+      folder: an existing folder.
+      other: word for the thing to choose instead, for the message.
 
     Raises:
-      OutputError: another process has it.
+      OutputError: another process has locked the folder.
       OSError: the folder cannot be written to.
     """
     path = folder / LOCK
@@ -107,10 +108,10 @@ def locked(folder: Path, other: str = "folder") -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         raise OutputError(
-            f"{folder}: another jomni is at work in this folder. Wait until it is done, or name another {other}."
+            f"{folder}: another jomni process is using this folder. Wait until it ends, or name another {other}."
         ) from None
     except OSError as error:
-        if error.filename is not None:  # of the file, not of the call that locks its descriptor
+        if error.filename is not None:  # about the file itself, not about locking it
             raise
         path.unlink(missing_ok=True)
     try:
@@ -124,15 +125,15 @@ def locked(folder: Path, other: str = "folder") -> Iterator[None]:
 
 @contextlib.contextmanager
 def resumable(path: Path) -> Iterator[None]:
-    """Report for people what a disk that fails means for a run that goes on where it stopped.
+    """Convert an `OSError` of a resumable run into an `OutputError` that says what to do.
 
     Raises:
-      OutputError: nothing more could be written to `path`.
+      OutputError: `path` cannot be written.
     """
     try:
         yield
     except OSError as error:
-        cure = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "See to it"
+        cure = "Free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "Correct this"
         raise OutputError(
             f"{path}: cannot be written ({error.strerror or error}). {cure} and run the same command again: it resumes."
         ) from error

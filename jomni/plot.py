@@ -1,4 +1,4 @@
-"""The picture of a conversation: both waveforms over the text, on one time axis."""
+"""Plot of a conversation: both waveforms and the text on one time axis."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from jomni.models.moshi.conversation import Transcript
 _USER, _AGENT, _TEXT = "#3b6ea5", "#c8553d", "#222222"
 _DPI = 110
 _INCHES_PER_SECOND, _NARROWEST, _WIDEST = 0.9, 9.0, 60.0
-_CHARACTER = 0.075  # inches that a character of the text takes, about
+_CHARACTER = 0.075  # approximate width of a character, inches
 _ROW = 0.19  # inches between rows of text
 
 
 def plot_conversation(user: np.ndarray, transcript: Transcript, title: str = "") -> Figure:
-    """Draw the user's waveform, the agent's as heard live, and below each word at the time it came.
+    """Plot the user's waveform, the agent's waveform, and the agent's words at the times at which they were generated.
 
     Args:
-      user: the recording, float [T] at the codec's sampling rate, full scale 1.
-      transcript: what the agent said to it, from `jomni.transcribe`.
-      title: written above.
+      user: the recording, float [T] at the codec's sample rate, full scale 1.
+      transcript: the agent's output for it, from `jomni.transcribe`.
+      title: title of the plot.
 
     Returns:
-      A figure that no window holds: a notebook shows it, `savefig` writes it.
+      A figure without a window. Notebooks show it; `savefig` writes it.
     """
     agent, sample_rate, words = transcript.voice, transcript.codec.sample_rate, transcript.words
     seconds = max([len(user) / sample_rate, len(agent) / sample_rate, 1.0, *(time + 0.8 for time, _ in words)])
@@ -74,7 +74,7 @@ def _grid(axes: Axes) -> None:
 
 
 def envelope(wave: np.ndarray, sample_rate: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Times (seconds), lowest and highest sample of at most `columns` equal stretches of a waveform."""
+    """Return times (seconds), minima and maxima of at most `columns` equal sections of a waveform."""
     size = max(1, -(-len(wave) // columns))
     padded = np.pad(wave, (0, -len(wave) % size), mode="edge") if len(wave) else wave
     blocks = padded.reshape(-1, size)
@@ -83,7 +83,7 @@ def envelope(wave: np.ndarray, sample_rate: int, columns: int) -> tuple[np.ndarr
 
 
 def _rows(words: Sequence[tuple[float, str]], scale: float) -> list[int]:
-    """Return the row in which each word finds room, given `scale` inches a second."""
+    """Return the first text row with space for each word, at `scale` inches per second."""
     ends: list[float] = []
     rows = []
     for time, word in words:

@@ -25,20 +25,20 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jomni.errors import ConfigError
 
 Axes = Any
-"""A tree in the form of the state: for each leaf a tuple of a logical name (None: not cut) for each of its axes."""
+"""A tree in the form of the state. Each leaf is a tuple with a logical name for each axis; None: not sharded."""
 
 MESH_AXES = ("data", "fsdp", "tensor")
 
 RULES: Mapping[str, tuple[str, ...]] = {
     "batch": ("data", "fsdp"),
-    "embed": ("fsdp",),  # the width of a residual stream
-    "heads": ("tensor",),  # all heads side by side
-    "mlp": ("tensor",),  # the inner width of a feed-forward layer
+    "embed": ("fsdp",),  # width of the residual stream
+    "heads": ("tensor",),  # all heads, concatenated
+    "mlp": ("tensor",),  # inner width of a feed-forward layer
     "vocab": ("tensor",),  # entries of a table, or logits
     "channels_in": ("tensor",),  # of a convolution
     "channels_out": ("fsdp",),
 }
-"""The table. A logical axis that is not in it is not cut."""
+"""Mesh axes of each logical axis. Other logical axes are not sharded."""
 
 _LINEAR = {
     r"(text_linear|linears_\d+|extra_heads_\d+)": ("vocab", "embed"),
@@ -66,14 +66,14 @@ PATTERNS: tuple[tuple[re.Pattern[str], tuple[str | None, ...]], ...] = tuple(
         (r"kernel", (None, "channels_in", "channels_out")),
     ]
 )
-"""Axes by the end of a path, for the parameters of all models; those that none fits are kept whole."""
+"""Axes by the end of a path, for the parameters of all models. Parameters that match no pattern are replicated."""
 
 
 def make_mesh(data: int = 0, fsdp: int = 1, tensor: int = 1) -> Mesh:
-    """Return a mesh of the devices; `data` 0 takes all that the others leave.
+    """Return a mesh of the available devices. `data` 0 means all devices that the other axes leave.
 
     Raises:
-      ConfigError: the product is not a number of devices that there are.
+      ConfigError: the product of the axes does not fit the number of devices.
     """
     count = jax.device_count()
     rest = fsdp * tensor
@@ -102,10 +102,10 @@ def axes_by_path(state: Any) -> Axes:
 def spec(
     shape: tuple[int, ...], axes: tuple[str | None, ...], mesh: Mesh, rules: Mapping[str, tuple[str, ...]] = RULES
 ) -> tuple[PartitionSpec, list[str]]:
-    """Return how one leaf is sharded, and the logical axes left whole because their length does not divide.
+    """Return the sharding of one leaf, and the logical axes that are not sharded because their length does not divide.
 
     Raises:
-      ConfigError: the number of names is not that of axes, or two of them want one mesh axis.
+      ConfigError: the number of names is not the number of axes, or two names use the same mesh axis.
     """
     if len(axes) != len(shape):
         raise ConfigError(f"{len(axes)} logical axes {axes} for an array of shape {shape}")
@@ -116,7 +116,7 @@ def spec(
         wanted = tuple(axis for axis in rules.get(name or "", ()) if mesh.shape[axis] > 1)
         for axis in wanted:
             if axis in used:
-                raise ConfigError(f"logical axes {used[axis]!r} and {name!r} of one array both want mesh axis {axis!r}")
+                raise ConfigError(f"logical axes {used[axis]!r} and {name!r} of one array both use mesh axis {axis!r}")
             used[axis] = name or ""
         if length % math.prod(mesh.shape[axis] for axis in wanted):
             whole.append(f"{name} of length {length}")
@@ -132,7 +132,7 @@ def shardings(state: Any, axes: Axes, mesh: Mesh, report: Callable[[str], None] 
       state: arrays or their shapes.
       axes: their logical axes.
       mesh: from `make_mesh`.
-      report: called once with the axes that stay whole because they do not divide.
+      report: called once with the axes that are not sharded because their length does not divide.
     """
     kept: dict[str, int] = {}
 

@@ -1,4 +1,4 @@
-"""Checks of shapes and dtypes that the models share. They read no values, so they work under every transformation."""
+"""Checks of shapes and dtypes that the models share. They read no values, so they work under all transformations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def check_pcm(pcm: Any, channels: int, multiple: int | None = None) -> None:
     Args:
       pcm: array or tracer.
       channels: audio channels of the codec.
-      multiple: samples of which T must be a multiple (a step takes whole frames); None: any T.
+      multiple: number of which T must be a multiple, because a step takes whole frames. None: any T.
     """
     shape = list(pcm.shape)
     if len(shape) != 3 or shape[1] != channels or shape[2] == 0:
@@ -40,4 +40,4 @@ def check_floating(pcm: Any) -> None:
 def check_batch(name: str, batch: int, state: int) -> None:
     """Raise `AudioError` unless an array's batch size is that of the state."""
     if batch != state:
-        raise AudioError(f"{name} has a batch of {batch}, the state one of {state}. Make the state with batch={batch}.")
+        raise AudioError(f"{name} has a batch of {batch}, the state has {state}. Make the state with batch={batch}.")

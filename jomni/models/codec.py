@@ -1,13 +1,13 @@
-"""One interface for codecs: Mimi and SNAC are interchangeable for whoever calls them.
+"""The common interface of codecs. Mimi and SNAC can be exchanged for each other.
 
     codes = codec.encode(params, pcm)                          a whole recording
     state, codes = codec.encode_step(params, state, pcm)       the next block of a stream
-    state, codes = codec.encode_flush(params, state)           what is outstanding when a stream ends
+    state, codes = codec.encode_flush(params, state)           the remaining codes at the end of a stream
 
-and `decode`, `decode_step`, `decode_flush` likewise. Codes are a pytree of int32 arrays with the batch axis first:
+`decode`, `decode_step` and `decode_flush` correspond. Codes are a pytree of int32 arrays with the batch axis first:
 Mimi's are one array [B, K, N], SNAC's a tuple of arrays [B, N * tokens_per_frame[k]], one for each codebook.
 
-Axes: B batch, C audio channels, T samples, N code frames, K codebooks.
+Axis letters: B batch, C audio channels, T samples, N code frames, K codebooks.
 """
 
 from __future__ import annotations
@@ -29,69 +29,69 @@ State = Any
 
 @runtime_checkable
 class Codec(Protocol):
-    """What a codec offers. `MimiCodec` and `SnacCodec` are hashable, so they can be static arguments of `jax.jit`."""
+    """Interface of a codec. `MimiCodec` and `SnacCodec` are hashable, so they can be static arguments of `jax.jit`."""
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """Return the sample rate, Hz."""
         ...
 
     @property
     def channels(self) -> int:
-        """Audio channels, C."""
+        """Return C, the number of audio channels."""
         ...
 
     @property
     def frame_rate(self) -> float:
-        """Frames of codes a second."""
+        """Return the number of code frames per second."""
         ...
 
     @property
     def frame_size(self) -> int:
-        """Samples of a frame."""
+        """Return the number of samples in a frame."""
         ...
 
     @property
     def frame_multiple(self) -> int:
-        """Frames of which a block must hold a multiple."""
+        """Return the number of frames of which each block must be a multiple."""
         ...
 
     @property
     def num_codebooks(self) -> int:
-        """Codebooks that `encode` gives."""
+        """Return the number of codebooks that `encode` uses."""
         ...
 
     @property
     def min_codebooks(self) -> int:
-        """Least number of codebooks that `decode` takes."""
+        """Return the smallest number of codebooks that `decode` accepts."""
         ...
 
     @property
     def codebook_rates(self) -> tuple[float, ...]:
-        """Codes a second of each codebook of the configuration, coarse to fine."""
+        """Return the codes per second of each codebook of the configuration, coarse to fine."""
         ...
 
     @property
     def codebook_size(self) -> int:
-        """Entries of each codebook."""
+        """Return the number of entries of each codebook."""
         ...
 
     @property
     def encode_delay(self) -> int:
-        """Frames by which the codes of a stream lag behind its samples."""
+        """Return the number of frames by which the codes of a stream lag behind its samples."""
         ...
 
     @property
     def decode_delay(self) -> int:
-        """Samples by which the audio of a stream lags behind its codes."""
+        """Return the number of samples by which the audio of a stream lags behind its codes."""
         ...
 
     def with_codebooks(self, number: int) -> Codec:
-        """Return the codec with another number of codebooks in use; raises `AudioError` where it cannot have it."""
+        """Return the codec with another number of codebooks in use. Raise `AudioError` if that is out of range."""
         ...
 
     def check_codes(self, codes: Codes) -> None:
-        """Raise `AudioError` unless `decode` takes the codes. Values are checked of numpy arrays only."""
+        """Check codes for `decode`. Raise `AudioError` if they do not fit. Values are checked in numpy arrays only."""
         ...
 
     def split_codebooks(self, codes: Codes) -> tuple[Int[Array, "B N"], ...]:
@@ -99,15 +99,15 @@ class Codec(Protocol):
         ...
 
     def join_codebooks(self, codes: Sequence[Int[Array, "B N"]]) -> Codes:
-        """Return codes from those of each codebook."""
+        """Return codes made from those of each codebook."""
         ...
 
     def prepare(self, params: Params) -> Params:
-        """Return parameters that give the same codes with less work a step. Keep `params` itself for export."""
+        """Return parameters that give the same codes with less work per step. Keep `params` itself for export."""
         ...
 
     def encode(self, params: Params, pcm: Float[Array, "B C T"] | Float[Array, "B T"]) -> Codes:
-        """Return the codes of whole recordings, samples in [-1, 1]; a partial last frame is completed with zeros."""
+        """Return the codes of whole recordings, samples in [-1, 1]. A partial last frame is padded with zeros."""
         ...
 
     def decode(self, params: Params, codes: Codes) -> Float[Array, "B C T"]:
@@ -115,23 +115,23 @@ class Codec(Protocol):
         ...
 
     def init_encode_state(self, batch: int, frames: int = 1) -> State:
-        """Return the state before the first sample; `frames` is the largest block that a step will get."""
+        """Return the initial state of encoding. `frames` is the largest block of a step."""
         ...
 
     def init_decode_state(self, batch: int, frames: int = 1) -> State:
-        """Return the state before the first frame of codes."""
+        """Return the initial state of decoding. `frames` is the largest block of a step."""
         ...
 
     def encode_step(
         self, params: Params, state: State, pcm: Float[Array, "B C T"], active: Bool[Array, "B"] | None = None
     ) -> tuple[State, Codes]:
-        """Encode the next block. The state is donated; rows that are not active keep theirs."""
+        """Encode the next block. The state is donated. Rows that are not active keep their state."""
         ...
 
     def decode_step(
         self, params: Params, state: State, codes: Codes, active: Bool[Array, "B"] | None = None
     ) -> tuple[State, Float[Array, "B C T"]]:
-        """Decode the next block. The state is donated; rows that are not active keep theirs."""
+        """Decode the next block. The state is donated. Rows that are not active keep their state."""
         ...
 
     def encode_flush(self, params: Params, state: State, active: Bool[Array, "B"] | None = None) -> tuple[State, Codes]:

@@ -32,7 +32,7 @@ def audio_file(folder, name):
     if name == "cut short":
         soundfile.write(path, speech(2, 24000), 24000)
         path.write_bytes(path.read_bytes()[:30_000])
-        return path, ["cut short"]
+        return path, ["truncated"]
     if name in ("NaN", "infinite"):
         x = speech(1, 24000)
         x[1200] = np.nan if name == "NaN" else -np.inf

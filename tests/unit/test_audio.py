@@ -83,7 +83,7 @@ def test_what_is_done_to_a_recording_is_said_and_nothing_where_nothing_is_done(t
 def test_samples_beyond_full_scale_are_kept_and_that_is_said(tmp_path):
     path = stored(tmp_path, 10 * tone(0.1, 24000), 24000, subtype="FLOAT")
     assert np.abs(audio.read(path, 24000)).max() > 2.9
-    assert audio.inspect(path).conversion(24000) == "louder than full scale (peak 3), left so"
+    assert audio.inspect(path).conversion(24000) == "louder than full scale (peak 3), not clipped"
 
 
 def fails(path, *words):
@@ -199,7 +199,7 @@ def test_a_full_disk_is_said(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(OutputError, match="written to its end"):
+        with pytest.raises(OutputError, match="written completely"):
             audio.write(tmp_path / "x.wav", np.zeros(200_000), 24000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

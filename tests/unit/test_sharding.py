@@ -48,7 +48,7 @@ def test_an_axis_that_does_not_divide_is_kept_whole_and_named():
 
 
 def test_two_axes_that_want_the_same_mesh_axis_are_refused():
-    with pytest.raises(ConfigError, match="both want mesh axis 'tensor'"):
+    with pytest.raises(ConfigError, match="both use mesh axis 'tensor'"):
         spec((4, 4), ("vocab", "mlp"), MESH)
 
 

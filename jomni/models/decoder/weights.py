@@ -1,11 +1,12 @@
-"""Text decoders as Hugging Face keeps them: configuration and names of tensors, both directions.
+"""Text decoders in Hugging Face's layout: configuration and tensor names, in both directions.
 
-The families differ in a few options with defaults of their own; what they share is read once. Rotary positions are
-read from transformers 4's `rope_theta`, `rope_scaling` and `rope_local_base_freq` or from 5's `rope_parameters`.
+The families share most options, which are read once, and differ in a few defaults. Rotary positions are read from
+transformers 4's `rope_theta`, `rope_scaling` and `rope_local_base_freq`, or from transformers 5's `rope_parameters`.
 
-Not supported, and refused by name: rotary positions that depend on how long the sequence is at the moment ("dynamic",
-"longrope"; cached keys would need to be turned anew), on part of a head, bidirectional attention, quantised weights.
-Gemma 3's option `attn_logit_softcapping` must be null: its attention in transformers does not read it.
+Not supported, and rejected by name: rotary positions that depend on the current sequence length ("dynamic",
+"longrope"), because cached keys would have to be rotated again; rotary positions on part of a head; bidirectional
+attention; quantised weights. Gemma 3's option `attn_logit_softcapping` must be null, because its attention in
+transformers does not use it.
 """
 
 from __future__ import annotations
@@ -67,34 +68,34 @@ _NO_EFFECT = frozenset([
     "_sliding_window_pattern", "cache_implementation", "hidden_act", "hidden_activation", "is_llama_config",
     "transformers.js_config",
 ])  # fmt: skip
-"""Options found in published files that the family's code does not read (Gemma's `hidden_act`, for one)."""
+"""Options in published files that the family's code does not read, such as Gemma's `hidden_act`."""
 
 ARCHITECTURES = {
     "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM",
     "gemma2": "Gemma2ForCausalLM", "gemma3_text": "Gemma3ForCausalLM",
 }  # fmt: skip
-"""Families that are known, and the class of transformers that holds each."""
+"""Supported families, and the class of each in transformers."""
 
 
 class _Options(Section):
-    """A decoder's options; rotary positions are left to `_ropes`."""
+    """Options of a decoder, without rotary positions, which `_ropes` reads."""
 
     def _read_rope(self, raw: Mapping[str, Any]) -> float:
         return float(raw.get("rope_theta") or 10_000.0)
 
 
 def abstract_params(config: DecoderConfig) -> dict[str, Any]:
-    """Shapes of a text decoder's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    """Return the shapes of a text decoder's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
     decoder = Decoder(config)
     tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
     return jax.eval_shape(lambda t: decoder.init(jax.random.key(0), t, method=Decoder.whole), tokens)["params"]
 
 
 def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
-    """The dictionary of a config.json as the decoder's configuration.
+    """Return the decoder's configuration of a config.json.
 
     Raises:
-      ConfigError: naming every option that is unknown or not supported.
+      ConfigError: options are unknown or not supported. The message names all of them.
     """
     family = raw["model_type"]
     defaults = _DEFAULTS[family]
@@ -129,7 +130,7 @@ def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:
 
 
 def _layer_kinds(options: _Options, family: str) -> tuple[tuple[str, ...], int | None]:
-    """The kind of each layer and the window of the sliding ones; no kinds where all are full."""
+    """Return the kind of each layer and the window of the sliding ones; no kinds if all layers are full."""
     values, count = options.values, options["num_hidden_layers"]
     window = values.get("sliding_window")
     if "use_sliding_window" in values:
@@ -150,14 +151,14 @@ def _layer_kinds(options: _Options, family: str) -> tuple[tuple[str, ...], int |
 
 
 def _ropes(raw: Mapping[str, Any], options: _Options, family: str) -> tuple[RopeConfig, RopeConfig | None]:
-    """Rotary positions of full and, where they are others, of sliding layers."""
+    """Return the rotary positions of full layers, and of sliding layers if they differ."""
     given = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
     positions, theta = options["max_position_embeddings"], raw.get("rope_theta")
     if family != "gemma3_text":
         return _rope(given, theta or 10_000.0, positions, options), None
     nested = {name: given.get(name) or {} for name in _KINDS}
     if not set(given) & set(_KINDS):
-        nested["full_attention"] = given  # transformers 4: `rope_scaling` is the full layers' alone
+        nested["full_attention"] = given  # in transformers 4, `rope_scaling` applies to full layers only
     local = _rope(nested["sliding_attention"], options["rope_local_base_freq"], positions, options)
     full = _rope(nested["full_attention"], theta or 1_000_000.0, positions, options)
     return full, local
@@ -189,13 +190,13 @@ def _rope(given: Mapping[str, Any], theta: float, positions: int, options: _Opti
 
 
 def write_decoder_config(config: DecoderConfig, family: str) -> dict[str, Any]:
-    """The configuration as a config.json of one family, as transformers 5 writes it.
+    """Return the configuration as the config.json of a family, in the form of transformers 5.
 
     Raises:
-      ConfigError: the family is unknown, or cannot express the configuration; the options at fault are named.
+      ConfigError: the family is unknown, or cannot express the configuration. The message names the options.
     """
     if family not in ARCHITECTURES:
-        raise ConfigError(f"{family!r} is no family of decoders. Choose one of {', '.join(ARCHITECTURES)}.")
+        raise ConfigError(f"{family!r} is not a known family of decoders. Choose one of {', '.join(ARCHITECTURES)}.")
     names = {value: key for key, value in reversed(_KINDS.items())}
     activations = {value: key for key, value in reversed(_ACTIVATIONS.items())}
     rope: dict[str, Any] = _write_rope(config.rope)
@@ -239,7 +240,7 @@ def _write_rope(rope: RopeConfig) -> dict[str, Any]:
 
 
 def weight_map(config: DecoderConfig) -> WeightMap:
-    """The weight map of a decoder's files."""
+    """Return the weight map of a decoder's files."""
     layer = "layers_{i}"
     norms = {"pre_attention_norm": "input_layernorm", "pre_feedforward_norm": "post_attention_layernorm"}
     if config.post_norms:

@@ -14,14 +14,14 @@ from jomni.tensors.weight_map import CONV, CONV_TRANSPOSED, IDENTITY, POINTWISE,
 
 
 def abstract_params(config: MimiConfig) -> dict[str, Any]:
-    """Shapes of the codec's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    """Return the shapes of the codec's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
     mimi = Mimi(config, num_codebooks=config.num_codebooks)
     pcm = jax.ShapeDtypeStruct((1, config.channels, config.frame_size), jnp.float32)
     return jax.eval_shape(mimi.init, jax.random.key(0), pcm)["params"]
 
 
 def weight_map(config: MimiConfig) -> WeightMap:
-    """The weight map of a Mimi file."""
+    """Return the weight map of a Mimi file."""
     # The decoder is a convolution, then for each stage an ELU, a transposed convolution and its residual blocks.
     upsampling = [2 + stage * (2 + config.seanet.n_residual_layers) for stage in range(len(config.seanet.ratios))]
     rules = [

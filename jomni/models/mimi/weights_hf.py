@@ -1,12 +1,12 @@
-"""Mimi as Hugging Face keeps it (transformers `MimiModel`): configuration and tensors, to and from Kyutai's.
+"""Mimi in Hugging Face's layout (transformers `MimiModel`): conversion of configuration and tensors.
 
-Where the two implementations of one set of weights differ:
-  - Hugging Face pads every convolution by itself, so a trailing partial frame gives other codes than Kyutai's, which
+Differences between the two implementations of the same weights:
+  - Hugging Face pads each convolution separately, so a trailing partial frame gives other codes than in Kyutai's, which
     pads the samples once. On whole frames the two agree.
-  - `MimiModel.decode` carries only the transformer's cache from call to call, not the convolutions': decoding frame by
-    frame with it is not the whole decode.
-  - The query and key rows are kept for rotary halves, not for interleaved pairs.
-  - Hugging Face has one `hidden_size` for the latent and the transformer, always a layer scale, ELU(1) and GELU.
+  - `MimiModel.decode` keeps only the transformer's cache between calls, not the state of the convolutions. Decoding
+    frame by frame with it differs from decoding the whole.
+  - Rows of queries and keys are stored for half-split rotary pairs, not for interleaved ones.
+  - Hugging Face has one `hidden_size` for the latent and the transformer, and always a layer scale, ELU(1) and GELU.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jomni.nn.config import TransformerConfig
 from jomni.tensors.config_reader import Section
 from jomni.tensors.layout import Layout
 
-# transformers/models/mimi/configuration_mimi.py: what is read, with its default.
+# Options of transformers/models/mimi/configuration_mimi.py that are read, with their defaults.
 _DEFAULTS: dict[str, Any] = {
     "sampling_rate": 24_000, "frame_rate": None, "_frame_rate": None, "audio_channels": 1, "hidden_size": 512,
     "num_filters": 64, "num_residual_layers": 1, "upsampling_ratios": (8, 6, 5, 4), "kernel_size": 7,
@@ -38,14 +38,14 @@ _ONLY: dict[str, tuple[Any, ...]] = {
 
 
 def read_mimi_config(raw: Mapping[str, Any], where: str) -> MimiConfig:
-    """Hugging Face's `MimiConfig` dictionary as the codec's configuration.
+    """Return the codec's configuration of Hugging Face's `MimiConfig` dictionary.
 
     Raises:
-      ConfigError: naming every option that is unknown or not supported.
+      ConfigError: options are unknown or not supported. The message names all of them.
     """
     options = Section(raw, _DEFAULTS, _ONLY)
     for half in ("encoder_config", "decoder_config"):
-        if half in raw:  # written only where that half was left out
+        if half in raw:  # present only if the model was saved without that half
             options.problems.append(f"the model was saved without its {half.removesuffix('_config')}")
     width, heads = options["hidden_size"], options["num_attention_heads"]
     options.require("upsample_groups", width)
@@ -85,15 +85,15 @@ def read_mimi_config(raw: Mapping[str, Any], where: str) -> MimiConfig:
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     if config.resample_stride == 1:
-        raise ConfigError(f"{where}: 'frame_rate' = {rate:g} Hz is the transformer's own; it must be lower")
+        raise ConfigError(f"{where}: 'frame_rate' = {rate:g} Hz must be lower than the transformer's rate")
     return config
 
 
 def write_mimi_config(config: MimiConfig) -> dict[str, Any]:
-    """The codec's configuration as Hugging Face's `MimiConfig` dictionary.
+    """Return Hugging Face's `MimiConfig` dictionary of the codec's configuration.
 
     Raises:
-      ConfigError: naming every option that Hugging Face's Mimi cannot express.
+      ConfigError: Hugging Face's Mimi cannot express options. The message names all of them.
     """
     s, t, q = config.seanet, config.transformer, config.quantizer
     wanted: list[tuple[str, object, object]] = [
@@ -108,9 +108,9 @@ def write_mimi_config(config: MimiConfig) -> dict[str, Any]:
     if config.channels > 2:
         problems.append(f"'channels' = {config.channels} (only 1 or 2)")
     if t.layer_scale is None:
-        problems.append("'transformer.layer_scale' = None (a layer scale is always there)")
+        problems.append("'transformer.layer_scale' = None (a layer scale is required)")
     if t.context is None:
-        problems.append("'transformer.context' = None (a number of steps is needed)")
+        problems.append("'transformer.context' = None (a number of steps is required)")
     if q.dimension == s.dimension:
         problems.append(f"'quantizer.dimension' = {q.dimension} (it must differ from 'seanet.dimension')")
     if q.bins & (q.bins - 1):
@@ -141,7 +141,7 @@ def write_mimi_config(config: MimiConfig) -> dict[str, Any]:
 
 
 def mimi_layout(config: MimiConfig, prefix: str = "") -> Layout:
-    """The tensors of Mimi on both sides; Hugging Face's names start with `prefix`."""
+    """Return the correspondence of Mimi's tensors. Hugging Face's names start with `prefix`."""
     layout = Layout()
     _add_seanet(layout, config.seanet, prefix)
     for side in ("encoder_transformer", "decoder_transformer"):
@@ -168,7 +168,7 @@ def mimi_layout(config: MimiConfig, prefix: str = "") -> Layout:
 
 
 def _add_seanet(layout: Layout, s: SeanetConfig, prefix: str) -> None:
-    """The convolutions; both sides number the layers of `model` alike, activations counted."""
+    """Add the convolutions. Both sides number the layers of `model` in the same way, including activations."""
 
     def conv(kyutai: str, hf: str, out: int, inp: int, kernel: int, kind: str = "conv") -> None:
         shape = (out, inp, kernel) if kind == "conv" else (inp, out, kernel)
@@ -192,7 +192,7 @@ def _add_seanet(layout: Layout, s: SeanetConfig, prefix: str) -> None:
         for _ in range(s.n_residual_layers):
             block("encoder", index, width)
             index += 1
-        top("encoder", index + 1, 2 * width, width, 2 * ratio)  # an activation stands before it
+        top("encoder", index + 1, 2 * width, width, 2 * ratio)  # after an activation
         width, index = 2 * width, index + 2
     top("encoder", index + 1, s.dimension, width, s.last_kernel_size)
 

@@ -1,7 +1,7 @@
-"""Mini-Omni's published files: litgpt's names of tensors, and its configuration in YAML.
+"""Mini-Omni's published files: litgpt's tensor names, and the configuration in YAML.
 
-A tied model's files may hold the head as well (`lm_head.weight`, which `lit_model.pth` shares with the embedding); it
-is compared with the embedding and not read.
+The file of a tied model may also contain the head (`lm_head.weight`, which `lit_model.pth` shares with the embedding).
+It is compared with the embedding, and not read.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from jomni.tensors.weight_map import Place, Rule, Stack, WeightMap, bind
 
 CONFIG_NAME = "model_config.yaml"
 WEIGHT_NAMES = ("lit_model.safetensors", "lit_model.pth")
-"""Weight files: as it is exported, and as it is published."""
-WHISPER_NAME = "small.pt"  # OpenAI's file, as it lies beside it
-WHISPER_FOLDERS = ("whisper",)  # as it is exported
-SNAC_FOLDERS = ("snac", "snac_24khz")  # as it is exported, and by its name on the hub
-SNAC_ON_HUB = "hubertsiuzdak/snac_24khz"  # the codec that the published model speaks with
+"""Names of the weight file: exported, and published."""
+WHISPER_NAME = "small.pt"  # OpenAI's file beside the published model
+WHISPER_FOLDERS = ("whisper",)  # exported
+SNAC_FOLDERS = ("snac", "snac_24khz")  # exported, and named as on the hub
+SNAC_ON_HUB = "hubertsiuzdak/snac_24khz"  # the codec of the published model
 HEAD, EMBEDDING = "lm_head.weight", "transformer.wte.weight"
 
 _KINDS = ("weight", "bias")
@@ -39,15 +39,15 @@ _MLP = (("gate_proj", "fc_1"), ("up_proj", "fc_2"), ("down_proj", "proj"))
 
 
 def abstract_params(config: MiniOmniConfig) -> dict[str, Any]:
-    """Shapes of a Mini-Omni's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    """Return the shapes of a Mini-Omni's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
     tokens = jax.ShapeDtypeStruct((1, config.vocabulary.streams + 1, 2), jnp.int32)
     return jax.eval_shape(MiniOmni(config).init, jax.random.key(0), tokens)["params"]
 
 
 def weight_map(config: MiniOmniConfig) -> WeightMap:
-    """The weight map of a Mini-Omni file.
+    """Return the weight map of a Mini-Omni file.
 
-    One tensor holds, for each head of keys, its heads of queries, that of keys and that of values.
+    One tensor holds, for each key head, its query heads, the key head and the value head.
     """
     rules = [
         Rule("backbone/embed_tokens/weight", EMBEDDING),
@@ -74,10 +74,10 @@ def weight_map(config: MiniOmniConfig) -> WeightMap:
 
 
 def bind_omni(config: MiniOmniConfig, source: TensorSource) -> dict[str, Place]:
-    """Where each parameter lies in a file under the published names.
+    """Return the place of each parameter in a file with the published names.
 
     Raises:
-      WeightsError: tensors are missing, surplus or misshapen; or a tied head is not the embedding.
+      WeightsError: tensors are missing, surplus or misshapen, or a tied head differs from the embedding.
     """
     table = weight_map(config)
     if config.decoder.tied:
@@ -86,11 +86,11 @@ def bind_omni(config: MiniOmniConfig, source: TensorSource) -> dict[str, Place]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The fields of a `model_config.yaml`.
+    """Read the fields of a `model_config.yaml`.
 
     Raises:
-      WeightsError: it is empty or no YAML.
-      ConfigError: it is no list of options.
+      WeightsError: the file is empty or not YAML.
+      ConfigError: it does not contain a dictionary of options.
     """
     file_size(path)
     try:
@@ -99,37 +99,37 @@ def read_yaml(path: Path) -> dict[str, Any]:
         told = " ".join(str(error).split())
         raise WeightsError(f"{path}: is not valid YAML ({told}). Correct it or download it again.") from None
     if not isinstance(fields, dict) or not all(isinstance(key, str) for key in fields):
-        raise ConfigError(f"{path}: is not a list of options with their values. Download it again.")
+        raise ConfigError(f"{path}: is not a dictionary of options. Download it again.")
     return fields
 
 
 def write_yaml(path: Path, fields: Mapping[str, Any]) -> None:
-    """Writes the fields of a `model_config.yaml`."""
+    """Write the fields of a `model_config.yaml`."""
     path.write_text(yaml.safe_dump(dict(fields)), encoding="utf-8")
 
 
 def check_neighbours(omni: MiniOmniConfig, whisper: WhisperConfig | None, snac: SnacConfig | None, where: str) -> None:
-    """Raises `ConfigError` unless the model can hear through this encoder and speak through this codec."""
+    """Check that the speech encoder and the codec fit the model. Raise `ConfigError` if they do not."""
     v, problems = omni.vocabulary, []
     if whisper is not None and whisper.n_audio_state != omni.feature_dim:
         problems.append(
-            f"its Whisper is {whisper.n_audio_state} wide, but 'whisper_adapter_dim' is {omni.feature_dim}: "
-            "put the Whisper there that it was trained with"
+            f"its Whisper has width {whisper.n_audio_state}, but 'whisper_adapter_dim' is {omni.feature_dim}: "
+            "use the Whisper with which the model was trained"
         )
     if snac is not None and (sum(snac.tokens_per_frame), snac.codebook_size) != (v.streams, v.audio_size):
         problems.append(
-            f"its SNAC has {sum(snac.tokens_per_frame)} tokens a frame of {snac.codebook_size} entries, but the model "
-            f"speaks {v.streams} of {v.audio_size}: put the SNAC there that it was trained with"
+            f"its SNAC has {sum(snac.tokens_per_frame)} tokens per frame of {snac.codebook_size} entries, the model "
+            f"generates {v.streams} of {v.audio_size}: use the SNAC with which the model was trained"
         )
     if problems:
         raise ConfigError(f"{where}: {'; '.join(problems)}.")
 
 
 def read_json_config(raw: Mapping[str, Any], where: str) -> MiniOmniConfig:
-    """The configuration from its form in jomni.json, which any backbone has.
+    """Read the configuration from its form in jomni.json, which supports every backbone.
 
     Raises:
-      ConfigError: it is not such a form, or makes no sense.
+      ConfigError: the form is malformed, or an option is out of range.
     """
     try:
         decoder = dict(raw["decoder"])
@@ -145,5 +145,5 @@ def read_json_config(raw: Mapping[str, Any], where: str) -> MiniOmniConfig:
 
 
 def write_json_config(config: MiniOmniConfig) -> dict[str, Any]:
-    """The form that `read_json_config` reads."""
+    """Return the form that `read_json_config` reads."""
     return dataclasses.asdict(config)

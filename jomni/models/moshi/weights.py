@@ -14,14 +14,14 @@ from jomni.tensors.weight_map import VECTOR, Rule, WeightMap
 
 
 def abstract_params(config: MoshiConfig) -> dict[str, Any]:
-    """Shapes of the language model's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    """Return the shapes of the language model's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
     codes = jax.ShapeDtypeStruct((1, config.n_q + 1, 2), jnp.int32)
     return jax.eval_shape(MoshiLM(config).init, jax.random.key(0), codes)["params"]
 
 
 def weight_map(config: MoshiConfig) -> WeightMap:
-    """The weight map of a Moshi file, low-rank adapters (LoRA) included."""
-    del config  # every option's tensors have names of their own
+    """Return the weight map of a Moshi file, including low-rank adapters (LoRA)."""
+    del config  # tensors of all options have distinct names
     rules = [Rule("text_linear/bias", "text_linear.bias"), Rule("linears_{k}/bias", "linears.{k}.bias")]
     rules += linear("text_linear") + linear("linears_{k}") + linear("extra_heads_{k}") + linear("depformer_in_{k}")
     for table in ("emb_{k}", "text_emb", "depformer_emb_{k}", "depformer_text_emb"):

@@ -1,14 +1,15 @@
-"""Moshi as Hugging Face keeps it (transformers `MoshiForConditionalGeneration`): configuration and tensors.
+"""Moshi in Hugging Face's layout (transformers `MoshiForConditionalGeneration`): configuration and tensors.
 
-Where the two implementations of one set of weights differ:
-  - The delays are not an option: `build_delay_pattern_mask` delays every codebook but the first by one frame, on the
-    agent's and on the user's side alike, and the text by none.
-  - The depth decoder holds one weight set per codebook, stacked on a leading axis; its context is the whole frame.
-  - Query and key rows of the temporal transformer are kept for rotary halves; the depth decoder has no positions.
-  - `ffn_dim` counts both halves of the gated layer: twice the hidden width that Kyutai's two-thirds rule gives.
-  - Without a cache the decoder attends to the whole past; only the cache cuts it to `sliding_window`. Outputs agree
-    as long as a sequence fits the window.
-  - -1 and -2 are no tokens there: the absent token of Kyutai's code, which embeds to zero, cannot be fed.
+Differences between the two implementations of the same weights:
+  - The delays are not an option: `build_delay_pattern_mask` delays each codebook but the first by one frame, for agent
+    and user alike, and the text by none.
+  - The depth decoder has one weight set per codebook, stacked on a leading axis. Its context is the whole frame.
+  - Rows of queries and keys of the temporal transformer are stored for half-split rotary pairs. The depth decoder has
+    no positions.
+  - `ffn_dim` counts both halves of the gated layer: twice the hidden width of Kyutai's two-thirds rule.
+  - Without a cache the decoder attends to the whole past. Only the cache is limited to `sliding_window`, so outputs
+    agree as long as a sequence fits the window.
+  - -1 and -2 are not tokens. Kyutai's token for "absent", which embeds to zero, cannot be used.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from jomni.nn.config import TransformerConfig
 from jomni.tensors.config_reader import Section
 from jomni.tensors.layout import Layout
 
-# transformers/models/moshi/configuration_moshi.py: what is read, with its default.
+# Options of transformers/models/moshi/configuration_moshi.py that are read, with their defaults.
 _COMMON: dict[str, Any] = {
     "num_key_value_heads": None, "head_dim": None, "hidden_act": "silu", "vocab_size": 32_000, "num_codebooks": 8,
 }  # fmt: skip
@@ -36,7 +37,7 @@ _DEPTH_DEFAULTS: dict[str, Any] = _COMMON | {
     "input_size": 4096, "sliding_window": 8, "ffn_dim": 5632,
 }  # fmt: skip
 _ONLY: dict[str, tuple[Any, ...]] = {"rms_norm_eps": (1e-8,)}
-# Hugging Face's name of an activation -> Kyutai's; the first of each pair is the one written.
+# Hugging Face's name of an activation -> Kyutai's name. The first of several names is written.
 _ACTIVATIONS = {
     "silu": "silu", "swish": "silu", "gelu": "gelu", "relu": "relu", "sigmoid": "sigmoid", "tanh": "tanh",
     "mish": "mish", "leaky_relu": "leaky_relu", "linear": "identity",
@@ -44,19 +45,19 @@ _ACTIVATIONS = {
 
 
 def implied_delays(num_codebooks: int) -> tuple[int, ...]:
-    """The delays in frames that Hugging Face's generation always applies: text, agent's codebooks, user's."""
+    """Return the delays in frames that Hugging Face's generation always uses: text, agent and user codebooks."""
     side = (0, *[1] * (num_codebooks - 1))
     return (0, *side, *side)
 
 
 def read_moshi_config(raw: Mapping[str, Any], where: str) -> MoshiConfig:
-    """Hugging Face's `MoshiConfig` dictionary as the language model's configuration.
+    """Return the language model's configuration of Hugging Face's `MoshiConfig` dictionary.
 
-    `audio_encoder_config` is left to `hf_mimi.read_mimi_config`, but for its `codebook_size`, from which
-    `audio_vocab_size` is taken where it is not given.
+    Of `audio_encoder_config` only `codebook_size` is read, as default of `audio_vocab_size`;
+    `jomni.models.mimi.weights_hf.read_mimi_config` reads the rest.
 
     Raises:
-      ConfigError: naming every option that is unknown or not supported.
+      ConfigError: options are unknown or not supported. The message names all of them.
     """
     options = Section(raw, _DEFAULTS, _ONLY)
     depth = Section(options["depth_decoder_config"] or {}, _DEPTH_DEFAULTS, _ONLY, "depth_decoder_config.")
@@ -73,7 +74,7 @@ def read_moshi_config(raw: Mapping[str, Any], where: str) -> MoshiConfig:
             section.refuse("hidden_act", section["hidden_act"], f"only {', '.join(_ACTIVATIONS)}")
     if codebooks < 2:
         options.refuse("num_codebooks", codebooks, "only 2 or more")
-    # What Hugging Face overwrites in the nested section (vocab_size, num_codebooks, ...) is not read from there.
+    # Options that Hugging Face overwrites in the nested section (vocab_size, num_codebooks, ...) are not read there.
     if depth["sliding_window"] is not None and depth["sliding_window"] < codebooks:
         depth.refuse("sliding_window", depth["sliding_window"], f"only num_codebooks = {codebooks} or more")
     options.finish(where, depth)
@@ -99,20 +100,22 @@ def read_moshi_config(raw: Mapping[str, Any], where: str) -> MoshiConfig:
 
 
 def write_moshi_config(config: MoshiConfig, mimi: dict[str, Any]) -> dict[str, Any]:
-    """The language model's configuration as Hugging Face's `MoshiConfig` dictionary.
+    """Return Hugging Face's `MoshiConfig` dictionary of the language model's configuration.
 
-    `mimi` is the codec's (`hf_mimi.write_mimi_config`).
+    Args:
+      config: configuration of the language model.
+      mimi: dictionary of the codec, from `jomni.models.mimi.weights_hf.write_mimi_config`.
 
     Raises:
-      ConfigError: naming every option that Hugging Face's Moshi cannot express.
+      ConfigError: Hugging Face's Moshi cannot express options. The message names all of them.
     """
     problems = [f"'{name}' = {value!r} (only {only!r})" for name, value, only in _fixed(config) if value != only]
     if config.dep_q < 2:
         problems.append(f"'dep_q' = {config.dep_q} (only 2 or more)")
     if not isinstance(config.depformer_dim_feedforward, int):
-        problems.append("'depformer_dim_feedforward' of one width per step (only one width)")
+        problems.append("'depformer_dim_feedforward' with one width per step (only one width)")
     if config.context is None:
-        problems.append("'context' = None (a number of frames is needed)")
+        problems.append("'context' = None (a number of frames is required)")
     activations = {kyutai: hf for hf, kyutai in reversed(_ACTIVATIONS.items())}
     for name in ("gating", "depformer_gating"):
         if getattr(config, name) not in activations:
@@ -147,7 +150,7 @@ def write_moshi_config(config: MoshiConfig, mimi: dict[str, Any]) -> dict[str, A
 
 
 def _fixed(config: MoshiConfig) -> list[tuple[str, object, object]]:
-    """Options of which Hugging Face knows one value: name, value, the one value."""
+    """Return the options for which Hugging Face supports one value: name, value, supported value."""
     codebooks = config.dep_q
     return [
         ("n_q", config.n_q, 2 * codebooks),
@@ -178,7 +181,7 @@ def _fixed(config: MoshiConfig) -> list[tuple[str, object, object]]:
 
 
 def _ungated_width(ffn_dim: int, dim: int) -> int:
-    """The feed-forward width from which Kyutai's rule makes a gated layer of `ffn_dim` / 2 hidden units."""
+    """Return the feed-forward width for which Kyutai's rule gives a gated layer of `ffn_dim` / 2 hidden units."""
     hidden = ffn_dim // 2
     for width in (4 * dim, -(-3 * hidden // 2), -(-3 * hidden // 2) + 1):
         gated = TransformerConfig(dim=dim, num_heads=1, num_layers=1, dim_feedforward=width).gated_width()
@@ -194,7 +197,7 @@ def _hidden_scale(ffn_dim: int, dim: int) -> float:
 
 
 def moshi_layout(config: MoshiConfig) -> Layout:
-    """The language model's tensors on both sides, for a configuration that `write_moshi_config` accepts."""
+    """Return the correspondence of the language model's tensors. `write_moshi_config` must accept the configuration."""
     layout = Layout()
     books, dim, depth_dim = config.dep_q, config.dim, config.depformer_dim
     for k in range(config.n_q):
@@ -217,7 +220,7 @@ def moshi_layout(config: MoshiConfig) -> Layout:
 
 
 def _add_layer(layout: Layout, t: TransformerConfig, kyutai: str, hf: str, sets: int | None) -> None:
-    """One transformer layer; `sets`: weight sets of the depth transformer, None for the temporal one."""
+    """Add one transformer layer. `sets`: weight sets of the depth transformer; None: the temporal transformer."""
     hidden = t.gated_width()
     layout.join_qkv(
         f"{kyutai}self_attn.in_proj_weight", f"{hf}self_attn.{{}}_proj.linear.weight", t.dim, t.num_heads,

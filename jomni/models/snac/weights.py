@@ -1,4 +1,4 @@
-"""Names and layout of SNAC's published files, as `state_dict()` of the original (snac 1.2.1) gives them."""
+"""Tensor names and layouts of SNAC's published files: those of `state_dict()` of the original (snac 1.2.1)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _CHANNELS = Transform(units=(0, 2))  # [1, C, 1] in the file, [C] as parameter
 
 
 def abstract_params(config: SnacConfig) -> dict[str, Any]:
-    """Shapes of a SNAC's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    """Return the shapes of a SNAC's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
     pcm = jax.ShapeDtypeStruct((1, 1, config.frame_size * config.frame_multiple), jnp.float32)
     return jax.eval_shape(Snac(config).init, jax.random.key(0), pcm)["params"]
 
 
 def weight_map() -> WeightMap:
-    """The weight map of a SNAC file; every option's tensors have names of their own."""
+    """Return the weight map of a SNAC file. Tensors of all options have distinct names."""
     stage = "decoder/model_{i}", "decoder.model.{i}"
     rules = [rule.under(*stage) for rule in _conv("block_1", "block.1", CONV_TRANSPOSED)]
     rules += [rule.under(*stage) for rule in _conv("block_{j}/linear", "block.{j}.linear")]
@@ -40,7 +40,7 @@ def weight_map() -> WeightMap:
 
 
 def _layer() -> list[Rule]:
-    """A convolution or a snake."""
+    """Return the rules of a convolution or a Snake activation."""
     return [
         Rule("direction", "parametrizations.weight.original1", CONV),
         Rule("magnitude", "parametrizations.weight.original0", CONV),
@@ -65,7 +65,7 @@ def _attention() -> list[Rule]:
     return [Rule(leaf, leaf.replace("/", ".")) for leaf in leaves]
 
 
-# Weight norm as older versions of torch name it.
+# Names of weight norm in older versions of torch.
 _RENAMES = (
     (r"\.weight_g$", ".parametrizations.weight.original0"),
     (r"\.weight_v$", ".parametrizations.weight.original1"),

@@ -1,10 +1,10 @@
-"""Whisper's published files: OpenAI's checkpoints and Hugging Face's folders, read and written.
+"""Whisper's published files: OpenAI's checkpoints and Hugging Face's folders, in both directions.
 
-The encoder is read. The decoder's tensors are known by name and shape, and left where they are: a file may have all of
-them or none, and nothing else. Both layouts are tables over one tree of parameters, so the encoder that was read from
-either is exported under the names of either, byte for byte.
+Only the encoder is read. The decoder's tensors are checked by name and shape: a file must contain all of them or none,
+and no others. Both layouts are weight maps of one parameter tree, so an encoder read from either layout is exported
+to either, byte for byte.
 
-A whole model is had again by putting the exported tensors over those of the file that they come from:
+To restore a whole model, replace the encoder's tensors in the original file by the exported ones:
 `state["model_state_dict"].update(exported)` for OpenAI's names.
 """
 
@@ -26,7 +26,7 @@ from jomni.tensors.weight_map import CONV, Place, Rule, WeightMap, bind, unflatt
 
 LAYOUTS = ("openai", "hf")
 
-# Module by module: our path, the name in OpenAI's checkpoints, the name in Hugging Face's.
+# For each module: our path, the name in OpenAI's checkpoints, the name in Hugging Face's.
 _ATTENTION = (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("out", "out_proj"))
 _BLOCK = (
     *((f"attn/{a}", f"attn.{a}", f"self_attn.{b}") for a, b in _ATTENTION),
@@ -37,18 +37,18 @@ _BLOCK = (
     ("mlp_2", "mlp.2", "fc2"),
     ("mlp_ln", "mlp_ln", "final_layer_norm"),
 )
-_DECODER = "decoder/"  # before the decoder's paths; the encoder's stand alone
-_HEAD = "proj_out.weight"  # Hugging Face's name of the token embedding where it stands as output head
+_DECODER = "decoder/"  # prefix of the decoder's paths; the encoder's have none
+_HEAD = "proj_out.weight"  # Hugging Face's name of the token embedding as output head
 
 
 def abstract_params(config: WhisperConfig) -> dict[str, Any]:
-    """Shapes of the speech encoder's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    """Return the shapes of the speech encoder's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
     mel = jax.ShapeDtypeStruct((1, config.n_mels, 2), jnp.float32)
     return jax.eval_shape(WhisperEncoder(config).init, jax.random.key(0), mel)["params"]
 
 
 def weight_map(layout: str) -> WeightMap:
-    """The weight map of a whole Whisper file, in the layout "openai" or "hf"."""
+    """Return the weight map of a whole Whisper file, in the layout "openai" or "hf"."""
     hf = layout == "hf"
     rules: list[Rule] = []
     for path, name in (("", "encoder"), (_DECODER, "decoder")):
@@ -66,12 +66,12 @@ def weight_map(layout: str) -> WeightMap:
         tokens = "embed_tokens" if hf else "token_embedding"
         rules.append(Rule(f"{path}token_embedding", f"{name}.{tokens}.weight"))
     rules.append(Rule(f"{_DECODER}head", _HEAD))
-    # `WhisperModel` writes the names without the prefix that `WhisperForConditionalGeneration` writes.
+    # `WhisperModel` writes names without the prefix of `WhisperForConditionalGeneration`.
     return WeightMap(tuple(rules), renames=((r"^(encoder|decoder)\.", r"model.\1."),) if hf else ())
 
 
 def abstract_decoder_params(config: WhisperConfig, head: bool = False) -> dict[str, Any]:
-    """Shapes of the decoder's tensors, by paths that `weight_map` knows; `head`: the output head stands apart."""
+    """Return the shapes of the decoder's tensors, by paths of `weight_map`. `head`: include a separate output head."""
     D = config.n_text_state
     block: dict[str, tuple[int, ...]] = {}
     for attention in ("attn", "cross_attn"):
@@ -90,7 +90,7 @@ def abstract_decoder_params(config: WhisperConfig, head: bool = False) -> dict[s
 
 
 def layout_of(source: TensorSource) -> str | None:
-    """The layout of a file with a Whisper encoder, "openai" or "hf"; None: it has none."""
+    """Return the layout of a file with a Whisper encoder, "openai" or "hf", or None if it has no encoder."""
     if "encoder.positional_embedding" in source.specs:
         return "openai"
     names = ("model.encoder.embed_positions.weight", "encoder.embed_positions.weight")
@@ -98,29 +98,29 @@ def layout_of(source: TensorSource) -> str | None:
 
 
 def bind_encoder(config: WhisperConfig, source: TensorSource) -> dict[str, Place]:
-    """Where each parameter of the encoder lies in a file of either layout.
+    """Return the place of each encoder parameter in a file of either layout.
 
     Raises:
-      WeightsError: tensors of the encoder or, where there is a decoder, of the decoder are missing, misshapen or
-        unknown; all of them are named.
+      WeightsError: tensors of the encoder, or of an existing decoder, are missing, misshapen or unknown. The message
+        names all of them.
     """
     table = weight_map(layout_of(source) or "openai")
     tensors = table.expect(abstract_params(config))
     decoder = table.expect(abstract_decoder_params(config, head=_HEAD in source.specs))
     if {tensor.name for tensor in decoder} & {table.rename(name) for name in source.specs}:
         tensors += decoder
-    places = bind(table, tensors, source.specs, source.name, "the dimensions that come with it")
+    places = bind(table, tensors, source.specs, source.name, "the dimensions in the same file or folder")
     return {path: place for path, place in places.items() if not path.startswith(_DECODER)}
 
 
-# transformers/models/whisper/configuration_whisper.py: what is read, with its default.
+# Options of transformers/models/whisper/configuration_whisper.py that are read, with their defaults.
 _DEFAULTS: dict[str, Any] = {
     "num_mel_bins": 80, "max_source_positions": 1500, "d_model": 384, "encoder_attention_heads": 6,
     "encoder_layers": 4, "vocab_size": 51865, "max_target_positions": 448, "decoder_attention_heads": 6,
     "decoder_layers": 4, "encoder_ffn_dim": 1536, "decoder_ffn_dim": 1536,
 }  # fmt: skip
 _ONLY: dict[str, tuple[Any, ...]] = {"activation_function": ("gelu",), "scale_embedding": (False,)}
-# What is about training, about decoding text, or repeats another option.
+# Options of training and of text decoding, and options that repeat others.
 _HARMLESS = (
     "activation_dropout", "apply_spec_augment", "classifier_proj_size", "decoder_layerdrop", "dropout",
     "encoder_layerdrop", "forced_decoder_ids", "init_std", "mask_feature_length", "mask_feature_min_masks",
@@ -132,10 +132,10 @@ HF_ARCHITECTURE = ARCHITECTURES[0]
 
 
 def read_hf_config(raw: Mapping[str, Any], where: str) -> WhisperConfig:
-    """Hugging Face's `WhisperConfig` dictionary as Whisper's dimensions.
+    """Return Whisper's dimensions of Hugging Face's `WhisperConfig` dictionary.
 
     Raises:
-      ConfigError: the architecture is another, or naming every option that is unknown or not supported.
+      ConfigError: the architecture is another, or options are unknown or not supported. The message names all of them.
     """
     architectures = raw.get("architectures") or []
     if any(name not in ARCHITECTURES for name in architectures):
@@ -161,7 +161,7 @@ def read_hf_config(raw: Mapping[str, Any], where: str) -> WhisperConfig:
 
 
 def write_hf_config(config: WhisperConfig) -> dict[str, Any]:
-    """The dimensions as Hugging Face's `WhisperConfig` dictionary."""
+    """Return Hugging Face's `WhisperConfig` dictionary of the dimensions."""
     width = config.n_audio_state
     return {
         "activation_function": "gelu", "architectures": [HF_ARCHITECTURE], "d_model": width,

@@ -145,7 +145,7 @@ def test_recordings_are_read_to_their_end(folder):
     assert not check_manifest(folder / "all.jsonl", NEEDS).problems
     wav.write_bytes(wav.read_bytes()[:-5000])  # its header still promises all
     (problem,) = check_manifest(folder / "all.jsonl", NEEDS).problems
-    assert problem.kind is Kind.UNREADABLE_AUDIO and "cut short" in problem.detail
+    assert problem.kind is Kind.UNREADABLE_AUDIO and "truncated" in problem.detail
     assert len(read_manifest(folder / "all.jsonl", NEEDS, skip_bad=True).items) == 2
 
 

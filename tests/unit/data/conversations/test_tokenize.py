@@ -121,7 +121,7 @@ def test_a_second_run_is_refused_while_the_first_is_at_work_which_notices_nothin
     refused = []
 
     def disturbed(pcm):
-        with pytest.raises(OutputError, match=rf"{tmp_path}/out: another jomni is at work"):
+        with pytest.raises(OutputError, match=rf"{tmp_path}/out: another jomni process"):
             run(manifest, tmp_path / "out")
         refused.append(True)
         return hear(pcm)

@@ -193,7 +193,7 @@ def test_parts_come_of_a_checkpoint_and_what_it_lacks_is_asked_for_where_it_is_n
     with pytest.raises(ConfigError, match="holds no SNAC"):
         OmniParts.from_checkpoint(whole, alone)
     other = dataclasses.replace(voice, configs={"snac": CODEC}, params={"snac": CODEC_PARAMS})
-    with pytest.raises(ConfigError, match="7 tokens a frame of 16"):
+    with pytest.raises(ConfigError, match="7 tokens per frame of 16"):
         OmniParts.from_checkpoint(whole, other)
 
 

@@ -218,10 +218,10 @@ def test_neighbours_that_do_not_fit_are_refused(folder, published):
             }
         )
     )
-    with pytest.raises(ConfigError, match=r"Whisper is 12 wide.*is 8.*SNAC has 7 tokens a frame of 128 .* 7 of 136"):
+    with pytest.raises(ConfigError, match=r"width 12.*is 8.*SNAC has 7 tokens per frame of 128 .* 7 of 136"):
         jomni.load(folder)
     shutil.rmtree(folder / "snac")
     (folder / "small.pt").unlink()
     shutil.copytree(published / "snac_24khz", folder / "whisper")
-    with pytest.raises(ConfigError, match="holds a snac, where a whisper belongs"):
+    with pytest.raises(ConfigError, match="holds a snac instead of a whisper"):
         jomni.load(folder)

@@ -142,7 +142,7 @@ def test_nothing_missing_unknown_or_misshapen_passes(tmp_path, change, words):
             held[name] = np.zeros(shape, np.float32)
     held = {name: value.astype(np.float32) for name, value in held.items()}
     message = refusal(save_pt(tmp_path / "model.pt", held, dims))
-    assert words in message and "the dimensions that come with it" in message
+    assert words in message and "the dimensions in the same file or folder" in message
 
 
 def test_dimensions_are_asked_for_where_there_are_none(tmp_path):

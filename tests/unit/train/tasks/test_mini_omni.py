@@ -368,7 +368,7 @@ def test_the_codec_is_exported_along_and_handed_on_from_stage_to_stage(backbone,
         np.testing.assert_array_equal(leaf, dict(flatten(voice["snac"]))[path], err_msg=path)
     with pytest.raises(ConfigError, match="holds no SNAC"):
         dataclasses.replace(one, codec=str(backbone)).build(1)
-    with pytest.raises(ConfigError, match="7 tokens a frame of 16 entries, but the model speaks 7 of 15"):
+    with pytest.raises(ConfigError, match="7 tokens per frame of 16 entries, the model generates 7 of 15"):
         dataclasses.replace(one, voice=dataclasses.replace(VOICE, audio_size=15)).build(1)
 
 
