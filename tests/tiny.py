@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jomni.models.mimi.config import MimiConfig
 from jomni.models.moshi.config import MoshiConfig
+from jomni.tensors.component import abstract_init
 from tools import random_model
 
 plainly = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -27,5 +28,5 @@ TINY_MOSHI = dataclasses.replace(MoshiConfig.tiny(), text_card=40, text_card_out
 
 def random_params(module, *args, seed=0, method=None):
     """Random parameters of a module for the given inputs. Compiles nothing."""
-    shapes = jax.eval_shape(partial(module.init, method=method), jax.random.key(0), *args)["params"]
+    shapes = abstract_init(module, *(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in args), method=method)
     return jax.tree.map(jnp.asarray, random_model.random_params(shapes, seed))

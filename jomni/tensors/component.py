@@ -7,8 +7,12 @@ this, `jomni.checkpoints` and the commands `info` and `convert` name only models
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
+
+import jax
+from flax import linen as nn
 
 from jomni.tensors.source import TensorSource
 from jomni.tensors.weight_map import Place, WeightMap, bind
@@ -125,3 +129,26 @@ class Component:
             return self.find(config, source)
         names = self.weight_map(config)
         return bind(names, names.expect(self.abstract_params(config)), source.specs, source.name, self.described_by)
+
+
+def abstract_init(
+    module: nn.Module, *inputs: jax.ShapeDtypeStruct, method: Callable[..., Any] | None = None
+) -> dict[str, Any]:
+    """Return the shapes of a module's parameters, as a nested dict of `jax.ShapeDtypeStruct`.
+
+    Tracing a large model takes a second, so the shapes of the last models are kept.
+
+    Args:
+      module: with hashable fields.
+      inputs: shapes and dtypes of its arguments.
+      method: of the module, instead of `__call__`.
+    """
+    return jax.tree.map(lambda leaf: leaf, _abstract_init(module, inputs, method))  # the dicts are the caller's own
+
+
+@functools.lru_cache(maxsize=64)
+def _abstract_init(
+    module: nn.Module, inputs: tuple[jax.ShapeDtypeStruct, ...], method: Callable[..., Any] | None
+) -> dict[str, Any]:
+    shapes: dict[str, Any] = jax.eval_shape(functools.partial(module.init, method=method), jax.random.key(0), *inputs)
+    return shapes["params"]

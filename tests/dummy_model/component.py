@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jomni.tensors.component import Component, Published
+from jomni.tensors.component import Component, Published, abstract_init
 from jomni.tensors.weight_map import Rule, WeightMap
 from tests.dummy_model.config import DummyConfig
 from tests.dummy_model.model import Dummy
@@ -16,7 +16,7 @@ from tests.dummy_model.model import Dummy
 def abstract_params(config: DummyConfig) -> dict[str, Any]:
     """Return the shapes of its parameters."""
     x = jax.ShapeDtypeStruct((1, config.width), jnp.float32)
-    return jax.eval_shape(Dummy(config).init, jax.random.key(0), x)["params"]
+    return abstract_init(Dummy(config), x)
 
 
 def weight_map(config: DummyConfig) -> WeightMap:

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jomni.errors import ConfigError
 from jomni.models.decoder.config import FULL, ROPES, SLIDING, DecoderConfig, RopeConfig
 from jomni.models.decoder.model import Decoder
+from jomni.tensors.component import abstract_init
 from jomni.tensors.config_reader import Section
 from jomni.tensors.weight_map import Rule, WeightMap
 
@@ -85,10 +86,9 @@ class _Options(Section):
 
 
 def abstract_params(config: DecoderConfig) -> dict[str, Any]:
-    """Return the shapes of a text decoder's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
-    decoder = Decoder(config)
+    """Return the shapes of a text decoder's parameters, as a nested dict of `jax.ShapeDtypeStruct`."""
     tokens = jax.ShapeDtypeStruct((1, 2), jnp.int32)
-    return jax.eval_shape(lambda t: decoder.init(jax.random.key(0), t, method=Decoder.whole), tokens)["params"]
+    return abstract_init(Decoder(config), tokens, method=Decoder.whole)
 
 
 def read_decoder_config(raw: Mapping[str, Any], where: str) -> DecoderConfig:

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 
 from jomni.models.mimi.config import MimiConfig
 from jomni.models.mimi.model import Mimi
+from jomni.tensors.component import abstract_init
 from jomni.tensors.kyutai import RENAMES, STACKS, conv, transformer
 from jomni.tensors.weight_map import CONV, CONV_TRANSPOSED, IDENTITY, POINTWISE, Rule, WeightMap
 
 
 def abstract_params(config: MimiConfig) -> dict[str, Any]:
-    """Return the shapes of the codec's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    """Return the shapes of the codec's parameters, as a nested dict of `jax.ShapeDtypeStruct`."""
     mimi = Mimi(config, num_codebooks=config.num_codebooks)
     pcm = jax.ShapeDtypeStruct((1, config.channels, config.frame_size), jnp.float32)
-    return jax.eval_shape(mimi.init, jax.random.key(0), pcm)["params"]
+    return abstract_init(mimi, pcm)
 
 
 def weight_map(config: MimiConfig) -> WeightMap:

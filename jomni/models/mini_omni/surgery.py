@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from jomni.errors import ConfigError
 from jomni.models.mini_omni.config import MiniOmniConfig
 from jomni.models.mini_omni.model import MiniOmni
+from jomni.models.mini_omni.weights import abstract_params
 
 
 def give_voice(
@@ -42,7 +43,7 @@ def give_voice(
     adapter_key, *row_keys = jax.random.split(key, 3)
     model = MiniOmni(config)
     tokens = jnp.zeros((1, config.vocabulary.streams + 1, 1), jnp.int32)
-    form: Any = jax.eval_shape(model.init, key, tokens)["params"]
+    form: Any = abstract_params(config)
     backbone, rows = dict(params), ("embed_tokens",) if config.decoder.tied else ("embed_tokens", "lm_head")
     structure: Any = jax.tree.structure(params)
     if structure != jax.tree.structure(form["backbone"]):

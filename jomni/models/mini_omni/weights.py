@@ -21,6 +21,7 @@ from jomni.models.mini_omni.config import MiniOmniConfig, Vocabulary
 from jomni.models.mini_omni.model import MiniOmni
 from jomni.models.snac.config import SnacConfig
 from jomni.models.whisper.config import WhisperConfig
+from jomni.tensors.component import abstract_init
 from jomni.tensors.source import TensorSource, file_size, without_copy
 from jomni.tensors.weight_map import Place, Rule, Stack, WeightMap, bind
 
@@ -39,9 +40,9 @@ _MLP = (("gate_proj", "fc_1"), ("up_proj", "fc_2"), ("down_proj", "proj"))
 
 
 def abstract_params(config: MiniOmniConfig) -> dict[str, Any]:
-    """Return the shapes of a Mini-Omni's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    """Return the shapes of a Mini-Omni's parameters, as a nested dict of `jax.ShapeDtypeStruct`."""
     tokens = jax.ShapeDtypeStruct((1, config.vocabulary.streams + 1, 2), jnp.int32)
-    return jax.eval_shape(MiniOmni(config).init, jax.random.key(0), tokens)["params"]
+    return abstract_init(MiniOmni(config), tokens)
 
 
 def weight_map(config: MiniOmniConfig) -> WeightMap:

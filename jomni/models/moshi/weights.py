@@ -9,14 +9,15 @@ import jax.numpy as jnp
 
 from jomni.models.moshi.config import MoshiConfig
 from jomni.models.moshi.model import MoshiLM
+from jomni.tensors.component import abstract_init
 from jomni.tensors.kyutai import RENAMES, STACKS, dotted, linear, norm, transformer
 from jomni.tensors.weight_map import VECTOR, Rule, WeightMap
 
 
 def abstract_params(config: MoshiConfig) -> dict[str, Any]:
-    """Return the shapes of the language model's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    """Return the shapes of the language model's parameters, as a nested dict of `jax.ShapeDtypeStruct`."""
     codes = jax.ShapeDtypeStruct((1, config.n_q + 1, 2), jnp.int32)
-    return jax.eval_shape(MoshiLM(config).init, jax.random.key(0), codes)["params"]
+    return abstract_init(MoshiLM(config), codes)
 
 
 def weight_map(config: MoshiConfig) -> WeightMap:

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 
 from jomni.models.snac.config import SnacConfig
 from jomni.models.snac.model import Snac
+from jomni.tensors.component import abstract_init
 from jomni.tensors.weight_map import CONV, CONV_TRANSPOSED, IDENTITY, Rule, Transform, WeightMap
 
 _CHANNELS = Transform(units=(0, 2))  # [1, C, 1] in the file, [C] as parameter
 
 
 def abstract_params(config: SnacConfig) -> dict[str, Any]:
-    """Return the shapes of a SNAC's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    """Return the shapes of a SNAC's parameters, as a nested dict of `jax.ShapeDtypeStruct`."""
     pcm = jax.ShapeDtypeStruct((1, 1, config.frame_size * config.frame_multiple), jnp.float32)
-    return jax.eval_shape(Snac(config).init, jax.random.key(0), pcm)["params"]
+    return abstract_init(Snac(config), pcm)
 
 
 def weight_map() -> WeightMap:

@@ -20,6 +20,7 @@ import numpy as np
 from jomni.errors import ConfigError
 from jomni.models.whisper.config import WhisperConfig
 from jomni.models.whisper.encoder import WhisperEncoder
+from jomni.tensors.component import abstract_init
 from jomni.tensors.config_reader import Section
 from jomni.tensors.source import TensorSource
 from jomni.tensors.weight_map import CONV, Place, Rule, WeightMap, bind, unflatten
@@ -42,9 +43,9 @@ _HEAD = "proj_out.weight"  # Hugging Face's name of the token embedding as outpu
 
 
 def abstract_params(config: WhisperConfig) -> dict[str, Any]:
-    """Return the shapes of the speech encoder's parameters, as a nested dictionary of `jax.ShapeDtypeStruct`."""
+    """Return the shapes of the speech encoder's parameters, as a nested dict of `jax.ShapeDtypeStruct`."""
     mel = jax.ShapeDtypeStruct((1, config.n_mels, 2), jnp.float32)
-    return jax.eval_shape(WhisperEncoder(config).init, jax.random.key(0), mel)["params"]
+    return abstract_init(WhisperEncoder(config), mel)
 
 
 def weight_map(layout: str) -> WeightMap:

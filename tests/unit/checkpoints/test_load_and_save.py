@@ -471,7 +471,7 @@ def test_a_failed_save_leaves_nothing_behind_and_the_old_one_in_place(tmp_path, 
         rename(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr("jomni.tensors.write.os.rename", refuse_new)
+        patch.setattr("jomni.checkpoints.save.os.rename", refuse_new)
         with pytest.raises(OutputError, match="Input/output error"):
             jomni.save(checkpoint, tmp_path / "out", overwrite=True)
     assert {name: (tmp_path / "out" / name).read_bytes() for name in os.listdir(tmp_path / "out")} == before
