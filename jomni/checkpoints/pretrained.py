@@ -67,6 +67,6 @@ def default_dtype(device: jax.Device | None = None) -> str:
     device = device or (default if isinstance(default, jax.Device) else jax.devices(default)[0])
     if device.platform == "cpu":
         return "float32"
-    if device.platform in ("gpu", "cuda") and float(getattr(device, "compute_capability", "8.0")) < 8:
-        return "float16"
-    return "bfloat16"
+    major = str(getattr(device, "compute_capability", "")).partition(".")[0]  # of NVIDIA's; AMD's is like "gfx942"
+    before_ampere = device.platform in ("gpu", "cuda") and major.isdigit() and int(major) < 8
+    return "float16" if before_ampere else "bfloat16"

@@ -44,7 +44,10 @@ def add_device(parser: Parser) -> None:
     )  # fmt: skip
 
 
-def add_dtype(parser: Parser, what: str, default: str = "float32 on a CPU, bfloat16 elsewhere") -> None:
+_BY_DEVICE = "float32 on a CPU, float16 on a GPU before Ampere, bfloat16 elsewhere"
+
+
+def add_dtype(parser: Parser, what: str, default: str = _BY_DEVICE) -> None:
     """Add --dtype; `what` says of which numbers, without the choices."""
     parser.add_argument("--dtype", metavar="T", choices=DTYPES, help=f"{what}: {_CHOICES} (default: {default})")
 

@@ -53,11 +53,11 @@ def load_codec(name: str) -> Checkpoint:
 
 
 def load_model(options: Namespace, chosen: jax.Device) -> tuple[Checkpoint, str]:
-    """Load the model of --model in the numbers of --dtype, by default those that suit the device; return these too."""
+    """Load the model of --model in --dtype, by default `jomni.default_dtype` of the device. Return it and the dtype."""
     import jomni
 
     source, revision = split_revision(options.model)
-    dtype = options.dtype or ("float32" if chosen.platform == "cpu" else "bfloat16")
+    dtype = options.dtype or jomni.default_dtype(chosen)
     with working(f"loading {options.model}"):
         return jomni.load(source, revision=revision, dtype=dtype), dtype
 

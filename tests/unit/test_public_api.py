@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 
 import jomni
 from jomni.checkpoints.pretrained import default_dtype
+from jomni.cli.model import load_model
 from jomni.errors import AudioError
 from tests import decoder_cases, mini_omni_case
 
@@ -57,6 +61,26 @@ def test_a_model_is_made_in_the_dtype_that_the_device_computes_well(tiny_moshi_f
     assert default_dtype() == "float32" and params["lm"]["text_emb"]["weight"].dtype == jnp.float32
     assert "float32" in repr(model)
     assert jomni.from_pretrained(tmp_path / "half", dtype="bfloat16")[0].generator.dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("platform", "capability", "dtype"),
+    [
+        ("cpu", None, "float32"), ("tpu", None, "bfloat16"), ("gpu", "7.5", "float16"), ("cuda", "7.0", "float16"),
+        ("gpu", "8.0", "bfloat16"), ("gpu", "10.0", "bfloat16"), ("gpu", "gfx942", "bfloat16"),
+    ],
+)  # fmt: skip
+def test_one_rule_chooses_the_dtype_of_a_device_for_python_and_the_command_line(
+    tiny_moshi_folder, platform, capability, dtype
+):
+    held = {} if capability is None else {"compute_capability": capability}
+    device = types.SimpleNamespace(platform=platform, **held)
+    assert default_dtype(device) == dtype
+    options = argparse.Namespace(model=str(tiny_moshi_folder), dtype=None)
+    checkpoint, chosen = load_model(options, device)
+    assert chosen == dtype and checkpoint.params["lm"]["text_emb"]["weight"].dtype == dtype
+    options.dtype = "bfloat16"
+    assert load_model(options, device)[1] == "bfloat16"
 
 
 def test_every_kind_of_model_comes_as_what_runs(tmp_path, tiny_mimi_file):
