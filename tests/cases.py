@@ -6,6 +6,10 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+EAGER = settings(max_examples=settings.default.max_examples // 10)
+"""For properties of arrays whose shapes differ: each example compiles its operations again."""
 
 
 def slow_except(kept: Collection[str], names: Iterable[str]) -> list[Any]:

@@ -16,12 +16,19 @@ from tests import compilation_cache
 from tests.parity import compare
 from tools.random_model import random_checkpoint
 
-hypothesis.settings.register_profile("jomni", deadline=None)  # the first example compiles, and machines are busy
-hypothesis.settings.load_profile("jomni")
+# No deadline: the first example compiles, and machines are busy.
+hypothesis.settings.register_profile("default run", deadline=None, max_examples=80)
+hypothesis.settings.register_profile("everything", deadline=None, max_examples=300)
+hypothesis.settings.load_profile("default run")
 
 
 def pytest_configure(config):
-    """Keep compiled programs from run to run. Workers, and the commands that tests start, inherit the setting."""
+    """Choose how many examples properties are tried on, and keep compiled programs from run to run.
+
+    Workers, and the commands that tests start, inherit the setting of the compilation cache.
+    """
+    if config.getoption("--all"):
+        hypothesis.settings.load_profile("everything")
     if "JAX_COMPILATION_CACHE_DIR" in os.environ:  # a worker, or a cache chosen by the user
         return
     folder = compilation_cache.folder()

@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from jomni.generation.sampling import kth_largest, row_keys, sample
+from tests.cases import EAGER
 
 
 def draws(logits, temperature, top_k, count=20_000, top_p=None):
@@ -55,7 +56,7 @@ def test_keys_differ_by_seed_step_and_stream():
     assert len(np.unique(np.concatenate(data), axis=0)) == 8 * 8 * 4
 
 
-@settings(max_examples=20)
+@EAGER
 @given(values=hnp.arrays(np.float32, (3, 17), elements=st.floats(0, 1, width=32)), k=st.integers(1, 17))
 def test_kth_largest_is_that_of_a_sort(values, k):
     want = -np.sort(-values, axis=1)[:, k - 1]

@@ -2,17 +2,16 @@
 
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jomni.models.moshi.delays import delay_streams, undelay_streams
 from jomni.nn.attention import KVCache, attend, attend_causally, ring_timeline, write
 from jomni.nn.conv import overlap_add
+from tests.cases import EAGER
 
-quick = settings(max_examples=20)
 
-
-@quick
+@EAGER
 @given(
     context=st.integers(1, 9),
     block=st.integers(1, 5),
@@ -43,7 +42,7 @@ def test_ring_holds_what_each_query_may_see(context, block, blocks, paused, kyut
         offset += block * active
 
 
-@quick
+@EAGER
 @given(length=st.integers(1, 30), context=st.integers(1, 12), seed=st.integers(0, 99))
 def test_banded_attention_equals_the_masked_square(length, context, seed):
     rng = np.random.default_rng(seed)
@@ -53,7 +52,7 @@ def test_banded_attention_equals_the_masked_square(length, context, seed):
     assert np.allclose(attend_causally(q, k, v, context), want, atol=1e-5)
 
 
-@quick
+@EAGER
 @given(delays=st.lists(st.integers(0, 7), min_size=1, max_size=5), length=st.integers(1, 9))
 def test_delays_shift_there_and_back(delays, length):
     K = len(delays)
@@ -68,7 +67,7 @@ def test_delays_shift_there_and_back(delays, length):
     assert np.array_equal(np.asarray(back[..., 0])[np.asarray(mask)], np.asarray(codes)[np.asarray(mask)])
 
 
-@quick
+@EAGER
 @given(steps=st.integers(1, 6), width=st.integers(1, 9), stride=st.integers(1, 4), seed=st.integers(0, 99))
 def test_overlap_add_sums_what_overlaps(steps, width, stride, seed):
     assume(width >= stride)
