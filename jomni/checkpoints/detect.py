@@ -66,8 +66,8 @@ def _file(place: Place, path: Path) -> CheckpointSource:
     if config is not None and hf.is_hf_config(read_json(config)):
         return _folder(place)
     raise WeightsError(
-            f"{place.where}: its tensor names match no known model ({', '.join(COMPONENTS)}), and there is no "
-            "config.json of transformers beside it. Name the file or the folder of a supported model."
+        f"{place.where}: its tensor names match no known model ({', '.join(COMPONENTS)}), and there is no "
+        "config.json of transformers beside it. Name the file or the folder of a supported model."
     )
 
 

@@ -139,7 +139,7 @@ def test_batches_that_fail_without_a_signal_are_an_error(tmp_path, monkeypatch):
 
 def test_a_run_whose_data_has_changed_is_not_resumed(tmp_path):
     train(config(tmp_path))
-    with pytest.raises(DataError, match=r"was 10 examples.*now it is 12 examples.*--name"):
+    with pytest.raises(DataError, match=r"10 examples.*12 examples.*--name"):
         train(config(tmp_path, 12, steps=9))
     assert saved(tmp_path) == [6]
     train(config(tmp_path, steps=9))

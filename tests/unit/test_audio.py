@@ -158,7 +158,7 @@ def test_a_file_that_changes_after_it_was_inspected_is_refused(tmp_path):
     path = stored(tmp_path, noise(5000), 24000)
     info = audio.inspect(path)
     stored(tmp_path, noise(4000), 24000)
-    with pytest.raises(AudioError, match="changed while"):
+    with pytest.raises(AudioError, match=f"^{path}: "):
         list(audio.blocks(info, 24000, 1920))
 
 
@@ -185,13 +185,13 @@ def test_audio_that_is_no_number_is_not_written(tmp_path):
 
 @pytest.mark.parametrize("name", ["x.mp3", "x", "x.npz"])
 def test_other_endings_are_refused(tmp_path, name):
-    with pytest.raises(OutputError, match="audio is written as"):
+    with pytest.raises(OutputError, match=rf"{name}: .*\.wav .*\.flac"):
         audio.write(tmp_path / name, np.zeros(5), 24000)
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match=f"^{tmp_path}/file/x.wav: "):
         audio.write(tmp_path / "file" / "x.wav", np.zeros(5), 24000)
 
 
@@ -199,7 +199,7 @@ def test_a_full_disk_is_said(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(OutputError, match="written completely"):
+        with pytest.raises(OutputError, match=r"x\.wav: .*System error"):
             audio.write(tmp_path / "x.wav", np.zeros(200_000), 24000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

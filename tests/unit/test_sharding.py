@@ -48,15 +48,15 @@ def test_an_axis_that_does_not_divide_is_kept_whole_and_named():
 
 
 def test_two_axes_that_want_the_same_mesh_axis_are_refused():
-    with pytest.raises(ConfigError, match="both use mesh axis 'tensor'"):
+    with pytest.raises(ConfigError, match=r"'vocab'.*'mlp'.*'tensor'"):
         spec((4, 4), ("vocab", "mlp"), MESH)
 
 
 def test_meshes_and_batches_that_do_not_fit_are_refused():
-    with pytest.raises(ConfigError, match="does not fit"):
+    with pytest.raises(ConfigError, match="fsdp=64"):
         make_mesh(0, 64, 1)
     assert RULES["batch"] == ("data", "fsdp")
-    with pytest.raises(ConfigError, match="a multiple of 4"):
+    with pytest.raises(ConfigError, match=r"batch of 6 .* 4,"):
         batch_sharding(MESH, 6)
 
 

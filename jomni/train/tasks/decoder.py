@@ -152,7 +152,7 @@ def _files(folder: Path, model: DecoderConfig) -> dict[str, bytes]:
     """Return the tokenizer's files, checked against the model's vocabulary."""
     files = Place(Folder(folder), str(folder)).text_files()
     if "tokenizer.json" not in files:
-            raise ConfigError(f"'tokenizer' {folder}: holds no tokenizer.json. Name a folder that contains one.")
+        raise ConfigError(f"'tokenizer' {folder}: holds no tokenizer.json. Name a folder that contains one.")
     TextTokenizer(files, f"'tokenizer' {folder}")  # raises if the files are damaged
     text = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode())
     if None in _special(text):

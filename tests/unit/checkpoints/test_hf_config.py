@@ -118,10 +118,10 @@ def test_what_transformers_wrote_is_written_again(name):
         ({"codebook_dim": 128}, "'codebook_dim' = 128"),
         ({"vector_quantization_hidden_dimension": 512, "codebook_dim": 512}, "'vector_quantization_hidden_dimension'"),
         ({"pad_mode": "reflect"}, "pad_mode"),
-        ({"encoder_config": None}, "without its encoder"),
+        ({"encoder_config": None}, "encoder"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "'rope_parameters'"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "'rope_scaling'"),
-        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "unknown option 'quantization_config'"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "'quantization_config'"),
         ({"frame_rate": 25.0}, "'frame_rate'"),
         ({"num_key_value_heads": 3}, "'num_key_value_heads' = 3"),
     ],
@@ -142,8 +142,8 @@ def test_mimi_options_that_are_not_supported_are_refused_by_name(change, named):
         ({"ffn_dim": 22527}, "'ffn_dim' = 22527"),
         ({"depth_decoder_config": {"sliding_window": 4}}, "'depth_decoder_config.sliding_window' = 4"),
         ({"depth_decoder_config": {"rope_scaling": {"factor": 2}}}, "'depth_decoder_config.rope_scaling'"),
-        ({"depth_decoder_config": {"experts": 4}}, "unknown option 'depth_decoder_config.experts'"),
-        ({"conditioner": "x"}, "unknown option 'conditioner'"),
+        ({"depth_decoder_config": {"experts": 4}}, "'depth_decoder_config.experts'"),
+        ({"conditioner": "x"}, "'conditioner'"),
     ],
 )
 def test_moshi_options_that_are_not_supported_are_refused_by_name(change, named):
@@ -192,7 +192,7 @@ def test_all_problems_are_told_at_once():
 )
 def test_moshi_options_that_transformers_cannot_express_are_refused_by_name(change, named):
     config = dataclasses.replace(MOSHI_7B, **change)
-    with pytest.raises(ConfigError, match=f"Hugging Face's Moshi cannot express .*{named}"):
+    with pytest.raises(ConfigError, match=f"Moshi .*{named}"):
         write_moshi_config(config, write_mimi_config(MIMI))
 
 
@@ -233,7 +233,7 @@ def test_every_option_of_moshi_is_written_or_refused():
 )
 def test_mimi_options_that_transformers_cannot_express_are_refused_by_name(section, change, named):
     config = dataclasses.replace(MIMI, **{section: dataclasses.replace(getattr(MIMI, section), **change)})
-    with pytest.raises(ConfigError, match=f"Hugging Face's Mimi cannot express .*{named}"):
+    with pytest.raises(ConfigError, match=f"Mimi .*{named}"):
         write_mimi_config(config)
 
 
@@ -243,7 +243,7 @@ def test_a_codec_that_does_not_downsample_cannot_be_written():
 
 
 def test_a_model_with_more_codebooks_than_its_codec_cannot_be_written():
-    with pytest.raises(ConfigError, match="the codec has only 5 codebooks"):
+    with pytest.raises(ConfigError, match=r"'dep_q' = 8 .*5"):
         write_moshi_config(MOSHI_7B, write_mimi_config(TINY_MIMI))
 
 

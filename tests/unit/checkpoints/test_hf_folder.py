@@ -150,7 +150,7 @@ def test_checkpoints_that_cannot_be_expressed_are_refused_by_name(change, named,
 def test_a_language_model_without_its_codec_is_refused(tmp_path):
     whole = load(DATA / "hf_moshi")
     checkpoint = Checkpoint("moshi", {"lm": whole.configs["lm"]}, {"lm": whole.params["lm"]})
-    with pytest.raises(ConfigError, match="has none"):
+    with pytest.raises(ConfigError, match=r"Moshi .*codec.*'kyutai'"):
         save(checkpoint, tmp_path / "out", "hf")
 
 
@@ -185,10 +185,10 @@ def test_missing_weights_and_tensors_are_told(tmp_path):
     save_file(tensors, folder / "model.safetensors")
     with pytest.raises(WeightsError) as caught:
         detect(folder)
-    for told in ("missing tensor 'upsample.conv.weight'", "unknown tensor 'extra.weight'", "decoder.layers.0.conv"):
+    for told in ("'upsample.conv.weight' [16, 1, 4]", "'extra.weight'", "'decoder.layers.0.conv.bias'"):
         assert told in str(caught.value)
     (folder / "model.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"holds neither model\.safetensors nor its index"):
+    with pytest.raises(WeightsError, match=r"source: .*model\.safetensors"):
         detect(folder)
 
 

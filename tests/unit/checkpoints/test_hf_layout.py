@@ -119,8 +119,8 @@ def test_missing_unknown_and_misshapen_tensors_are_told_at_once():
     with pytest.raises(WeightsError) as caught:
         check_tensors(specs, [layout], "here")
     for told in (
-        "here", "'embed_tokens.1.weight'", "'decoder.lm_head.weight'", "'decoder.model.norm.weight' has shape [9]",
-        "expected [8]", "unknown tensor 'decoder.model.norm.bias'",
+        "here", "'embed_tokens.1.weight'", "'decoder.lm_head.weight'", "'decoder.model.norm.weight'", "[9]", "[8]",
+        "'decoder.model.norm.bias'",
     ):  # fmt: skip
         assert told in str(caught.value)
 
@@ -130,7 +130,7 @@ def test_parts_of_different_types_are_refused_by_name():
     tensors = {name: np.zeros(shape, np.float32) for name, shape in layout.shapes["hf"].items()}
     name = "decoder.model.layers.1.self_attn.k_proj.linear.weight"
     tensors[name] = tensors[name].astype(np.float16)
-    with pytest.raises(WeightsError, match=r"layers\.1\.self_attn\.k_proj\.linear\.weight' is float16"):
+    with pytest.raises(WeightsError, match=r"layers\.1\.self_attn\.k_proj\.linear\.weight' [^,]*float16"):
         MappedSource(MemorySource(tensors), layout, "kyutai")
 
 

@@ -67,7 +67,7 @@ def test_a_full_kyutai_folder_brings_everything(tmp_path):
         value.size for case in ("plain", "mimi_small") for value in tensors(case).values()
     )
     assert checkpoint.num_parameters("lm/text_emb") == 21 * 16
-    with pytest.raises(WeightsError, match="not a sentencepiece model"):
+    with pytest.raises(WeightsError, match=f"^{tmp_path}: .*sentencepiece"):
         checkpoint.text_tokenizer()
     for layout in ("kyutai", "orbax"):
         jomni.save(checkpoint, tmp_path / layout, layout)
@@ -91,7 +91,7 @@ def test_a_legacy_folder_without_config_is_moshi_7b(tmp_path):
     (tmp_path / "tokenizer_spm_32k_3.model").write_bytes(b"tokens")
     opened = detect(tmp_path)
     assert (opened.configs["lm"], opened.configs["mimi"], opened.tokenizer) == (MOSHI_7B, MIMI, b"tokens")
-    with pytest.raises(WeightsError, match=r"354 missing.*1 of another shape"):
+    with pytest.raises(WeightsError, match=r"354 .*'depformer\.layers\.0\.gating\.0\.linear_in\.weight'"):
         jomni.load(tmp_path)
 
 
@@ -108,7 +108,7 @@ def test_a_bare_codec_takes_the_configuration_beside_it(tmp_path, name, config):
 def test_a_bare_codec_alone_has_the_published_configuration(tmp_path):
     write_mimi(tmp_path, name="codec.safetensors", config="elsewhere.json")
     assert detect(tmp_path / "codec.safetensors").configs["mimi"] == MIMI
-    with pytest.raises(WeightsError, match="does not fit the Mimi configuration it was read with"):
+    with pytest.raises(WeightsError, match=r"codec\.safetensors: .* 269 .*'decoder\.model\.11\.convtr.*bias' \[64\]"):
         jomni.load(tmp_path / "codec.safetensors")
 
 
@@ -219,14 +219,14 @@ def test_the_projects_own_form_is_read_from_the_hub(hub, tmp_path):
 
 
 def test_a_repository_that_is_not_there_is_told_with_the_cure(hub, monkeypatch, tmp_path):
-    with pytest.raises(WeightsError, match=r"kyutai/absent.*not in the local cache and HF_HUB_OFFLINE is set"):
+    with pytest.raises(WeightsError, match=r"'kyutai/absent'.*HF_HUB_OFFLINE"):
         jomni.load("kyutai/absent")
     folder = hub("kyutai/tiny", repository_files())
     (folder / "model.safetensors").unlink()
-    with pytest.raises(WeightsError, match=r"'model.safetensors' is not in the local cache"):
+    with pytest.raises(WeightsError, match=r"'model\.safetensors' .*HF_HUB_OFFLINE"):
         jomni.load("kyutai/tiny")
     write_lm(tmp_path / "local")
-    with pytest.raises(WeightsError, match="a revision"):
+    with pytest.raises(WeightsError, match=r"local: .*'v2'"):
         jomni.load(tmp_path / "local", revision="v2")
 
 
@@ -241,9 +241,9 @@ def hub_errors():
     from huggingface_hub import errors
 
     kinds = {
-        "no such repository": errors.RepositoryNotFoundError, "no such revision": errors.RevisionNotFoundError,
-        "access is restricted": errors.GatedRepoError, "could not be fetched": errors.HfHubHTTPError,
-        "cannot be reached": errors.LocalEntryNotFoundError,
+        "name.*hf auth login": errors.RepositoryNotFoundError, "revision": errors.RevisionNotFoundError,
+        "terms.*hf auth login": errors.GatedRepoError, "'config.json'.*server on fire": errors.HfHubHTTPError,
+        "'config.json'.*connection": errors.LocalEntryNotFoundError,
     }  # fmt: skip
     made = {}
     for told, kind in kinds.items():  # without their constructors, which want a response of the library's HTTP client
@@ -284,7 +284,7 @@ def test_sources_are_told_apart(tmp_path):
     assert open_files("hf://owner/name/a/b.safetensors")[1] == "a/b.safetensors"
     for name in BUNDLED:
         assert open_files(name)[0].name.endswith(f"assets/{name}")
-    with pytest.raises(WeightsError, match="comes with jomni"):
+    with pytest.raises(WeightsError, match=r"^nano: .*'main'"):
         open_files("nano", revision="main")
     for wrong in ("owner/model.safetensors", "a/b/c", "", "hf://owner", "one"):
         with pytest.raises(WeightsError, match=f"^{wrong!r}: .*owner/name"):
@@ -334,11 +334,11 @@ def test_other_tensors_in_a_lora_file_replace_the_models(tmp_path):
     emb = jomni.load(tmp_path, fuse_lora=True).params["lm"]["emb_0"]["weight"]
     np.testing.assert_array_equal(emb, trained["emb.0.weight"])
     save_file(adapters | {"embb.0.weight": trained["emb.0.weight"]}, tmp_path / "lora.safetensors")
-    with pytest.raises(WeightsError, match=r"lora.safetensors: .*1 surplus: 'embb.0.weight'"):
+    with pytest.raises(WeightsError, match=r"lora.safetensors: .*'embb.0.weight'"):
         jomni.load(tmp_path)
     adapters.pop("text_linear.lora_B.weight")
     save_file(adapters, tmp_path / "lora.safetensors")
-    with pytest.raises(WeightsError, match=r"lora.safetensors: .*1 missing: 'text_linear.lora_B.weight' \[20, 3\]"):
+    with pytest.raises(WeightsError, match=r"lora.safetensors: .*'text_linear.lora_B.weight' \[20, 3\]"):
         jomni.load(tmp_path)
 
 
@@ -353,7 +353,7 @@ def test_a_lora_file_can_be_given(tmp_path):
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     (tmp_path / "model" / "config.json").write_text(json.dumps(config | {"lora": False}))
     assert jomni.load(tmp_path / "model").configs["lm"].lora_rank == 0
-    with pytest.raises(WeightsError, match="its rank and scaling"):
+    with pytest.raises(WeightsError, match=r"lora_rank.*lora_scaling"):
         jomni.load(tmp_path / "model", lora=tuned / "lora.safetensors")
     (tuned / "config.json").write_text(json.dumps({"lora": True, "lora_rank": 3, "lora_scaling": 0.5}))
     lm = jomni.load(tmp_path / "model", lora=tuned / "lora.safetensors").configs["lm"]
@@ -362,7 +362,7 @@ def test_a_lora_file_can_be_given(tmp_path):
 
 def test_a_lora_file_alone_is_told_from_a_model(tmp_path):
     write_lora(tmp_path)
-    with pytest.raises(WeightsError, match="is a LoRA file"):
+    with pytest.raises(WeightsError, match=r"lora\.safetensors: .*`lora`"):
         jomni.load(tmp_path / "lora.safetensors")
 
 
@@ -442,7 +442,7 @@ def test_an_existing_output_is_not_replaced_unless_asked(tmp_path):
     write_mimi(tmp_path / "in")
     checkpoint = jomni.load(tmp_path / "in")
     jomni.save(checkpoint, tmp_path / "out")
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match=rf"^{tmp_path}/out: "):
         jomni.save(checkpoint, tmp_path / "out")
     jomni.save(checkpoint, tmp_path / "out", "orbax", overwrite=True)
     assert sorted(os.listdir(tmp_path / "out")) == ["jomni.json", "params"]
@@ -489,10 +489,10 @@ def test_parameters_that_do_not_fit_their_configuration_are_not_written(tmp_path
     checkpoint = jomni.load(tmp_path / "in")
     params = jax.tree.map(lambda leaf: leaf, checkpoint.params)
     params["mimi"]["decoder"].pop("model_0")
-    with pytest.raises(WeightsError, match=r"2 missing: 'decoder\.model\.0\.conv\.conv\.bias'"):
+    with pytest.raises(WeightsError, match=r"2 .*'decoder\.model\.0\.conv\.conv\.bias' \[16\]"):
         jomni.save(dataclasses.replace(checkpoint, params=params), tmp_path / "out", "orbax")
     folded = {"mimi": jomni.fold_codebooks(checkpoint.params["mimi"])}
-    with pytest.raises(WeightsError, match="'quantizer/rvq_first/layers_0/centroids' has no name"):
+    with pytest.raises(WeightsError, match="'quantizer/rvq_first/layers_0/centroids'"):
         jomni.save(dataclasses.replace(checkpoint, params=folded), tmp_path / "out")
     assert sorted(os.listdir(tmp_path)) == ["in"]
 
@@ -504,7 +504,7 @@ def test_outputs_that_cannot_be_are_refused(tmp_path):
     for target in (tmp_path / "file", tmp_path / "file" / "below", "/proc/jomni"):
         with pytest.raises(OutputError, match=rf"{target}\b"):
             jomni.save(checkpoint, target)
-    with pytest.raises(ConfigError, match="layout 'onnx' is unknown"):
+    with pytest.raises(ConfigError, match=r"'onnx'.*kyutai"):
         jomni.save(checkpoint, tmp_path / "out", "onnx")
     assert not (tmp_path / "out").exists()
 
@@ -515,21 +515,21 @@ def test_a_damaged_orbax_folder_is_refused(tmp_path):
     marker = tmp_path / "out" / "jomni.json"
     raw = json.loads(marker.read_text())
     marker.write_text(json.dumps(raw | {"jomni": 99}))
-    with pytest.raises(WeightsError, match="version 99"):
+    with pytest.raises(WeightsError, match=r"jomni\.json: .*99"):
         jomni.load(tmp_path / "out")
     marker.write_text(json.dumps({key: value for key, value in raw.items() if key != "generation"}))
-    with pytest.raises(WeightsError, match="lacks 'generation'"):
+    with pytest.raises(WeightsError, match=r"jomni.json: .*'generation'"):
         jomni.load(tmp_path / "out")
     wider = json.loads(json.dumps(raw))
     wider["mimi"]["quantizer"] |= {"n_q": 4, "bins": 11}
     marker.write_text(json.dumps(wider))
-    with pytest.raises(WeightsError, match=r"3 missing: 'mimi/quantizer/.* of another shape: .*\[10, 6\] \(expected"):
+    with pytest.raises(WeightsError, match=r"3 .*/layers_2/embedding_sum' \[11, 6\].*_usage' \[10\] .*\[11\]"):
         jomni.load(tmp_path / "out")
     marker.write_text(json.dumps(raw))
     for path in sorted((tmp_path / "out" / "params").rglob("*")):
         if path.is_file() and "_METADATA" in path.name:
             path.write_text("{")
-    with pytest.raises(WeightsError, match="cannot be read as an Orbax checkpoint"):
+    with pytest.raises(WeightsError, match=r"params: .*Orbax"):
         jomni.load(tmp_path / "out")
 
 

@@ -44,31 +44,31 @@ BAD = {
         Kind.UNREADABLE_AUDIO, "no samples", lambda f: soundfile.write(f / "data/y.wav", np.zeros((0, 2)), RATE)
     ),
     "mono": (
-        Kind.WRONG_CHANNELS, r"1 channel \(mono\), required: 2 channels \(stereo\)",
+        Kind.WRONG_CHANNELS, r"1 channel .*2 channels",
         lambda f: soundfile.write(f / "data/y.wav", np.zeros(RATE), RATE),
     ),
     "rate": (
-        Kind.WRONG_RATE, "at 800 Hz, required: 1600 Hz",
+        Kind.WRONG_RATE, "800 Hz.*1600 Hz",
         lambda f: soundfile.write(f / "data/y.wav", np.zeros((800, 2)), 800),
     ),
     "duration": (
-        Kind.WRONG_DURATION, "says 1 s, the recording has 1.200 s",
+        Kind.WRONG_DURATION, " 1 s.*1.200 s",
         lambda f: soundfile.write(f / "data/y.wav", np.zeros((1920, 2)), RATE),
     ),
-    "no json": (Kind.MISSING_JSON, "there is no file", lambda f: (f / "data/y.json").unlink()),
+    "no json": (Kind.MISSING_JSON, "data/y.json", lambda f: (f / "data/y.json").unlink()),
     "half a json": (Kind.BROKEN_JSON, "", lambda f: (f / "data/y.json").write_text('{"alignments": [[')),
-    "json without words": (Kind.BROKEN_JSON, "no list 'alignments'", lambda f: (f / "data/y.json").write_text("{}")),
-    "list": (Kind.BROKEN_JSON, "not a JSON object", lambda f: (f / "data/y.json").write_text("[]")),
+    "json without words": (Kind.BROKEN_JSON, "'alignments'", lambda f: (f / "data/y.json").write_text("{}")),
+    "list": (Kind.BROKEN_JSON, "JSON object", lambda f: (f / "data/y.json").write_text("[]")),
     "form": (Kind.BROKEN_JSON, "entry 1 of 'alignments'", lambda f: words(f, says("a", 0, 1), ["b", 0, 1])),
     "texts as times": (Kind.BROKEN_JSON, "entry 0", lambda f: words(f, says("a", "0", "1"))),
-    "negative": (Kind.BAD_TIMES, "'b'.*starts before the recording", lambda f: words(f, says("b", -0.2, 0.3))),
-    "backwards": (Kind.BAD_TIMES, "'b'.*ends before it starts", lambda f: words(f, says("b", 0.3, 0.2))),
+    "negative": (Kind.BAD_TIMES, "'b'.*-0.2 to 0.3", lambda f: words(f, says("b", -0.2, 0.3))),
+    "backwards": (Kind.BAD_TIMES, "'b'.*0.3 to 0.2", lambda f: words(f, says("b", 0.3, 0.2))),
     "unordered": (
-        Kind.BAD_TIMES, "'b'.*starts before the previous entry",
+        Kind.BAD_TIMES, "'b'.*0.2 to 0.3 s.* 0.3 s",
         lambda f: words(f, says("a", 0.3, 0.4), says("b", 0.2, 0.3)),
     ),
-    "beyond": (Kind.BAD_TIMES, "'b'.*ends after the recording", lambda f: words(f, says("b", 0.3, 1.2))),
-    "infinite": (Kind.BAD_TIMES, "'b'.*not finite", lambda f: words(f, says("b", 0.3, math.inf))),
+    "beyond": (Kind.BAD_TIMES, "'b'.*0.3 to 1.2 s.* 1.000 s", lambda f: words(f, says("b", 0.3, 1.2))),
+    "infinite": (Kind.BAD_TIMES, "'b'.*0.3 to inf", lambda f: words(f, says("b", 0.3, math.inf))),
 }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def test_each_kind_of_bad_item_is_told_with_its_file_and_refused_or_skipped(case
     report = check_manifest(folder / "all.jsonl", NEEDS)
     assert [problem.kind for problem in report.problems] == [kind] and report.counts() == {kind: 1}
     assert report.problems[0].where.startswith("data/y.")
-    with pytest.raises(DataError, match=f"1 of 3 items(.|\n)*data/y(.|\n)*{kind.value}.*({detail})"):
+    with pytest.raises(DataError, match=f"1 of 3 (.|\n)*data/y(.|\n)*{kind.value}.*({detail})"):
         read_manifest(folder / "all.jsonl", NEEDS)
     report = read_manifest(folder / "all.jsonl", NEEDS, skip_bad=True)
     assert [item.name for item in report.items] == ["data/x.wav", "data/z.wav"] and report.bad == 1
@@ -113,8 +113,8 @@ def test_all_problems_are_found_before_the_first_is_told(folder):
     with pytest.raises(DataError) as error:
         read_manifest(folder / "all.jsonl", NEEDS)
     text = str(error.value)
-    assert "2 of 3 items" in text and text.count("data/y") == 2 and text.count("data/z.wav: missing recording") == 1
-    with pytest.raises(DataError, match="no item of the manifest can be used"):
+    assert "2 of 3 " in text and text.count("data/y") == 2 and text.count(f"{Kind.MISSING_AUDIO.value}: ") == 1
+    with pytest.raises(DataError, match=r"all\.jsonl: (.|\n)*data/x\.wav: "):
         (folder / "data/x.json").unlink()
         read_manifest(folder / "all.jsonl", NEEDS, skip_bad=True)
 
@@ -122,7 +122,7 @@ def test_all_problems_are_found_before_the_first_is_told(folder):
 def test_many_problems_are_counted_beyond_those_listed(folder):
     lines = [json.dumps({"path": f"data/{i}.wav", "duration": 1}) for i in range(SHOWN + 7)]
     (folder / "all.jsonl").write_text("\n".join(lines))
-    with pytest.raises(DataError, match=r"\.\.\. and 7 more") as error:
+    with pytest.raises(DataError, match=r"27 of 27 (.|\n)* 7 ") as error:
         read_manifest(folder / "all.jsonl")
     assert len(str(error.value).splitlines()) == 1 + SHOWN + 1 + 1
 
@@ -131,7 +131,7 @@ def test_only_what_is_needed_is_asked_for(folder):
     for case in ("mono", "rate", "half a json"):
         BAD[case][2](folder)
         assert not check_manifest(folder / "all.jsonl").problems
-    with pytest.raises(DataError, match=r"cannot be read.*\.jsonl"):
+    with pytest.raises(DataError, match=r"none\.jsonl: "):
         read_manifest(folder / "none.jsonl")
 
 

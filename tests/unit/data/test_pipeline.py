@@ -44,7 +44,7 @@ def accepts(dataset, state) -> None:
 
 
 def refuses(dataset, state) -> None:
-    with pytest.raises(DataError, match=r"training data has changed.*Restore.*--name"):
+    with pytest.raises(DataError, match=r"\d+ examples, \w+,.* \d+ examples, \w+.*--name"):
         iter(dataset).set_state(state)
 
 

@@ -106,7 +106,7 @@ def test_words_without_pronunciation_are_named_or_given():
     given = Recogniser(["flurb is here"], pronunciations={"flurb": ["F L ER B"]})
     given.transcribe([np.zeros(8000, np.float32)], 16_000)
     Recogniser(["cat is spelled c a t"])
-    with pytest.raises(JomniError, match="needs sentences"):
+    with pytest.raises(JomniError, match="--sentences"):
         Recogniser([" ... "])
 
 

@@ -68,9 +68,13 @@ def test_templates_come_from_either_file():
 
 @pytest.mark.parametrize(
     ("change", "word"),
-    [({"tokenizer.json": None}, "no tokenizer.json"), ({"tokenizer.json": b"{}"}, "tokenizer.json is damaged"),
-     ({"tokenizer_config.json": b"{"}, "not valid JSON"), ({"tokenizer_config.json": b"[]"}, "not a JSON object")],
-)  # fmt: skip
+    [
+        ({"tokenizer.json": None}, "^here: .*tokenizer.json"),
+        ({"tokenizer.json": b"{}"}, "^here: .*tokenizer.json .*line 1"),
+        ({"tokenizer_config.json": b"{"}, "^here: .*tokenizer_config.json .*line 1"),
+        ({"tokenizer_config.json": b"[]"}, "^here: .*tokenizer_config.json .*object"),
+    ],
+)
 def test_damaged_files_are_named(change, word):
     held = {name: content for name, content in (files() | change).items() if content is not None}
     with pytest.raises(WeightsError, match=word):
@@ -80,14 +84,14 @@ def test_damaged_files_are_named(change, word):
 def test_a_model_without_a_template_refuses_conversations():
     held = files()
     del held["chat_template.jinja"]
-    with pytest.raises(WeightsError, match="no chat template"):
+    with pytest.raises(WeightsError, match=r"^here: .*chat template"):
         TextTokenizer(held, "here").render([{"role": "user", "content": "Hi"}])
 
 
 def test_a_refusal_of_a_template_has_its_reason():
     with pytest.raises(PromptError, match="System role not supported"):
         render(TEMPLATES["turns"], [{"role": "system", "content": "x"}], {})
-    with pytest.raises(WeightsError, match="damaged"):
+    with pytest.raises(WeightsError, match=r"template .*end of statement block"):
         render("{% if %}", [], {})
 
 

@@ -40,5 +40,5 @@ def test_models_of_different_configurations_are_refused():
     model = random_checkpoint()
     lm = dataclasses.replace(model.configs["lm"], context=30)
     wider = dataclasses.replace(model, source="wider", configs=model.configs | {"lm": lm})
-    with pytest.raises(ConfigError, match="wider: 'lm' differs"):
+    with pytest.raises(ConfigError, match=r"^wider: 'lm' "):
         average.average([model, wider])

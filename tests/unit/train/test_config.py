@@ -106,22 +106,22 @@ def test_an_absent_group_is_made_from_its_defaults(config):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--task.optimizr.lr", "1"], "Did you mean --task.optimizer.lr"),
-        (["--lr", "1"], "Did you mean --task.optimizer.lr"),
-        (["--task.optimizer.lr", "fast"], "'fast' is not a number"),
-        (["--steps", "1.5"], "'1.5' is not an integer"),
-        (["--tensorboard", "1"], "'1' is not true or false"),
-        (["--task.dtype", "int8"], "one of float32, bfloat16"),
-        (["--task", "x"], "is a group of fields"),
-        (["--task.lora.rank", "4", "--task.lora", "none"], r"its fields are also given values\. Give one or the other"),
-        (["--task.lora", "none", "--task.lora.rank", "4"], r"itself is also given a value\. Give one or the other"),
-        (["--steps"], "its value is missing"),
-        (["7"], "is not an option"),
-        (["--task.optimizer.schedule", "step"], "constant, cosine, linear"),
-        (["--task.microbatches", "3"], "cannot be divided"),
-        (["--task.model.n_q", "3"], "must list 4 values"),
-        (["--seed", "-1"], r"'seed' must be at least 0 and below 2\*\*32 = 4294967296, got -1"),
-        (["--seed", "4294967296"], "got 4294967296"),
+        (["--task.optimizr.lr", "1"], "--task.optimizr: .*--task.optimizer.lr"),
+        (["--lr", "1"], "^--lr: .*--task.optimizer.lr"),
+        (["--task.optimizer.lr", "fast"], "--task.optimizer.lr: 'fast'"),
+        (["--steps", "1.5"], "--steps: '1.5'"),
+        (["--tensorboard", "1"], "--tensorboard: '1'"),
+        (["--task.dtype", "int8"], "--task.dtype: 'int8' .*float32, bfloat16"),
+        (["--task", "x"], "^--task: .*--task.batch"),
+        (["--task.lora.rank", "4", "--task.lora", "none"], "^--task.lora: "),
+        (["--task.lora", "none", "--task.lora.rank", "4"], "^--task.lora.rank: .*'lora'"),
+        (["--steps"], "^--steps: "),
+        (["7"], "^'7' "),
+        (["--task.optimizer.schedule", "step"], "'schedule' = 'step' .*constant, cosine, linear"),
+        (["--task.microbatches", "3"], " 8 .* 3 "),
+        (["--task.model.n_q", "3"], "--task.model.n_q: 'delays' .* 4 .* 5"),
+        (["--seed", "-1"], r"--seed: 'seed' .*4294967296.* -1"),
+        (["--seed", "4294967296"], "--seed: 'seed' .* 4294967296.* 4294967296"),
     ],
 )
 def test_a_mistake_is_refused_with_its_cure(config, arguments, said):
@@ -135,7 +135,7 @@ def test_the_largest_seed_is_one_of_its_own(config):
 
 @pytest.mark.parametrize("sizes", [(), (64, 6), (64, 0), (-4,), (2,)])
 def test_windows_that_have_no_quarters_are_refused(sizes):
-    with pytest.raises(ConfigError, match=rf"'sizes' .* positive multiple of 4.* got {re.escape(str(sizes))}"):
+    with pytest.raises(ConfigError, match=rf"'sizes' .* 4.* {re.escape(str(sizes))}"):
         SpectralConfig(sizes=sizes)
 
 
@@ -163,7 +163,7 @@ def test_a_run_goes_on_only_with_its_own_configuration(config, tmp_path):
     keep_config(config, learnt(tmp_path))
     assert keep_config(dataclasses.replace(config, steps=99, log_every=1), tmp_path) == []
     assert json.loads((tmp_path / "config.json").read_text())["steps"] == 99
-    with pytest.raises(ConfigError, match=r"task\.batch: 8 before, 16 now"):
+    with pytest.raises(ConfigError, match=r"task\.batch: 8 .*16"):
         keep_config(override(config, ["--task.batch", "16"]), tmp_path)
     keep_config(override(config, ["--task.codec", "nano", "--task.temperature", "0.5"]), tmp_path)  # exported alone
 
@@ -172,7 +172,7 @@ def test_what_the_optimiser_does_from_now_on_may_change_and_is_told(config, tmp_
     keep_config(config, learnt(tmp_path))
     told = keep_config(override(config, ["--task.optimizer.lr", "1.0"]), tmp_path)
     assert told == ["task.optimizer.lr is 1.0, not 0.01"]
-    with pytest.raises(ConfigError, match=r"task\.optimizer\.b1: 0\.9 before, 0\.5 now"):
+    with pytest.raises(ConfigError, match=r"task\.optimizer\.b1: 0\.9 .*0\.5"):
         keep_config(override(config, ["--task.optimizer.b1", "0.5"]), tmp_path)
 
 
@@ -188,7 +188,7 @@ def test_a_run_of_before_a_field_was_added_goes_on_with_its_default_alone(config
     written = json.loads((tmp_path / "config.json").read_text())
     del written["task"]["depth_share"], written["task"]["optimizer"]["eps"]
     (tmp_path / "config.json").write_text(json.dumps(written))
-    with pytest.raises(ConfigError, match=r"task\.depth_share: 1\.0 before, 0\.5 now"):
+    with pytest.raises(ConfigError, match=r"task\.depth_share: 1\.0 .*0\.5"):
         keep_config(override(config, ["--task.depth_share", "0.5"]), tmp_path)
     keep_config(config, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["task"]["depth_share"] == 1.0
@@ -200,7 +200,7 @@ def test_a_run_with_a_field_that_is_unknown_now_is_refused_by_its_name(config, t
     written = json.loads((tmp_path / "config.json").read_text())
     written[group]["former"] = value
     (tmp_path / "config.json").write_text(json.dumps(written))
-    with pytest.raises(ConfigError, match=rf"{group}\.former: {value} before, no such field now"):
+    with pytest.raises(ConfigError, match=rf"{group}\.former: {value} "):
         keep_config(config, tmp_path)
 
 
@@ -231,11 +231,11 @@ def test_an_unknown_name_is_answered_with_the_known_ones():
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("x = 1", "has no function get_config"),
-        ("def get_config(): return 3", "returned a int"),
-        ("import nothing_such", "fails with ModuleNotFoundError"),
-        ("def get_config(:", "fails with SyntaxError"),
-        (None, "is neither a file nor a known configuration"),
+        ("x = 1", "config.py: .*get_config.*TrainConfig"),
+        ("def get_config(): return 3", r"config.py: get_config\(\) .*int"),
+        ("import nothing_such", "config.py: .*ModuleNotFoundError"),
+        ("def get_config(:", "config.py: .*SyntaxError"),
+        (None, "config.py: .*tiny_lm"),
     ],
 )
 def test_a_file_without_a_configuration_is_refused(tmp_path, content, said):

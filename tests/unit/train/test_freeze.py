@@ -79,7 +79,7 @@ def test_a_run_goes_on_with_the_frozen_weights_that_it_began_with_alone(tmp_path
     base(1)
     run(2)
     base(2)
-    with pytest.raises(ConfigError, match=r"the frozen weights differ.*'init_from'"):
+    with pytest.raises(ConfigError, match=r"'init_from'"):
         run(3)
     base(1)
     run(3)

@@ -38,7 +38,7 @@ def test_a_run_gives_up_after_so_many_skipped_steps_in_a_row():
         window.add({"loss": 1.0, "skipped": skipped})
     window.fetch(5, max_skips=3)
     window.add({"loss": 1.0, "skipped": 1})  # the third, counted over two fetches
-    with pytest.raises(JomniError, match=r"3 consecutive steps up to step 6.*optimizer\.lr"):
+    with pytest.raises(JomniError, match=r"^3 .*step 6.*optimizer\.lr"):
         window.fetch(6, max_skips=3)
 
 
@@ -63,5 +63,5 @@ def test_a_full_disk_is_said(tmp_path):
     writer._file.close()
     writer._file = open("/dev/full", "a")  # noqa: SIM115
     for act in (lambda: writer.write(1, {"loss": 1.0}), writer.close):
-        with pytest.raises(OutputError, match=r"metrics\.jsonl: cannot be written \(No space"):
+        with pytest.raises(OutputError, match=r"metrics\.jsonl: .*No space"):
             act()

@@ -85,7 +85,7 @@ def test_a_run_that_ends_early_leaves_finished_shards_alone_and_the_next_ends_wi
         run(manifest, tmp_path / "out", encoder(encode=dies))
     held = content(tmp_path / "out")
     assert set(held) <= set(content(tmp_path / "whole")) and len(held) == 1 + calls // 2
-    with pytest.raises(DataError, match="has not finished"):
+    with pytest.raises(DataError, match=rf"^{tmp_path}/out: .*'jomni tokenize'"):
         read_header(tmp_path / "out")
     encoded = []
     run(manifest, tmp_path / "out", progress=encoded.append)
@@ -121,7 +121,7 @@ def test_a_second_run_is_refused_while_the_first_is_at_work_which_notices_nothin
     refused = []
 
     def disturbed(pcm):
-        with pytest.raises(OutputError, match=rf"{tmp_path}/out: another jomni process"):
+        with pytest.raises(OutputError, match=rf"^{tmp_path}/out: "):
             run(manifest, tmp_path / "out")
         refused.append(True)
         return hear(pcm)
@@ -136,7 +136,7 @@ def test_what_is_being_written_is_nobody_elses_to_sweep_away(manifest, tmp_path)
 
     def disturbed():
         yield held[0]
-        with pytest.raises(OutputError, match="another jomni"):
+        with pytest.raises(OutputError, match=f"^{tmp_path}/out: "):
             run(manifest, tmp_path / "out")
         yield from held[1:]
 
@@ -159,36 +159,34 @@ def test_another_codec_manifest_or_form_is_refused_and_nothing_changes(manifest,
     run(manifest, tmp_path / "out")
     before = content(tmp_path / "out")
     for changed, options, says in [
-        (encoder("codec 2"), {}, "another codec"), (encoder(codebooks=2), {}, "3 codebooks, not 2"),
-        (encoder(), {"shard_size": 4}, "shards of 3 conversations, not 4"),
+        (encoder("codec 2"), {}, "codec"), (encoder(codebooks=2), {}, "3 codebooks.* 2"),
+        (encoder(), {"shard_size": 4}, "shards of 3 .* 4"),
     ]:  # fmt: skip
         with pytest.raises(DataError, match=says):
             run(manifest, tmp_path / "out", changed, **options)
     lines = manifest.read_text().splitlines()
     manifest.write_text("\n".join(lines[1:]) + "\n")
-    with pytest.raises(DataError, match="another manifest"):
+    with pytest.raises(DataError, match="manifest"):
         run(manifest, tmp_path / "out")
     manifest.write_text("\n".join(lines) + "\n")
     words = manifest.parent / "data/2.json"
     words.write_text(words.read_text().replace("0.1,", "0.11,"))
-    with pytest.raises(DataError, match="words that have changed"):
+    with pytest.raises(DataError, match="words"):
         run(manifest, tmp_path / "out")
     assert content(tmp_path / "out") == before
 
 
 def test_a_folder_of_something_else_is_not_written_to(manifest, tmp_path):
-    with pytest.raises(OutputError, match=r"holds all\.jsonl but no codes"):
+    with pytest.raises(OutputError, match=rf"^{manifest.parent}: .*all\.jsonl"):
         run(manifest, manifest.parent)
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match=f"^{manifest}/out: .*Not a directory"):
         run(manifest, manifest / "out")
 
 
 def test_bad_items_refuse_the_manifest_or_are_skipped(manifest, tmp_path):
     soundfile.write(manifest.parent / "data/1.wav", np.zeros(RATE), RATE)
     (manifest.parent / "data/4.json").unlink()
-    with pytest.raises(
-        DataError, match=r"2 of 7 items(.|\n)*data/1\.wav: wrong number(.|\n)*data/4\.wav: missing json"
-    ):
+    with pytest.raises(DataError, match=r"2 of 7 (.|\n)*data/1\.wav: .*1 channel(.|\n)*data/4\.wav: .*4\.json"):
         run(manifest, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     plan = plan_tokenization(manifest, tmp_path / "out", encoder(), **OPTIONS, skip_bad=True)
@@ -201,7 +199,7 @@ def test_a_recording_that_was_cut_short_since_it_was_checked_is_refused(manifest
     plan = plan_tokenization(manifest, tmp_path / "out", encoder(), **OPTIONS)
     wav = manifest.parent / "data/5.wav"
     wav.write_bytes(wav.read_bytes()[:-400])
-    with pytest.raises(DataError, match=r"5\.wav: the header promises 4800 samples, but only 4700"):
+    with pytest.raises(DataError, match=r"5\.wav: .* 4800 .* 4700 "):
         tokenize.tokenize(plan)
     soundfile.write(wav, np.full((4800, 2), np.nan), RATE, subtype="FLOAT")
     with pytest.raises(DataError, match="NaN"):
@@ -211,16 +209,16 @@ def test_a_recording_that_was_cut_short_since_it_was_checked_is_refused(manifest
 def test_a_recording_that_breaks_off_is_skipped_and_counted(manifest, tmp_path):
     wav = manifest.parent / "data/5.wav"
     soundfile.write(wav, np.full((4800, 2), np.nan), RATE, subtype="FLOAT")
-    with pytest.raises(DataError, match=r"1 of 7 items cannot be used: 1 x unreadable recording"):
+    with pytest.raises(DataError, match=r"1 of 7 (.|\n)*data/5\.wav: .*sample 0 .*nan"):
         plan_tokenization(manifest, tmp_path / "out", encoder(), **OPTIONS)
     plan = plan_tokenization(manifest, tmp_path / "out", encoder(), **OPTIONS, skip_bad=True)
     assert plan.report.bad == 1 and tokenize.tokenize(plan).conversations == 6
 
 
 def test_codes_outside_the_codebooks_are_refused(manifest, tmp_path):
-    with pytest.raises(DataError, match=r"outside 0 \.\.\. 499"):
+    with pytest.raises(DataError, match=r"a/codec: .*499"):
         run(manifest, tmp_path / "out", encoder(encode=lambda pcm: hear(pcm) + 1))
-    with pytest.raises(DataError, match="16 bits"):
+    with pytest.raises(DataError, match=r"a/codec: .*70000"):
         run(manifest, tmp_path / "out", dataclasses.replace(encoder(), bins=70000))
 
 
@@ -259,9 +257,9 @@ def test_records_come_back_as_they_were_and_damaged_ones_are_noticed(name, shape
 
 
 def test_records_refuse_codes_of_another_type_or_length():
-    with pytest.raises(DataError, match="uint16"):
+    with pytest.raises(DataError, match=r"int32 \[2, 3\]"):
         encode_record(Conversation("x", np.zeros((2, 3), np.int32), np.zeros((2, 3), np.uint16)))
-    with pytest.raises(DataError, match="equal length"):
+    with pytest.raises(DataError, match=r"\[2, 3\].*\[2, 4\]"):
         encode_record(Conversation("x", np.zeros((2, 3), np.uint16), np.zeros((2, 4), np.uint16)))
 
 
@@ -275,7 +273,7 @@ def test_headers_that_are_damaged_or_of_another_version_are_refused(manifest, tm
             read_header(tmp_path / "out")
     header.write_text(text)
     os.unlink(tmp_path / "out" / "codes-00001-of-00003.array_record")
-    with pytest.raises(DataError, match="lacks codes-00001-of-00003"):
+    with pytest.raises(DataError, match="codes-00001-of-00003"):
         read_header(tmp_path / "out")
 
 

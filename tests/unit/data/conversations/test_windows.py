@@ -150,20 +150,20 @@ def test_several_folders_of_one_codec_are_mixed_and_of_two_refused(folder, tmp_p
     }
     assert 113 in lengths and len(lengths) == 8
     tokenize.tokenize(plan_tokenization(manifest, tmp_path / "other", encoder("codec 2")))
-    with pytest.raises(DataError, match="another codec"):
+    with pytest.raises(DataError, match="codec"):
         lm_dataset([folder, tmp_path / "other"], **OPTIONS)
 
 
 def test_options_without_sense_are_refused(folder, tmp_path):
     for changed, says in [
-        ({"agent_codebooks": 4}, "has 3 codebooks, requested are 4"), ({"agent_codebooks": 0}, "requested are 0"),
-        ({"frames": 0}, "got 0 and 0.1"), ({"alignment": Alignment(25.0)}, "25 Hz, the codes have 12.5 Hz"),
+        ({"agent_codebooks": 4}, " 3 codebooks.* 4 "), ({"agent_codebooks": 0}, " 3 codebooks.* 0 "),
+        ({"frames": 0}, " 0 .*0.1"), ({"alignment": Alignment(25.0)}, "25 Hz.* 12.5 Hz"),
     ]:  # fmt: skip
         with pytest.raises(ConfigError, match=says):
             lm_dataset(folder, **{**OPTIONS, **changed})
     with pytest.raises(DataError, match=r"codes\.json"):
         lm_dataset(tmp_path, **OPTIONS)
-    with pytest.raises(ConfigError, match="no folder"):
+    with pytest.raises(ConfigError, match="folder"):
         lm_dataset([], **OPTIONS)
 
 

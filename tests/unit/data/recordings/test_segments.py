@@ -107,12 +107,12 @@ def test_the_channels_asked_for_are_cut_and_no_others(tmp_path):
         batches = take(audio_dataset(path, **OPTIONS, channels=name), 8)
         sign[name] = set(np.sign(np.concatenate([batch["pcm"].sum(2) for batch in batches])).ravel().tolist())
     assert sign == {"left": {1.0}, "right": {-1.0}, "both": {1.0, -1.0}}
-    with pytest.raises(DataError, match=r"stereo.*required: 1 channel"):
+    with pytest.raises(DataError, match=r"stereo.* 1 channel"):
         audio_dataset(path, **OPTIONS)
     for teacher in ("phones", ".wavlm.npy"):
-        with pytest.raises(ConfigError, match="one channel"):
+        with pytest.raises(ConfigError, match=r"teacher.*mono"):
             audio_dataset(path, **OPTIONS, channels="both", teacher=teacher)
-    with pytest.raises(ConfigError, match="'stereo' is not one of mono, left, right, both"):
+    with pytest.raises(ConfigError, match=r"'stereo'.*mono, left, right, both"):
         audio_dataset(path, **OPTIONS, channels="stereo")
 
 
@@ -122,9 +122,9 @@ def test_a_recording_that_was_cut_short_is_refused_from_memory_and_from_files(tm
     wav = report.items[0].path
     files = segments._Files(report.items)
     wav.write_bytes(wav.read_bytes()[:-400])
-    with pytest.raises(DataError, match="the header promises"):
+    with pytest.raises(DataError, match=r"0\.wav: .* 8000 .* 7800 "):
         files.read(0, 0, 0, report.items[0].num_samples)
-    with pytest.raises(DataError, match="the header promises"):
+    with pytest.raises(DataError, match=r"0\.wav: .* 8000 .* 7800 "):
         segments._Memory(report.items)
 
 
@@ -190,9 +190,9 @@ def test_phones_may_be_given_and_must_cover_those_of_the_data(tmp_path):
     path = corpus(tmp_path)
     batch = take(audio_dataset(path, **OPTIONS, teacher="phones", phones=("pau", "z", "b", "aa")), 1)[0]
     assert batch["teacher"].shape[-1] == 8 and (batch["teacher"][..., [1, 5]] == 0).all()
-    with pytest.raises(DataError, match=r"4 recordings have phones .* not in .*:\n.*0\.json: b\n"):
+    with pytest.raises(DataError, match=r"4 .*phones(.|\n)*0\.json: b\n"):
         audio_dataset(path, **OPTIONS, teacher="phones", phones=("pau", "aa"))
-    with pytest.raises(DataError, match="'pau' first"):
+    with pytest.raises(DataError, match=r"'pau'.*'aa', 'b', 'pau'"):
         audio_dataset(path, **OPTIONS, teacher="phones", phones=("aa", "b", "pau"))
 
 
@@ -209,14 +209,14 @@ def test_features_beside_the_recordings_are_averaged_over_each_frame(tmp_path):
     shapes = {b["teacher"].shape for b in take(audio_dataset(path, **OPTIONS, teacher=".w.npy"), 3)}
     assert shapes == {(3, 2, 2)}
     np.save(tmp_path / "data/1.w.npy", np.zeros((50, 2), np.float32))
-    with pytest.raises(DataError, match=r"1 recordings.*\n.*1\.w\.npy: it has 50 rows, at 50 Hz it should have 5"):
+    with pytest.raises(DataError, match=r"1\.w\.npy: .* 50 .* 50 Hz .* 5\b"):
         audio_dataset(path, **OPTIONS, teacher=".w.npy")
-    with pytest.raises(DataError, match="no teacher 'wavlm'"):
+    with pytest.raises(DataError, match="'wavlm'"):
         audio_dataset(path, **OPTIONS, teacher="wavlm")
 
 
 def test_segments_are_whole_frames(tmp_path):
-    with pytest.raises(ConfigError, match=r"12\.5 frames of 1280 samples"):
+    with pytest.raises(ConfigError, match=r"12\.5 .*1280"):
         audio_dataset(corpus(tmp_path), **{**OPTIONS, "segment_seconds": 1.0})
 
 
@@ -233,7 +233,7 @@ def test_shares_of_spans_that_fill_the_time_sum_to_the_windows_within_it(edges, 
 def test_bad_recordings_are_refused_or_left_out_with_a_warning_that_counts_them(tmp_path, caplog):
     path = corpus(tmp_path)
     (tmp_path / "data/2.wav").unlink()
-    with pytest.raises(DataError, match=r"1 of 4 items(.|\n)*data/2\.wav: missing recording"):
+    with pytest.raises(DataError, match=r"1 of 4 (.|\n)*data/2\.wav: .*2\.wav"):
         audio_dataset(path, **OPTIONS)
     batches = take(audio_dataset(path, **OPTIONS, skip_bad=True), 9)
     assert "1 of 4 items" in caplog.text and "data/2.wav" in caplog.text

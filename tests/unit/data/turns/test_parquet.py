@@ -59,10 +59,10 @@ BAD = {
     "no audio": (RowKind.MISSING_AUDIO, "no bytes", {"question_audio": None}),
     "noise": (RowKind.UNREADABLE_AUDIO, "question_audio", {"question_audio": {"bytes": b"?" * 50, "path": None}}),
     "no samples": (RowKind.UNREADABLE_AUDIO, "no samples", {"question_audio": {"bytes": wav(0), "path": None}}),
-    "no answer": (RowKind.MISSING_TEXT, "answer is None", {"answer": None}),
-    "blank question": (RowKind.MISSING_TEXT, "question is ' '", {"question": " "}),
+    "no answer": (RowKind.MISSING_TEXT, "answer", {"answer": None}),
+    "blank question": (RowKind.MISSING_TEXT, "question", {"question": " "}),
     "no codes": (RowKind.BAD_CODES, "None", {"answer_snac": None}),
-    "empty codes": (RowKind.BAD_CODES, "expected '#'", {"answer_snac": ""}),
+    "empty codes": (RowKind.BAD_CODES, "'#'", {"answer_snac": ""}),
     "six codes": (RowKind.BAD_CODES, "frame 1 has 6 codes", {"answer_snac": "# 1 2 3 4 5 6 7 # 1 2 3 4 5 6"}),
     "headless": (RowKind.BAD_CODES, "begins with '9 #", {"answer_snac": "9 # 1 2 3 4 5 6 7"}),
     "too large": (RowKind.BAD_CODES, "the code '4096'", {"answer_snac": "# 1 2 3 4 5 6 4096"}),
@@ -74,7 +74,7 @@ BAD = {
 def test_bad_row_is_told_and_refused_or_left_out(tmp_path, name):
     kind, detail, changes = BAD[name]
     path = write(tmp_path / "a.parquet", row(index="0"), row(**changes), row(index="2"))
-    with pytest.raises(DataError, match=r"1 of 3 rows cannot be used(.|\n)*row 1") as error:
+    with pytest.raises(DataError, match=r"1 of 3 (.|\n)*row 1: ") as error:
         read_turns(path)
     assert detail in str(error.value)
     report = read_turns(path, skip_bad=True)
@@ -83,15 +83,15 @@ def test_bad_row_is_told_and_refused_or_left_out(tmp_path, name):
 
 
 def test_no_row_left_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="no row"):
+    with pytest.raises(DataError, match=r"a\.parquet: (.|\n)*row 0: "):
         read_turns(write(tmp_path / "a.parquet", row(answer="")), skip_bad=True)
 
 
 def test_file_that_is_no_such_file_is_refused(tmp_path):
     (tmp_path / "a.parquet").write_text("?")
-    with pytest.raises(DataError, match="cannot be read as a parquet file"):
+    with pytest.raises(DataError, match=r"parquet: .*parquet"):
         check_turns(tmp_path / "a.parquet")
-    with pytest.raises(DataError, match="has no column question, question_audio"):
+    with pytest.raises(DataError, match=r"parquet: .*question, question_audio"):
         check_turns(write(tmp_path / "b.parquet", {"answer": "a", "answer_snac": "#"}))
 
 
@@ -114,7 +114,7 @@ def test_own_turns_are_written_in_the_same_schema(tmp_path):
 
 def test_turn_that_could_not_be_read_is_not_written(tmp_path):
     turns = [Turn("q", wav(), "a", np.ones((7, 1), int)), Turn("q", b"", "a", np.ones((7, 1), int))]
-    with pytest.raises(DataError, match="turn 1 cannot be written: missing recording"):
+    with pytest.raises(DataError, match=r"a.parquet: turn 1 .*question_audio"):
         write_turns(tmp_path / "a.parquet", turns)
     assert not list(tmp_path.iterdir())
     with pytest.raises(DataError, match=r"\[7, frames\]"):
@@ -168,9 +168,9 @@ def test_undoing_the_delays_gives_the_frames_back(data, task, frames, written):
 
 def test_what_a_task_does_not_take_is_refused():
     for task, question, codes in ((Task.A1_A2, [1], CODES), (Task.T1_T2, [1], CODES), (Task.T1_A2, [1], None)):
-        with pytest.raises(DataError, match=f"task {task.value} takes"):
+        with pytest.raises(DataError, match=f"task {task.value} "):
             build_example(task, SMALL, question, [9], codes)
-    with pytest.raises(DataError, match=r"codes must be \[2, frames\]"):
+    with pytest.raises(DataError, match=r"\[2, .*\(1, 2\)"):
         build_example(Task.A1_A2, SMALL, 2, [9], CODES[:1])
-    with pytest.raises(DataError, match="does not end"):
+    with pytest.raises(DataError, match=r" 50 .* 2 steps"):
         undelay(CODES, EOA)

@@ -109,7 +109,7 @@ def test_wilson_interval_against_published_values():
     assert (none.value, none.low, none.high) == pytest.approx((0, 0, 0.1611), abs=5e-5)
     assert all_.low == pytest.approx(1 - 0.1611, abs=5e-5) and all_.high == 1
     assert math.isnan(statistics.share([]).value)
-    with pytest.raises(ValueError, match="2 groups for 3 things"):
+    with pytest.raises(ValueError, match=r"2 groups .* 3 "):
         statistics.share([True] * 3, ["a", "b"])
 
 

@@ -65,19 +65,19 @@ def break_turn(**changes):
 @pytest.mark.parametrize(
     ("break_it", "says"),
     [
-        (lambda held: held.pop("turns"), "has no 'turns'"),
-        (lambda held: held.update(turns=[3]), "must be an object"),
-        (break_turn(question=" "), "'question' is missing"),
-        (break_turn(answer="..."), "has no 'answer'"),
-        (break_turn(answer=None), "has no 'answer'"),
-        (break_turn(user_start=None), "needs numbers 'user_start' and 'user_end'"),
-        (break_turn(user_start=2.5), "no interval within its 4.00 s"),
-        (break_turn(agent_end=9.0), "no interval within its 4.00 s"),
+        (lambda held: held.pop("turns"), "'turns'"),
+        (lambda held: held.update(turns=[3]), "object"),
+        (break_turn(question=" "), "'question'"),
+        (break_turn(answer="..."), "'answer'"),
+        (break_turn(answer=None), "'answer'"),
+        (break_turn(user_start=None), "'user_start' and 'user_end'"),
+        (break_turn(user_start=2.5), "4.00 s"),
+        (break_turn(agent_end=9.0), "4.00 s"),
         (break_turn(pause=[1.5]), "(pause)"),
         (break_turn(backchannel=["yeah", "now", 3]), "(backchannel)"),
         (lambda held: held["turns"].append(held["turns"][0]), "overlap"),
-        (lambda held: held.update(next={"after": -1}), "'next' needs a number 'after'"),
-        (lambda held: held.update(next={"after": 1.0}), "not an audio file"),
+        (lambda held: held.update(next={"after": -1}), "'next'"),
+        (lambda held: held.update(next={"after": 1.0}), ".next.wav"),
     ],
 )
 def test_a_faulty_item_is_refused_by_name(tmp_path, break_it, says):
@@ -89,22 +89,22 @@ def test_a_faulty_item_is_refused_by_name(tmp_path, break_it, says):
     with pytest.raises(ItemError) as error:
         load_test_set(tmp_path)
     message = str(error.value)
-    assert says in message and "line 2" in message and "1 items cannot be used" in message and "\n" not in message
+    assert says in message and "line 2: " in message and "\n" not in message
 
 
 @pytest.mark.parametrize(
     ("break_it", "says"),
     [
-        (lambda folder: shutil.rmtree(folder), "no such folder"),
-        (lambda folder: (folder / "MANIFEST.jsonl").unlink(), "no MANIFEST.jsonl"),
-        (lambda folder: (folder / "MANIFEST.jsonl").write_text(""), "lists no items"),
-        (lambda folder: (folder / "MANIFEST.jsonl").write_text("{"), "not JSON"),
-        (lambda folder: (folder / "MANIFEST.jsonl").write_text('{"name": "x"}'), "'path' is missing"),
-        (lambda folder: (folder / "data/a.wav").unlink(), "a.wav: there is no such file"),
-        (lambda folder: (folder / "data/a.json").unlink(), "a.json: there is no such file"),
-        (lambda folder: (folder / "data/a.json").write_text("[]"), "must hold an object"),
-        (lambda folder: (folder / "data/a.wav").write_bytes(b"RIFF"), "not an audio file"),
-        (lambda folder: soundfile.write(folder / "data/a.wav", noise(1, 0.1), RATE), "must be stereo"),
+        (lambda folder: shutil.rmtree(folder), "tests: "),
+        (lambda folder: (folder / "MANIFEST.jsonl").unlink(), "tests: .*MANIFEST.jsonl"),
+        (lambda folder: (folder / "MANIFEST.jsonl").write_text(""), "tests: .*manifest"),
+        (lambda folder: (folder / "MANIFEST.jsonl").write_text("{"), "line 1: .*JSON"),
+        (lambda folder: (folder / "MANIFEST.jsonl").write_text('{"name": "x"}'), "line 1: 'path'"),
+        (lambda folder: (folder / "data/a.wav").unlink(), "a.wav: "),
+        (lambda folder: (folder / "data/a.json").unlink(), "a.json: "),
+        (lambda folder: (folder / "data/a.json").write_text("[]"), r"a.json: .*\[\]"),
+        (lambda folder: (folder / "data/a.wav").write_bytes(b"RIFF"), "a.wav: .*Error opening"),
+        (lambda folder: soundfile.write(folder / "data/a.wav", noise(1, 0.1), RATE), "a.wav: .*stereo.* 1 "),
     ],
 )
 def test_a_faulty_folder_is_refused(tmp_path, break_it, says):
@@ -121,6 +121,6 @@ def test_files_that_are_not_utf8_are_named(tmp_path, name):
     write_item(tmp_path, "a", [turn(0.6, 1.6, (1.84, 2.8))], 4.0)
     (path,) = tmp_path.rglob(name)
     path.write_bytes(path.read_bytes().replace(b'"', b'"\xe9', 1))
-    with pytest.raises(ItemError, match=rf"{name}: cannot be read as text in UTF-8") as error:
+    with pytest.raises(ItemError, match=rf"{name}: .*UTF-8") as error:
         load_test_set(tmp_path)
     assert str(error.value).count(str(path)) == 1

@@ -114,10 +114,10 @@ def test_tasks_that_need_missing_parts_are_left_out():
     assert mute.left_out == dict.fromkeys((Task.A1_A2, Task.T1_A2), "the model has no codec") and not mute.sample_rate
     deaf = MiniOmniAdapter(dataclasses.replace(PARTS, speech_encoder=None), AdapterConfig(), 9, 99)
     assert set(deaf.left_out) == {Task.A1_A2, Task.A1_T2, Task.A1_T1} and deaf.sample_rate == CODEC.sampling_rate
-    with pytest.raises(ConfigError, match="neither a Mini-Omni nor a text decoder"):
+    with pytest.raises(ConfigError, match=r"Mini-Omni.*text decoder"):
         make_adapter(Checkpoint("snac", {"snac": CODEC}, {"snac": {}}), None, TURNS, AdapterConfig())
     bare = Checkpoint("mini_omni", {"omni": CONFIG}, {"omni": {}}, source="here")
-    with pytest.raises(WeightsError, match="here: has no tokenizer"):
+    with pytest.raises(WeightsError, match=r"^here: .*tokenizer"):
         make_adapter(bare, None, TURNS, AdapterConfig())
 
 

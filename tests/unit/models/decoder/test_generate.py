@@ -115,7 +115,7 @@ def test_sampling_options_are_read_with_transformers_defaults_and_unapplied_ones
     assert TextSampling.from_hf({"do_sample": True, "top_p": 0.8}) == TextSampling(1.0, 50, 0.8)
     ignored = TextSampling.from_hf({"repetition_penalty": 1.05, "num_beams": 1}).ignored
     assert ignored == ("repetition_penalty=1.05",)
-    with pytest.raises(ConfigError, match="not a number"):
+    with pytest.raises(ConfigError, match=r"generation_config.json: .*'warm'"):
         TextSampling.from_hf({"do_sample": True, "temperature": "warm"})
     assert stop_tokens({"eos_token_id": [1, 2]}) == {1, 2} and stop_tokens({"eos_token_id": 3}) == {3}
     assert stop_tokens({}) == frozenset()
@@ -151,7 +151,7 @@ def test_a_chat_refuses_what_it_cannot_take_and_forgets_it(bad, said):
 
 
 def test_a_chat_needs_a_decoder(tiny_moshi):
-    with pytest.raises(ConfigError, match="no text decoder"):
+    with pytest.raises(ConfigError, match="text decoder"):
         jomni.Chat(tiny_moshi)
 
 

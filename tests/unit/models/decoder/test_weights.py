@@ -76,7 +76,7 @@ def test_options_that_are_not_supported_are_refused_by_name(family, options, wor
 def test_a_family_that_cannot_express_a_configuration_says_why():
     with pytest.raises(ConfigError, match="'qk_norm' = True"):
         write_decoder_config(dataclasses.replace(PLAIN, qk_norm=True), "qwen2")
-    with pytest.raises(ConfigError, match="'gpt2' is no family"):
+    with pytest.raises(ConfigError, match=r"'gpt2'.*qwen2"):
         write_decoder_config(PLAIN, "gpt2")
 
 
@@ -152,7 +152,7 @@ def test_another_class_of_the_family_and_other_layouts_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="Qwen2ForSequenceClassification"):
         jomni.load(folder)
     for layout in ("kyutai", "orbax"):
-        with pytest.raises(ConfigError, match="only hf"):
+        with pytest.raises(ConfigError, match=r"'kyutai'.*'decoder'.*hf"):
             jomni.save(checkpoint(), tmp_path / "out", layout)
 
 

@@ -356,16 +356,16 @@ def test_export_is_a_codec_that_loads_and_a_run_can_start_from(tmp_path):
     warm = again.warm_start(plainly(again.init)(key), key)
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, warm.params, state.params)))
     other = dataclasses.replace(TINY_MIMI, transformer=dataclasses.replace(TINY_MIMI.transformer, num_layers=1))
-    with pytest.raises(ConfigError, match="configuration differs"):
+    with pytest.raises(ConfigError, match="codec"):
         again = task(model=other, init_from=str(tmp_path / "codec"))
         again.warm_start(plainly(again.init)(key), key)
 
 
 def test_options_that_contradict_each_other_are_refused():
-    with pytest.raises(ConfigError, match="no loss"):
+    with pytest.raises(ConfigError, match=r"weights.spectral"):
         task(weights=LossWeights(spectral=0.0), data=CodecDataConfig(batch=4, segment_seconds=0.1))
-    with pytest.raises(ConfigError, match="teacher"):
+    with pytest.raises(ConfigError, match=r"data.phones"):
         task(data=CodecDataConfig(teacher="phones"))
     trained = task(freeze=("",))
-    with pytest.raises(ConfigError, match="nothing to train"):
+    with pytest.raises(ConfigError, match="freeze"):
         jax.eval_shape(trained.init, jax.random.key(0))

@@ -91,7 +91,7 @@ def test_tasks_are_mixed_as_their_shares_say(turns):
         assert (np.abs(batch["pcm"]).max(1) > 0.1).tolist() == listens.tolist()
         assert ((batch["targets"][:, :-1] != IGNORE).any((1, 2)) == listens).all(), "only A1-A2 speaks"
     assert set(TaskShares(1, 0, 0, 0, 1).tasks().values()) == {0.5}
-    with pytest.raises(ConfigError, match="not all zero"):
+    with pytest.raises(ConfigError, match="'a1_a2': 0"):
         TaskShares(0, 0, 0, 0, 0)
     with pytest.raises(ConfigError, match="a1_t2 = -1"):
         TaskShares(a1_t2=-1)
@@ -143,18 +143,18 @@ def test_a_single_frame_does_not_slip():
 
 
 def test_turns_that_do_not_fit_are_told_and_left_out(turns, tmp_path):
-    with pytest.raises(DataError, match=r"6 of 6 rows cannot be used(.|\n)*needs \d+ steps, the longest length is 16"):
+    with pytest.raises(DataError, match=r"6 of 6 (.|\n)*row 0: .*A1-A2.* 20 steps.* 16"):
         batches(turns, lengths=(16,))
-    with pytest.raises(DataError, match=r"0.1 s, longer than the 0.1 s|longer than the 0\.1 s"):
+    with pytest.raises(DataError, match=r"6 of 6 (.|\n)*row 0: .*0\.1 s"):
         batches(turns, seconds=0.1)
     path = tmp_path / "mixed.parquet"
     bad = Turn("say red", question(0), "it is red", codes(0) + 100)
     write_turns(path, [bad, *(Turn(q, question(i), a, codes(i)) for i, (q, a) in enumerate(PAIRS))])
-    with pytest.raises(DataError, match="code 107 of a codebook with 16"):
+    with pytest.raises(DataError, match=r"code 107 .* 16"):
         batches(path)
     assert next(iter(batches(path, skip_bad=True, batch=6)))["tokens"].max() < 288
     batches(path, shares=TaskShares(0, 1, 1, 0, 1))  # which say nothing
-    with pytest.raises(DataError, match="neither a parquet file"):
+    with pytest.raises(DataError, match=r"absent: .*parquet"):
         batches(tmp_path / "absent")
 
 
@@ -176,14 +176,14 @@ def test_own_text_becomes_turns_with_any_synthesiser():
     assert made[0].question_at(16_000).shape == (200,)
     with pytest.raises(DataError, match=r"\[1, 2\]"):
         interleave([[1], [2, 3]])
-    with pytest.raises(DataError, match="not audio"):
+    with pytest.raises(DataError, match=r"float64 \[0\] .*'a'"):
         next(spoken_turns([("a", "b")], lambda text: (np.zeros(0), 8000), voice, lambda pcm, rate: []))
 
 
 def test_lines_that_are_no_pairs_are_told(tmp_path):
     path = tmp_path / "pairs.tsv"
     path.write_text("a\tb\nc\n\td\n")
-    with pytest.raises(DataError, match=r"2 of 3 lines are not, such as \[2, 3\]"):
+    with pytest.raises(DataError, match=r"pairs\.tsv: .*2 of 3 .*\[2, 3\]"):
         read_pairs(path)
 
 
@@ -316,7 +316,7 @@ def test_a_damaged_tokenizer_is_told_with_the_option_that_names_it(backbone, tur
         ("backbone", OmniConfig(data=data, backbone=str(tmp_path), encoder_model=ENCODER, voice=VOICE)),
         ("tokenizer", TextConfig(data=TextData("absent"), model=DECODER, tokenizer=str(tmp_path))),
     ):
-        with pytest.raises(WeightsError, match=rf"^'{option}' {tmp_path}: its tokenizer.json is damaged"):
+        with pytest.raises(WeightsError, match=rf"^'{option}' {tmp_path}: .*tokenizer.json"):
             config.build(1)
 
 
@@ -366,9 +366,9 @@ def test_the_codec_is_exported_along_and_handed_on_from_stage_to_stage(backbone,
     assert held.configs["snac"] == CODEC and held.params.keys() == {"omni", "whisper", "snac"}
     for path, leaf in flatten(held.params["snac"]):
         np.testing.assert_array_equal(leaf, dict(flatten(voice["snac"]))[path], err_msg=path)
-    with pytest.raises(ConfigError, match="holds no SNAC"):
+    with pytest.raises(ConfigError, match=r"^'codec' .*SNAC"):
         dataclasses.replace(one, codec=str(backbone)).build(1)
-    with pytest.raises(ConfigError, match="7 tokens per frame of 16 entries, the model generates 7 of 15"):
+    with pytest.raises(ConfigError, match=r"'codec' .* 7 .* 16 .* 7 .* 15"):
         dataclasses.replace(one, voice=dataclasses.replace(VOICE, audio_size=15)).build(1)
 
 
@@ -414,9 +414,9 @@ def test_a_model_and_its_options_fit_together(backbone, turns):
         data=OmniData((str(turns),), lengths=(30,), seconds=0.3), backbone=str(backbone), encoder_model=ENCODER,
         voice=VOICE, batch=2,
     )  # fmt: skip
-    with pytest.raises(ConfigError, match=r"at most the 0\.2 s"):
+    with pytest.raises(ConfigError, match=r"'seconds' = 0\.3 .*0\.2 s"):
         config.build(1).dataset(0)
-    with pytest.raises(ConfigError, match="2 weights, there are 7"):
+    with pytest.raises(ConfigError, match=r"loss.stream_weights .* 2 .* 7"):
         dataclasses.replace(config, loss=OmniLossConfig(stream_weights=(1.0, 2.0))).build(1)
-    with pytest.raises(ConfigError, match="is not a Whisper"):
+    with pytest.raises(ConfigError, match=r"'encoder' .*Whisper"):
         dataclasses.replace(config, encoder_model=None, encoder=str(backbone)).build(1)

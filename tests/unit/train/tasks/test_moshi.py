@@ -362,7 +362,7 @@ def test_split_and_join_are_inverse(base):
 def test_data_of_another_model_is_refused():
     codes = np.zeros((2, 5, 7), np.int32)
     check_batch({"codes": codes}, SMALL)
-    with pytest.raises(DataError, match="has 4 streams, the model takes 5"):
+    with pytest.raises(DataError, match=r" 4 streams.* 5"):
         check_batch({"codes": codes[:, :4]}, SMALL)
     codes[0, 2, 3] = SMALL.card
     with pytest.raises(DataError, match=f"audio code {SMALL.card}"):
@@ -375,15 +375,18 @@ def test_data_of_another_model_is_refused():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"model": None}, "give either 'model'"),
-        ({"init_from": "x"}, "not both"),
-        ({"lora": LoRAConfig()}, "give 'init_from'"),
-        ({"shrink_and_perturb": 0.5}, "all of 'init_from'"),
-        ({"model": None, "init_from": "x", "lora": LoRAConfig(), "shrink_and_perturb": 0.5}, "and no 'lora'"),
-        ({"shrink_and_perturb": 1.5}, "'shrink_and_perturb' must be from 0 to 1"),
-        ({"export": "fused"}, "needs LoRA"),
-        ({"monologue": False, "loss": LMLossConfig(text_weight=0)}, "has to learn that its text is padding"),
-        ({"batch": 8, "microbatches": 3}, "cannot be divided"),
+        ({"model": None}, "'model' .*'init_from'"),
+        ({"init_from": "x"}, "'model' .*'init_from'"),
+        ({"lora": LoRAConfig()}, "'lora' .*'init_from'"),
+        ({"shrink_and_perturb": 0.5}, "'shrink_and_perturb' .*'init_from'"),
+        (
+            {"model": None, "init_from": "x", "lora": LoRAConfig(), "shrink_and_perturb": 0.5},
+            "'shrink_and_perturb' .*'lora'",
+        ),
+        ({"shrink_and_perturb": 1.5}, "'shrink_and_perturb' .*1.5"),
+        ({"export": "fused"}, "'export' = 'fused'"),
+        ({"monologue": False, "loss": LMLossConfig(text_weight=0)}, "'monologue' .*'loss.text_weight'"),
+        ({"batch": 8, "microbatches": 3}, " 8 .* 3 "),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(options, said):
@@ -395,10 +398,10 @@ def test_a_tokenizer_or_codec_that_does_not_fit_is_refused(tmp_path, tokenizer_b
     (tmp_path / "text.model").write_bytes(tokenizer_bytes)
     (tmp_path / "broken.model").write_bytes(b"no model")
     for options, said in [
-        ({"tokenizer": str(tmp_path / "none.model")}, "there is no such file"),
-        ({"tokenizer": str(tmp_path / "broken.model")}, "is not a sentencepiece model"),
-        ({"tokenizer": str(tmp_path / "text.model")}, "pieces, the model's text_card is 16"),
-        ({"codec": str(tiny_mimi_file), "model": dataclasses.replace(SMALL, card=64)}, "codebooks of 32 entries"),
+        ({"tokenizer": str(tmp_path / "none.model")}, "'tokenizer' .*none.model"),
+        ({"tokenizer": str(tmp_path / "broken.model")}, "'tokenizer' .*broken.model"),
+        ({"tokenizer": str(tmp_path / "text.model")}, "'tokenizer' .* 48 .*text_card .*16"),
+        ({"codec": str(tiny_mimi_file), "model": dataclasses.replace(SMALL, card=64)}, "'codec' .* 32 .* 64"),
     ]:
         with pytest.raises(ConfigError, match=said):
             LMConfig(**({"data": SyntheticData(), "model": SMALL} | options)).build(1)

@@ -173,7 +173,7 @@ def test_what_is_frozen_stays_and_the_rest_learns():
     pcm = 0.3 * jax.random.normal(jax.random.key(1), (2, 1, 128))
     after, _ = plainly(task.update)(state, {"pcm": pcm}, jax.random.key(2))
     assert after.params["decoder"]["model_0"]["bias"].any()
-    with pytest.raises(ConfigError, match="'encodr' matches no parameter"):
+    with pytest.raises(ConfigError, match="'encodr'"):
         SnacTrainConfig(model=TINY, data=SnacData("none"), freeze=("encodr",)).build(1).frozen(state.frozen)
 
 
@@ -182,5 +182,5 @@ def test_segments_are_whole_windows():
         sampling_rate=1600, encoder_dim=16, encoder_rates=(2, 2), decoder_dim=256, decoder_rates=(2, 2),
         attn_window_size=32, vq_strides=(4, 2, 1),
     )  # fmt: skip
-    with pytest.raises(ConfigError, match="multiple of 8"):
+    with pytest.raises(ConfigError, match=r"'frames' .* 8, .*12"):
         SnacData("m.jsonl", frames=12).dataset(model, 2, 0)
