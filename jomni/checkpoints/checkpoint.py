@@ -133,7 +133,7 @@ class Checkpoint(CheckpointInfo):
         tree: Any = self.params
         for key in (part or "").split("/") if part else ():
             tree = tree.get(key, {}) if isinstance(tree, Mapping) else {}
-        return sum(int(np.prod(leaf.shape)) for _, leaf in flatten(tree))
+        return sum(int(np.prod(leaf.shape)) for leaf in flatten(tree).values())
 
     def _component(self, name: str) -> str:
         return f"{name}: {self.num_parameters(name):,} parameters"

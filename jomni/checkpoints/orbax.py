@@ -36,7 +36,7 @@ _TOKENIZER = "tokenizer.model"
 def write(checkpoint: Checkpoint, folder: Path, dtype: np.dtype | None) -> None:
     """Write a checkpoint to an empty folder. `dtype` is that of `jomni.save`."""
     leaves = {}
-    for path, leaf in flatten(checkpoint.params):
+    for path, leaf in flatten(checkpoint.params).items():
         keep = dtype is None or is_float32_only(path) or not is_float(leaf.dtype)
         leaves[path] = leaf if keep else leaf.astype(dtype)
     with _checkpointer() as checkpointer:
@@ -110,12 +110,12 @@ def read_params(
     """
     folder = (folder / _PARAMS).absolute()
     trees = {name: COMPONENTS[name].abstract_params(config) for name, config in configs.items()}
-    shapes = {path: tuple(leaf.shape) for path, leaf in flatten(trees)}
+    shapes = {path: tuple(leaf.shape) for path, leaf in flatten(trees).items()}
     leaves: dict[str, Any] = {}
     try:
         with _checkpointer() as checkpointer:
             batch: dict[str, ocp.ArrayRestoreArgs] = {}
-            held = dict(flatten(checkpointer.metadata(folder).item_metadata.tree))
+            held = flatten(checkpointer.metadata(folder).item_metadata.tree)
             held = {path: leaf for path, leaf in held.items() if path.split("/")[0] in trees}
             _check(held, shapes, str(folder))
             for i, (path, leaf) in enumerate(held.items(), 1):

@@ -90,7 +90,7 @@ def _round_codec(checkpoint: Checkpoint, dtype: np.dtype) -> Checkpoint:
     """Return the checkpoint with its codecs rounded to `dtype`, and recorded as stored in it."""
     params, stored = dict(checkpoint.params), dict(checkpoint.stored)
     for part in [name for name in params if COMPONENTS[name].codec]:
-        codec = {p: np.asarray(x) for p, x in flatten(params[part])}
+        codec = {p: np.asarray(x) for p, x in flatten(params[part]).items()}
         rounded = {p: x.astype(dtype).astype(np.float32) if is_float(x.dtype) else x for p, x in codec.items()}
         params[part] = unflatten(rounded)
         stored = {path: name for path, name in stored.items() if not path.startswith(f"{part}/")}

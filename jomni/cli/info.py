@@ -115,7 +115,7 @@ def convert(options: Namespace) -> None:
 def _sizes(tree: Mapping[str, Any]) -> dict[str, int]:
     from jomni.tensors.weight_map import flatten
 
-    return {path: math.prod(leaf.shape) for path, leaf in flatten(tree)}
+    return {path: math.prod(leaf.shape) for path, leaf in flatten(tree).items()}
 
 
 def _groups(sizes: Mapping[str, int], groups: Mapping[str, tuple[str, ...]]) -> list[str]:

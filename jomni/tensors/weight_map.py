@@ -10,15 +10,23 @@ writing (`jomni.checkpoints.save`) use the same expectation, so an import is exp
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax import traverse_util
 
 from jomni.errors import WeightsError
 from jomni.tensors.source import TensorSpec, listing
+
+flatten = functools.partial(traverse_util.flatten_dict, sep="/")
+"""Return a nested dictionary as a flat one: path -> leaf, depth first in its own order."""
+
+unflatten = functools.partial(traverse_util.unflatten_dict, sep="/")
+"""Return the nested dictionary of a flat one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +149,7 @@ class WeightMap:
         rules = [(_regex(rule.path, "/"), rule) for rule in self.rules]
         stacks = [(re.compile(f"(?P<stem>.*\\.){_regex(s.parts, '.').pattern}"), s) for s in self.stacks]
         members: dict[str, tuple[int, list[tuple[int, Leaf]]]] = {}
-        for path, value in flatten(tree):
+        for path, value in flatten(tree).items():
             leaf = _leaf(path, tuple(value.shape), rules)
             whole, index, groups = leaf.name, 0, 1
             for regex, stack in stacks:
@@ -214,27 +222,6 @@ def bind(table: WeightMap, tensors: Iterable[Tensor], specs: Mapping[str, Tensor
     if any(problems.values()):
         raise misfit(problems, where, fits)
     return places
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, leaf) of a nested dictionary, depth first in its own order."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}/")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the nested dictionary of a flat one, by path."""
-    tree: dict[str, Any] = {}
-    for path, value in leaves.items():
-        *parents, last = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = value
-    return tree
 
 
 def is_float(dtype: Any) -> bool:

@@ -32,7 +32,7 @@ def frozen_paths(params: Mapping[str, Any], patterns: Sequence[str]) -> frozense
     Raises:
       ConfigError: a pattern matches no path, or all parameters would be frozen.
     """
-    paths = [path for path, _ in flatten(params)]
+    paths = list(flatten(params))
     for pattern in patterns:
         if not any(re.match(pattern, path) for path in paths):
             raise ConfigError(f"freeze: {pattern!r} matches no parameter; the model's parts are {', '.join(params)}")
@@ -49,7 +49,7 @@ def split(params: Mapping[str, Any], trains: Callable[[str], bool]) -> tuple[Tre
       params: the parameters.
       trains: returns whether the parameter at a path trains.
     """
-    leaves = dict(flatten(params))
+    leaves = flatten(params)
     moving = {path: leaf for path, leaf in leaves.items() if trains(path)}
     if len(moving) == len(leaves):
         return dict(params), None
@@ -58,12 +58,13 @@ def split(params: Mapping[str, Any], trains: Callable[[str], bool]) -> tuple[Tre
 
 def join(params: Mapping[str, Any], frozen: Mapping[str, Any] | None) -> Tree:
     """Join the two parts that `split` returned."""
-    return dict(params) if frozen is None else unflatten(dict(flatten(params)) | dict(flatten(frozen)))
+    return dict(params) if frozen is None else unflatten(flatten(params) | flatten(frozen))
 
 
 def cast(tree: Mapping[str, Any], dtype: Any) -> Tree:
     """Return the tree with its floating-point leaves cast to `dtype`."""
-    return unflatten({p: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x for p, x in flatten(tree)})
+    leaves = flatten(tree).items()
+    return unflatten({p: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x for p, x in leaves})
 
 
 def fingerprint(frozen: Tree) -> str:
@@ -72,7 +73,7 @@ def fingerprint(frozen: Tree) -> str:
     It depends on the paths, dtypes, shapes and all bits, and not on the sharding. It reads each parameter once, on its
     own devices.
     """
-    leaves = sorted(flatten(frozen), key=lambda pair: pair[0])
+    leaves = sorted(flatten(frozen).items(), key=lambda pair: pair[0])
     told = [f"{path} {leaf.dtype}{leaf.shape} {int(_sum(leaf))}" for path, leaf in leaves]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
 

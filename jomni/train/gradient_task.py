@@ -127,8 +127,8 @@ class GradientTask(Task):
 
     def begun(self, state: GradientState, found: Tree) -> GradientState:
         """Return the state with all or some of its parameters replaced by `found`, cast and placed as the old ones."""
-        leaves = dict(flatten(join(state.params, state.frozen)))
-        for path, value in flatten(found):
+        leaves = flatten(join(state.params, state.frozen))
+        for path, value in flatten(found).items():
             old = leaves[path]
             assert value.shape == old.shape, f"{path}: {value.shape} for {old.shape}"
             leaves[path] = jax.device_put(jnp.asarray(value, old.dtype), old.sharding)
@@ -136,7 +136,7 @@ class GradientTask(Task):
 
     def with_parameters(self, state: GradientState, leaves: Mapping[str, Array]) -> GradientState:
         """Return the state with new parameters, given by path. The split into trained and frozen ones is kept."""
-        moving = {path for path, _ in flatten(state.params)}
+        moving = set(flatten(state.params))
         params, frozen = split(unflatten(leaves), lambda path: path in moving)
         ema = jax.tree.map(jnp.copy, params) if self.options.ema else None
         return dataclasses.replace(state, params=params, frozen=frozen, ema=ema)

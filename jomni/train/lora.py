@@ -46,7 +46,7 @@ class LoRAConfig:
 
 def fuse(params: Mapping[str, Any], scaling: float) -> Tree:
     """Return parameters with the adapters fused: W + scaling * B A, computed in float32, in the dtype of W."""
-    leaves = dict(flatten(params))
+    leaves = flatten(params)
     fused = {}
     for path, leaf in leaves.items():
         if _ADAPTER.search(path):

@@ -57,8 +57,8 @@ def test_a_converted_model_is_the_same_model(layout, run, tmp_path, tiny_moshi, 
     code, out, err = run("convert", tiny_moshi_folder, tmp_path / "dst", "--to", layout)
     assert code == 0, err
     assert f"as {layout}" in out
-    back = dict(flatten(jomni.load(tmp_path / "dst").params))
-    for path, value in flatten(tiny_moshi.params):
+    back = flatten(jomni.load(tmp_path / "dst").params)
+    for path, value in flatten(tiny_moshi.params).items():
         np.testing.assert_array_equal(back.pop(path), value, err_msg=path)
     assert not back
     original, converted = (run("info", model)[1].splitlines()[1:] for model in (tiny_moshi_folder, tmp_path / "dst"))

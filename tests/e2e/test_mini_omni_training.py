@@ -29,7 +29,7 @@ def metrics(config: TrainConfig) -> list[dict]:
 def weights(config: TrainConfig) -> dict[str, np.ndarray]:
     """The exported parameters by path, the table of tokens in two."""
     parts = jomni.load(Path(config.out) / config.name / "export").params
-    held = dict(flatten(parts["omni"] | {"whisper": parts["whisper"]}))
+    held = flatten(parts["omni"] | {"whisper": parts["whisper"]})
     table = held.pop(EMBEDDING)
     return held | {f"{EMBEDDING}/text": table[:ROWS], f"{EMBEDDING}/new": table[ROWS:]}
 
@@ -81,7 +81,7 @@ def test_the_text_model_comes_as_one_that_chats(stages):
 
 def test_stage_1_moves_adapter_and_new_rows_alone(stages):
     text = jomni.load(str(Path(stages["stage0"].out) / "stage0/export")).params["decoder"]
-    old, new = dict(flatten({"backbone": text})), weights(stages["stage1"])
+    old, new = flatten({"backbone": text}), weights(stages["stage1"])
     old[f"{EMBEDDING}/text"] = old.pop(EMBEDDING)
     assert not moved({path: np.asarray(leaf) for path, leaf in old.items()}, {path: new[path] for path in old})
 

@@ -24,8 +24,8 @@ MESH = AbstractMesh((2, 2, 2), ("data", "fsdp", "tensor"))
 )
 def test_every_matrix_of_the_models_is_cut(tree):
     axes, whole = axes_by_path(tree), []
-    matrices = {path for path, leaf in flatten(tree) if leaf.ndim >= 2}
-    for path, leaf in flatten(tree):
+    matrices = {path for path, leaf in flatten(tree).items() if leaf.ndim >= 2}
+    for path, leaf in flatten(tree).items():
         names = axes
         for part in path.split("/"):
             names = names[part]

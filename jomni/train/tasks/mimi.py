@@ -355,7 +355,7 @@ class CodecTask(Task):
     def _split(self, params: Params) -> tuple[dict[str, Array], dict[str, Array]]:
         """Return the trained and the frozen leaves, by path."""
         frozen = frozen_paths(params, self.config.freeze)
-        flat = dict(flatten(params))
+        flat = flatten(params)
         return {p: x for p, x in flat.items() if p not in frozen}, {p: x for p, x in flat.items() if p in frozen}
 
 

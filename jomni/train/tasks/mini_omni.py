@@ -151,7 +151,7 @@ class OmniTask(GradientTask):
         stays = frozen_paths(params, self.config.freeze)
         if self.config.lora is None:
             return stays
-        backbone = (f"backbone/{path}" for path, _ in flatten(params["backbone"]))
+        backbone = (f"backbone/{path}" for path in flatten(params["backbone"]))
         return stays | {path for path in backbone if not _BEYOND_LORA.match(path)}
 
     def start(self, key: PRNGKeyArray) -> Tree:
@@ -217,7 +217,7 @@ class OmniTask(GradientTask):
 
 def cut_rows(params: Mapping[str, Any], vocabulary: Vocabulary) -> Tree:
     """Return the parameters with each token table split into the text decoder's rows and the added rows."""
-    leaves = dict(flatten(params))
+    leaves = flatten(params)
     for path in _TABLES:
         if path in leaves:
             table = leaves.pop(path)
@@ -227,7 +227,7 @@ def cut_rows(params: Mapping[str, Any], vocabulary: Vocabulary) -> Tree:
 
 def join_rows(params: Mapping[str, Any]) -> Tree:
     """Return the parameters with the tables joined that `cut_rows` split."""
-    leaves = dict(flatten(params))
+    leaves = flatten(params)
     for path in _TABLES:
         if f"{path}/text" in leaves:
             leaves[path] = jnp.concatenate([leaves.pop(f"{path}/text"), leaves.pop(f"{path}/new")])

@@ -135,7 +135,7 @@ class LMTask(GradientTask):
 
     def frozen(self, params: Tree) -> Collection[str]:
         lora = self.config.lora
-        return () if lora is None else {path for path, _ in flatten(params) if not lora.trains(path)}
+        return () if lora is None else {path for path in flatten(params) if not lora.trains(path)}
 
     def warm_start(self, state: GradientState, key: PRNGKeyArray) -> GradientState:
         """Return the state with the weights of `init_from`.
@@ -146,7 +146,7 @@ class LMTask(GradientTask):
         if self._opened is None:
             return state
         kept = self.config.shrink_and_perturb
-        held = dict(flatten(join(state.params, state.frozen)))
+        held = flatten(join(state.params, state.frozen))
         old = {path: (leaf.dtype, leaf.sharding) for path, leaf in held.items()}
         adapters = {path: leaf for path, leaf in held.items() if "/lora_" in path}
         anew = {path: leaf for path, leaf in held.items() if kept < 1 and path.startswith("transformer/")}
@@ -157,7 +157,7 @@ class LMTask(GradientTask):
             self._opened.source, fuse_lora=True, components=("lm",),
             sharding=lambda path, shape: old[path.removeprefix("lm/")][1],
         )  # fmt: skip
-        leaves = {path: leaf.astype(old[path][0]) for path, leaf in flatten(found.params["lm"])} | adapters
+        leaves = {path: leaf.astype(old[path][0]) for path, leaf in flatten(found.params["lm"]).items()} | adapters
         leaves |= {path: kept * leaves[path] + (1 - kept) * leaf for path, leaf in anew.items()}
         return self.with_parameters(state, leaves)
 

@@ -191,7 +191,7 @@ def quiet(params: Tree) -> Tree:
 
     Otherwise each unit doubles the variance, and the decoder's final tanh saturates, where it has no gradient.
     """
-    leaves = dict(flatten(params))
+    leaves = flatten(params)
     last = max((path for path in leaves if _LAST.match(path)), key=lambda path: int(path.split("/")[1].split("_")[1]))
     factors = {path: 0.1 for path in leaves if _UNIT_END.search(path)} | {last: 0.1}
     return unflatten({path: factors.get(path, 1.0) * leaf for path, leaf in leaves.items()})
@@ -235,7 +235,7 @@ class SnacTask(GradientTask):
         if not self.config.codebook_decay:
             return {}
         found = dict[str, CodebookAverage]()
-        for path, leaf in flatten(state.params):
+        for path, leaf in flatten(state.params).items():
             if match := _BOOK.fullmatch(path):
                 found[match[1]] = CodebookAverage(jnp.ones(len(leaf)), jnp.copy(leaf))
         return found
@@ -255,7 +255,7 @@ class SnacTask(GradientTask):
             if (name := f"quantizers_{k}") in books:
                 held, metrics[f"perplexity_{k}"] = follow(books[name], updates[k], c.codebook_decay, c.restart_below)
                 books[name], entries[f"quantizer/{name}/codebook"] = held, held.entries
-        params, ema = (None if t is None else unflatten(dict(flatten(t)) | entries) for t in (new.params, new.ema))
+        params, ema = (None if t is None else unflatten(flatten(t) | entries) for t in (new.params, new.ema))
         moved = dataclasses.replace(new, params=params, ema=ema, books=books)
         return guard(metrics["skipped"] == 0, moved, new), metrics
 
@@ -290,7 +290,7 @@ class SnacTask(GradientTask):
                     f"{c.model.codebook_size} entries of codebook {book}. Increase it."
                 )
             codebook = jnp.asarray(_centres(latents, c.model.codebook_size, book), jnp.float32)
-            params = unflatten(dict(flatten(params)) | {f"quantizer/quantizers_{book}/codebook": codebook})
+            params = unflatten(flatten(params) | {f"quantizer/quantizers_{book}/codebook": codebook})
         return params
 
     def frozen(self, params: Tree) -> Collection[str]:

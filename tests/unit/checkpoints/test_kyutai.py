@@ -164,7 +164,7 @@ def test_reading_in_small_pieces_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("jomni.tensors.stream.CHUNK_BYTES", 100)
     pieces = [jomni.load(tmp_path, fuse_lora=fuse).params for fuse in (False, True)]
     for one, other in zip(whole, pieces, strict=True):
-        for (path, a), (_, b) in zip(flatten(one), flatten(other), strict=True):
+        for (path, a), (_, b) in zip(flatten(one).items(), flatten(other).items(), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6, err_msg=path)
 
 

@@ -310,7 +310,7 @@ def test_fused_adapters_are_added_in_float32(tmp_path):
     held = write_lora(tmp_path)
     fused = jomni.load(tmp_path, fuse_lora=True)
     assert fused.configs["lm"].lora_rank == 0
-    paths = [path for path, _ in flatten(fused.params)]
+    paths = list(flatten(fused.params))
     assert paths and not any("lora" in path for path in paths)
     lm = fused.params["lm"]
     for name, found in (("text_linear", lm["text_linear"]), ("linears.1", lm["linears_1"])):
@@ -384,7 +384,7 @@ def test_dtypes_are_cast_but_codec_and_conditioners_stay_float32(tmp_path):
     write_lm(tmp_path, "conditions", dtype=np.float32, mimi_config_name="mimi_config.json")
     write_mimi(tmp_path)
     checkpoint = jomni.load(tmp_path, dtype="bfloat16")
-    for path, leaf in flatten(checkpoint.params):
+    for path, leaf in flatten(checkpoint.params).items():
         stays = path.startswith(("mimi/", "lm/condition_provider/"))
         assert leaf.dtype == ("float32" if stays else "bfloat16"), path
     wanted = tensors("conditions", np.float32)["text_emb.weight"].astype(ml_dtypes.bfloat16)
@@ -392,7 +392,7 @@ def test_dtypes_are_cast_but_codec_and_conditioners_stay_float32(tmp_path):
     for layout in ("kyutai", "orbax"):
         jomni.save(jomni.load(tmp_path), tmp_path / layout, layout, dtype="bfloat16")
         found = jomni.load(tmp_path / layout)
-        assert_same(dict(flatten(as_numpy(found))), dict(flatten(as_numpy(checkpoint))))
+        assert_same(flatten(as_numpy(found)), flatten(as_numpy(checkpoint)))
         up = jomni.load(tmp_path / layout, dtype="float32")
         assert {leaf.dtype.name for leaf in jax.tree.leaves(up.params)} == {"float32"}
 
@@ -403,7 +403,8 @@ def test_a_codec_is_written_in_half_precision_where_that_is_asked_for(layout, tm
     whole = jomni.load(tmp_path)
     jomni.save(whole, tmp_path / "half", layout, codec_dtype="bfloat16")
     half = jomni.load(tmp_path / "half")
-    for (path, wide), (_, narrow) in zip(flatten(as_numpy(whole)), flatten(as_numpy(half)), strict=True):
+    pairs = (flatten(as_numpy(checkpoint)).items() for checkpoint in (whole, half))
+    for (path, wide), (_, narrow) in zip(*pairs, strict=True):
         rounded = wide.astype(ml_dtypes.bfloat16) if wide.dtype == np.float32 else wide
         np.testing.assert_array_equal(narrow, rounded.astype(wide.dtype), err_msg=path)
     jomni.save(half, tmp_path / "again")

@@ -28,8 +28,8 @@ LAYOUTS = json.loads((GOLDENS / "omni_layouts.json").read_text())
 
 def same(a, b):
     """Both checkpoints hold the same parameters."""
-    leaves = dict(flatten(b.params))
-    for path, value in flatten(a.params):
+    leaves = flatten(b.params)
+    for path, value in flatten(a.params).items():
         np.testing.assert_array_equal(value, leaves.pop(path), err_msg=path)
     assert not leaves
 

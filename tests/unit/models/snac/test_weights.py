@@ -58,7 +58,7 @@ def test_the_projects_own_form_and_half_precision_exports_come_back(tmp_path):
     jomni.save(checkpoint, tmp_path / "orbax", layout="orbax")
     back = jomni.load(tmp_path / "orbax")
     assert (back.configs["snac"], back.family) == (checkpoint.configs["snac"], "snac")
-    for (path, a), (_, b) in zip(flatten(back.params), flatten(checkpoint.params), strict=True):
+    for (path, a), (_, b) in zip(flatten(back.params).items(), flatten(checkpoint.params).items(), strict=True):
         np.testing.assert_array_equal(a, b, err_msg=path)
     jomni.save(checkpoint, tmp_path / "half", codec_dtype="float16")
     assert_same(read_all(tmp_path / "half"), {name: x.astype(np.float16) for name, x in held.items()})
@@ -69,7 +69,7 @@ def test_folded_parameters_give_the_same_codes_and_hold_kernels(tmp_path):
     checkpoint = jomni.load(tmp_path)
     codec, params = Snac(checkpoint.configs["snac"]), checkpoint.params["snac"]
     folded = fold_weight_norm(params)
-    names = {path.split("/")[-1] for path, _ in flatten(folded)}
+    names = {path.split("/")[-1] for path in flatten(folded)}
     assert "kernel" in names and not names & {"direction", "magnitude"}
     pcm = snac_cases.audio("music", 0)[:1, :, :2000]
     for a, b in zip(snac.encode(codec, params, pcm), snac.encode(codec, folded, pcm), strict=True):

@@ -297,7 +297,8 @@ def test_what_is_drawn_follows_from_the_runs_seed(backbone, turns):
     def begun(seed, task):
         key = jax.random.key(seed)
         state = task.warm_start(task.init(key), key)
-        return {path: leaf.tobytes() for path, leaf in flatten(jax.device_get(join(state.params, state.frozen)))}
+        leaves = flatten(jax.device_get(join(state.params, state.frozen)))
+        return {path: leaf.tobytes() for path, leaf in leaves.items()}
 
     one, again, other = begun(1, task), begun(1, config.build(9)), begun(2, task)
     assert one == again, "a resumed run draws what is frozen again"
@@ -327,7 +328,7 @@ def test_low_rank_adapters_train_in_place_of_the_backbone_and_are_exported_added
     )  # fmt: skip
     task = config.build(10)
     shapes = jax.eval_shape(task.init, jax.random.key(0))
-    moving = {path for path, _ in flatten(shapes.params)}
+    moving = set(flatten(shapes.params))
     assert "backbone/embed_tokens/weight/new" in moving and "backbone/layers_0/mlp/up_proj/lora_A" in moving
     assert {path.split("/")[0] for path in moving} == {"backbone", "whisper_adapter"}
     of_text = [path for path in moving if path.startswith("backbone/")]
@@ -342,10 +343,10 @@ def test_low_rank_adapters_train_in_place_of_the_backbone_and_are_exported_added
     held = jomni.load(tmp_path / "export")
     model, found = (
         OmniModel(held.configs["omni"], held.configs["whisper"], held.files),
-        dict(flatten(held.params["omni"])),
+        flatten(held.params["omni"]),
     )
-    assert model == task.model and not any("lora" in path for path, _ in flatten(held.params))
-    path, parts = "backbone/layers_0/mlp/up_proj", dict(flatten(join(state.ema, state.frozen)))
+    assert model == task.model and not any("lora" in path for path in flatten(held.params))
+    path, parts = "backbone/layers_0/mlp/up_proj", flatten(join(state.ema, state.frozen))
     added = 0.5 * parts[f"{path}/lora_B"] @ parts[f"{path}/lora_A"]
     np.testing.assert_allclose(found[f"{path}/weight"], parts[f"{path}/weight"] + added, rtol=1e-5, atol=1e-5)
 
@@ -364,8 +365,8 @@ def test_the_codec_is_exported_along_and_handed_on_from_stage_to_stage(backbone,
         task.export(state, tmp_path / name)
     held = jomni.load(tmp_path / "two")
     assert held.configs["snac"] == CODEC and held.params.keys() == {"omni", "whisper", "snac"}
-    for path, leaf in flatten(held.params["snac"]):
-        np.testing.assert_array_equal(leaf, dict(flatten(voice["snac"]))[path], err_msg=path)
+    for path, leaf in flatten(held.params["snac"]).items():
+        np.testing.assert_array_equal(leaf, flatten(voice["snac"])[path], err_msg=path)
     with pytest.raises(ConfigError, match=r"^'codec' .*SNAC"):
         dataclasses.replace(one, codec=str(backbone)).build(1)
     with pytest.raises(ConfigError, match=r"'codec' .* 7 .* 16 .* 7 .* 15"):
@@ -379,7 +380,7 @@ def test_each_stage_trains_its_parts_of_the_model_and_no_others(backbone, turns,
         voice=VOICE, freeze={"ALIGN": ALIGN, "ADAPT": ADAPT, "ALL": ALL}[stage],
     )  # fmt: skip
     state = jax.eval_shape(config.build(1).init, jax.random.key(0))
-    moving, still = ({path for path, _ in flatten(tree)} for tree in (state.params, state.frozen))
+    moving, still = (set(flatten(tree)) for tree in (state.params, state.frozen))
     new = {"backbone/embed_tokens/weight/new"}
     adapter = {f"whisper_adapter/{name}/weight" for name in ("fc_1", "fc_2", "proj")}
     text = {path for path in moving | still if path.startswith("backbone/")} - new

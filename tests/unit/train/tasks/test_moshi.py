@@ -296,8 +296,8 @@ def test_shrunk_layers_begin_between_the_checkpoints_weights_and_new_ones(base):
         key = jax.random.key(seed)
         task = LMConfig(data=SyntheticData(), init_from=str(base), **options).build(10)
         fresh = jax.jit(task.init)(key)
-        drawn = dict(flatten(jax.device_get(fresh.params)))  # before the state gives its memory away
-        return drawn, dict(flatten(task.warm_start(fresh, key).params))
+        drawn = flatten(jax.device_get(fresh.params))  # before the state gives its memory away
+        return drawn, flatten(task.warm_start(fresh, key).params)
 
     drawn, shrunk = begun(5, shrink_and_perturb=0.25)
     _, whole = begun(5)
@@ -330,7 +330,7 @@ def test_only_adapters_train_and_the_weights_are_the_checkpoints(base):
     loaded = jomni.load(base)
     kept = jax.tree.map(np.asarray, state.frozen)
     assert jax.tree.all(jax.tree.map(lambda a, b: np.array_equal(a, b), kept, loaded.params["lm"]))
-    paths = [path for path, _ in flatten(state.params)]
+    paths = list(flatten(state.params))
     assert paths and all("/lora_" in path for path in paths)
     assert any(jnp.any(x != 0) for p, x in jax.tree_util.tree_leaves_with_path(state.params) if "lora_B" in str(p[-1]))
 
