@@ -75,10 +75,10 @@ def in_steps(codec, params, codes, size):
     state, out = codec.init_decode_state(ROWS), []
     for first in range(0, codes[0].shape[1], size):
         piece = frames_of(codec.config, codes, first, first + size)
-        state, pcm = snac.decode_step(codec, params, state, piece, KEYS)
+        state, pcm = snac.decode_step(codec, params, state, piece, noise=KEYS)
         assert pcm.shape == (ROWS, 1, size * codec.config.frame_size)
         out.append(pcm)
-    state, pcm = snac.decode_flush(codec, params, state, KEYS)
+    state, pcm = snac.decode_flush(codec, params, state, noise=KEYS)
     return np.concatenate([*out, pcm], -1), state
 
 
@@ -153,13 +153,13 @@ def test_a_flushed_slot_starts_anew_and_a_paused_one_is_not_flushed():
     codec, params = made("plain")
     codes = codes_of(codec.config, 4)
     state = codec.init_decode_state(ROWS)
-    state, first = snac.decode_step(codec, params, state, codes, KEYS)
+    state, first = snac.decode_step(codec, params, state, codes, noise=KEYS)
     ended = np.array([True, False, True])
-    state, _ = snac.decode_flush(codec, params, state, KEYS, ended)
+    state, _ = snac.decode_flush(codec, params, state, ended, KEYS)
     assert state.offset.tolist() == [0, 4, 0]
-    state, again = snac.decode_step(codec, params, state, codes, KEYS)
+    state, again = snac.decode_step(codec, params, state, codes, noise=KEYS)
     assert np.abs(np.asarray(again - first))[ended].max() < 1e-6
-    state, _ = snac.decode_step(codec, params, reset(state, np.ones(ROWS, bool)), codes, KEYS)
+    state, _ = snac.decode_step(codec, params, reset(state, np.ones(ROWS, bool)), codes, noise=KEYS)
     assert state.offset.tolist() == [4, 4, 4]
 
 

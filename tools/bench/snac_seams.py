@@ -61,9 +61,9 @@ def ours(codec: Snac, params: dict, codes: Codes, keys: jax.Array, size: int) ->
     """Return jomni's streamed audio, without the look-ahead at its beginning."""
     state, out = codec.init_decode_state(1), []
     for _, piece in chunks(codec.config, codes, size):
-        state, pcm = snac.decode_step(codec, params, state, tuple(jnp.asarray(c) for c in piece), keys)
+        state, pcm = snac.decode_step(codec, params, state, tuple(jnp.asarray(c) for c in piece), noise=keys)
         out.append(np.asarray(pcm[0, 0]))
-    out.append(np.asarray(snac.decode_flush(codec, params, state, keys)[1][0, 0]))
+    out.append(np.asarray(snac.decode_flush(codec, params, state, noise=keys)[1][0, 0]))
     return np.concatenate(out)[codec.config.look_ahead :]
 
 

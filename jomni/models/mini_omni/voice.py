@@ -131,7 +131,7 @@ class OmniVoice:
                     self._runs[slot] = _Run(True, self.config.look_ahead)
             by_codebook = tuple(jnp.asarray(codes[:, places]) for places in self._order)
             self._state, out = decode_step(
-                self._snac, self._params, self._state, by_codebook, self._noise, jnp.array(voiced)
+                self._snac, self._params, self._state, by_codebook, jnp.array(voiced), self._noise
             )
             for slot, row in self._certain(out, voiced):
                 pcm[slot] = np.concatenate([pcm[slot], row])
@@ -145,7 +145,7 @@ class OmniVoice:
         pcm = [np.zeros(0, np.float32) for _ in self._runs]
         going = np.array([run.going and asked for run, asked in zip(self._runs, slots, strict=True)])
         if going.any():
-            self._state, out = decode_flush(self._snac, self._params, self._state, self._noise, jnp.array(going))
+            self._state, out = decode_flush(self._snac, self._params, self._state, jnp.array(going), self._noise)
             for slot, row in self._certain(out, going):
                 pcm[slot] = row
                 self._runs[slot] = _Run()

@@ -153,7 +153,7 @@ class SnacCodec:
     ) -> tuple[StreamState, Float[Array, "B 1 T"]]:  # fmt: skip
         """Decode the next frames of B streams; the samples are of `decode_delay` samples ago. Donates the state."""
         noise = self._noise(noise, codes[0].shape[0])
-        return model.decode_step(self.module, params, state, codes, noise, active)
+        return model.decode_step(self.module, params, state, codes, active, noise)
 
     def encode_flush(
         self, params: Params, state: StreamState, active: Bool[Array, "B"] | None = None
@@ -166,4 +166,4 @@ class SnacCodec:
     ) -> tuple[StreamState, Float[Array, "B 1 T"]]:
         """End streams: return their last `decode_delay` samples. Donates the state."""
         noise = self._noise(noise, state.offset.shape[0])
-        return model.decode_flush(self.module, params, state, noise, active)
+        return model.decode_flush(self.module, params, state, active, noise)

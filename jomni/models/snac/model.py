@@ -279,8 +279,8 @@ def decode_step(
     params: Params,
     state: StreamState,
     codes: Codes,
-    noise: Noise = None,
     active: Bool[Array, "B"] | None = None,
+    noise: Noise = None,
 ) -> tuple[StreamState, Float[Array, "B 1 T"]]:
     """Decode the next F frames of B streams, F a multiple of `frame_multiple`. The state is donated.
 
@@ -289,8 +289,8 @@ def decode_step(
       params: its parameters.
       state: from `Snac.init_decode_state` or the step before.
       codes: one array for each codebook: [B, F * tokens_per_frame[k]].
-      noise: PRNG keys [B] or None; the same at every step of a stream.
       active: rows that run; the state of the others does not change, and their output has no meaning.
+      noise: PRNG keys [B] or None; the same at every step of a stream.
 
     Returns:
       The new state, and T = F * frame_size samples: those of `config.look_ahead` samples ago, zeros before a stream's
@@ -304,7 +304,7 @@ def decode_step(
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def decode_flush(
-    snac: Snac, params: Params, state: StreamState, noise: Noise = None, active: Bool[Array, "B"] | None = None
+    snac: Snac, params: Params, state: StreamState, active: Bool[Array, "B"] | None = None, noise: Noise = None
 ) -> tuple[StreamState, Float[Array, "B 1 T"]]:
     """End streams: return their last T = `config.look_ahead` samples. The state is donated; its rows restart.
 
