@@ -67,12 +67,12 @@ class OmniParts:
           codec: a checkpoint with a SNAC, used instead of the model's own.
 
         Raises:
-          ConfigError: it is no Mini-Omni, or its Whisper or SNAC does not fit it.
+          ConfigError: it is not a Mini-Omni, or its Whisper or SNAC does not fit it.
           WeightsError: it has no tokenizer.
         """
         if "omni" not in checkpoint.configs:
             raise ConfigError(
-                f"{checkpoint.source}: is no Mini-Omni. Give one: a folder with lit_model.pth and model_config.yaml, "
+                f"{checkpoint.source}: is not a Mini-Omni. Give a folder with lit_model.pth and model_config.yaml, "
                 "or the export of its training."
             )
         voice = codec or checkpoint

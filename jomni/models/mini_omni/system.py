@@ -21,6 +21,7 @@ from jomni.errors import ConfigError
 from jomni.generation.tokenizer import TextTokenizer
 from jomni.models.mini_omni.chat import CONTEXT, OmniChat, OmniParts
 from jomni.models.mini_omni.generate import OmniBlock, OmniControls, OmniGenerator, OmniState
+from jomni.models.mini_omni.weights import check_neighbours
 from jomni.models.snac.codec import SnacCodec
 from jomni.models.snac.model import Snac
 from jomni.models.whisper.encoder import WhisperEncoder
@@ -63,12 +64,14 @@ class OmniModel:
           dtype: of the caches; None: that of the parameters.
 
         Raises:
-          ConfigError: the checkpoint is no Mini-Omni, or `context` is more than the model takes.
+          ConfigError: the checkpoint is not a Mini-Omni, its Whisper or SNAC does not fit it, or `context` is out of
+            range.
         """
         config = checkpoint.configs.get("omni")
         if config is None:
-            raise ConfigError(f"{checkpoint.source}: is no Mini-Omni. Give a model of that family.")
+            raise ConfigError(f"{checkpoint.source}: is not a Mini-Omni. Give a model of that family.")
         whisper, snac = checkpoint.configs.get("whisper"), checkpoint.configs.get("snac")
+        check_neighbours(config, whisper, snac, checkpoint.source)
         size = min(CONTEXT, config.decoder.max_positions) if context is None else context
         held = dtype or str(checkpoint.params["omni"]["backbone"]["norm"]["alpha"].dtype)
         return cls(

@@ -15,7 +15,7 @@ from jomni.models.mini_omni.streams import tree_order
 from jomni.models.mini_omni.voice import FrameStream, OmniVoice
 from jomni.models.snac import model as snac
 from jomni.models.snac.model import Snac
-from jomni.models.whisper import WHISPER, WhisperEncoder
+from jomni.models.whisper import WHISPER, WhisperConfig, WhisperEncoder
 from tests import decoder_cases, mini_omni_case
 from tests.mini_omni_case import CODEC, codec_params
 from tests.unit.models.mini_omni.test_model import CONFIG, VOCABULARY, made
@@ -188,13 +188,25 @@ def test_parts_come_of_a_checkpoint_and_what_it_lacks_is_asked_for_where_it_is_n
         mute.ask([SOUND], "text")
     with pytest.raises(WeightsError, match=r"no tokenizer\.json"):
         OmniParts.from_checkpoint(dataclasses.replace(whole, files={}))
-    with pytest.raises(ConfigError, match="no Mini-Omni"):
+    with pytest.raises(ConfigError, match="not a Mini-Omni"):
         OmniParts.from_checkpoint(voice)
     with pytest.raises(ConfigError, match="holds no SNAC"):
         OmniParts.from_checkpoint(whole, alone)
     other = dataclasses.replace(voice, configs={"snac": CODEC}, params={"snac": CODEC_PARAMS})
     with pytest.raises(ConfigError, match="7 tokens per frame of 16"):
         OmniParts.from_checkpoint(whole, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "word"),
+    [("snac", CODEC, "7 tokens per frame of 16"), ("whisper", WhisperConfig.tiny(), "its Whisper has width 16")],
+)
+def test_a_model_refuses_a_codec_or_speech_encoder_that_does_not_fit_it(tmp_path, name, config, word):
+    mini_omni_case.write(tmp_path / "model", neighbours=True)
+    whole = jomni.load(tmp_path / "model")
+    assert jomni.OmniModel.from_checkpoint(whole).codec is not None
+    with pytest.raises(ConfigError, match=f"model: .*{word}"):
+        jomni.OmniModel.from_checkpoint(dataclasses.replace(whole, configs=whole.configs | {name: config}))
 
 
 def test_parts_that_do_not_fit_are_refused():

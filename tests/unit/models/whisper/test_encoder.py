@@ -87,7 +87,7 @@ def test_missing_and_unknown_dimensions_come_in_one_message():
     del raw["n_vocab"]
     with pytest.raises(ConfigError, match=r"dims: 'n_vocab' is missing; unknown option 'n_colours'"):
         WhisperConfig.from_openai(raw)
-    with pytest.raises(ConfigError, match="must be a dictionary"):
+    with pytest.raises(ConfigError, match="must be a dict"):
         WhisperConfig.from_openai([1, 2])
 
 
