@@ -93,7 +93,7 @@ def test_decoding_with_another_model_than_made_the_codes_is_said(run, tmp_path, 
 def test_outputs_are_overwritten_only_with_force(run, refuses, recording, tmp_path, tiny_mimi_file):
     npz = tmp_path / "x.npz"
     npz.write_text("precious")
-    refuses("encode", recording, npz, "--model", tiny_mimi_file, says=[npz, "exists", "--force"])
+    refuses("encode", recording, npz, "--model", tiny_mimi_file, says=[npz, "--force"])
     assert run("encode", recording, npz, "--model", tiny_mimi_file, "--force")[0] == 0
     assert np.load(npz)["codes"].shape == (8, 29)
 

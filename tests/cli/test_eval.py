@@ -52,7 +52,7 @@ def test_talk_writes_a_report_and_prints_the_table(run, tests_folder, tiny_moshi
     both, rate = soundfile.read(out / "examples/00.wav")
     assert rate == 24_000 and both.shape[1] == 2 and np.abs(both).max(axis=0).min() > 0.01
     code, _, err = run(*arguments)
-    assert code == 2 and "holds a report already" in err
+    assert code == 2 and str(out) in err and "--force" in err
     code, _, err = run(*arguments, "--force")
     again = [json.loads(line) for line in (out / "turns.jsonl").read_text().splitlines()]
     assert code == 0 and again == turns  # the same seeds, the same conversations
@@ -75,10 +75,10 @@ def test_codec_writes_a_report(run, recordings, tiny_mimi_file, tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"tests": "nowhere"}, "no such folder"),
+        ({"tests": "nowhere"}, "nowhere"),
         ({"model": "nowhere/at/all"}, "nowhere/at/all"),
         ({"extra": ["--sentences", "nowhere.txt"]}, "nowhere.txt"),
-        ({"out": "tests"}, "holds no report"),
+        ({"out": "tests"}, "tests"),
     ],
 )
 def test_talk_refuses_bad_input(refuses, tests_folder, tiny_moshi_folder, tmp_path, change, says):
@@ -89,7 +89,7 @@ def test_talk_refuses_bad_input(refuses, tests_folder, tiny_moshi_folder, tmp_pa
 
 
 def test_talk_refuses_models_that_do_not_talk(refuses, tests_folder, tiny_mimi_file, listener, tmp_path):
-    for model, says in ((tiny_mimi_file, "codec alone"), (listener, "no depth transformer")):
+    for model, says in ((tiny_mimi_file, "codec"), (listener, "depth transformer")):
         refuses("eval", "talk", tests_folder, "--model", model, "--out", tmp_path / "report", *QUICK, says=[says])
 
 
@@ -105,8 +105,8 @@ def test_codec_refuses_bad_input(refuses, recordings, tiny_mimi_file, tmp_path):
     def refused(*arguments, says):
         refuses("eval", "codec", *arguments, "--out", tmp_path / "report", says=[says])
 
-    refused(tiny_mimi_file, tmp_path / "nothing.wav", says="nothing.wav: there is no such file")
-    refused(tiny_mimi_file, recordings, "--codebooks", 9, says="Choose 1 to 8")
+    refused(tiny_mimi_file, tmp_path / "nothing.wav", says="nothing.wav: ")
+    refused(tiny_mimi_file, recordings, "--codebooks", 9, says="1 to 8")
     refused(tmp_path / "no-model", recordings, says="no-model")
 
 

@@ -52,7 +52,7 @@ def test_turns_writes_a_report_and_prints_the_table(run, model, turns, tmp_path)
     examples = sorted((out / "examples").iterdir())
     assert len(examples) == 4 and soundfile.info(examples[0]).samplerate == 24_000
     code, _, err = run("eval", "turns", model, turns, "--out", out, *QUICK)
-    assert code == 2 and "holds a report already" in err
+    assert code == 2 and str(out) in err and "--force" in err
 
 
 def test_only_chosen_tasks_are_run(run, model, turns, tmp_path):
@@ -71,15 +71,15 @@ def test_bad_input_is_refused(refuses, model, turns, tiny_moshi_folder, tmp_path
 
     text = tmp_path_factory.mktemp("bad") / "turns.txt"
     text.write_text("no parquet")
-    refused(model, text, says="turns.txt: cannot be read as a parquet file")
-    refused(model, tmp_path / "nowhere.parquet", says="nowhere.parquet: cannot be read")
+    refused(model, text, says="turns.txt: ")
+    refused(model, tmp_path / "nowhere.parquet", says="nowhere.parquet: ")
     refused("nowhere/at/all", turns, says="nowhere/at/all")
-    refused(model, turns, "--codec", tiny_moshi_folder, says="is no SNAC")
-    refused(tiny_moshi_folder, turns, says="has no tokenizer.json")
+    refused(model, turns, "--codec", tiny_moshi_folder, says="SNAC")
+    refused(tiny_moshi_folder, turns, says="tokenizer.json")
     refused(model, turns, "--sentences", tmp_path / "no.txt", says="no.txt")
     dumb = tmp_path_factory.mktemp("bare") / "omni"
     shutil.copytree(model, dumb, ignore=shutil.ignore_patterns("tokenizer.json"))
-    refused(dumb, turns, says="has no tokenizer.json")
+    refused(dumb, turns, says="tokenizer.json")
     strange = tmp_path_factory.mktemp("strange") / "turns.parquet"
     write_turns(strange, [Turn("say red", question(0), "it is flurb", codes(0))])
     refused(model, strange, says="'flurb'")
@@ -89,9 +89,9 @@ def test_rows_that_do_not_fit_are_refused_or_counted(run, model, turns, tmp_path
     long = tmp_path / "long.parquet"
     write_turns(long, [Turn("say red", question(0, 16_000 * 31), "it is red", codes(0))])
     code, _, err = run("eval", "turns", model, long, "--out", tmp_path / "report", *QUICK)
-    assert code == 2 and "31.0 s, longer than" in err and "row 0" in err
+    assert code == 2 and "31.0 s" in err and "row 0: " in err
     code, _, err = run("eval", "turns", model, long, "--out", tmp_path / "report", *QUICK, "--skip-bad")
-    assert code == 2 and "no row of the file can be used" in err and not (tmp_path / "report").exists()
+    assert code == 2 and str(long) in err and "row 0: " in err and not (tmp_path / "report").exists()
 
 
 def test_the_grammar_of_eval_turns(run):

@@ -85,7 +85,7 @@ def test_a_model_is_replaced_only_with_force_and_other_folders_never(run, refuse
 def test_a_model_is_never_converted_onto_itself(run, refuses, tmp_path, tiny_mimi_file):
     assert run("convert", tiny_mimi_file, tmp_path / "src")[0] == 0
     for source in (tmp_path / "src", next((tmp_path / "src").glob("*.safetensors"))):
-        refuses("convert", source, tmp_path / "src", "--force", says=[tmp_path / "src", "the input"])
+        refuses("convert", source, tmp_path / "src", "--force", says=[tmp_path / "src"])
 
 
 def test_a_layout_that_cannot_express_the_model_is_refused(refuses, tmp_path, listener):
@@ -116,8 +116,8 @@ def test_a_whisper_is_described_and_converted(run, refuses, tmp_path, recording)
     assert code == 0 and "as openai" in out
     assert run("info", tmp_path / "own")[1].splitlines()[1:] == run("info", model)[1].splitlines()[1:]
     assert run("convert", model, tmp_path / "hf", "--to", "hf")[0] == 0
-    refuses("convert", model, tmp_path / "no", "--to", "kyutai", says=["'kyutai'", "only openai, hf, orbax"])
-    refuses("encode", recording, tmp_path / "codes.npz", "--model", model, says=[model, "no codec"])
+    refuses("convert", model, tmp_path / "no", "--to", "kyutai", says=["'kyutai'", "openai, hf, orbax"])
+    refuses("encode", recording, tmp_path / "codes.npz", "--model", model, says=[model, "codec"])
     refuses("talk", recording, "--model", model, "--out", tmp_path / "talk", says=[model])
 
 
@@ -148,4 +148,4 @@ def test_a_mini_omni_is_described_and_converted(run, refuses, tmp_path):
     out = run("info", model)[1]
     assert "text tokenizer: none beside it" in out and "encoder Whisper: none beside it" in out
     (model / "model_config.yaml").unlink()
-    refuses("info", model, says=["model_config.yaml", "no such file"])
+    refuses("info", model, says=[model / "model_config.yaml"])

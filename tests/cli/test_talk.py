@@ -166,7 +166,7 @@ def test_without_plot_no_picture_is_drawn_and_outputs_need_force(talk, run, reco
     assert held == ["question.json", "question.wav"]
     line = ["talk", recording, "--tail", 0, "--model", tiny_moshi_folder, "--out", tmp_path / "out"]
     code, _, err = run(*line)
-    assert code == 2 and "question.json: exists" in err
+    assert code == 2 and "question.json: " in err and "--force" in err
     assert run(*line, "--force")[0] == 0
 
 

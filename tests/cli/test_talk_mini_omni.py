@@ -110,7 +110,7 @@ def test_recordings_are_the_turns_of_one_conversation_where_that_is_asked_for(ta
     apart = talk(paths[1], "--answer", "text", out="apart")[1]["turn1"]
     assert apart["text"] != told["turn1"]["text"]  # which answered what had gone before, too
     refuses("talk", *paths, "--conversation", "--answer", "text", "--model", model, "--out", tmp_path / "much",
-            "--max-tokens", 14, says=["turn2.wav", "What was answered before"])  # fmt: skip
+            "--max-tokens", 14, says=["turn2.wav"])  # fmt: skip
 
 
 def test_a_question_may_be_written_to_a_model_without_ears(talk, lacking, tmp_path):
@@ -132,14 +132,14 @@ def test_the_codec_may_come_from_elsewhere_and_the_projects_own_form_holds_it(ta
 @pytest.mark.parametrize(
     ("files", "options", "says"),
     [
-        (["tokenizer.json"], [], ["lacking", "no tokenizer.json", "Put that of"]),
-        (["small.pt"], [], ["lacking", "no speech encoder", "small.pt", "--ask"]),
-        (["snac_24khz"], [], ["lacking", "no codec", "--codec", "folder snac", "--answer text"]),
-        (["snac_24khz"], ["--codec", "lacking/small.pt"], ["small.pt", "holds no SNAC"]),
-        ([], ["--tail", 0, "--plot", "--text-temperature", 1], ["--text-temperature, --tail, --plot", "full duplex"]),
+        (["tokenizer.json"], [], ["lacking", "tokenizer.json"]),
+        (["small.pt"], [], ["lacking", "speech encoder", "small.pt", "--ask"]),
+        (["snac_24khz"], [], ["lacking", "codec", "--codec", "snac", "--answer text"]),
+        (["snac_24khz"], ["--codec", "lacking/small.pt"], ["small.pt", "SNAC"]),
+        ([], ["--tail", 0, "--plot", "--text-temperature", 1], ["--text-temperature, --tail, --plot"]),
         ([], ["--top-k", 5], ["--top-k", "--temperature"]),
-        ([], ["--answer", "text", "--voice", "single"], ["--answer text", "Leave"]),
-        ([], ["--system", " "], ["prompt is empty"]),
+        ([], ["--answer", "text", "--voice", "single"], ["--answer text", "--voice"]),
+        ([], ["--system", " "], ["prompt", "empty"]),
     ],
 )
 def test_what_is_lacking_or_not_its_option_is_refused(files, options, says, refuses, lacking, question, tmp_path):
@@ -152,13 +152,13 @@ def test_questions_that_cannot_be_asked_are_refused(refuses, model, question, tm
     by, out = ("--model", model), ("--out", tmp_path / "out")
     long = tmp_path / "long.wav"
     soundfile.write(long, np.zeros(8001, np.float32), 8000)
-    refuses("talk", question, long, *by, *out, says=[long, "1 s", "Cut the recording"])
-    refuses("talk", *by, *out, says=["either recordings", "--ask"])
-    refuses("talk", "--ask", " \n", *by, *out, says=["prompt is empty"])
-    refuses("talk", "--ask", "Hello", "--answer", "transcript", *by, *out, says=["Give a recording"])
-    refuses("talk", "--ask", "word " * 600, "--answer", "text", *by, *out, says=["context is"])
-    refuses("talk", question, "--ask", "Hello", *by, *out, says=["either recordings", "--ask"])
-    refuses("talk", "--ask", "Hello", "--model", tiny_moshi_folder, *out, says=["--ask", "take turns"])
+    refuses("talk", question, long, *by, *out, says=[long, "1 s"])
+    refuses("talk", *by, *out, says=["recordings", "--ask"])
+    refuses("talk", "--ask", " \n", *by, *out, says=["prompt", "empty"])
+    refuses("talk", "--ask", "Hello", "--answer", "transcript", *by, *out, says=["transcript"])
+    refuses("talk", "--ask", "word " * 600, "--answer", "text", *by, *out, says=["context"])
+    refuses("talk", question, "--ask", "Hello", *by, *out, says=["recordings", "--ask"])
+    refuses("talk", "--ask", "Hello", "--model", tiny_moshi_folder, *out, says=[tiny_moshi_folder, "--ask"])
     other = ("--model", tiny_moshi_folder)
     refuses("talk", question, "--voice", "single", "--top-k", 3, *other, *out, says=["--top-k, --voice"])
 
@@ -171,4 +171,4 @@ def test_its_codec_encodes_and_decodes(run, refuses, model, lacking, tmp_path):
     assert [len(level) for level in read_codes(npz).codes] == [frames, 2 * frames, 4 * frames]
     assert run("decode", npz, back, "--model", model)[0] == 0
     assert soundfile.info(back).frames == soundfile.info(wav).frames
-    refuses("encode", wav, tmp_path / "y.npz", "--model", lacking("snac_24khz"), says=["no codec"])
+    refuses("encode", wav, tmp_path / "y.npz", "--model", lacking("snac_24khz"), says=["codec"])

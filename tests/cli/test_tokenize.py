@@ -58,24 +58,24 @@ def test_bad_recordings_are_listed_and_refused_or_skipped(manifest, tmp_path, ru
     (manifest.parent / "2.json").unlink()
     arguments = ("tokenize", manifest, tmp_path / "codes", "--model", tiny_mimi_file, "--codebooks", 3, "--batch", 2)
     code, _, err = run(*arguments)
-    assert code == 2 and "2 of 3 items" in err and "1.wav: wrong number of channels" in err and "Traceback" not in err
-    assert "2.wav: missing json" in err and not (tmp_path / "codes").exists()
+    assert code == 2 and "2 of 3 " in err and "1.wav: " in err and "1 channel" in err and "Traceback" not in err
+    assert "2.json" in err and not (tmp_path / "codes").exists()
     code, out, _ = run(*arguments, "--skip-bad")
-    assert code == 0 and "1.wav: wrong number of channels" in out and "1 conversations" in out
+    assert code == 0 and "1.wav: " in out and "1 conversations" in out
     assert read_header(tmp_path / "codes").codebooks == 3
 
 
 def test_another_codec_and_too_many_codebooks_are_refused(manifest, tmp_path, refuses, run, tiny_mimi, tiny_mimi_file):
     arguments = ("tokenize", manifest, tmp_path / "codes", "--batch", 4, "--model")
-    refuses(*arguments, tiny_mimi_file, "--codebooks", 9, says=["--codebooks 9", "has 8"])
+    refuses(*arguments, tiny_mimi_file, "--codebooks", 9, says=["--codebooks 9", "8"])
     run(*arguments, tiny_mimi_file)
     before = everything(tmp_path / "codes")
     params = jax.tree.map(lambda leaf: leaf * 1.01, tiny_mimi.params)
     jomni.save(dataclasses.replace(tiny_mimi, params=params), tmp_path / "other")
     code, _, err = run(*arguments, tmp_path / "other")
-    assert code == 2 and "holds codes of another codec" in err
+    assert code == 2 and f"{tmp_path}/codes: " in err and "codec" in err
     code, _, err = run(*arguments, tiny_mimi_file, "--codebooks", 7)
-    assert code == 2 and "holds codes of 8 codebooks, not 7" in err
+    assert code == 2 and f"{tmp_path}/codes: " in err and " 8 codebooks" in err and " 7" in err
     assert everything(tmp_path / "codes") == before
 
 
@@ -111,7 +111,7 @@ def test_ctrl_c_keeps_finished_shards_and_says_so(manifest, tmp_path, run, tiny_
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
         patch.setattr(jomni, "encode_step", interrupted)
         run(*arguments)
-    assert stop.value.code == 130 and "goes on after the finished shards" in capsys.readouterr().err
+    assert stop.value.code == 130 and "finished shards" in capsys.readouterr().err
     assert len(list((tmp_path / "codes").glob("codes-*"))) == 2 and not list((tmp_path / "codes").glob(".*"))
     code, out, _ = run(*arguments)
     assert code == 0 and "2 of 3 shards are there already" in out

@@ -289,5 +289,5 @@ def test_guidance_of_one_changes_nothing_and_more_does():
 
 
 def test_a_codec_with_too_few_codebooks_is_refused():
-    with pytest.raises(ConfigError, match="4 user and gives 4 agent codebooks"):
+    with pytest.raises(ConfigError, match=r" 4 .* 4 .* 3 "):
         Duplex(Mimi(TINY_MIMI, 3), Generator(MoshiLM(TINY_MOSHI)))

@@ -169,7 +169,7 @@ def test_codes_out_of_range_are_refused_on_the_host_and_only_there(made):
     with pytest.raises(AudioError, match="99"):
         jomni.decode(codec, params, codes)
     jomni.decode(codec, params, jax.tree.map(jnp.asarray, codes))  # clipped, as in a step
-    with pytest.raises(AudioError, match="codes must"):
+    with pytest.raises(AudioError, match=r"\bcodes\b"):
         jax.jit(functools.partial(jomni.decode, codec))(params, jax.tree.map(lambda c: jnp.asarray(c)[0], codes))
 
 

@@ -28,9 +28,9 @@ def test_the_tool_writes_what_the_original_reads_and_it_comes_back(tmp_path):
 
 
 def test_the_tool_says_what_is_missing_or_in_the_way(tmp_path):
-    with pytest.raises(SystemExit, match=r"lit_model\.safetensors and no model_config\.yaml"):
+    with pytest.raises(SystemExit, match=r"lit_model\.safetensors.*model_config\.yaml"):
         litgpt_pth.convert(tmp_path)
     for name in ("lit_model.safetensors", "model_config.yaml", "lit_model.pth"):
         (tmp_path / name).touch()
-    with pytest.raises(SystemExit, match="exists already"):
+    with pytest.raises(SystemExit, match=r"lit_model\.pth"):
         litgpt_pth.convert(tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import zipfile
 
 import numpy as np
@@ -40,21 +41,19 @@ def codec(tmp_path):
 
 
 def test_a_missing_file_or_folder_is_named(tmp_path):
-    assert "no such file or folder" in refusal(tmp_path / "nothing.safetensors")
-    assert "no such file or folder" in refusal("./no/such/folder")
-    assert str(tmp_path) in refusal(tmp_path) and "no known checkpoint" in refusal(tmp_path)
+    for path in (str(tmp_path / "nothing.safetensors"), "./no/such/folder", str(tmp_path)):
+        assert path in refusal(path)
 
 
 def test_an_empty_file_is_refused(codec):
     codec.write_bytes(b"")
-    assert f"{codec}: is empty. Download it again." in refusal(codec)
+    assert refusal(codec).startswith(f"{codec}: ")
 
 
 @pytest.mark.parametrize("kept", [5, 30, 2000, -1])
 def test_a_truncated_file_is_refused(codec, kept):
     codec.write_bytes(codec.read_bytes()[:kept])
-    message = refusal(codec)
-    assert message.startswith(f"{codec}: ") and "Download it again." in message
+    assert refusal(codec).startswith(f"{codec}: ")
 
 
 @pytest.mark.parametrize(("length", "told"), [(n, f"{n} bytes") for n in (2**63, 2**40, 10_000_000)] + [(12, "header")])
@@ -66,10 +65,10 @@ def test_a_forged_header_length_is_refused(codec, length, told):
 
 def test_a_file_that_is_no_safetensors_is_refused(codec):
     codec.write_bytes(b"RIFF$\x00\x00\x00WAVEfmt " + bytes(500))
-    assert "Download it again" in refusal(codec)
+    assert refusal(codec).startswith(f"{codec}: ")
     other = codec.with_name("weights.npz")
     other.write_bytes(b"PK")
-    assert "not a weight file by its suffix" in refusal(other)
+    assert refusal(other).startswith(f"{other}: ")
 
 
 def test_missing_surplus_and_misshapen_tensors_come_in_one_message(tmp_path):
@@ -81,20 +80,19 @@ def test_missing_surplus_and_misshapen_tensors_come_in_one_message(tmp_path):
     held["text_emb.weight"] = np.concatenate([dropped[0], dropped[0]])
     write_lm(tmp_path, names=held)
     message = refusal(tmp_path)
-    assert message.startswith(f"{tmp_path / 'model.safetensors'}: does not fit its configuration")
-    assert "1 missing: 'emb.1.weight' [13, 16]" in message
-    assert "1 surplus: 'emb.9.weight'" in message
-    assert "'out_norm.alpha' [16] (expected [1, 1, 16])" in message
-    assert "'text_emb.weight' [42, 16] (expected [21, 16])" in message
-    assert "'text_linear.weight' int8 (expected floating point)" in message
-    assert "Use the configuration that belongs to this file" in message
+    assert message.startswith(f"{tmp_path / 'model.safetensors'}: ")
+    assert "'emb.1.weight' [13, 16]" in message
+    assert "'emb.9.weight'" in message
+    assert re.search(r"'out_norm\.alpha' \[16\] .{0,20}\[1, 1, 16\]", message)
+    assert re.search(r"'text_emb\.weight' \[42, 16\] .{0,20}\[21, 16\]", message)
+    assert "'text_linear.weight' int8" in message
 
 
 def test_a_long_list_of_problems_is_counted_not_poured_out(codec):
     held = tensors("mimi_small")
     save_file({name: value for name, value in held.items() if name.startswith("quantizer.")}, codec)
     message = refusal(codec)
-    assert " more" in message and len(message) < 1500
+    assert 2 < message.count("'decoder.") < 20 and len(message) < 1500
 
 
 def test_one_weight_set_missing_among_todays_names_is_named(tmp_path):
@@ -103,14 +101,14 @@ def test_one_weight_set_missing_among_todays_names_is_named(tmp_path):
     held["depformer.layers.0.self_attn.in_projs.0.weight"] = stacked[:24]
     held["depformer.layers.0.self_attn.in_projs.2.weight"] = stacked[48:]
     write_lm(tmp_path, "schedule", held)
-    assert "1 missing: 'depformer.layers.0.self_attn.in_projs.1.weight' [24, 8]" in refusal(tmp_path)
+    assert "'depformer.layers.0.self_attn.in_projs.1.weight' [24, 8]" in refusal(tmp_path)
 
 
 def test_a_tensor_under_two_names_is_surplus(tmp_path):
     held = tensors("plain")
     held["transformer.layers.0.self_attn.in_projs.0.weight"] = held["transformer.layers.0.self_attn.in_proj_weight"]
     write_lm(tmp_path, names=held)
-    assert "1 surplus: 'transformer.layers.0.self_attn.in_projs.0.weight'" in refusal(tmp_path)
+    assert "'transformer.layers.0.self_attn.in_projs.0.weight'" in refusal(tmp_path)
 
 
 def test_int8_files_of_the_original_are_refused_with_the_cure(tmp_path):
@@ -118,7 +116,7 @@ def test_int8_files_of_the_original_are_refused_with_the_cure(tmp_path):
     held["text_linear.weight_scb"] = np.ones(20, np.float32)
     held["text_linear.weight"] = np.ones((20, 16), np.int8)
     write_lm(tmp_path, names=held)
-    assert "use the bf16 file" in refusal(tmp_path)
+    assert "bf16" in refusal(tmp_path)
 
 
 def test_an_unknown_option_is_refused_by_name(tmp_path):
@@ -137,11 +135,11 @@ def test_a_config_that_is_no_json_object_is_refused(tmp_path, text):
 
 def test_a_file_that_the_config_names_must_be_there(tmp_path):
     write_lm(tmp_path, mimi_name="codec.safetensors")
-    assert f"{tmp_path / 'codec.safetensors'}: no such file" in refusal(tmp_path)
+    assert f"{tmp_path / 'codec.safetensors'}: " in refusal(tmp_path)
     write_lm(tmp_path, tokenizer_name="file:///no/such/tokenizer.model")
     assert "/no/such/tokenizer.model" in refusal(tmp_path)
     write_lm(tmp_path, moshi_name="other.safetensors")
-    assert f"{tmp_path / 'other.safetensors'}: no such file" in refusal(tmp_path)
+    assert f"{tmp_path / 'other.safetensors'}: " in refusal(tmp_path)
 
 
 def test_missing_shards_are_listed(tmp_path):
@@ -162,9 +160,9 @@ def test_an_index_that_disagrees_with_its_files_is_refused(tmp_path):
     kept = dict(index["weight_map"])
     index["weight_map"].pop("emb.0.weight")
     path.write_text(json.dumps(index))
-    assert "does not list tensors that its files hold: emb.0.weight" in refusal(tmp_path)
+    assert "emb.0.weight" in refusal(tmp_path)
     path.write_text(json.dumps({"weight_map": kept | {"text_emb.weight": "../outside.safetensors"}}))
-    assert "outside its own folder" in refusal(tmp_path)
+    assert "../outside.safetensors" in refusal(tmp_path)
     path.write_text(json.dumps({"weights": {}}))
     assert "weight_map" in refusal(tmp_path)
 
@@ -183,9 +181,9 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path):
     marker.unlink()
     path = write_pickle(tmp_path / "a", body)
     message = refusal(tmp_path / "a")
-    assert "posix.system" in message and "nothing in it was executed" in message and str(path) in message
+    assert "posix.system" in message and message.startswith(f"{path}: ")
     path.write_bytes(body)  # and the same without the archive
-    assert "which is never opened" in refusal(tmp_path / "a")
+    assert refusal(tmp_path / "a").startswith(f"{path}: ")
     assert not marker.exists()
 
 
@@ -218,7 +216,7 @@ def test_a_tensor_that_reaches_beyond_its_storage_is_refused(tmp_path, strides, 
     body = body.replace(b"K\x00(" + shape[:5], b"K" + bytes([offset]) + b"(" + shape[:5])
     path = tmp_path / "model.pt"
     write_torch(path, held, pickled=body)
-    with pytest.raises(WeightsError, match="lies beyond its data"):
+    with pytest.raises(WeightsError, match=r"model\.pt: .*'text_emb\.weight'"):
         open_source(path)
 
 
@@ -233,11 +231,11 @@ def test_a_truncated_torch_file_is_refused(tmp_path):
 
 def test_a_torch_file_of_other_things_than_tensors_is_refused(tmp_path):
     path = write_torch(tmp_path / "model.pt", {}, pickled=pickle.dumps({"model": {"weight": 3}}, 2))
-    with pytest.raises(WeightsError, match="these are not tensors: weight"):
+    with pytest.raises(WeightsError, match=r"model\.pt: .*: weight\b"):
         open_source(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", torch_pickle(tensors("plain"))[0])
-    with pytest.raises(WeightsError, match="compressed"):
+    with pytest.raises(WeightsError, match=r"'archive/data\.pkl'"):
         open_source(path)
 
 

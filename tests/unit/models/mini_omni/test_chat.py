@@ -96,7 +96,7 @@ def test_sound_is_the_codecs_whole_decode_between_silences():
 
 
 def test_a_codec_of_other_frames_is_refused():
-    with pytest.raises(ConfigError, match="15 tokens of 16"):
+    with pytest.raises(ConfigError, match=r"15 .* 7 .* 16"):
         OmniVoice(dataclasses.replace(CODEC, vq_strides=(8, 4, 2, 1)), CODEC_PARAMS, V)
 
 
@@ -154,11 +154,11 @@ def test_an_interrupted_answer_goes_on_or_is_forgotten_beyond_what_was_heard():
     ("question", "answer", "error", "word"),
     [
         ("", "speech", PromptError, "empty"), ("  \n", "text", PromptError, "empty"),
-        ("\udcff", "text", PromptError, "UTF-8"), ("word " * 60, "text", PromptError, "context is 240"),
-        ("Hello", "transcript", PromptError, "Give a recording"), ("Hello", "song", PromptError, "'song'"),
-        (np.zeros(16_001, np.float32), "text", AudioError, "longer than"), (EMPTY, "text", AudioError, "T > 0"),
-        (np.full(900, np.nan, np.float32), "text", AudioError, "NaN"), ([], "text", PromptError, "nothing was asked"),
-        (np.zeros(900, np.int16), "text", AudioError, "floating point"),
+        ("\udcff", "text", PromptError, "UTF-8"), ("word " * 60, "text", PromptError, r" 303 .* 240 "),
+        ("Hello", "transcript", PromptError, "transcript"), ("Hello", "song", PromptError, "'song'"),
+        (np.zeros(16_001, np.float32), "text", AudioError, "1.00006 s"), (EMPTY, "text", AudioError, r"\[1, 0\]"),
+        (np.full(900, np.nan, np.float32), "text", AudioError, "NaN"), ([], "text", PromptError, "asked"),
+        (np.zeros(900, np.int16), "text", AudioError, "int16"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_answered_is_refused_for_people(question, answer, error, word):
@@ -182,18 +182,18 @@ def test_parts_come_of_a_checkpoint_and_what_it_lacks_is_asked_for_where_it_is_n
     voice = jomni.load(tmp_path / "model", components=("snac",))
     assert OmniParts.from_checkpoint(alone, voice).codec[0] == whole.configs["snac"]
     mute = OmniChat(OmniParts.from_checkpoint(alone))
-    with pytest.raises(PromptError, match="no codec"):
+    with pytest.raises(PromptError, match=r"codec.*snac_24khz"):
         mute.ask(["Hello"], "speech")
-    with pytest.raises(PromptError, match=r"no speech encoder.*small\.pt"):
+    with pytest.raises(PromptError, match=r"speech encoder.*small\.pt"):
         mute.ask([SOUND], "text")
-    with pytest.raises(WeightsError, match=r"no tokenizer\.json"):
+    with pytest.raises(WeightsError, match=r"model: .*tokenizer\.json"):
         OmniParts.from_checkpoint(dataclasses.replace(whole, files={}))
-    with pytest.raises(ConfigError, match="not a Mini-Omni"):
+    with pytest.raises(ConfigError, match=r"model: .*lit_model\.pth"):
         OmniParts.from_checkpoint(voice)
-    with pytest.raises(ConfigError, match="holds no SNAC"):
+    with pytest.raises(ConfigError, match=r"model: .*SNAC"):
         OmniParts.from_checkpoint(whole, alone)
     other = dataclasses.replace(voice, configs={"snac": CODEC}, params={"snac": CODEC_PARAMS})
-    with pytest.raises(ConfigError, match="7 tokens per frame of 16"):
+    with pytest.raises(ConfigError, match=r"model: .* 7 .* 16 .* 7 .* 128"):
         OmniParts.from_checkpoint(whole, other)
 
 
@@ -210,10 +210,10 @@ def test_a_model_refuses_a_codec_or_speech_encoder_that_does_not_fit_it(tmp_path
 
 
 def test_parts_that_do_not_fit_are_refused():
-    with pytest.raises(ConfigError, match="12 channels"):
+    with pytest.raises(ConfigError, match=r" 12 .* 13\b"):
         OmniChat(dataclasses.replace(PARTS, config=dataclasses.replace(CONFIG, feature_dim=13)))
     deaf = OmniChat(dataclasses.replace(PARTS, speech_encoder=None), voice="text_only", context=100)
-    with pytest.raises(PromptError, match="no speech encoder"):
+    with pytest.raises(PromptError, match=r"speech encoder.*small\.pt"):
         deaf.ask([SOUND], "text")
     with pytest.raises(PromptError, match="text_only"):
         deaf.ask(["Hello"], "speech")

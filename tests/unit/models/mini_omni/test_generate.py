@@ -204,7 +204,7 @@ def test_sliding_layers_refuse_to_take_back_what_they_have_forgotten():
     one.ask([[TEXT]], Task.T1_T2)
     given = answers(one, 60)[0].shape[1]
     assert given > 40
-    with pytest.raises(PromptError, match="Remove 16 at most"):
+    with pytest.raises(PromptError, match=r" 50 .* 16 "):
         one.stop(0, keep=10)
     one.stop(0, keep=given - 10)
 
@@ -217,11 +217,11 @@ def test_answers_end_where_the_context_is_full():
 @pytest.mark.parametrize(
     ("question", "task", "options", "word"),
     [
-        ([], Task.T1_T2, {}, "nothing was asked"),
+        ([], Task.T1_T2, {}, "asked"),
         ([[]], Task.T1_T2, {}, "empty"),
-        ([TEXT * 30], Task.T1_T2, {}, "takes 153 steps"),
-        ([np.zeros((117, 12), np.float32)], Task.A1_T2, {}, "takes 120 steps"),
-        ([np.zeros((3, 13), np.float32)], Task.A1_T2, {}, "13 wide"),
+        ([TEXT * 30], Task.T1_T2, {}, " 153 .* 120 "),
+        ([np.zeros((117, 12), np.float32)], Task.A1_T2, {}, " 120 .* 120 "),
+        ([np.zeros((3, 13), np.float32)], Task.A1_T2, {}, " 13.* 12"),
         ([[V.text_size]], Task.T1_T2, {}, "250"),
         ([TEXT], Task.T1_A2, {"voice": "text_only"}, "text_only"),
     ],
@@ -231,7 +231,7 @@ def test_what_cannot_be_asked_is_refused_and_changes_nothing(question, task, opt
     with pytest.raises(PromptError, match=word):
         one.ask([[TEXT], question], [Task.T1_T2, task])
     assert not any(slot.held or slot.active for slot in one.slots)
-    with pytest.raises(PromptError, match="no answer to resume"):
+    with pytest.raises(PromptError, match="slot 0 "):
         one.resume(0)
 
 

@@ -127,12 +127,12 @@ def test_speech_is_added_to_the_text_beside_it_where_streams_are_summed():
     other = model.apply({"params": params}, tokens.at[:, :7].set(0), placed, heard, method="embed")
     np.testing.assert_array_equal(x[0, 1:5], other[0, 1:5])
     assert (np.abs(x - other).max(-1) > 0)[0, 5:].all()
-    with pytest.raises(ConfigError, match="mean or sum"):
+    with pytest.raises(ConfigError, match=r"'max'.*mean.*sum"):
         dataclasses.replace(CONFIG, merge="max")
 
 
 def test_surgery_refuses_another_decoder():
-    with pytest.raises(ConfigError, match="shape"):
+    with pytest.raises(ConfigError, match=r"'layers_0/mlp/down_proj/weight' .*\(16, 8\).*\(16, 24\)"):
         give_voice(decoder_cases.params(dataclasses.replace(CONFIG.decoder, vocab_size=260, hidden_dim=8)), CONFIG,
                    jax.random.key(0))  # fmt: skip
 
@@ -141,7 +141,7 @@ def test_published_configuration():
     config = MiniOmniConfig.from_published(PUBLISHED)
     assert config.vocabulary == Vocabulary() and config.vocabulary.size == config.decoder.vocab_size == 181_120
     assert config.decoder.head_dim == 64 and config.decoder.qkv_bias and not config.decoder.mlp_bias
-    with pytest.raises(ConfigError, match=r"'n_layer' is missing.*'parallel_residual' is True"):
+    with pytest.raises(ConfigError, match=r"model_config.yaml: .*'n_layer'.*'parallel_residual'.*True"):
         MiniOmniConfig.from_published({**PUBLISHED, "n_layer": None, "parallel_residual": True})
-    with pytest.raises(ConfigError, match="402 rows"):
+    with pytest.raises(ConfigError, match=r" 402 .* 403"):
         dataclasses.replace(CONFIG, decoder=dataclasses.replace(CONFIG.decoder, vocab_size=402))

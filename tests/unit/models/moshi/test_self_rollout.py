@@ -87,7 +87,7 @@ def test_rolled_out_folders_hold_the_models_part_beside_the_recorded_one(folder,
     calls, told = [], []
     with pytest.raises(KeyboardInterrupt):
         self_rollout_folder(folder, tmp_path / "own", parrot([], fail_at=3))
-    with pytest.raises(DataError, match="has not finished"):
+    with pytest.raises(DataError, match=rf"^{tmp_path}/own: .*'jomni"):
         read_header(tmp_path / "own")
     header = self_rollout_folder(folder, tmp_path / "own", parrot(calls), progress=told.append)
     assert len(calls) == 3, "the first shard, of two batches, is not made again"
@@ -98,7 +98,7 @@ def test_rolled_out_folders_hold_the_models_part_beside_the_recorded_one(folder,
         np.testing.assert_array_equal(after.agent, before.agent)
         np.testing.assert_array_equal(after.user, before.user)
         assert (after.words, after.meta, after.name) == (before.words, before.meta, before.name)
-    with pytest.raises(DataError, match="another model's self-rollout"):
+    with pytest.raises(DataError, match=rf"^{tmp_path}/own: .*self-rollout"):
         self_rollout_folder(folder, tmp_path / "own", parrot([]), seed=1)
     again = self_rollout_folder(tmp_path / "own", tmp_path / "again", parrot([]), seed=1)
     assert again.codec == header.codec and again.own != header.own
@@ -112,9 +112,9 @@ def test_records_with_own_codes_come_back_and_damaged_ones_are_noticed():
     for found, wanted in ((back.agent, agent), (back.user, user), (back.own, own)):
         np.testing.assert_array_equal(found, wanted)
     for damaged in (record[:-2], record + b"xx", record[: -2 * own.size]):
-        with pytest.raises(DataError, match="damaged"):
+        with pytest.raises(DataError, match=r"record.* \d+ bytes"):
             decode_record(damaged)
-    with pytest.raises(DataError, match="own codes"):
+    with pytest.raises(DataError, match=r"\[2, 5\].*\[3, 5\]"):
         encode_record(Conversation("x", agent, user, own=own[:2]))
 
 

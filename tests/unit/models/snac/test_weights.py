@@ -80,7 +80,7 @@ def test_layouts_that_do_not_hold_a_family_refuse_it(tmp_path, tiny_mimi):
     written(tmp_path / "in")
     checkpoint = jomni.load(tmp_path / "in")
     for other, layout in ((checkpoint, "kyutai"), (checkpoint, "hf"), (tiny_mimi, "snac")):
-        with pytest.raises(jomni.JomniError, match=f"'{layout}' cannot express.*'{other.family}'"):
+        with pytest.raises(jomni.JomniError, match=f"'{layout}' .*'{other.family}'"):
             jomni.save(other, tmp_path / "out", layout=layout)
     assert not (tmp_path / "out").exists()
 
@@ -141,14 +141,14 @@ def test_codes_that_do_not_fit_are_refused():
     good = [np.zeros((1, 2 * n), np.int32) for n in config.tokens_per_frame]
     snac.check_codes(config, good)
     for bad, word in (
-        (good[:-1], "tokens a frame"),
-        ([*good[:-1], good[-1][:, 1:]], "tokens a frame"),
-        ([x[:, : x.shape[1] // 2] for x in good], "multiple of 2 frames"),
-        ([x.astype(np.float32) for x in good], "whole numbers"),
+        (good[:-1], r"4 .*\[1, 2, 4, 8\]"),
+        ([*good[:-1], good[-1][:, 1:]], r"4 .*\[1, 2, 4, 8\]"),
+        ([x[:, : x.shape[1] // 2] for x in good], r" 16 .* 2 .* 1\b"),
+        ([x.astype(np.float32) for x in good], "float32.*codebook 0"),
         ([*good[:-1], good[-1] + config.codebook_size], "codebook 3"),
-        ([], "tokens a frame"),
+        ([], r"4 .*\[1, 2, 4, 8\]"),
     ):
         with pytest.raises(jomni.JomniError, match=word):
             snac.check_codes(config, bad)
-    with pytest.raises(jomni.JomniError, match="mono"):
+    with pytest.raises(jomni.JomniError, match=r"\[B, 1, T\].*\[1, 2, 100\]"):
         snac.encode(Snac(config), {}, np.zeros((1, 2, 100), np.float32))

@@ -69,12 +69,12 @@ def test_every_published_model_has_a_preset():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"n_audio_head": 3}, "not a multiple of 'n_audio_head' = 3"),
-        ({"n_audio_layer": 0}, "'n_audio_layer' must be a whole number from 1 on, got 0"),
-        ({"n_mels": "80"}, "'n_mels' must be a whole number"),
-        ({"n_vocab": True}, "'n_vocab' must be a whole number"),
-        ({"n_text_state": 16}, "differs from 'n_audio_state' = 8"),
-        ({"n_audio_state": 5, "n_text_state": 5, "n_audio_head": 1, "n_text_head": 1}, "must be even"),
+        ({"n_audio_head": 3}, "'n_audio_state' = 8 .*'n_audio_head' = 3"),
+        ({"n_audio_layer": 0}, "'n_audio_layer' .* 0"),
+        ({"n_mels": "80"}, "'n_mels' .*'80'"),
+        ({"n_vocab": True}, "'n_vocab' .*True"),
+        ({"n_text_state": 16}, "'n_text_state' = 16 .*'n_audio_state' = 8"),
+        ({"n_audio_state": 5, "n_text_state": 5, "n_audio_head": 1, "n_text_head": 1}, "'n_audio_state' = 5"),
     ],
 )
 def test_dimensions_that_make_no_sense_are_refused(change, words):
@@ -85,9 +85,9 @@ def test_dimensions_that_make_no_sense_are_refused(change, words):
 def test_missing_and_unknown_dimensions_come_in_one_message():
     raw = TINY.to_openai() | {"n_colours": 3}
     del raw["n_vocab"]
-    with pytest.raises(ConfigError, match=r"dims: 'n_vocab' is missing; unknown option 'n_colours'"):
+    with pytest.raises(ConfigError, match=r"dims: .*'n_vocab'.*'n_colours'"):
         WhisperConfig.from_openai(raw)
-    with pytest.raises(ConfigError, match="must be a dict"):
+    with pytest.raises(ConfigError, match=r"dims: .*\[1, 2\]"):
         WhisperConfig.from_openai([1, 2])
 
 
@@ -135,13 +135,13 @@ def test_one_program_serves_recordings_of_any_length():
 @pytest.mark.parametrize(
     ("pcm", "words"),
     [
-        (np.zeros((0,), np.float32), r"\[B, T\] with T > 0, got \[0\]"),
-        (np.zeros((2, 0), np.float32), r"got \[2, 0\]"),
-        (np.zeros((2, 1, 50), np.float32), r"got \[2, 1, 50\]"),
-        (np.zeros((1, 50), np.int16), "floating point in .*got int16"),
-        (np.zeros((1, 480_001), np.float32), "longer than the 30 s"),
-        (np.float32([[0, 0], [0, np.nan]]), "row 1 holds NaN or infinity"),
-        (np.float32([[np.inf, 0]]), "row 0 holds NaN or infinity"),
+        (np.zeros((0,), np.float32), r"\[B, T\].* \[0\]"),
+        (np.zeros((2, 0), np.float32), r" \[2, 0\]"),
+        (np.zeros((2, 1, 50), np.float32), r" \[2, 1, 50\]"),
+        (np.zeros((1, 50), np.int16), "int16"),
+        (np.zeros((1, 480_001), np.float32), "30.0001 s.* 30 s"),
+        (np.float32([[0, 0], [0, np.nan]]), "row 1 .*NaN"),
+        (np.float32([[np.inf, 0]]), "row 0 .*NaN"),
     ],
 )
 def test_audio_that_cannot_be_heard_is_refused(pcm, words):
@@ -150,7 +150,7 @@ def test_audio_that_cannot_be_heard_is_refused(pcm, words):
 
 
 def test_too_long_audio_is_refused_within_jit_as_well():
-    with pytest.raises(AudioError, match="longer than"):
+    with pytest.raises(AudioError, match=r"30\.0001 s.* 30 s"):
         jax.eval_shape(log_mel, jax.ShapeDtypeStruct((1, 480_001), jnp.float32))
 
 
@@ -163,7 +163,7 @@ def test_windows_hold_every_sample_once():
     assert windows(pcm[: 2 * SHORT], SHORT).shape == (2, SHORT)
     assert jax.eval_shape(windows, jax.ShapeDtypeStruct((480_001,), jnp.float32)).shape == (2, 480_000)
     for bad in (pcm[:0], pcm[None]):
-        with pytest.raises(AudioError, match=r"shape \[T\] with T > 0"):
+        with pytest.raises(AudioError, match=r"\[T\].* \[(0|1, \d+)\]"):
             windows(bad)
 
 
@@ -217,10 +217,10 @@ def test_fewer_frames_are_encoded_at_the_first_positions(tiny, frames):
 @pytest.mark.parametrize(
     ("shape", "words"),
     [
-        ((TINY.n_mels, 24), r"must have shape \[B, M, N\]"),
-        ((1, TINY.n_mels, 0), r"got \[1, 4, 0\]"),
-        ((1, 80, 24), r"have 80 channels, this encoder takes 4: log_mel\(pcm, n_mels=4\)"),
-        ((1, TINY.n_mels, 25), "25 log-mel frames are more than the 24"),
+        ((TINY.n_mels, 24), r"\[B, M, N\].* \[4, 24\]"),
+        ((1, TINY.n_mels, 0), r" \[1, 4, 0\]"),
+        ((1, 80, 24), r"80 .* 4.*n_mels=4"),
+        ((1, TINY.n_mels, 25), "25 .* 24 "),
     ],
 )
 def test_features_that_do_not_fit_are_refused(tiny, shape, words):

@@ -125,13 +125,13 @@ def test_an_output_head_beside_its_tied_embedding_is_known(hf):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"decoder.ln.weight": None}, "1 missing: 'decoder.ln.weight' [12]"),
-        ({"encoder.ln_post.bias": None}, "1 missing: 'encoder.ln_post.bias' [12]"),
-        ({"encoder.blocks.0.attn.key.bias": (12,)}, "1 surplus: 'encoder.blocks.0.attn.key.bias'"),
-        ({"decoder.blocks.1.attn.key.weight": (12, 12)}, "1 surplus: 'decoder.blocks.1.attn.key.weight'"),
-        ({"optimizer.step": (1,)}, "1 surplus: 'optimizer.step'"),
-        ({"encoder.positional_embedding": (49, 12)}, "'encoder.positional_embedding' [49, 12] (expected [50, 12])"),
-        ({"decoder.token_embedding.weight": (21, 12)}, "[21, 12] (expected [20, 12])"),
+        ({"decoder.ln.weight": None}, ["'decoder.ln.weight' [12]"]),
+        ({"encoder.ln_post.bias": None}, ["'encoder.ln_post.bias' [12]"]),
+        ({"encoder.blocks.0.attn.key.bias": (12,)}, ["'encoder.blocks.0.attn.key.bias'"]),
+        ({"decoder.blocks.1.attn.key.weight": (12, 12)}, ["'decoder.blocks.1.attn.key.weight'"]),
+        ({"optimizer.step": (1,)}, ["'optimizer.step'"]),
+        ({"encoder.positional_embedding": (49, 12)}, ["'encoder.positional_embedding' [49, 12]", "[50, 12]"]),
+        ({"decoder.token_embedding.weight": (21, 12)}, ["[21, 12]", "[20, 12]"]),
     ],
 )
 def test_nothing_missing_unknown_or_misshapen_passes(tmp_path, change, words):
@@ -142,7 +142,7 @@ def test_nothing_missing_unknown_or_misshapen_passes(tmp_path, change, words):
             held[name] = np.zeros(shape, np.float32)
     held = {name: value.astype(np.float32) for name, value in held.items()}
     message = refusal(save_pt(tmp_path / "model.pt", held, dims))
-    assert words in message and "the dimensions in the same file or folder" in message
+    assert message.startswith(f"{tmp_path}/model.pt: ") and all(word in message for word in words)
 
 
 def test_dimensions_are_asked_for_where_there_are_none(tmp_path):
@@ -159,16 +159,16 @@ def test_dimensions_of_another_model_are_refused(tmp_path):
     held = {name: value.astype(np.float32) for name, value in held.items()}
     path = save_pt(tmp_path / "model.pt", held, dims | {"n_audio_layer": 3})
     message = refusal(path)
-    assert "15 missing: 'encoder.blocks.2." in message and "surplus" not in message
+    assert "15 " in message and "'encoder.blocks.2." in message and "'encoder.blocks.1." not in message
     assert "'n_audio_head' = 5" in refusal(save_pt(path, held, dims | {"n_audio_head": 5}), ConfigError)
-    assert "unknown option 'n_colours'" in refusal(save_pt(path, held, dims | {"n_colours": 5}), ConfigError)
+    assert "'n_colours'" in refusal(save_pt(path, held, dims | {"n_colours": 5}), ConfigError)
 
 
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
     marker = tmp_path / "ran"
     with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
         archive.writestr("archive/data.pkl", attack(marker))
-    assert "executed: it asks for 'posix.system'" in refusal(tmp_path / "model.pt")
+    assert "'posix.system'" in refusal(tmp_path / "model.pt")
     assert not marker.exists()
 
 
@@ -187,7 +187,7 @@ def test_a_corrupted_pickle_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
         for record, data in records.items():
             archive.writestr(record, data)
-    assert "is damaged or not a torch checkpoint" in refusal(tmp_path / "model.pt")
+    assert refusal(tmp_path / "model.pt").startswith(f"{tmp_path}/model.pt: ")
 
 
 @pytest.mark.parametrize("kept", [5, 300, 20_000, -1])
@@ -195,18 +195,18 @@ def test_a_truncated_folder_is_refused(hf, kept):
     path = hf / "model.safetensors"
     path.write_bytes(path.read_bytes()[:kept])
     message = refusal(hf)
-    assert message.startswith(str(path)) and "Download it again" in message
+    assert message.startswith(f"{path}: ")
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"activation_function": "relu"}, "'activation_function' = 'relu' is not supported"),
-        ({"scale_embedding": True}, "'scale_embedding' = True is not supported"),
-        ({"encoder_ffn_dim": 40}, "'encoder_ffn_dim' = 40 is not supported, only 48"),
-        ({"ears": 2}, "unknown option 'ears'"),
-        ({"encoder_attention_heads": 5}, "not a multiple of 'n_audio_head' = 5"),
-        ({"d_model": "wide"}, "must be a whole number"),
+        ({"activation_function": "relu"}, "'activation_function' = 'relu'"),
+        ({"scale_embedding": True}, "'scale_embedding' = True"),
+        ({"encoder_ffn_dim": 40}, "'encoder_ffn_dim' = 40"),
+        ({"ears": 2}, "'ears'"),
+        ({"encoder_attention_heads": 5}, "'n_audio_head' = 5"),
+        ({"d_model": "wide"}, "'wide'"),
         ({"architectures": ["WhisperForAudioClassification"]}, "WhisperForAudioClassification"),
     ],
 )
@@ -218,8 +218,8 @@ def test_a_config_of_transformers_that_is_not_understood_is_refused(hf, change, 
 
 
 def test_layouts_that_cannot_hold_it_are_refused(tmp_path, tiny_mimi):
-    with pytest.raises(ConfigError, match="layout 'kyutai' cannot express a model of the family 'whisper'"):
+    with pytest.raises(ConfigError, match=r"'kyutai' .*'whisper'"):
         jomni.save(jomni.load(PT), tmp_path / "out", "kyutai")
-    with pytest.raises(ConfigError, match="layout 'openai' cannot express a model of the family 'mimi'"):
+    with pytest.raises(ConfigError, match=r"'openai' .*'mimi'"):
         jomni.save(tiny_mimi, tmp_path / "out", "openai")
     assert not (tmp_path / "out").exists()
