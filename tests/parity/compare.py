@@ -12,14 +12,17 @@ NOTED: list[tuple[str, float]] = []
 
 def summary(noted: Iterable[tuple[str, float]]) -> str:
     """Return one line: how many comparisons were made, and the largest distance of each kind."""
-    kinds: dict[str, list[float]] = {"codes": [], "audio": [], "values": []}
+    kinds: dict[str, list[float]] = {}
     for kind, distance in noted:
-        kinds[kind].append(distance)
-    codes, audio, values = kinds.values()
-    return (
-        f"{len(codes) + len(audio) + len(values)} comparisons; {sum(codes):.0f} codes differ, all at near ties; "
-        f"audio within {max(audio, default=0):.1e} of its RMS, other values within {max(values, default=0):.1e}"
-    )
+        kinds.setdefault(kind, []).append(distance)
+    told = [f"{sum(map(len, kinds.values()))} comparisons"]
+    if "codes" in kinds:
+        told.append(f"{sum(kinds['codes']):.0f} codes differ (near ties)")
+    if "audio" in kinds:
+        told.append(f"audio within {max(kinds['audio']):.1e} of its RMS")
+    if "values" in kinds:
+        told.append(f"other values within {max(kinds['values']):.1e}")
+    return ", ".join(told)
 
 
 def differing_codes(ours: np.ndarray, theirs: np.ndarray, ties: np.ndarray, semantic: int) -> int:
