@@ -64,11 +64,14 @@ def test_a_module_works_inside_a_users_own_module():
     assert abs(gradient["Dense_0"]["kernel"]).max() > 0
 
 
-@pytest.mark.parametrize("name", ["mimi", "moshi"])
+@pytest.mark.parametrize("name", ["mimi", "snac", "moshi"])
 def test_a_table_of_the_modules_is_readable(name):
     if name == "mimi":
         module: nn.Module = jomni.Mimi(jomni.MimiConfig.tiny())
         x = jnp.zeros((1, 1, 1920))
+    elif name == "snac":
+        config = jomni.SnacConfig.tiny()
+        module, x = jomni.Snac(config), jnp.zeros((1, 1, config.frame_size * config.frame_multiple))
     else:
         module = jomni.MoshiLM(jomni.MoshiConfig.tiny())
         x = jnp.zeros((1, 9, 4), jnp.int32)
