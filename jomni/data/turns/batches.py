@@ -19,7 +19,7 @@ import tokenizers
 from jomni.data.pipeline import Batch, endless
 from jomni.data.turns.parquet import RowKind, Turn, TurnSource, check_turns
 from jomni.errors import ConfigError, DataError
-from jomni.models.mini_omni.streams import IGNORE, Example, Numbers, Task, build_example, slip, speech_frames
+from jomni.models.mini_omni.streams import IGNORE, Example, Numbers, Task, build_example, corrupt_context, speech_frames
 
 if TYPE_CHECKING:
     import grain
@@ -134,8 +134,8 @@ class _Drawer:
         pcm = turn.question_at(SAMPLE_RATE) if task.listens else np.zeros(0, np.float32)
         example = self.example(turn, task, len(pcm))
         if task.speaks and self.context_corruption and rng.random() < self.context_corruption:
-            slipped = dataclasses.replace(turn, answer_codes=slip(turn.answer_codes, rng))
-            example = example._replace(tokens=self.example(slipped, task, len(pcm)).tokens)
+            corrupted = dataclasses.replace(turn, answer_codes=corrupt_context(turn.answer_codes, rng))
+            example = example._replace(tokens=self.example(corrupted, task, len(pcm)).tokens)
         return {
             "tokens": example.tokens, "targets": example.targets, "pcm": pcm,
             "frames": np.asarray(example.features, np.int32),

@@ -118,16 +118,16 @@ def build_example(
     )
 
 
-def slip(codes: Int[np.ndarray, "A F"], rng: np.random.Generator) -> Int[np.ndarray, "A F"]:
+def corrupt_context(codes: Int[np.ndarray, "A F"], rng: np.random.Generator) -> Int[np.ndarray, "A F"]:
     """Return an answer's codes with a random stretch replaced by codes from elsewhere in it (context corruption)."""
     frames = codes.shape[1]
     if frames < 2:
         return codes
     begin = int(rng.integers(frames))
     stretch = slice(begin, int(rng.integers(begin, frames)) + 1)
-    slipped = codes.copy()
-    slipped[:, stretch] = np.roll(codes, int(rng.integers(1, frames)), 1)[:, stretch]
-    return slipped
+    corrupted = codes.copy()
+    corrupted[:, stretch] = np.roll(codes, int(rng.integers(1, frames)), 1)[:, stretch]
+    return corrupted
 
 
 def undelay(audio: Int[np.ndarray, "A S"], end_of_audio: int) -> Int[np.ndarray, "A F"]:

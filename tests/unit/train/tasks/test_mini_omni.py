@@ -19,7 +19,7 @@ from jomni.data.turns.parquet import Turn, TurnSource, interleave, read_turns, w
 from jomni.errors import ConfigError, DataError, WeightsError
 from jomni.generation.tokenizer import TextTokenizer
 from jomni.models.mini_omni import Vocabulary
-from jomni.models.mini_omni.streams import IGNORE, slip, speech_frames, undelay
+from jomni.models.mini_omni.streams import IGNORE, corrupt_context, speech_frames, undelay
 from jomni.tensors.weight_map import flatten
 from jomni.train.freeze import frozen_paths, join, split
 from jomni.train.lora import LoRAConfig
@@ -119,7 +119,7 @@ def test_context_corruption_changes_the_past_of_spoken_answers_and_not_what_is_t
     spoken = (right["targets"][:, :-1] != IGNORE).any((1, 2))
     assert not other[:, -1].any() and not other[~spoken].any() and 0 < spoken.sum() < batch
     assert other[spoken].any((1, 2)).mean() > 0.5
-    # What is heard of the past is what is to be said a step before, where it did not slip.
+    # What is heard of the past is what is to be said a step before, where it is not corrupted.
     heard, said = all_of_it["tokens"][:, :-1, 1:], right["targets"][:, :-1, :-1]
     voiced = (said >= 0) & (said < VOCABULARY.audio_size)
     assert (heard[voiced] < VOCABULARY.audio_size).all() and 0.2 < (heard == said)[voiced].mean() < 1
@@ -130,16 +130,16 @@ def test_context_corruption_changes_the_past_of_spoken_answers_and_not_what_is_t
 @given(frames=st.integers(2, 9), seed=st.integers(0, 1000))
 def test_a_slip_is_one_stretch_from_elsewhere_of_the_same_codes(frames, seed):
     right = np.arange(7 * frames).reshape(7, frames)
-    slipped = slip(right, np.random.default_rng(seed))
-    moved = np.flatnonzero((slipped != right).any(0))
+    corrupted = corrupt_context(right, np.random.default_rng(seed))
+    moved = np.flatnonzero((corrupted != right).any(0))
     assert len(moved) > 0 and moved[-1] - moved[0] == len(moved) - 1
-    from_where = slipped[0]
-    assert (slipped == right[:, from_where]).all() and len(set((from_where - np.arange(frames))[moved] % frames)) == 1
+    from_where = corrupted[0]
+    assert (corrupted == right[:, from_where]).all() and len(set((from_where - np.arange(frames))[moved] % frames)) == 1
 
 
-def test_a_single_frame_does_not_slip():
+def test_a_single_frame_is_not_corrupted():
     right = np.arange(7).reshape(7, 1)
-    np.testing.assert_array_equal(slip(right, np.random.default_rng(0)), right)
+    np.testing.assert_array_equal(corrupt_context(right, np.random.default_rng(0)), right)
 
 
 def test_turns_that_do_not_fit_are_told_and_left_out(turns, tmp_path):
