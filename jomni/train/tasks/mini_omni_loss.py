@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from jomni.errors import ConfigError
 from jomni.models.mini_omni.streams import IGNORE
-from jomni.train.tasks.moshi_loss import cross_entropy, divisor, of_any
+from jomni.train.tasks.moshi_loss import cross_entropy, denominator, or_nan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,8 @@ class OmniLossConfig:
 
 
 def omni_counts(targets: Int[Array, "B A+1 T"]) -> Float[Array, "A+1"]:
-    """Return the number of targets of each stream of a whole batch, as denominators (`divisor`)."""
-    return divisor((targets != IGNORE).sum((0, 2)))
+    """Return the number of targets of each stream of a whole batch, as denominators (`denominator`)."""
+    return denominator((targets != IGNORE).sum((0, 2)))
 
 
 def omni_loss(
@@ -64,7 +64,7 @@ def omni_loss(
     text_loss = jnp.where(there, cross_entropy(text, written), 0).sum() / counts[-1]
     accuracy = ((text.argmax(-1) == written) & there).sum() / counts[-1]
     whole = loss.text_weight * text_loss
-    metrics = {"text_loss": of_any(text_loss, counts[-1]), "text_accuracy": of_any(accuracy, counts[-1])}
+    metrics = {"text_loss": or_nan(text_loss, counts[-1]), "text_accuracy": or_nan(accuracy, counts[-1])}
     if audio is not None:
         there = spoken != IGNORE
         each = jnp.where(there, cross_entropy(audio.swapaxes(1, 2), spoken), 0).sum((0, 2)) / counts[:-1]
@@ -73,6 +73,6 @@ def omni_loss(
         audio_loss = jnp.vdot(weights, each) / weights.sum()
         whole += loss.audio_weight * audio_loss
         any_audio = counts[:-1].max()
-        metrics |= {"audio_loss": of_any(audio_loss, any_audio), "audio_accuracy": of_any(right.mean(), any_audio)}
-        metrics |= {f"audio_loss_{i}": of_any(each[i], counts[i]) for i in range(spoken.shape[1])}
+        metrics |= {"audio_loss": or_nan(audio_loss, any_audio), "audio_accuracy": or_nan(right.mean(), any_audio)}
+        metrics |= {f"audio_loss_{i}": or_nan(each[i], counts[i]) for i in range(spoken.shape[1])}
     return whole, metrics | {"loss": whole}

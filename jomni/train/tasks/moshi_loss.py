@@ -82,18 +82,18 @@ def cross_entropy(logits: Float[Array, "... V"], target: Int[Array, "..."]) -> F
     return jax.nn.logsumexp(logits, -1) - jnp.where(hit, logits, 0).sum(-1)
 
 
-_NOTHING = 1e-6
+_TINY = 1e-6
 """Lower bound for denominators."""
 
 
-def divisor(count: Num[Array, "..."]) -> Float[Array, "..."]:
-    """Return a count as a denominator, float32. Counts of zero become `_NOTHING`, which `of_any` recognises."""
-    return jnp.maximum(count.astype(jnp.float32), _NOTHING)
+def denominator(count: Num[Array, "..."]) -> Float[Array, "..."]:
+    """Return a count as a denominator, float32. Counts of zero become `_TINY`, which `or_nan` recognises."""
+    return jnp.maximum(count.astype(jnp.float32), _TINY)
 
 
-def of_any(metric: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Array, "..."]:
+def or_nan(metric: Float[Array, "..."], count: Float[Array, "..."]) -> Float[Array, "..."]:
     """Return a metric that was divided by `count`, or NaN where the count was zero."""
-    return jnp.where(count > _NOTHING, metric, jnp.nan)
+    return jnp.where(count > _TINY, metric, jnp.nan)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +131,7 @@ def counts(
     words = mask[:, 0] & ~is_padding(config, delayed[:, 0])
     sums = text, audio, heard_weight, words, heard_words
     numbers = *(x.sum() for x in sums), at_frames(mask[:, 1:], frames).sum((0, 2))
-    return Counts(*map(divisor, numbers))
+    return Counts(*map(denominator, numbers))
 
 
 def lm_loss(
@@ -169,7 +169,7 @@ def lm_loss(
     words = mask[:, 0] & ~is_padding(config, delayed[:, 0])
     right = (logits.text.argmax(-1) == delayed[:, 0]) & words
     metrics = {
-        "text_loss": of_any(text, total.text), "word_accuracy": of_any(right.sum() / total.words, total.words)
+        "text_loss": or_nan(text, total.text), "word_accuracy": or_nan(right.sum() / total.words, total.words)
     }  # fmt: skip
     whole = loss.text_weight * text
     if logits.audio is not None:
@@ -178,14 +178,14 @@ def lm_loss(
         audio = jnp.vdot(audio_weight, each) / total.audio
         whole = whole + audio
         by_codebook = (each * at_frames(mask[:, 1:], frames).swapaxes(1, 2)).sum((0, 1)) / total.codebooks
-        by_codebook = of_any(by_codebook, total.codebooks)
-        metrics |= {"audio_loss": of_any(audio, total.audio)}
+        by_codebook = or_nan(by_codebook, total.codebooks)
+        metrics |= {"audio_loss": or_nan(audio, total.audio)}
         metrics |= {f"audio_loss_{k}": by_codebook[k] for k in range(config.dep_q)}
     if heard is not None:
         weight, words = heard_weights(config, loss, heard)
         said = jnp.vdot(weight, cross_entropy(logits.heads[0], heard)) / total.heard
         whole = whole + loss.heard_weight * said
         right = (logits.heads[0].argmax(-1) == heard) & words
-        metrics |= {"heard_loss": of_any(said, total.heard)}
-        metrics |= {"heard_accuracy": of_any(right.sum() / total.heard_words, total.heard_words)}
+        metrics |= {"heard_loss": or_nan(said, total.heard)}
+        metrics |= {"heard_accuracy": or_nan(right.sum() / total.heard_words, total.heard_words)}
     return whole, {"loss": whole} | metrics
