@@ -114,7 +114,7 @@ class Snac(nn.Module):
         ended: bool = False,
     ) -> tuple[Float[Array, "B 1 T"], StreamState | None]:
         """Return the waveform of a latent. `ended` and samples that are not finite are treated as in `encode`."""
-        noise_of = functools.partial(_noise_of, noise)
+        noise_of = _NoiseOf(noise)
         if state is None:
             return self.decoder(Block(latent), noise_of)[0].steps.swapaxes(1, 2), None
         stride = self.config.vq_strides[0]
@@ -317,10 +317,18 @@ def decode_flush(
     return new, pcm[..., : c.look_ahead]  # type: ignore[return-value]
 
 
-def _noise_of(noise: Noise, stage: int, block: Block) -> Float[Array, "B T"] | None:
-    """Return the noise of a decoder stage at the steps of a block."""
-    if noise is None:
-        return None
-    if isinstance(noise, jax.Array):
-        return noise_at(noise, stage, block.positions).astype(block.steps.dtype)
-    return jnp.asarray(noise[stage], block.steps.dtype)
+class _NoiseOf:
+    """Function that returns the noise of a decoder stage at the steps of a block. Its repr is short, for `tabulate`."""
+
+    def __init__(self, noise: Noise) -> None:
+        self._noise = noise
+
+    def __repr__(self) -> str:
+        return "noise" if self._noise is not None else "no noise"
+
+    def __call__(self, stage: int, block: Block) -> Float[Array, "B T"] | None:
+        if self._noise is None:
+            return None
+        if isinstance(self._noise, jax.Array):
+            return noise_at(self._noise, stage, block.positions).astype(block.steps.dtype)
+        return jnp.asarray(self._noise[stage], block.steps.dtype)
