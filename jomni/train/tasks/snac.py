@@ -137,7 +137,7 @@ _LAST = re.compile(r"decoder/model_\d+/magnitude$")
 _UNIT_END = re.compile(r"/block_\d+/block_3/magnitude$")  # of a residual unit
 
 
-class Learnt(NamedTuple):
+class TrainingPass(NamedTuple):
     """Result of a training pass over a batch."""
 
     audio: Float[Array, "B 1 T"]
@@ -147,10 +147,10 @@ class Learnt(NamedTuple):
     updates: list[CodebookUpdate]  # of each codebook, for moving averages
 
 
-class LearningSnac(Snac):
+class TrainableSnac(Snac):
     """SNAC with a training pass. Its parameters are those of `Snac`."""
 
-    def learn(self, pcm: Float[Array, "B 1 T"], keys: Array, quantised: Float[Array, "B"]) -> Learnt:
+    def run(self, pcm: Float[Array, "B 1 T"], keys: Array, quantised: Float[Array, "B"]) -> TrainingPass:
         """Encode, quantise and decode.
 
         Args:
@@ -175,9 +175,9 @@ class LearningSnac(Snac):
             left, total = left - given, total + given
         audio = self.decode_latent(total, keys)[0]
         count = len(self.quantizer.quantizers)
-        return Learnt(audio, to_entry / count, to_latent / count, jnp.stack(perplexities), updates)
+        return TrainingPass(audio, to_entry / count, to_latent / count, jnp.stack(perplexities), updates)
 
-    def before(self, pcm: Float[Array, "B 1 T"], book: int) -> Float[Array, "B N E"]:
+    def codebook_input(self, pcm: Float[Array, "B 1 T"], book: int) -> Float[Array, "B N E"]:
         """Return the input of a codebook: the projected residual that the codebooks before it leave."""
         left = self.encoder(Block(pcm.swapaxes(1, 2)))[0].steps
         for quantizer in self.quantizer.quantizers[:book]:
@@ -186,7 +186,7 @@ class LearningSnac(Snac):
         return projected
 
 
-def quiet(params: Tree) -> Tree:
+def scale_residuals(params: Tree) -> Tree:
     """Scale fresh parameters so that residual units start near the identity and the audio near silence.
 
     Otherwise each unit doubles the variance, and the decoder's final tanh saturates, where it has no gradient.
@@ -218,12 +218,12 @@ class SnacTask(GradientTask):
         super().__init__(config, steps)
         self.config = config
         self.units_per_step = config.batch * config.data.frames / config.model.frame_rate
-        self._snac = LearningSnac(config.model)
+        self._snac = TrainableSnac(config.model)
 
     def init_params(self, key: PRNGKeyArray) -> Tree:
         c = self.config.model
         params: Any = self._snac.init(key, jnp.zeros((1, 1, c.frame_size * c.frame_multiple)))["params"]
-        return quiet(params)
+        return scale_residuals(params)
 
     def _state(self, tree: Tree) -> SnacState:
         state = super()._state(tree)
@@ -270,16 +270,16 @@ class SnacTask(GradientTask):
         if found.configs["snac"] != c.model:
             raise ConfigError(f"'init_from' {c.init_from}: its configuration differs from 'model'")
         params: Tree = found.params["snac"]
-        return self._fitted(params) if c.fit_codebooks else params
+        return self._fit_codebooks(params) if c.fit_codebooks else params
 
-    def _fitted(self, params: Tree) -> Tree:
+    def _fit_codebooks(self, params: Tree) -> Tree:
         """Return the parameters with codebooks fitted to the current latents, because distant entries never train."""
         c, batches = self.config, iter(self.dataset(0))  # always the same batches: a resumed run repeats this
         pcm = [next(batches)["pcm"] for _ in range(c.fit_codebooks)]
 
         @partial(jax.jit, static_argnums=2)
         def before(params: Tree, pcm: Array, book: int) -> Any:
-            return self._snac.apply({"params": params}, pcm, book, method=LearningSnac.before)
+            return self._snac.apply({"params": params}, pcm, book, method=TrainableSnac.codebook_input)
 
         for book in range(c.model.num_codebooks):
             latents = np.concatenate([np.asarray(before(params, x, book)) for x in pcm])
@@ -308,7 +308,7 @@ class SnacTask(GradientTask):
     def loss(self, params: Tree, batch: Batch, counts: int, key: PRNGKeyArray) -> tuple[Float[Array, ""], Metrics]:
         c, pcm = self.config, batch["pcm"]
         keys = jax.random.split(key, len(pcm))
-        found: Any = self._snac.apply({"params": params}, pcm, keys, batch["quantised"], method=LearningSnac.learn)
+        found: Any = self._snac.apply({"params": params}, pcm, keys, batch["quantised"], method=TrainableSnac.run)
         spectral = spectral_distance(found.audio, pcm, c.spectral, c.model.sampling_rate)
         waveform = jnp.abs(found.audio - pcm).mean()
         w, share = c.loss, len(pcm) / counts

@@ -14,7 +14,7 @@ from jomni.models.snac.config import SnacConfig
 from jomni.models.snac.model import Snac
 from jomni.train.optimizer import OptimizerConfig
 from jomni.train.tasks.audio_losses import SpectralConfig
-from jomni.train.tasks.snac import LearningSnac, SnacData, SnacTrainConfig
+from jomni.train.tasks.snac import SnacData, SnacTrainConfig, TrainableSnac
 from tests.tiny import plainly, random_params
 
 pytestmark = pytest.mark.compiled_quickly
@@ -32,7 +32,7 @@ def test_the_pass_it_learns_from_is_the_codecs_own_with_a_gradient_to_every_part
     params, keys = random_params(Snac(TINY), pcm), jax.random.split(jax.random.key(1), 3)
 
     def learn(params):
-        found = LearningSnac(TINY).apply({"params": params}, pcm, keys, jnp.ones(3), method="learn")
+        found = TrainableSnac(TINY).apply({"params": params}, pcm, keys, jnp.ones(3), method="run")
         return jnp.square(found.audio - pcm).mean() + found.to_entry + found.to_latent, found.audio
 
     (_, audio), gradient = plainly(jax.value_and_grad(learn, has_aux=True))(params)
@@ -81,7 +81,7 @@ def test_codebooks_that_are_averages_stand_for_what_is_assigned_to_them(tmp_path
     batch = next(iter(task.dataset(0)))
     state = plainly(task.init)(jax.random.key(0))
     update = plainly(task.update)
-    before = jax.jit(lambda held, pcm: LearningSnac(TINY).apply({"params": held}, pcm, 0, method="before"))
+    before = jax.jit(lambda held, pcm: TrainableSnac(TINY).apply({"params": held}, pcm, 0, method="codebook_input"))
     latents = np.concatenate(before(state.params, batch["pcm"]))
     for step in range(30):  # the encoder stays as it is
         state, metrics = update(state, batch, jax.random.key(step))
@@ -117,7 +117,7 @@ def test_an_example_that_is_not_quantised_passes_as_it_is_and_moves_no_entry():
 
     def learn(books, quantised):
         held = {**params, "quantizer": books}
-        audio, entry, *_ = LearningSnac(TINY).apply({"params": held}, pcm, keys, quantised, method="learn")
+        audio, entry, *_ = TrainableSnac(TINY).apply({"params": held}, pcm, keys, quantised, method="run")
         return entry, audio
 
     books = params["quantizer"]
@@ -148,7 +148,7 @@ def test_codebooks_begin_where_latents_are(tmp_path):
 
     @plainly
     def learn(held):
-        return LearningSnac(TINY).apply({"params": held}, pcm, keys, jnp.ones(len(pcm)), method="learn")
+        return TrainableSnac(TINY).apply({"params": held}, pcm, keys, jnp.ones(len(pcm)), method="run")
 
     distance = {}
     for name, held in (("before", params), ("after", fitted)):
