@@ -52,8 +52,8 @@ class Checkpointer:
         if step in self._manager.all_steps():
             return
         # The next update may reuse the state's buffers while they are written, so the copy is written instead.
-        copy = jax.tree.map(jnp.copy, _moving(state))
-        told = ocp.args.JsonSave({"data": data, "frozen": self._told(state)})
+        copy = jax.tree.map(jnp.copy, _unfrozen(state))
+        told = ocp.args.JsonSave({"data": data, "frozen": self._fingerprint(state)})
         with resumable(self.folder):
             self._check_space(step, copy)
             self._manager.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(copy), data=told))
@@ -66,7 +66,7 @@ class Checkpointer:
           ConfigError: it was written with other frozen parameters.
         """
         step = self.latest
-        want = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _moving(state))
+        want = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _unfrozen(state))
         try:
             found = self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(want), data=ocp.args.JsonRestore())
@@ -76,7 +76,7 @@ class Checkpointer:
                 f"{self.folder}/{step}: this checkpoint does not fit the configuration, or is damaged "
                 f"({str(error).strip().splitlines()[0]}). Start a run with another --name, or remove that folder."
             ) from error
-        restored, told = found["state"], self._told(state)
+        restored, told = found["state"], self._fingerprint(state)
         if found["data"].get("frozen", told) != told:  # checkpoints of older versions have no fingerprint
             raise ConfigError(
                 f"{self.folder.parent}: the frozen weights differ from those with which this run started. Restore the "
@@ -86,7 +86,7 @@ class Checkpointer:
             restored = dataclasses.replace(restored, frozen=state.frozen)
         return restored, found["data"]["data"]
 
-    def _told(self, state: Any) -> str:
+    def _fingerprint(self, state: Any) -> str:
         """Return the fingerprint of the frozen parameters."""
         if self._frozen is None:
             stays = getattr(state, "frozen", None)
@@ -112,6 +112,6 @@ class Checkpointer:
             )
 
 
-def _moving(state: Any) -> Any:
+def _unfrozen(state: Any) -> Any:
     """Return the state without its frozen parameters."""
     return dataclasses.replace(state, frozen=None) if getattr(state, "frozen", None) is not None else state

@@ -126,13 +126,13 @@ def audio_dataset(
         ),
         batch=batch,
         seed=seed,
-        data=_told_by(items, _PICKED[channels]),
+        data=_fingerprint_of(items, _PICKED[channels]),
         workers=workers,
         prefetch=prefetch,
     )
 
 
-def _told_by(items: Sequence[Item], channels: Sequence[int]) -> str:
+def _fingerprint_of(items: Sequence[Item], channels: Sequence[int]) -> str:
     """Return a fingerprint of the data. It uses file names without folders, so that data can be moved."""
     return fingerprint([(item.path.name, item.num_samples, item.path.stat().st_size) for item in items], channels)
 
