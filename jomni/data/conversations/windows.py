@@ -176,16 +176,16 @@ class _Cutter:
 
     def __call__(self, conversation: Conversation, rng: np.random.Generator) -> Batch:
         if self.text_share and rng.random() < self.text_share:
-            return self.write(rng)
+            return self.text_window(rng)
         spare = max(0, conversation.frames - self.frames)
         start = 0 if rng.random() < self.from_start else int(rng.integers(0, spare + 1))
         found = {"codes": self.cut(conversation, start), "read": np.asarray(conversation.meta.get("read") is True)}
         if self.own_share:
             own = rng.random() < self.own_share
-            found["own"] = self.rolled_out(conversation, start) if own else found["codes"][1 : 1 + self.agent_codebooks]
-        return found | {"heard": self.hear(conversation, start)} if self.heard else found
+            found["own"] = self.own_codes(conversation, start) if own else found["codes"][1 : 1 + self.agent_codebooks]
+        return found | {"heard": self.user_words(conversation, start)} if self.heard else found
 
-    def rolled_out(self, conversation: Conversation, start: int) -> Int[np.ndarray, "K T"]:
+    def own_codes(self, conversation: Conversation, start: int) -> Int[np.ndarray, "K T"]:
         """Return the agent's `own` codes, int32, or its recorded codes if there are none."""
         codes = conversation.agent if conversation.own is None else conversation.own
         found = np.full((self.agent_codebooks, self.frames), ABSENT, np.int32)
@@ -204,7 +204,7 @@ class _Cutter:
         user[:] = conversation.user[: self.user_codebooks, start : start + count]
         return found
 
-    def write(self, rng: np.random.Generator) -> Batch:
+    def text_window(self, rng: np.random.Generator) -> Batch:
         """Return a text-only window of random sentences without audio.
 
         Words and pauses have random lengths. The pace is either one word per frame, or random for the window, with the
@@ -227,7 +227,7 @@ class _Cutter:
         own = {"own": found[1 : 1 + self.agent_codebooks]} if self.own_share else {}
         return {"codes": found, "read": np.asarray(False)} | own | ({"heard": nothing} if self.heard else {})
 
-    def hear(self, conversation: Conversation, start: int) -> Int[np.ndarray, "T"]:
+    def user_words(self, conversation: Conversation, start: int) -> Int[np.ndarray, "T"]:
         """Return the other speakers' words as text tokens, int32, each from the frame after its end on, none cut."""
         count, frame = min(self.frames, conversation.frames - start), 1 / self.alignment.frame_rate
         others = (w for w in conversation.words if w.speaker not in (self.alignment.main_speaker, UNSAID))

@@ -175,16 +175,17 @@ class OmniTask(GradientTask):
     def loss(
         self, params: Tree, batch: Batch, counts: Float[Array, "A+1"], key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], Metrics]:
-        tokens, features, heard = batch["tokens"], None, None
+        tokens, features, is_speech = batch["tokens"], None, None
         if self._listens:
-            features, heard = place_features(self.hear(params, batch["pcm"]), batch["frames"], tokens.shape[2])
+            encoded = self.encode_speech(params, batch["pcm"])
+            features, is_speech = place_features(encoded, batch["frames"], tokens.shape[2])
         omni = {name: part for name, part in join_rows(params).items() if name != "whisper"}
         omni = set_apart(omni, self.model.config)  # each head then multiplies with its own rows only
-        logits: Any = self._omni.apply({"params": omni}, tokens, features, heard, self._speaks, method=_logits)
+        logits: Any = self._omni.apply({"params": omni}, tokens, features, is_speech, self._speaks, method=_logits)
         text, audio = logits
         return omni_loss(self.config.loss, text, audio, batch["targets"], counts)
 
-    def hear(self, params: Tree, pcm: Float[Array, "B S"]) -> Float[Array, "B F W"]:
+    def encode_speech(self, params: Tree, pcm: Float[Array, "B S"]) -> Float[Array, "B F W"]:
         """Return the speech encoder's features of questions at 16 kHz."""
         mel = log_mel(pcm, self.model.encoder.n_mels, pcm.shape[1])
         return self._encoder.apply({"params": params["whisper"]}, mel)  # type: ignore[return-value]
@@ -250,11 +251,11 @@ def _logits(
     model: MiniOmni,
     tokens: Int[Array, "B A+1 T"],
     features: Float[Array, "B T W"] | None,
-    heard: Bool[Array, "B T"] | None,
+    is_speech: Bool[Array, "B T"] | None,
     speaks: bool,
 ) -> tuple[Float[Array, "B T V"], Float[Array, "B T A U"] | None]:
     """Return the logits of the text and, if `speaks`, of the audio."""
-    x, _ = model.listen(tokens, features, heard)
+    x, _ = model.listen(tokens, features, is_speech)
     return model.text_logits(x), model.audio_logits(model.speak(x)[0]) if speaks else None
 
 

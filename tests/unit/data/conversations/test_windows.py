@@ -192,13 +192,13 @@ def test_the_users_words_stand_in_the_frame_after_they_end_and_none_is_lost():
     codes = np.zeros((3, 20), np.uint16)
     cutter = windows._Cutter(Pieces(train_tokenizer(["a", "b", "c"])), 3, 2, 12, Alignment(), 0.0, True)
     a, b, c = (cutter.pieces(x)[0] for x in "abc")
-    heard = cutter.hear(Conversation("x", codes, codes[:2], words), 0)
+    heard = cutter.user_words(Conversation("x", codes, codes[:2], words), 0)
     # "a" ends in frame 3 and stands in frame 4; "b" and "c" end in frame 4; the last ends in frame 10.
     np.testing.assert_array_equal(heard, [3, 3, 3, 0, a, b, c, 3, 3, 3, 0, b])
-    np.testing.assert_array_equal(cutter.hear(Conversation("x", codes, codes[:2], words), 8)[:4], [3, 3, 0, b])
+    np.testing.assert_array_equal(cutter.user_words(Conversation("x", codes, codes[:2], words), 8)[:4], [3, 3, 0, b])
     ahead = windows._Cutter(cutter.pieces, 3, 2, 12, Alignment(audio_delay=0.4), 0.0, True)
-    np.testing.assert_array_equal(ahead.hear(Conversation("x", codes, codes[:2], words), 0), heard)
-    short = cutter.hear(Conversation("x", codes[:, :5], codes[:2, :5], words), 0)
+    np.testing.assert_array_equal(ahead.user_words(Conversation("x", codes, codes[:2], words), 0), heard)
+    short = cutter.user_words(Conversation("x", codes[:, :5], codes[:2, :5], words), 0)
     np.testing.assert_array_equal(short, [3, 3, 3, 0, a] + [-1] * 7)
 
 
