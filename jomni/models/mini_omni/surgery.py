@@ -21,12 +21,12 @@ from jomni.models.mini_omni.weights import abstract_params
 
 def give_voice(
     params: dict[str, Any], config: MiniOmniConfig, key: Array,
-    likened: Mapping[int, Sequence[int]] = MappingProxyType({}),
+    similar: Mapping[int, Sequence[int]] = MappingProxyType({}),
 ) -> dict[str, Any]:  # fmt: skip
     """Return parameters of a `MiniOmni` whose backbone is the text decoder.
 
     The first text_size rows of embedding and head are the decoder's. All others are drawn from a normal distribution
-    with their mean and deviation, or are the mean of some of them (`likened`). If streams are merged by "sum", padding
+    with their mean and deviation, or are the mean of some of them (`similar`). If streams are merged by "sum", padding
     has zero embeddings, so that the backbone's function of text alone is unchanged. Adapter and post-adapter are
     initialised. New parameters have the dtype of the embedding.
 
@@ -34,7 +34,7 @@ def give_voice(
       params: of a `Decoder` whose configuration differs from config.decoder in vocab_size alone.
       config: of the new model.
       key: PRNG key.
-      likened: special text tokens, each with tokens of the decoder of similar meaning; its rows are initialised to
+      similar: special text tokens, each with tokens of the decoder of similar meaning; its rows are initialised to
         the mean of theirs.
 
     Raises:
@@ -55,7 +55,7 @@ def give_voice(
                 f"'{name}' has {weight.shape[0]} rows, the vocabulary {config.vocabulary.text_size} of text"
             )
         weight = _extend(weight[: config.vocabulary.text_size], config.decoder.vocab_size, row_key)
-        for token, like in likened.items():
+        for token, like in similar.items():
             weight = weight.at[token].set(weight[jnp.asarray(like)].mean(0))
         if name == "embed_tokens" and config.merge == "sum":
             v = config.vocabulary

@@ -162,9 +162,9 @@ class OmniTask(GradientTask):
             return cut_rows(held["omni"] | {"whisper": held["whisper"]}, self.model.config.vocabulary)
         assert c.backbone is not None
         decoder = jomni.load(c.backbone, components=("decoder",)).params["decoder"]
-        likened = turn_marks(self._tokenizer, self.model.config.vocabulary)
+        similar = turn_marks(self._tokenizer, self.model.config.vocabulary)
         drawn = jax.random.fold_in(key, 1)  # independent of the speech encoder that `init_params` draws
-        params = give_voice(decoder, self.model.config, drawn, likened)
+        params = give_voice(decoder, self.model.config, drawn, similar)
         if c.encoder is not None:
             params["whisper"] = jomni.load(c.encoder, components=("whisper",)).params["whisper"]
         return cut_rows(params, self.model.config.vocabulary)
