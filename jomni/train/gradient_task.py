@@ -123,9 +123,9 @@ class GradientTask(Task):
 
     def warm_start(self, state: GradientState, key: PRNGKeyArray) -> GradientState:
         found = self.start(key)
-        return state if found is None else self.begun(state, found)
+        return state if found is None else self.replace_params(state, found)
 
-    def begun(self, state: GradientState, found: Tree) -> GradientState:
+    def replace_params(self, state: GradientState, found: Tree) -> GradientState:
         """Return the state with all or some of its parameters replaced by `found`, cast and placed as the old ones."""
         leaves = flatten(join(state.params, state.frozen))
         for path, value in flatten(found).items():

@@ -237,7 +237,7 @@ def join_rows(params: Mapping[str, Any]) -> Tree:
 
 def _open(config: OmniConfig) -> OmniModel:
     """Return the model of an export, or the model made from a text decoder."""
-    model = _begun(config)
+    model = _read_model(config)
     if config.codec is None:
         return model
     codec = detect(config.codec, components=("snac",)).configs.get("snac")
@@ -283,7 +283,7 @@ def turn_marks(tokenizer: TextTokenizer, vocabulary: Vocabulary) -> dict[int, li
     return {mark: like for mark, like in marks.items() if like}
 
 
-def _begun(config: OmniConfig) -> OmniModel:
+def _read_model(config: OmniConfig) -> OmniModel:
     if config.init_from is not None:
         held = detect(config.init_from)
         configs = held.configs
