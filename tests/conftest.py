@@ -34,7 +34,7 @@ def pytest_configure(config):
     folder = compilation_cache.folder()
     compilation_cache.prepare(folder)
     for name, value in {
-        "jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0.1,
+        "jax_compilation_cache_dir": str(folder), "jax_persistent_cache_min_compile_time_secs": 0,
     }.items():  # fmt: skip
         os.environ[name.upper()] = str(value)
         jax.config.update(name, value)  # of this process: jax, imported above, has read the environment already

@@ -221,9 +221,9 @@ _TASKS = ("T1-T2", "A1-T2", "A1-A2", "T1-A2", "A1-T1")  # `jomni.models.mini_omn
 def turns_arguments(parser: Parser) -> None:
     """Declare the arguments of `jomni eval turns`."""
     parser.description = """\
-Asks a Mini-Omni every question of a set of spoken turns, in writing and by voice, answered in text and aloud, and
-measures how many answers are right to the word, and what an independent recogniser hears in the spoken ones. A text
-decoder is asked in writing alone. Answers are greedy."""
+Asks a Mini-Omni every question of a set of spoken turns, as text and as speech, for answers in text and in speech. It
+measures how many answers are correct word for word, and the word error rate of the spoken ones by an independent
+recogniser. A text decoder is asked as text alone. Answers are greedy."""
     parser.epilog = """\
 REPORT holds report.md, report.json, answers.jsonl (every answer) and examples.
 docs/guides/evaluate.md defines the figures.

@@ -6,12 +6,30 @@ Axes: B batch, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt32
+
+
+class Sampler(Protocol):
+    """Function that draws one token per row; `sample` is one. It is traced into the step, so it uses JAX's operations.
+
+    The arguments are those of `sample`. Settings that it does not use may have any meaning to it.
+    """
+
+    def __call__(
+        self,
+        logits: Float[Array, "B V"],
+        temperature: Float[Array, "B"],
+        top_k: Int[Array, "B"],
+        keys: Array,
+        top_p: Float[Array, "B"] | None = None,
+        /,
+    ) -> Int[Array, "B"]: ...
 
 
 def sample(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import types
 
 import jax
@@ -108,6 +109,30 @@ def test_mini_omni_gives_its_tokens(tmp_path):
     state, out = model.decode_step(params, state)
     state, again = model.decode_step(params, state)
     assert out.tokens.shape == again.tokens.shape == (1, streams + 1)
+
+
+def seven(logits, temperature, top_k, keys, top_p=None):
+    """A sampler of one's own: token 7, whatever its logits."""
+    return jnp.full(logits.shape[:1], 7, jnp.int32)
+
+
+def test_tokens_are_drawn_by_a_sampler_of_ones_own(tiny_moshi_folder, tmp_path):
+    model, params = jomni.from_pretrained(tiny_moshi_folder)
+    model = dataclasses.replace(model, generator=dataclasses.replace(model.generator, sampler=seven))
+    state = model.init_state(2)
+    for _ in range(4):  # until there are frames without initial tokens
+        state, out = model.step(params, state, jnp.zeros((2, 1, model.frame_size)))
+    assert (out.text == 7).all() and (out.codes == 7).all()
+    mini_omni_case.write(tmp_path / "omni", neighbours=True)
+    omni, params = jomni.from_pretrained(tmp_path / "omni")
+    omni = dataclasses.replace(omni, generator=dataclasses.replace(omni.generator, sampler=seven))
+    state, out = omni.decode_step(params, omni.init_state(1))
+    assert out.tokens[0, -1] == 7
+    jomni.save(decoder_cases.checkpoint(), tmp_path / "decoder")
+    decoder, params = jomni.from_pretrained(tmp_path / "decoder")
+    decoder = dataclasses.replace(decoder, sampler=seven)
+    state, _ = decoder.decode_step(params, decoder.init_state(1), decoder.controls(1))
+    assert (state.token == 7).all()
 
 
 def test_everything_public_prints_on_a_screen(tiny_moshi_folder, tmp_path):

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jomni.errors import ConfigError, PromptError
-from jomni.generation.sampling import batch_seeds, row_keys, sample
+from jomni.generation.sampling import Sampler, batch_seeds, row_keys, sample
 from jomni.models.decoder import Decoder, DecoderConfig, DecoderState
 from jomni.models.decoder.config import SLIDING
 from jomni.printing import short_repr
@@ -97,6 +97,7 @@ class TextGenerator:
     context: int  # most steps of a conversation, the size of the cache
     block: int = 256  # longest block that `prefill` takes, a power of two
     dtype: str = "float32"  # of the cache
+    sampler: Sampler = sample  # draws the tokens from their logits
 
     def __repr__(self) -> str:
         c = self.decoder.config
@@ -186,7 +187,7 @@ def _advance(
     out: Any = generator.decoder.apply({"params": params}, method=run)
     logits, decoder = out
     keys = row_keys(state.seed, decoder.offset, 0)
-    drawn = sample(logits, controls.temperature, controls.top_k, keys, controls.top_p)
+    drawn = generator.sampler(logits, controls.temperature, controls.top_k, keys, controls.top_p)
     return TextState(decoder, jnp.where(lengths > 0, drawn, state.token), state.seed), logits
 
 

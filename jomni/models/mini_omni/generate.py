@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jomni.errors import ConfigError
-from jomni.generation.sampling import batch_seeds, row_keys, sample
+from jomni.generation.sampling import Sampler, batch_seeds, row_keys, sample
 from jomni.models.decoder import DecoderState
 from jomni.models.decoder.generate import TextSampling, block_sizes, can_rewind
 from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, set_apart
@@ -85,6 +85,7 @@ class OmniGenerator:
     voice: str = "single"  # one of VOICES
     block: int = 256  # longest block that `prefill` takes, a power of two
     dtype: str = "float32"  # of the cache
+    sampler: Sampler = sample  # draws the tokens from their logits
 
     def __repr__(self) -> str:
         d = self.config.decoder
@@ -193,16 +194,17 @@ def _advance(
     text_logits, audio_logits, backbone, post = generator.model.apply({"params": params}, method=run)  # type: ignore[misc]
     backbone = _split_rows(backbone, rows)
     offset = backbone.offset.reshape(batch, rows)[:, 0]
-    text = _draw(text_logits[:, None], state.seed, offset, 0, controls)[:, 0]
+    text = _draw(generator.sampler, text_logits[:, None], state.seed, offset, 0, controls)[:, 0]
     before = jnp.zeros_like(state.ended) if begins else state.ended
     text = jnp.where(before, v.pad_text, text)
     audio = jnp.full((batch, v.streams), v.pad_audio, jnp.int32)
     if audio_logits is not None:
-        audio = jnp.where(controls.speaks[:, None], _draw(audio_logits, state.seed, offset, 1, controls), audio)
+        drawn = _draw(generator.sampler, audio_logits, state.seed, offset, 1, controls)
+        audio = jnp.where(controls.speaks[:, None], drawn, audio)
     taken = lengths > 0
-    drawn = jnp.concatenate([audio, text[:, None]], 1)
+    tokens = jnp.concatenate([audio, text[:, None]], 1)
     return OmniState(
-        backbone, post, jnp.where(taken[:, None], drawn, state.tokens),
+        backbone, post, jnp.where(taken[:, None], tokens, state.tokens),
         jnp.where(taken, before | (text == v.end_of_text), state.ended), state.seed,
     )  # fmt: skip
 
@@ -220,7 +222,7 @@ def _each_row(generator: OmniGenerator, block: OmniBlock) -> tuple[Array, Array 
 
 
 def _draw(
-    logits: Float[Array, "B N V"], seed: Array, offset: Array, first: int, controls: OmniControls
+    sampler: Sampler, logits: Float[Array, "B N V"], seed: Array, offset: Array, first: int, controls: OmniControls
 ) -> Int[Array, "B N"]:
     """Draw a token for each of N streams with the row's settings. The noise depends on (seed, offset, stream) alone."""
     batch, streams = logits.shape[:2]
@@ -230,11 +232,13 @@ def _draw(
         settings = (jnp.repeat(x, streams) for x in (controls.temperature, controls.top_k, controls.top_p))
         temperature, top_k, top_p = settings
         flat = logits.reshape(batch * streams, -1)
-        return sample(flat, temperature, top_k, keys, top_p).reshape(batch, streams)
+        return sampler(flat, temperature, top_k, keys, top_p).reshape(batch, streams)
 
     def best(logits: Array) -> Array:
         return jnp.argmax(logits, -1).astype(jnp.int32)
 
+    if sampler is not sample:
+        return drawn(logits)
     return jax.lax.cond((controls.temperature > 0).any(), drawn, best, logits)
 
 

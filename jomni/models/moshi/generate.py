@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jomni.errors import ConfigError
 from jomni.generation.controls import UNFORCED, Controls
-from jomni.generation.sampling import batch_seeds, row_keys, sample
+from jomni.generation.sampling import Sampler, batch_seeds, row_keys, sample
 from jomni.models.moshi.conditioning import prepare_conditions
 from jomni.models.moshi.model import ZERO, Conditions, MoshiLM
 from jomni.nn.streaming import State, reset
@@ -103,6 +103,7 @@ class Generator:
     dtype: str = "float32"  # of parameters and caches
     guidance: Guidance | None = None
     defaults: SamplingDefaults = SamplingDefaults()
+    sampler: Sampler = sample  # draws the tokens from their logits
 
     def __repr__(self) -> str:
         c = self.lm.config
@@ -199,7 +200,8 @@ class Generator:
         self, params: Params, state: GeneratorState, user_codes: Int[Array, "B U"], controls: Controls
     ) -> tuple[GeneratorState, GeneratorOutput]:
         """Advance like `step`, not jitted and without the reset: for use inside other jitted functions."""
-        return self.lm.apply({"params": params}, self.guidance, state, user_codes, controls, method=_advance)  # type: ignore[return-value]
+        out = self.lm.apply({"params": params}, self, state, user_codes, controls, method=_advance)
+        return out  # type: ignore[return-value]
 
     def restart(self, state: GeneratorState, controls: Controls) -> GeneratorState:
         """Reset the conversations of `controls.reset`, with the seeds of `controls`."""
@@ -229,9 +231,9 @@ class Generator:
 
 
 def _advance(
-    lm: MoshiLM, guidance: Guidance | None, state: GeneratorState, user_codes: Array, controls: Controls
+    lm: MoshiLM, generator: Generator, state: GeneratorState, user_codes: Array, controls: Controls
 ) -> tuple[GeneratorState, GeneratorOutput]:
-    config, active = lm.config, controls.active
+    config, active, guidance, sample = lm.config, controls.active, generator.guidance, generator.sampler
     delays = jnp.asarray(config.delays, jnp.int32)
     spoken = 1 + config.dep_q  # streams that the model generates
 
