@@ -22,7 +22,7 @@ MODEL = dataclasses.replace(
 
 
 def get_config() -> TrainConfig:
-    """The run."""
+    """Return the run."""
     task = LMConfig(
         data=SyntheticData(),
         model=MODEL,

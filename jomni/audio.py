@@ -1,6 +1,6 @@
 """Audio files: inspect, read, mix down and resample recordings, and write 16-bit PCM.
 
-Axis letters: T samples, C channels. Audio inside jomni is float32 with full scale at 1. All changes are reported:
+Axes: T samples, C channels. Audio inside jomni is float32 with full scale at 1. All changes are reported:
 `AudioInfo.conversion` describes what reading changes, and `AudioWriter.clipped` counts samples beyond full scale.
 """
 

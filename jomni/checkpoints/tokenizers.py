@@ -68,7 +68,7 @@ def _convert(raw: dict[str, Any]) -> bytes:
 
 
 def _charsmaps(normalizer: dict[str, Any]) -> Iterator[bytes]:
-    """Sentencepiece's normalisation table, if there is one; replacing spaces is its model's own doing."""
+    """Yield sentencepiece's normalisation table, if there is one. Replacement of spaces needs none."""
     kind = normalizer["type"]
     if kind == "Sequence":
         for part in normalizer["normalizers"]:
@@ -98,7 +98,7 @@ def _message(field: int, content: bytes) -> bytes:
 
 
 def _number(value: int) -> bytes:
-    """Protobuf's variable-length integer."""
+    """Return an integer in protobuf's variable-length encoding."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -7,7 +7,7 @@
 `decode`, `decode_step` and `decode_flush` correspond. Codes are a pytree of int32 arrays with the batch axis first:
 Mimi's are one array [B, K, N], SNAC's a tuple of arrays [B, N * tokens_per_frame[k]], one for each codebook.
 
-Axis letters: B batch, C audio channels, T samples, N code frames, K codebooks.
+Axes: B batch, C audio channels, T samples, N code frames, K codebooks.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class CausalConv(nn.Module):
 
     @property
     def history(self) -> int:
-        """Past input steps that the next output needs."""
+        """Return the number of past input steps that the next output needs."""
         return (self.kernel_size - 1) * self.dilation + 1 - self.stride
 
     @nn.compact
@@ -99,7 +99,7 @@ class CausalConvTranspose(nn.Module):
 
     @property
     def overlap(self) -> int:
-        """Output steps of a block that the next block still adds to."""
+        """Return the number of output steps of a block to which the next block still adds."""
         return self.kernel_size - self.stride
 
     @nn.compact

@@ -41,7 +41,7 @@ class Block:
 
     @property
     def positions(self) -> Int[Array, "B T"]:
-        """Positions of the steps; negative before the begin of the sequence."""
+        """Return the positions of the steps. They are negative before the start of the sequence."""
         numbers = jnp.arange(self.steps.shape[1])
         if self.start is None:
             return jnp.broadcast_to(numbers, self.steps.shape[:2])

@@ -225,7 +225,7 @@ def bind(table: WeightMap, tensors: Iterable[Tensor], specs: Mapping[str, Tensor
 
 
 def is_float(dtype: Any) -> bool:
-    """Floating point, bfloat16 included."""
+    """Return whether a dtype is floating point, including bfloat16."""
     return np.dtype(dtype).kind == "f" or np.dtype(dtype).name == "bfloat16"
 
 
@@ -233,7 +233,7 @@ _FIELD = re.compile(r"\{(\w+)\}")
 
 
 def _regex(template: str, separator: str) -> re.Pattern[str]:
-    """Return a one-letter field is a number, a longer one a word without the separator."""
+    """Return the pattern of a template. A one-letter field is a number, a longer one a word without the separator."""
     parts = _FIELD.split(template)
     for i, part in enumerate(parts):
         if i % 2:
@@ -252,7 +252,7 @@ def _leaf(path: str, shape: tuple[int, ...], rules: list[tuple[re.Pattern[str], 
 
 
 def misfit(problems: Mapping[str, list[str]], where: str, fits: str) -> WeightsError:
-    """One error for all that does not fit: what is wrong -> which names."""
+    """Return one error for all problems, given as lists of names by kind of problem."""
     told = [f"{len(names)} {kind}: {listing(names)}" for kind, names in problems.items() if names]
     cure = "Use the configuration that belongs to this file, or download the file again."
     if any("_scb" in name for name in problems.get("surplus", [])):

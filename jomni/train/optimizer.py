@@ -2,7 +2,7 @@
 
 A step whose loss or gradient is not finite changes only the step count and the schedule (`guard`).
 
-Axis letters: M microbatches, B rows of a batch.
+Axes: M microbatches, B rows of a batch.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ tests/parity/test_interleaver.py compares the two. The tokens of a word start at
 per frame. The next word overwrites those that are left. All other frames hold padding; the last padding before a word
 is "end of padding".
 
-Axis letter: T frames.
+Axes: T frames.
 """
 
 from __future__ import annotations

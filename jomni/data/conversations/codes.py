@@ -9,7 +9,7 @@ A record consists of
 - the JSON in UTF-8: name, words, meta, and whether there are `own` codes;
 - the agent's codes, the user's codes and, if present, the agent's `own` codes (uint16).
 
-Axis letters: K codebooks, N frames.
+Axes: K codebooks, N frames.
 """
 
 from __future__ import annotations

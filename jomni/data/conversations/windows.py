@@ -1,6 +1,6 @@
 """Windows of cached conversations for training a language model: text, agent codes and user codes.
 
-Axis letters: B batch, S streams, N frames of a conversation, T frames of a window.
+Axes: B batch, S streams, N frames of a conversation, T frames of a window.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Segments of recordings for training codecs and speech encoders: waveforms, and teacher features for each frame.
 
-Axis letters: B batch, T samples of a segment, N code frames of a segment, F teacher features, P phones.
+Axes: B batch, T samples of a segment, N code frames of a segment, F teacher features, P phones.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Targets for the distillation of the semantic codebook: teacher features for each code frame of a segment.
 
-Axis letters: N code frames, F features of a frame, W windows, M time spans or rows of features, P phones.
+Axes: N code frames, F features of a frame, W windows, M time spans or rows of features, P phones.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Batches of spoken turns for Mini-Omni: endless, checkpointable, and the same for the same seed.
 
-Axis letters: B batch, A audio streams, T steps, S samples.
+Axes: B batch, A audio streams, T steps, S samples.
 """
 
 from __future__ import annotations

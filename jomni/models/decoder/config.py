@@ -105,7 +105,7 @@ class DecoderConfig:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kind of each layer."""
+        """Return the kind of each layer."""
         return self.layer_kinds or (FULL,) * self.num_layers
 
     def window_of(self, kind: str) -> int | None:

@@ -110,7 +110,7 @@ class TextGenerator:
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """Lengths of blocks in use: `prefill` is compiled once for each that occurs."""
+        """Return the block lengths in use. `prefill` is compiled once for each that occurs."""
         return block_sizes(min(self.block, self.context))
 
     def init_state(self, batch: int, seed: int | Sequence[int] = 0) -> TextState:

@@ -32,62 +32,62 @@ class MimiCodec:
 
     @property
     def config(self) -> MimiConfig:
-        """The configuration."""
+        """Return the configuration."""
         return self.module.config
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """Return the sample rate, Hz."""
         return self.config.sample_rate
 
     @property
     def channels(self) -> int:
-        """Audio channels, C."""
+        """Return C, the number of audio channels."""
         return self.config.channels
 
     @property
     def frame_rate(self) -> float:
-        """Frames a second."""
+        """Return the number of code frames per second."""
         return self.config.frame_rate
 
     @property
     def frame_size(self) -> int:
-        """Samples of a frame."""
+        """Return the number of samples in a frame."""
         return self.config.frame_size
 
     @property
     def frame_multiple(self) -> int:
-        """1: a block may hold any number of frames."""
+        """Return 1: a block may have any number of frames."""
         return 1
 
     @property
     def num_codebooks(self) -> int:
-        """Codebooks in use, K."""
+        """Return K, the number of codebooks in use."""
         return self.module.num_codebooks
 
     @property
     def min_codebooks(self) -> int:
-        """The semantic codebooks."""
+        """Return the number of semantic codebooks."""
         return self.config.quantizer.n_q_semantic
 
     @property
     def codebook_rates(self) -> tuple[float, ...]:
-        """The frame rate, of each codebook of the configuration."""
+        """Return the frame rate for each codebook of the configuration."""
         return (self.frame_rate,) * self.config.num_codebooks
 
     @property
     def codebook_size(self) -> int:
-        """Entries of each codebook."""
+        """Return the number of entries of each codebook."""
         return self.config.quantizer.bins
 
     @property
     def encode_delay(self) -> int:
-        """0 frames."""
+        """Return 0 frames: Mimi encodes without delay."""
         return 0
 
     @property
     def decode_delay(self) -> int:
-        """0 samples."""
+        """Return 0 samples: Mimi decodes without delay."""
         return 0
 
     def with_codebooks(self, number: int) -> MimiCodec:

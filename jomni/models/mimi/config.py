@@ -42,7 +42,7 @@ class SeanetConfig:
 
     @property
     def hop_length(self) -> int:
-        """Samples per latent step."""
+        """Return the number of samples per latent step."""
         return math.prod(self.ratios)
 
 
@@ -87,17 +87,17 @@ class MimiConfig:
 
     @property
     def resample_stride(self) -> int:
-        """Transformer steps per code frame (1: no resampling between them)."""
+        """Return the number of transformer steps per code frame (1: no resampling)."""
         return round(self.sample_rate / self.seanet.hop_length / self.frame_rate)
 
     @property
     def frame_size(self) -> int:
-        """Samples per code frame."""
+        """Return the number of samples per code frame."""
         return self.seanet.hop_length * self.resample_stride
 
     @property
     def num_codebooks(self) -> int:
-        """Codebooks that the weights hold."""
+        """Return the number of codebooks in the weights."""
         return self.quantizer.n_q
 
     @classmethod
@@ -173,8 +173,8 @@ class MimiConfig:
         }  # fmt: skip
 
 
-# For each section: option -> None (read), or the only value that is supported, or `...` (read by the original for
-# training or not at all: accepted and left aside).
+# For each section: option -> None (read), or the supported values, or `...` (ignored, because the original reads it for
+# training only or not at all).
 _TOP = ("sample_rate", "frame_rate", "channels", "seanet", "quantizer", "transformer")
 _SEANET: dict[str, Any] = {
     **{f.name: None for f in dataclasses.fields(SeanetConfig) if f.name != "elu_alpha"}, "activation_params": None,

@@ -152,12 +152,12 @@ class OmniChat:
 
     @property
     def active(self) -> list[bool]:
-        """Whether an answer is in progress, by slot."""
+        """Return for each slot whether an answer is in progress."""
         return [slot.active for slot in self._session.slots]
 
     @property
     def complete(self) -> list[bool]:
-        """Whether the last answer ended by itself, neither stopped nor cut, by slot."""
+        """Return for each slot whether the last answer ended by itself, neither stopped nor cut."""
         return [slot.complete for slot in self._session.slots]
 
     def reply(

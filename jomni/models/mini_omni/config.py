@@ -37,17 +37,17 @@ class Vocabulary:
 
     @property
     def padded_text_size(self) -> int:
-        """Text tokens with the special ones."""
+        """Return the number of text tokens, including the special ones."""
         return self.text_size + self.text_special
 
     @property
     def padded_audio_size(self) -> int:
-        """Tokens of one audio stream with the special ones."""
+        """Return the number of tokens of an audio stream, including the special ones."""
         return self.audio_size + self.audio_special
 
     @property
     def size(self) -> int:
-        """Rows that are used in all."""
+        """Return the total number of rows in use."""
         return self.padded_text_size + self.streams * self.padded_audio_size
 
     def audio_row(self, stream: int) -> int:
@@ -107,7 +107,7 @@ class MiniOmniConfig:
 
     @property
     def post_adapter(self) -> DecoderConfig | None:
-        """The post-adapter: a decoder of hidden states with full layers like the backbone's, and the audio heads."""
+        """Return the post-adapter: a decoder of hidden states with full layers, and the audio heads."""
         if not self.post_adapter_layers:
             return None
         rows = self.vocabulary.streams * self.vocabulary.padded_audio_size

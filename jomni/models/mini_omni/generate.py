@@ -101,17 +101,17 @@ class OmniGenerator:
 
     @property
     def model(self) -> MiniOmni:
-        """The module, with separate arrays for text and audio rows."""
+        """Return the module, with separate arrays for text and audio rows."""
         return MiniOmni(self.config, apart=True)
 
     @property
     def rows(self) -> int:
-        """Rows of the backbone's batch per conversation."""
+        """Return the number of rows in the backbone's batch per conversation."""
         return 2 if self.voice == "batch_parallel" else 1
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """Lengths of blocks in use: `prefill` is compiled once for each that occurs."""
+        """Return the block lengths in use. `prefill` is compiled once for each that occurs."""
         return block_sizes(min(self.block, self.context))
 
     def prepare(self, params: Params) -> dict[str, Any]:

@@ -36,12 +36,12 @@ class Task(enum.Enum):
 
     @property
     def listens(self) -> bool:
-        """Whether the question is audio."""
+        """Return whether the question is audio."""
         return self.value.startswith("A1")
 
     @property
     def speaks(self) -> bool:
-        """Whether the answer has audio beside its text."""
+        """Return whether the answer has audio beside its text."""
         return self.value.endswith("A2")
 
 

@@ -33,7 +33,7 @@ Params = Mapping[str, Any]
 
 
 class OmniOutput(NamedTuple):
-    """What a step gives. Axes: B batch, A audio streams."""
+    """Output of a step. Axes: B batch, A audio streams."""
 
     tokens: Int[Array, "B A+1"]  # of each stream, text last, in the stream's own vocabulary
     text_ended: Bool[Array, "B"]  # the answer's text is complete
@@ -82,7 +82,7 @@ class OmniModel:
         )
 
     def prepare(self, params: Params) -> dict[str, Any]:
-        """Return parameters as the steps take them: the same numbers, less work a step. Keep `params` for export."""
+        """Return parameters for the steps: the same results with less work per step. Keep `params` for export."""
         prepared = {**params, "omni": self.generator.prepare(params["omni"])}
         if self.codec is not None:
             prepared["snac"] = self.codec.prepare(params["snac"])

@@ -105,7 +105,7 @@ class OmniVoice:
         self._runs = [_Run() for _ in range(slots)]
 
     def begin(self, slot: int, given: Sequence[Int[np.ndarray, "A+1"]] = ()) -> None:
-        """Begin a new answer in a slot, or continue one after the steps `given`."""
+        """Start a new answer in a slot, or continue one after the steps `given`."""
         self._frames[slot] = FrameStream(self._vocabulary, given)
         self._runs[slot] = _Run()
         self._state = reset(self._state, jnp.arange(len(self._runs)) == slot)

@@ -122,7 +122,7 @@ class MoshiConfig:
 
     @property
     def temporal(self) -> TransformerConfig:
-        """The temporal transformer: one step per frame."""
+        """Return the temporal transformer, which runs one step per frame."""
         return TransformerConfig(
             dim=self.dim, num_heads=self.num_heads, num_layers=self.num_layers,
             dim_feedforward=int(self.hidden_scale * self.dim), context=self.context, norm=self.norm,
@@ -133,7 +133,7 @@ class MoshiConfig:
 
     @property
     def depth(self) -> TransformerConfig:
-        """The depth transformer: one step per agent codebook, restarted each frame."""
+        """Return the depth transformer, which runs one step per agent codebook and restarts each frame."""
         return TransformerConfig(
             dim=self.depformer_dim, num_heads=self.depformer_num_heads, num_layers=self.depformer_num_layers,
             dim_feedforward=self.depformer_dim_feedforward, context=None, norm=self.norm, gating=self.depformer_gating,
@@ -144,41 +144,41 @@ class MoshiConfig:
 
     @property
     def depth_weight_sets(self) -> tuple[int, ...]:
-        """Weight set of each depth step; empty where all steps share one."""
+        """Return the weight set of each depth step. Empty if all steps share one."""
         if not self.depformer_weights_per_step:
             return ()
         return self.depformer_weights_per_step_schedule or tuple(range(self.dep_q))
 
     @property
     def depth_input_sets(self) -> tuple[int, ...]:
-        """Input projection (`depformer_in`) used by each depth step."""
+        """Return the input projection (`depformer_in`) of each depth step."""
         if not self.depformer_multi_linear:
             return (0,) * self.dep_q
         return self.depformer_weights_per_step_schedule or tuple(range(self.dep_q))
 
     @property
     def user_q(self) -> int:
-        """Audio streams that come from outside (the user's)."""
+        """Return the number of the user's audio streams."""
         return self.n_q - self.dep_q
 
     @property
     def has_user_asr_head(self) -> bool:
-        """Whether the first extra head is a user ASR head: one class per text token, for the user's words."""
+        """Return whether the first extra head is a user ASR head, with one class per text token."""
         return self.extra_heads_num_heads > 0 and self.extra_heads_dim == self.text_card
 
     @property
     def silent_tokens(self) -> tuple[int, int]:
-        """The text tokens without text: padding, and end of padding."""
+        """Return the text tokens without text: padding, and end of padding."""
         return (self.existing_text_padding_id, self.existing_text_end_padding_id)
 
     @property
     def codec_codebooks(self) -> int:
-        """Codebooks that the codec must give and take."""
+        """Return the number of codebooks that the codec must support."""
         return max(self.dep_q, self.user_q)
 
     @property
     def max_delay(self) -> int:
-        """Largest delay over the streams, frames."""
+        """Return the largest delay of the streams, frames."""
         return max(self.delays)
 
     @classmethod

@@ -262,12 +262,12 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """The agent's text."""
+        """Return the agent's text."""
         return joined(self.pieces)
 
     @property
     def words(self) -> list[tuple[float, str]]:
-        """The words, each with the time in seconds at which its first piece is known."""
+        """Return the words, each with the time in seconds at which its first piece is known."""
         words: list[tuple[float, str]] = []
         for piece in self.pieces:
             if words and not piece.text.startswith(" "):

@@ -110,17 +110,17 @@ class Duplex:
 
     @property
     def frame_size(self) -> int:
-        """Samples per frame; a call takes and returns as many."""
+        """Return the number of samples per frame, which a call takes and returns."""
         return self.mimi.config.frame_size
 
     @property
     def frame_rate(self) -> float:
-        """Frames a second."""
+        """Return the number of frames per second."""
         return self.mimi.config.frame_rate
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """Return the sample rate, Hz."""
         return self.mimi.config.sample_rate
 
     def text(self, tokens: Any) -> list[str]:
@@ -142,7 +142,7 @@ class Duplex:
         ]  # fmt: skip
 
     def prepare(self, params: Params) -> dict[str, Any]:
-        """Fold the codec's codebooks: the same numbers, less work a step. Optional; keep `params` itself for export."""
+        """Fold the codec's codebooks: the same results with less work per step. Optional; keep `params` for export."""
         return {**params, "mimi": fold_codebooks(params["mimi"])}
 
     def init_state(

@@ -27,13 +27,12 @@ class SnacCodec:
     """SNAC as functions of (params, ...). Codes are a tuple of int32 arrays, one for each codebook, coarse to fine.
 
     SNAC looks ahead, so a stream runs late by `encode_delay` frames and `decode_delay` samples; the flush functions
-    return what is outstanding.
+    return the remaining codes or samples.
     """
 
     module: Snac
     noise_seed: int | None = None
-    """Seed of the noise that the decoder was trained with, the same in each row, where a call is given none; None: no
-    noise."""
+    """Seed of the decoder's noise for calls without noise, the same in each row. None: no noise."""
 
     def _noise(self, noise: Noise, batch: int) -> Noise:
         if noise is not None or self.noise_seed is None:
@@ -45,62 +44,62 @@ class SnacCodec:
 
     @property
     def config(self) -> SnacConfig:
-        """The configuration."""
+        """Return the configuration."""
         return self.module.config
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """Return the sample rate, Hz."""
         return self.config.sampling_rate
 
     @property
     def channels(self) -> int:
-        """1."""
+        """Return 1, the number of audio channels."""
         return 1
 
     @property
     def frame_rate(self) -> float:
-        """Frames a second: tokens of the coarsest codebook."""
+        """Return the number of frames per second, which is the rate of the coarsest codebook."""
         return self.config.frame_rate
 
     @property
     def frame_size(self) -> int:
-        """Samples of a frame."""
+        """Return the number of samples in a frame."""
         return self.config.frame_size
 
     @property
     def frame_multiple(self) -> int:
-        """Frames of which a block must hold a multiple."""
+        """Return the number of frames of which each block must be a multiple."""
         return self.config.frame_multiple
 
     @property
     def num_codebooks(self) -> int:
-        """Codebooks, K."""
+        """Return K, the number of codebooks."""
         return self.config.num_codebooks
 
     @property
     def min_codebooks(self) -> int:
-        """All of them: a finer codebook corrects the coarser ones."""
+        """Return the number of all codebooks: a finer codebook corrects the coarser ones."""
         return self.num_codebooks
 
     @property
     def codebook_rates(self) -> tuple[float, ...]:
-        """Codes a second of each codebook, coarse to fine."""
+        """Return the codes per second of each codebook, coarse to fine."""
         return tuple(self.frame_rate * tokens for tokens in self.config.tokens_per_frame)
 
     @property
     def codebook_size(self) -> int:
-        """Entries of each codebook."""
+        """Return the number of entries of each codebook."""
         return self.config.codebook_size
 
     @property
     def encode_delay(self) -> int:
-        """Frames by which the codes of a stream lag behind its samples."""
+        """Return the number of frames by which the codes of a stream lag behind its samples."""
         return self.config.encode_delay
 
     @property
     def decode_delay(self) -> int:
-        """Samples by which the audio of a stream lags behind its codes."""
+        """Return the number of samples by which the audio of a stream lags behind its codes."""
         return self.config.look_ahead
 
     def with_codebooks(self, number: int) -> SnacCodec:
@@ -122,7 +121,7 @@ class SnacCodec:
         return tuple(codes)
 
     def prepare(self, params: Params) -> Params:
-        """Fold the weight norms: the same codes with less work a step. Keep `params` itself for export."""
+        """Fold the weight norms: the same codes with less work per step. Keep `params` itself for export."""
         return fold_weight_norm(params)
 
     def encode(self, params: Params, pcm: Float[Array, "B 1 T"] | Float[Array, "B T"]) -> Codes:

@@ -79,43 +79,45 @@ class SnacConfig:
 
     @property
     def hop_length(self) -> int:
-        """Samples per latent step."""
+        """Return the number of samples per latent step."""
         return math.prod(self.encoder_rates)
 
     @property
     def latent_width(self) -> int:
-        """Channels of the latent."""
+        """Return the number of channels of the latent."""
         return self.encoder_dim * 2 ** len(self.encoder_rates)
 
     @property
     def num_codebooks(self) -> int:
-        """Codebooks, coarse to fine."""
+        """Return the number of codebooks."""
         return len(self.vq_strides)
 
     @property
     def tokens_per_frame(self) -> tuple[int, ...]:
-        """Tokens that each codebook has in a frame, such as (1, 2, 4)."""
+        """Return the number of tokens of each codebook in a frame, such as (1, 2, 4)."""
         return tuple(self.vq_strides[0] // stride for stride in self.vq_strides)
 
     @property
     def frame_size(self) -> int:
-        """Samples per frame."""
+        """Return the number of samples per frame."""
         return self.hop_length * self.vq_strides[0]
 
     @property
     def frame_rate(self) -> float:
-        """Frames per second, Hz."""
+        """Return the frame rate, Hz."""
         return self.sampling_rate / self.frame_size
 
     @property
     def frame_multiple(self) -> int:
-        """Sequences and steps have a multiple of this many frames: 1, or whole windows of attention."""
+        """Return the frames of which sequences and steps must be a multiple: 1, or whole attention windows."""
         return math.lcm(self.vq_strides[0], self.attn_window_size or 1) // self.vq_strides[0]
 
     @property
     def look_ahead(self) -> int:
-        """Samples by which a streaming decode is late: the look-ahead of all layers, rounded up to whole windows of
-        attention."""
+        """Return the number of samples by which a streaming decode is late.
+
+        It is the look-ahead of all layers, rounded up to whole attention windows.
+        """
         late = self._whole_windows(_CONV)
         for rate in self.decoder_rates:
             late = late * rate + -(-rate // 2) + _UNITS
@@ -123,7 +125,7 @@ class SnacConfig:
 
     @property
     def encode_delay(self) -> int:
-        """Frames by which a streaming encode is late, computed in the same way."""
+        """Return the number of frames by which a streaming encode is late, computed in the same way."""
         late = _CONV
         for rate in self.encoder_rates:
             late = -(-(late + _UNITS + rate // 2) // rate)

@@ -1,6 +1,6 @@
 """The module of SNAC: audio to tokens of several rates and back, whole or in blocks (arXiv:2410.14411; snac/snac.py).
 
-The codes of a recording are a tuple, coarse to fine; codebook k has `config.tokens_per_frame[k]` tokens a frame, such
+The codes of a recording are a tuple, coarse to fine; codebook k has `config.tokens_per_frame[k]` tokens per frame, such
 as 1, 2 and 4. SNAC is not causal: the audio of a frame depends on frames that follow it. So a stream is late by
 `config.look_ahead` samples: a step returns as many samples as its frames have, but those of `look_ahead` samples ago,
 and `decode_flush` returns the rest. Joined, they equal the whole decode; nothing is computed twice or cross-faded.

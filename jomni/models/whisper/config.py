@@ -53,7 +53,7 @@ class WhisperConfig:
 
     @property
     def mel_frames(self) -> int:
-        """Log-mel frames, 10 ms each, that fill the encoder: 3000 for 30 s."""
+        """Return the number of log-mel frames of 10 ms that fill the encoder: 3000 for 30 s."""
         return 2 * self.n_audio_ctx
 
     @classmethod

@@ -29,17 +29,17 @@ class SpeechEncoder:
 
     @property
     def config(self) -> WhisperConfig:
-        """The configuration."""
+        """Return the configuration."""
         return self.module.config
 
     @property
     def sample_rate(self) -> int:
-        """16,000 Hz."""
+        """Return the sample rate, 16,000 Hz."""
         return SAMPLE_RATE
 
     @property
     def window(self) -> int:
-        """Samples of the longest recording: 30 s for the published models."""
+        """Return the number of samples of the longest recording: 30 s for the published models."""
         return self.config.mel_frames * HOP
 
     def encode(self, params: Params, pcm: Float[Array, "B T"]) -> Float[Array, "B N D"]:

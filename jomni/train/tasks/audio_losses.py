@@ -1,6 +1,6 @@
 """Reconstruction and adversarial losses of codecs, in float32 on waveforms.
 
-Axis letters: B example, C audio channels, T samples, F frequency bins, M mel bands, W frames, S samples of a window.
+Axes: B example, C audio channels, T samples, F frequency bins, M mel bands, W frames, S samples of a window.
 """
 
 from __future__ import annotations

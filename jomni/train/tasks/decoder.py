@@ -1,6 +1,6 @@
 """Training of a small text decoder from random weights, on questions and answers. Mini-Omni's stage 1 builds on it.
 
-Axis letters: B rows, T tokens, V vocabulary.
+Axes: B rows, T tokens, V vocabulary.
 """
 
 from __future__ import annotations

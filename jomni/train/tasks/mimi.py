@@ -5,7 +5,7 @@ gradient, the semantic codebooks are distilled from a teacher, and the codebooks
 Discriminators, if there are any, are trained on the same audio. Without audio losses only the encoder and the semantic
 codebooks are trained, three times as fast: a first stage for codecs whose semantic codes must be good.
 
-Axis letters: B example, C audio channels, T samples, N frames, D latent dimension, F teacher features.
+Axes: B example, C audio channels, T samples, N frames, D latent dimension, F teacher features.
 """
 
 from __future__ import annotations

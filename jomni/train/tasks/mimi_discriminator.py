@@ -1,6 +1,6 @@
 """Multi-scale STFT discriminators (EnCodec, arXiv:2210.13438, 3.4), which Mimi also trains with.
 
-Axis letters: B example, C audio channels or features, T samples, W frames and F bins of a spectrogram.
+Axes: B example, C audio channels or features, T samples, W frames and F bins of a spectrogram.
 """
 
 from __future__ import annotations

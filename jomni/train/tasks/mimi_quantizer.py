@@ -3,7 +3,7 @@
 Without dropout it computes the same as `SplitQuantizer`'s encode and decode. Follows
 moshi/quantization/{core_vq,vq}.py.
 
-Axis letters: B example, N frames, D latent dimension, E codebook width, V entries, K codebooks.
+Axes: B example, N frames, D latent dimension, E codebook width, V entries, K codebooks.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ under "whisper", those of the speech encoder. Each token table (embedding and he
 they can be frozen apart: "text" with the rows of the text decoder, and "new" with the added rows, which include the
 text's special tokens.
 
-Axis letters: B rows, A audio streams, T steps, S samples, F frames of the speech encoder, W its width, V text tokens,
+Axes: B rows, A audio streams, T steps, S samples, F frames of the speech encoder, W its width, V text tokens,
 U tokens of an audio stream.
 """
 

@@ -1,6 +1,6 @@
 """Loss of Mini-Omni (arXiv:2408.16725, 3.2): each step predicts the text and all audio streams at once.
 
-Axis letters: B rows, T steps, A audio streams, V text tokens, U tokens of an audio stream. The text is the last stream.
+Axes: B rows, T steps, A audio streams, V text tokens, U tokens of an audio stream. The text is the last stream.
 """
 
 from __future__ import annotations

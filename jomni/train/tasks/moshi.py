@@ -1,6 +1,6 @@
 """Training of Moshi's language model: from random weights or a checkpoint, all parameters or low-rank adapters.
 
-Axis letters: B rows, K streams (text, agent's codebooks, user's codebooks), T frames, S frames of the depth
+Axes: B rows, K streams (text, agent's codebooks, user's codebooks), T frames, S frames of the depth
 transformer's loss.
 """
 

@@ -3,7 +3,7 @@
 The sum of the cross entropy of the text, with a lower weight on padding tokens, and the cross entropy of the agent's
 audio, with a higher weight on the semantic codebook. Each is a weighted mean over the existing tokens.
 
-Axis letters: B rows, T frames, S chosen frames, K streams, Q agent's codebooks, V vocabulary.
+Axes: B rows, T frames, S chosen frames, K streams, Q agent's codebooks, V vocabulary.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ the vector and a commitment loss moves the encoder to the entry. With `codebook_
 Mimi's; they follow latents that change fast. There is no discriminator: for a single voice, such as a dialogue model's,
 the spectral distance gives intelligible speech.
 
-Axis letters: B example, T samples, L latent steps, N tokens of a codebook, C channels, E codebook width, V entries,
+Axes: B example, T samples, L latent steps, N tokens of a codebook, C channels, E codebook width, V entries,
 K codebooks.
 """
 

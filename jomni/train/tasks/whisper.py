@@ -3,7 +3,7 @@
 A substitute for a published Whisper in Mini-Omni's training. Phone targets are aligned with the frames; an encoder
 trained on answers alone, which begin a second after the question, learns much more slowly.
 
-Axis letters: B example, S samples, T frames of 20 ms, P phones, M mel bands, N mel frames.
+Axes: B example, S samples, T frames of 20 ms, P phones, M mel bands, N mel frames.
 """
 
 from __future__ import annotations
