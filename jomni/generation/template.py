@@ -37,7 +37,7 @@ def render(
       add_generation_prompt: end with the beginning of the assistant's turn.
 
     Raises:
-      PromptError: the template refuses the conversation; the message has its reason.
+      PromptError: the template rejects the conversation; the message has its reason.
       WeightsError: the template has a syntax error.
     """
     try:
@@ -46,9 +46,9 @@ def render(
             add_generation_prompt=add_generation_prompt, **special,
         )  # fmt: skip
     except jinja2.TemplateSyntaxError as error:
-        raise WeightsError(f"the chat template is damaged ({error}). Fetch the tokenizer's files again.") from None
+        raise WeightsError(f"the chat template is damaged ({error}). Download the tokenizer's files again.") from None
     except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise PromptError(f"the model's chat template refuses the conversation: {error}") from None
+        raise PromptError(f"the model's chat template rejects the conversation: {error}") from None
 
 
 class _Generation(jinja2.ext.Extension):

@@ -30,11 +30,11 @@ class TextTokenizer:
     def __init__(self, files: Mapping[str, bytes], where: str) -> None:
         self.where = where
         if "tokenizer.json" not in files:
-            raise WeightsError(f"{where}: has no tokenizer.json, which text needs. Fetch it.")
+            raise WeightsError(f"{where}: has no tokenizer.json, which text needs. Download it.")
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode())
         except Exception as error:  # the library raises plain exceptions
-            raise WeightsError(f"{where}: its tokenizer.json is damaged ({error}). Fetch it again.") from None
+            raise WeightsError(f"{where}: its tokenizer.json is damaged ({error}). Download it again.") from None
         config = _json(files, "tokenizer_config.json", where)
         held = _json(files, "special_tokens_map.json", where) | config
         self.special = {name: _text(held[name]) for name in _SPECIAL if held.get(name) is not None}
@@ -58,7 +58,7 @@ class TextTokenizer:
 
         Raises:
           WeightsError: there is no chat template, or it is damaged.
-          PromptError: the template refuses the conversation.
+          PromptError: the template rejects the conversation.
         """
         if self.template is None:
             raise WeightsError(
@@ -106,9 +106,9 @@ def _json(files: Mapping[str, bytes], name: str, where: str) -> dict[str, Any]:
     try:
         raw = json.loads(files.get(name, b"{}"))
     except ValueError as error:
-        raise WeightsError(f"{where}: its {name} is not valid JSON ({error}). Fetch it again.") from None
+        raise WeightsError(f"{where}: its {name} is not valid JSON ({error}). Download it again.") from None
     if not isinstance(raw, dict):
-        raise WeightsError(f"{where}: its {name} is not a JSON object. Fetch it again.")
+        raise WeightsError(f"{where}: its {name} is not a JSON object. Download it again.")
     return raw
 
 

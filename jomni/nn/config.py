@@ -34,7 +34,7 @@ class TransformerConfig:
         for name, least in (("dim", 1), ("num_heads", 1), ("num_layers", 0), ("kv_repeat", 1)):
             value = getattr(self, name)
             if not isinstance(value, int) or value < least:
-                raise ConfigError(f"transformer option '{name}' must be a whole number from {least} on, got {value!r}")
+                raise ConfigError(f"transformer option '{name}' must be an integer of at least {least}, got {value!r}")
         for name, allowed in (("norm", NORMS), ("gating", GATINGS), ("positional_embedding", POSITIONS)):
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"transformer option '{name}' = {getattr(self, name)!r} is not one of {allowed}")

@@ -47,7 +47,7 @@ class Chat:
     ) -> None:  # fmt: skip
         config = checkpoint.configs.get("decoder")
         if config is None:
-            raise ConfigError(f"{checkpoint.source}: is no text decoder. Give one, such as Qwen/Qwen2.5-0.5B-Instruct.")
+            raise ConfigError(f"{checkpoint.source}: is not a text decoder. Give one, as Qwen/Qwen2.5-0.5B-Instruct.")
         self.tokenizer = TextTokenizer(checkpoint.files, checkpoint.source)
         self.sampling = TextSampling.from_hf(checkpoint.generation)
         self.stop = stop_tokens(checkpoint.generation)
@@ -74,7 +74,7 @@ class Chat:
           streamed before the iterator ends or is closed, become part of the conversation.
 
         Raises:
-          PromptError: a text is empty, a conversation does not fit the context, or the template refuses it. The
+          PromptError: a text is empty, a conversation does not fit the context, or the template rejects it. The
             conversations are then unchanged.
         """
         for text in texts:

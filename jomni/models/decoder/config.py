@@ -77,7 +77,7 @@ class DecoderConfig:
                      "max_positions"):  # fmt: skip
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"decoder option '{name}' must be a whole number from 1 on, got {value!r}")
+                raise ConfigError(f"decoder option '{name}' must be an integer of at least 1, got {value!r}")
         if self.num_heads % self.num_kv_heads:
             raise ConfigError(f"{self.num_heads} query heads do not share {self.num_kv_heads} key/value heads evenly")
         if self.head_dim % 2:

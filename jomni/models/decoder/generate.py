@@ -27,7 +27,7 @@ SMALLEST_BLOCK = 16
 
 
 class TextControls(NamedTuple):
-    """Settings of a step: arrays with one entry per row, so that no change of them recompiles."""
+    """Settings of a step: arrays with one entry per row, so that changing them does not recompile."""
 
     active: Bool[Array, "B"]  # False: the row's state does not change (`decode_step`)
     temperature: Float[Array, "B"]  # 0: most probable
@@ -91,11 +91,11 @@ def stop_tokens(raw: Mapping[str, Any]) -> frozenset[int]:
 
 @dataclasses.dataclass(frozen=True)
 class TextGenerator:
-    """A decoder as step functions. Hashable; parameters and state are passed beside it."""
+    """A decoder as step functions. Hashable; parameters and state are passed separately."""
 
     decoder: Decoder
-    context: int  # most steps of a conversation, the size of the cache
-    block: int = 256  # longest block that `prefill` takes, a power of two
+    context: int  # largest number of steps of a conversation, which is the size of the cache
+    block: int = 256  # longest block of `prefill`, a power of two
     dtype: str = "float32"  # of the cache
     sampler: Sampler = sample  # draws the tokens from their logits
 

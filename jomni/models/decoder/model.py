@@ -142,7 +142,7 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The decoder. Hashable; parameters are passed beside it.
+    """The decoder. Hashable; parameters are passed separately.
 
     `embed`, `__call__` and `logits` are separate, so that a model may feed other embeddings and put other heads on the
     hidden states. `lora` are low-rank adapters beside every linear layer but the head.

@@ -228,7 +228,7 @@ def check_codes(config: MimiConfig, codes: Int[Array, "B K N"] | Int[np.ndarray,
             f"got {list(codes.shape)}"
         )
     if not jnp.issubdtype(codes.dtype, jnp.integer):
-        raise AudioError(f"codes must be whole numbers, got {codes.dtype}")
+        raise AudioError(f"codes must be integers, got {codes.dtype}")
     if not isinstance(codes, np.ndarray):  # reading a device array would wait for it; a tracer has no values
         return
     low, high = int(codes.min()), int(codes.max())

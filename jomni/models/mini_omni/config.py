@@ -31,7 +31,7 @@ class Vocabulary:
         for name in ("text_size", "text_special", "audio_size", "audio_special", "streams"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"vocabulary option '{name}' must be a whole number from 1 on, got {value!r}")
+                raise ConfigError(f"vocabulary option '{name}' must be an integer of at least 1, got {value!r}")
         if self.text_special < 5 or self.audio_special < 5:
             raise ConfigError(f"text and audio each have 5 special tokens, which do not fit in the vocabulary {self}")
 
@@ -91,7 +91,7 @@ class MiniOmniConfig:
         for name, least in (("feature_dim", 1), ("post_adapter_layers", 0)):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ConfigError(f"Mini-Omni option '{name}' must be a whole number from {least} on, got {value!r}")
+                raise ConfigError(f"Mini-Omni option '{name}' must be an integer of at least {least}, got {value!r}")
         if self.decoder.vocab_size < self.vocabulary.size:
             raise ConfigError(
                 f"the decoder's embedding has {self.decoder.vocab_size} rows, the vocabulary of text and "
@@ -134,7 +134,7 @@ class MiniOmniConfig:
             if given is None and (name not in fields or name in (*required, *_MAY_BE_NULL)):
                 continue
             if not isinstance(given, kind) or (kind is not bool and isinstance(given, bool)):
-                words = {int: "a whole number", bool: "true or false", str: "a text"}
+                words = {int: "an integer", bool: "true or false", str: "a string"}
                 problems.append(f"'{name}' is {given!r}, not {words.get(kind, 'a number')}")
         if problems:
             raise ConfigError(f"{where}: not a configuration of Mini-Omni: {'; '.join(problems)}. Correct these.")

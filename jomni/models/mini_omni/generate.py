@@ -39,7 +39,7 @@ text of row 1. The text is then as good as with text_only (batch-parallel decodi
 
 
 class OmniControls(NamedTuple):
-    """Settings of a step: arrays with one entry per conversation, so that no change of them recompiles."""
+    """Settings of a step: arrays with one entry per conversation, so that changing them does not recompile."""
 
     active: Bool[Array, "B"]  # False: the row's state does not change (`decode_step`)
     speaks: Bool[Array, "B"]  # False: the answer is text alone
@@ -78,12 +78,12 @@ class OmniBlock(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class OmniGenerator:
-    """A Mini-Omni as step functions. Hashable; parameters (from `prepare`) and state are passed beside it."""
+    """A Mini-Omni as step functions. Hashable; parameters (from `prepare`) and state are passed separately."""
 
     config: MiniOmniConfig
-    context: int  # most steps of a conversation, the size of the cache
+    context: int  # largest number of steps of a conversation, which is the size of the cache
     voice: str = "single"  # one of VOICES
-    block: int = 256  # longest block that `prefill` takes, a power of two
+    block: int = 256  # longest block of `prefill`, a power of two
     dtype: str = "float32"  # of the cache
     sampler: Sampler = sample  # draws the tokens from their logits
 

@@ -48,7 +48,7 @@ class GatedAdapter(nn.Module):
 
 
 class MiniOmni(nn.Module):
-    """The model. Hashable; parameters are passed beside it.
+    """The model. Hashable; parameters are passed separately.
 
     Parameters: `whisper_adapter`; `backbone` (`embed_tokens`, `layers_*`, `norm`, and `lm_head` unless tied); with a
     post-adapter `post_adapter` (`layers_*`, `norm`, `lm_head`: audio's own head). `lora` as in `Decoder`, on the

@@ -237,7 +237,7 @@ def joined(pieces: Iterable[Piece]) -> str:
 
 
 def live_audio(frames: Iterable[Frame], row: int) -> np.ndarray:
-    """Return one row's agent audio at live times, float32 [samples]; sample 0 is the begin of the recording.
+    """Return one row's agent audio at live times, float32 [samples]; sample 0 is the start of the recording.
 
     The agent's frame for user frame f begins at f + 1 frames; there is silence before its first frame.
     """
@@ -254,7 +254,7 @@ class Transcript:
     row: int
     lead_in: float  # silence fed before the recording, seconds
     pieces: list[Piece]  # the agent's text; empty where there is no tokenizer
-    voice: np.ndarray  # float32 [T], from the begin of the recording; empty for a model without audio
+    voice: np.ndarray  # float32 [T], from the start of the recording; empty for a model without audio
     user_pieces: list[Piece]  # the user's words, recognised by the user ASR head; empty where the model has none
 
     def __repr__(self) -> str:

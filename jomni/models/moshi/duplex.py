@@ -32,7 +32,7 @@ Params = Mapping[str, Any]
 
 
 class DuplexState(NamedTuple):
-    """Everything a conversation remembers. A plain pytree: save it, restore it, take rows of it."""
+    """Streaming state of conversations. A plain pytree: rows of it can be saved and restored."""
 
     encode: EncodeState
     generator: GeneratorState
@@ -48,7 +48,7 @@ class DuplexOutput(NamedTuple):
     Call f (counted from 0 at the row's reset) returns the agent's frame f + 1 - max_delay, which is played live right
     after the user's frame f has ended. Its token in a stream of delay d was generated in call f + d - max_delay. The
     tokens that call f generates first (text, first codebook) are returned max_delay calls later, and so are played
-    max_delay + 1 frames after the begin of frame f.
+    max_delay + 1 frames after the start of frame f.
     """
 
     pcm: Float[Array, "B C S"]  # the agent's voice; zeros where `valid` is False
@@ -65,7 +65,7 @@ class DuplexOutput(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Duplex:
-    """Codec and language model joined into one step function. Hashable; parameters and state are passed beside it.
+    """Codec and language model joined into one step function. Hashable; parameters and state are passed separately.
 
     The first frame of a conversation is not lost: the language model's first step, which has no user codes, runs before
     it, as Kyutai's offline runner (moshi/run_inference.py) does by feeding the first frame twice.
@@ -223,7 +223,7 @@ def _step(
 def _advance(
     generator: Generator, params: Params, state: GeneratorState, user: Array, controls: Controls
 ) -> tuple[GeneratorState, GeneratorOutput]:
-    """Run one step of the language model; where a conversation begins two, the first without user codes.
+    """Run one step of the language model, and for a new conversation two: the first one has no user codes.
 
     A loop of one or two turns, and not a second copy of the model: the program stays half as large, and the second turn
     costs nothing when no conversation begins.

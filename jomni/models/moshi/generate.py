@@ -88,7 +88,7 @@ class GeneratorOutput(NamedTuple):
     valid: Bool[Array, "B"]  # there is a frame, and the row is active
     sampled_text: Int[Array, "B"]  # text generated in this very step, max_delay - delays[0] frames ahead of `text`
     sampled_codes: Int[Array, "B Q"]  # codes generated in this very step
-    text_logits: Float[Array, "B V"]  # what `sampled_text` was drawn from, before temperature
+    text_logits: Float[Array, "B V"]  # logits of `sampled_text`, before temperature
     heads: tuple[Float[Array, "B C"], ...]  # class probabilities of the extra heads
 
     def __repr__(self) -> str:
@@ -97,7 +97,7 @@ class GeneratorOutput(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Generator:
-    """The language model as a step function. Hashable; parameters and state are passed beside it."""
+    """The language model as a step function. Hashable; parameters and state are passed separately."""
 
     lm: MoshiLM
     dtype: str = "float32"  # of parameters and caches

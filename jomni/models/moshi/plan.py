@@ -18,7 +18,7 @@ _HIBIKI_EOS = 2  # sentencepiece's end of sentence: the translation is complete
 
 
 class Described(Protocol):
-    """Everything of a checkpoint but its numbers; `jomni.Checkpoint` and what `detect` returns are such."""
+    """Information of a checkpoint without parameters. `jomni.Checkpoint` and the result of `detect` implement it."""
 
     @property
     def configs(self) -> Mapping[str, Any]: ...

@@ -220,7 +220,7 @@ def check_codes(config: SnacConfig, codes: Sequence[Int[Array, "B N"] | Int[np.n
         )
     for k, c in enumerate(codes):
         if not jnp.issubdtype(c.dtype, jnp.integer):
-            raise AudioError(f"codes must be whole numbers, got {c.dtype} in codebook {k}")
+            raise AudioError(f"codes must be integers, got {c.dtype} in codebook {k}")
         if not isinstance(c, np.ndarray):  # reading a device array would wait for it; a tracer has no values
             continue
         low, high = int(c.min()), int(c.max())

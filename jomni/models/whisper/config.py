@@ -30,7 +30,7 @@ class WhisperConfig:
     def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"Whisper option '{name}' must be a whole number from 1 on, got {value!r}")
+                raise ConfigError(f"Whisper option '{name}' must be an integer of at least 1, got {value!r}")
         for side in ("audio", "text"):
             width, heads = getattr(self, f"n_{side}_state"), getattr(self, f"n_{side}_head")
             if width % heads:

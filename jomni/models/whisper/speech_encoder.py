@@ -19,7 +19,7 @@ Params = Any
 
 @dataclasses.dataclass(frozen=True)
 class SpeechEncoder:
-    """Whisper's log-mel features and encoder joined. Hashable; parameters are passed beside it."""
+    """Whisper's log-mel features and encoder joined. Hashable; parameters are passed separately."""
 
     module: WhisperEncoder
 
