@@ -17,7 +17,7 @@ class TransformerConfig:
 
     dim: int  # width of the residual stream
     num_heads: int  # query heads; each is dim / num_heads wide
-    num_layers: int  # 0: the identity, as where an ablation goes without a depth transformer
+    num_layers: int  # 0: the identity, for ablations without a depth transformer
     dim_feedforward: int | tuple[int, ...] = 2048  # inner width; one per weight set where `step_weights` is given
     context: int | None = None  # steps a query can see, itself included; None: all before it
     norm: str = "layer_norm"  # one of NORMS

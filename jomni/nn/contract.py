@@ -29,7 +29,7 @@ def verify_contract(
     tolerance: float = 1e-5,
     seed: int = 0,
 ) -> None:
-    """Check every promise of the streaming contract (`jomni.nn.streaming`); raise `AssertionError` on a breach.
+    """Check the streaming contract of a module (`jomni.nn.streaming`). Raise `AssertionError` if it is violated.
 
     Checked are: steps equal the whole, for each block size, with rows that start at different times, pause (fed with
     garbage meanwhile) and are reset; a paused row's state does not change, bit for bit; structure, shapes and dtypes of
@@ -104,7 +104,7 @@ def _same_row(old: State, new: State, row: int) -> None:
 
 
 def _check_independence(step: Step, state: State, x: np.ndarray) -> None:
-    """Check that row 0 gives the same bits whatever the other rows hold."""
+    """Check that the output of row 0 has the same bits for any content of the other rows."""
     everyone = np.ones(len(x), bool)
     y, new = step(x, state, everyone)
     others = np.concatenate([x[:1], np.zeros_like(x[1:])])

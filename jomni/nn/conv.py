@@ -1,4 +1,4 @@
-"""Causal convolutions over time that stream: what a step needs of the past is carried in their state.
+"""Causal convolutions over time, whole or streaming. Their state holds the past that a step needs.
 
 Axes: B batch, T time, I input channels, O output channels, W kernel width.
 """
@@ -20,7 +20,7 @@ _init_transposed = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_no
 
 
 class ConvState(NamedTuple):
-    """What a convolution carries from step to step."""
+    """Streaming state of a convolution."""
 
     offset: Int[Array, "B"]  # input steps taken since the last reset; at 0 the buffer counts as empty
     buffer: Float[Array, "B P C"]  # past inputs (convolution) or unfinished outputs (transposed convolution)

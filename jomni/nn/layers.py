@@ -77,7 +77,7 @@ class RMSNorm(nn.Module):
 
     epsilon: float = 1e-5
     in_float32: bool = True  # False: statistics in the input's dtype, as the original's "rms_norm"
-    offset: float = 0.0  # 1 where the parameter is kept near zero (Gemma)
+    offset: float = 0.0  # 1 if the parameter stores scale - 1 (Gemma)
 
     @nn.compact
     def __call__(self, x: Float[Array, "... D"]) -> Float[Array, "... D"]:

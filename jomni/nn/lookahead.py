@@ -27,7 +27,7 @@ from jomni.nn.conv import convolve, overlap_add
 from jomni.nn.streaming import precision
 
 Past = Any
-_init = nn.initializers.normal(0.02)  # as in the original; the size of a direction sets how fast Adam turns it
+_init = nn.initializers.normal(0.02)  # as in the original; the norm of a direction determines how fast Adam changes it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Block:
         return self.map(lambda x: jnp.where(valid[..., None], x, 0))
 
     def later(self, past: Past, steps: int) -> tuple[Block, Past]:
-        """Delay the stream by some more steps; a whole sequence is returned unchanged."""
+        """Delay the stream by more steps. A whole sequence is returned unchanged."""
         if self.start is None or not steps:
             return self, ()
         joined, past = joined_with(past, self.steps, steps)

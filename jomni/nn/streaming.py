@@ -36,7 +36,7 @@ def reset(state: State, mask: Bool[Array, "B"]) -> State:
 
 
 def keep_paused(active: Bool[Array, "B"] | None, new: State, old: State) -> State:
-    """Return `new` for active rows and `old` for paused ones. For small buffers: it reads and writes both whole."""
+    """Return `new` for active rows and `old` for paused ones. Use it for small buffers: it copies them."""
     if active is None:
         return new
     return jax.tree.map(lambda n, o: jnp.where(broadcast_rows(active, n), n, o), new, old)

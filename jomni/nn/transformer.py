@@ -141,7 +141,7 @@ class Transformer(nn.Module):
 
     config: TransformerConfig
     lora: LoRA | None = None
-    remat: bool = False  # keep only the layers' inputs for the backward pass, and compute the rest again
+    remat: bool = False  # keep only the layers' inputs for the backward pass, and recompute the rest
 
     def setup(self) -> None:
         layer = nn.remat(TransformerLayer) if self.remat else TransformerLayer
@@ -189,8 +189,10 @@ class Transformer(nn.Module):
         return x, TransformerState(offset, tuple(caches))
 
     def steps(self, xs: Sequence[Float[Array, "B 1 D"]]) -> list[Float[Array, "B 1 D"]]:
-        """Run a whole short sequence, one array per step (with weights per step, each step's inputs and outputs lie
-        together in memory)."""
+        """Run a whole short sequence, given as one array per step.
+
+        With weights per step, the inputs and outputs of each step are contiguous in memory.
+        """
         positions = jnp.arange(len(xs))[None]
         timeline = Timeline(self._angles(positions))
         ys = [self._with_positions(x, positions[:, t : t + 1]) for t, x in enumerate(xs)]

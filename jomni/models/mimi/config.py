@@ -28,7 +28,7 @@ class SeanetConfig:
     last_kernel_size: int = 7  # of the last convolution
     residual_kernel_size: int = 3  # of the residual blocks
     dilation_base: int = 2  # dilation of residual block j is dilation_base ** j
-    pad_mode: str = "constant"  # what stands before the first sample: "constant" (zeros) or "replicate"
+    pad_mode: str = "constant"  # padding before the first sample: "constant" (zeros) or "replicate"
     true_skip: bool = True  # identity shortcut; False: a 1x1 convolution
     compress: int = 2  # channel reduction inside the residual blocks
 
@@ -51,7 +51,7 @@ class QuantizerConfig:
     """The split residual vector quantiser (moshi/quantization/vq.py)."""
 
     dimension: int = 128  # width of the codebook vectors
-    n_q: int = 8  # codebooks in all, the semantic ones included
+    n_q: int = 8  # number of codebooks, including the semantic ones
     n_q_semantic: int = 1  # codebooks of the first, semantic quantiser
     bins: int = 1024  # entries per codebook
 

@@ -29,7 +29,7 @@ Params = Any
 
 
 class EncodeState(NamedTuple):
-    """What the encoder carries from frame to frame."""
+    """Streaming state of the encoder."""
 
     encoder: State
     transformer: TransformerState
@@ -40,7 +40,7 @@ class EncodeState(NamedTuple):
 
 
 class DecodeState(NamedTuple):
-    """What the decoder carries from frame to frame."""
+    """Streaming state of the decoder."""
 
     upsample: Any  # ConvState; empty where nothing is resampled
     transformer: TransformerState
@@ -123,7 +123,7 @@ class Mimi(nn.Module):
     ) -> tuple[Float[Array, "B N D"], EncodeState | None]:
         """Return the latent before quantisation, at the frame rate. Steps take samples that are not finite as zeros."""
         encoder, transformer, downsample = state or (None, None, None)
-        if state is not None:  # in the state they would outlast a reset
+        if state is not None:  # values that are not finite would stay in the state after a reset
             pcm = jnp.where(jnp.isfinite(pcm), pcm, 0)
         x, encoder = self.encoder(pcm.swapaxes(1, 2), encoder, active)
         x, transformer = self.encoder_transformer(x, transformer, active)

@@ -1,4 +1,4 @@
-"""Split residual vector quantisation (moshi/quantization): a semantic quantiser beside an acoustic one.
+"""Split residual vector quantisation (moshi/quantization): a semantic and an acoustic quantiser.
 
 Axes: B batch, T frames, K codebooks, V codebook entries, D latent dimension, E codebook width.
 """
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from jomni.models.mimi.config import QuantizerConfig
 from jomni.nn.layers import Linear, contract_last
 
-_EPSILON = 1e-5  # least usage an entry's sum is divided by, as in the original
+_EPSILON = 1e-5  # lower bound of the usage in the denominator, as in the original
 
 
 class Codebook(nn.Module):

@@ -225,8 +225,8 @@ def _advance(
 ) -> tuple[GeneratorState, GeneratorOutput]:
     """Run one step of the language model, and for a new conversation two: the first one has no user codes.
 
-    A loop of one or two turns, and not a second copy of the model: the program stays half as large, and the second turn
-    costs nothing when no conversation begins.
+    A loop of one or two iterations instead of a second copy of the model: this halves the size of the program, and the
+    second iteration costs nothing when no conversation is new.
     """
     beginning = (state.offset == 0) & controls.active
     turns = 1 + jnp.any(beginning).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""What each kind of Moshi checkpoint needs around a conversation (moshi/run_inference.py)."""
+"""Settings of a conversation for each kind of Moshi checkpoint (moshi/run_inference.py)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _rows(text: str | None, batch: int) -> dict[str, list[str]] | None:
 
 
 def plan_conversation(model: Described) -> ConversationPlan:
-    """Return what a checkpoint needs around a conversation, by its kind: dialogue, speech to text or Hibiki.
+    """Return the settings of a conversation for a kind of checkpoint: dialogue, speech to text or Hibiki.
 
     Raises:
       ConfigError: the model does not hold conversations with recordings, or takes conditions other than Hibiki's.
@@ -68,7 +68,7 @@ def plan_conversation(model: Described) -> ConversationPlan:
     plan = ConversationPlan(speaks=lm.dep_q > 0)
     if kind == "stt":
         stt = model.settings.get("stt_config") or {}
-        # The text is delayed by so much, so a shorter silence does not mean the end.
+        # The text is delayed by this time, so a shorter silence does not mean the end.
         wait = float(stt.get("audio_delay_seconds", 0.0)) + 1.0
         lead_in = float(stt.get("audio_silence_prefix_seconds", 0.0))
         return dataclasses.replace(plan, silence=max(SILENCE, wait), lead_in=lead_in)
