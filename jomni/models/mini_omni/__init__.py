@@ -2,6 +2,8 @@
 
 from jomni.models.mini_omni.config import MiniOmniConfig, Vocabulary
 from jomni.models.mini_omni.model import MiniOmni, MiniOmniState, place_features
-from jomni.models.mini_omni.surgery import give_voice, set_apart
+from jomni.models.mini_omni.surgery import add_speech_parts, set_apart
 
-__all__ = ["MiniOmni", "MiniOmniConfig", "MiniOmniState", "Vocabulary", "give_voice", "place_features", "set_apart"]
+__all__ = [
+    "MiniOmni", "MiniOmniConfig", "MiniOmniState", "Vocabulary", "add_speech_parts", "place_features", "set_apart",
+]  # fmt: skip

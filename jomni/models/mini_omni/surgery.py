@@ -19,7 +19,7 @@ from jomni.models.mini_omni.model import MiniOmni
 from jomni.models.mini_omni.weights import abstract_params
 
 
-def give_voice(
+def add_speech_parts(
     params: dict[str, Any], config: MiniOmniConfig, key: Array,
     similar: Mapping[int, Sequence[int]] = MappingProxyType({}),
 ) -> dict[str, Any]:  # fmt: skip

@@ -26,7 +26,7 @@ from jomni.checkpoints.checkpoint import Checkpoint
 from jomni.checkpoints.detect import detect
 from jomni.errors import ConfigError
 from jomni.generation.tokenizer import TextTokenizer
-from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_voice, place_features, set_apart
+from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, add_speech_parts, place_features, set_apart
 from jomni.models.mini_omni.weights import check_neighbours
 from jomni.models.whisper import WhisperConfig, WhisperEncoder, log_mel
 from jomni.nn.layers import LoRA
@@ -164,7 +164,7 @@ class OmniTask(GradientTask):
         decoder = jomni.load(c.backbone, components=("decoder",)).params["decoder"]
         similar = turn_marks(self._tokenizer, self.model.config.vocabulary)
         drawn = jax.random.fold_in(key, 1)  # independent of the speech encoder that `init_params` draws
-        params = give_voice(decoder, self.model.config, drawn, similar)
+        params = add_speech_parts(decoder, self.model.config, drawn, similar)
         if c.encoder is not None:
             params["whisper"] = jomni.load(c.encoder, components=("whisper",)).params["whisper"]
         return cut_rows(params, self.model.config.vocabulary)

@@ -9,7 +9,7 @@ import pytest
 
 from jomni.errors import ConfigError
 from jomni.models.decoder import Decoder
-from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, give_voice, place_features
+from jomni.models.mini_omni import MiniOmni, MiniOmniConfig, Vocabulary, add_speech_parts, place_features
 from tests import decoder_cases
 from tests.cases import slow_except
 
@@ -35,7 +35,7 @@ PUBLISHED = dict(
 
 def made(config: MiniOmniConfig) -> dict:
     text = dataclasses.replace(config.decoder, vocab_size=260)
-    return give_voice(decoder_cases.params(text), config, jax.random.key(0))
+    return add_speech_parts(decoder_cases.params(text), config, jax.random.key(0))
 
 
 def inputs(steps: int = 9):
@@ -93,13 +93,13 @@ def test_surgery_keeps_the_text_decoder(name):
 
 
 @pytest.mark.parametrize("name", ["sum", "untied"])
-def test_special_tokens_begin_as_what_they_are_likened_to(name):
+def test_special_tokens_begin_as_the_tokens_they_are_similar_to(name):
     config = CASES[name]
     v, text = config.vocabulary, decoder_cases.params(dataclasses.replace(config.decoder, vocab_size=260))
-    likened = give_voice(text, config, jax.random.key(0), {v.answer_text: [7, 9], v.end_of_text: [3]})["backbone"]
+    similar = add_speech_parts(text, config, jax.random.key(0), {v.answer_text: [7, 9], v.end_of_text: [3]})["backbone"]
     drawn = made(config)["backbone"]
     for table in ("embed_tokens",) if config.decoder.tied else ("embed_tokens", "lm_head"):
-        after, before, own = (np.asarray(p[table]["weight"]) for p in (likened, drawn, text))
+        after, before, own = (np.asarray(p[table]["weight"]) for p in (similar, drawn, text))
         np.testing.assert_allclose(after[v.answer_text], (own[7] + own[9]) / 2, rtol=1e-6)
         np.testing.assert_array_equal(after[v.end_of_text], own[3])
         others = np.delete(np.arange(410), [v.answer_text, v.end_of_text])
@@ -133,8 +133,8 @@ def test_speech_is_added_to_the_text_beside_it_where_streams_are_summed():
 
 def test_surgery_refuses_another_decoder():
     with pytest.raises(ConfigError, match=r"'layers_0/mlp/down_proj/weight' .*\(16, 8\).*\(16, 24\)"):
-        give_voice(decoder_cases.params(dataclasses.replace(CONFIG.decoder, vocab_size=260, hidden_dim=8)), CONFIG,
-                   jax.random.key(0))  # fmt: skip
+        other = decoder_cases.params(dataclasses.replace(CONFIG.decoder, vocab_size=260, hidden_dim=8))
+        add_speech_parts(other, CONFIG, jax.random.key(0))
 
 
 def test_published_configuration():
