@@ -121,8 +121,8 @@ def _dtypes(target: np.dtype | None, stored: dict[str, str]) -> Callable[[str, n
 def _lm_origins(opened: CheckpointSource, fuse_lora: bool) -> dict[str, Origin]:
     """Return the source of each parameter of the language model: the model's file or the LoRA file."""
     lm, base, lora = opened.configs["lm"], opened.sources["lm"], opened.lora_source
-    table = COMPONENTS["lm"].weight_map(lm)
-    tensors = table.expect(COMPONENTS["lm"].abstract_params(lm))
+    names = COMPONENTS["lm"].weight_map(lm)
+    tensors = names.expect(COMPONENTS["lm"].abstract_params(lm))
     adapters = [t for t in tensors if t.leaves[0].path.endswith(_LORA)]
     own = [t for t in tensors if not t.leaves[0].path.endswith(_LORA)]
     if lora is None:
@@ -131,13 +131,13 @@ def _lm_origins(opened: CheckpointSource, fuse_lora: bool) -> dict[str, Origin]:
                 f"{opened.source}: its configuration has 'lora' on, but neither 'lora_name' nor the model's file gives "
                 "adapters. Give a LoRA file as `lora`, or set 'lora' to false."
             )
-        places = bind(table, tensors, base.specs, base.name)
+        places = bind(names, tensors, base.specs, base.name)
         origins = {path: Origin(base, place) for path, place in places.items()}
     else:
-        origins = {path: Origin(base, place) for path, place in bind(table, own, base.specs, base.name).items()}
-        held = {table.rename(name) for name in lora.specs}
+        origins = {path: Origin(base, place) for path, place in bind(names, own, base.specs, base.name).items()}
+        held = {names.rename(name) for name in lora.specs}
         replaced = [t for t in own if t.name in held or any(leaf.name in held for leaf in t.leaves)]
-        places = bind(table, adapters + replaced, lora.specs, lora.name, "the model that it is for")
+        places = bind(names, adapters + replaced, lora.specs, lora.name, "the model that it is for")
         origins |= {path: Origin(lora, place) for path, place in places.items()}
     return _fused(origins, lm.lora_scaling) if fuse_lora else origins
 

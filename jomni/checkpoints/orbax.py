@@ -109,14 +109,14 @@ def read_params(
       WeightsError: they are damaged, or do not fit the configurations.
     """
     folder = (folder / _PARAMS).absolute()
-    trees = {name: COMPONENTS[name].abstract_params(config) for name, config in configs.items()}
-    shapes = {path: tuple(leaf.shape) for path, leaf in flatten(trees).items()}
+    abstract = {name: COMPONENTS[name].abstract_params(config) for name, config in configs.items()}
+    shapes = {path: tuple(leaf.shape) for path, leaf in flatten(abstract).items()}
     leaves: dict[str, Any] = {}
     try:
         with _checkpointer() as checkpointer:
             batch: dict[str, ocp.ArrayRestoreArgs] = {}
             held = flatten(checkpointer.metadata(folder).item_metadata.tree)
-            held = {path: leaf for path, leaf in held.items() if path.split("/")[0] in trees}
+            held = {path: leaf for path, leaf in held.items() if path.split("/")[0] in abstract}
             _check(held, shapes, str(folder))
             for i, (path, leaf) in enumerate(held.items(), 1):
                 keep = dtype is None or is_float32_only(path) or not is_float(leaf.dtype)

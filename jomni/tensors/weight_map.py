@@ -172,16 +172,18 @@ class WeightMap:
         return name
 
 
-def bind(table: WeightMap, tensors: Iterable[Tensor], specs: Mapping[str, TensorSpec], where: str,
+def bind(names: WeightMap, tensors: Iterable[Tensor], specs: Mapping[str, TensorSpec], where: str,
          fits: str = "its configuration") -> dict[str, Place]:  # fmt: skip
-    """Find every parameter in a file that is there; nothing may be missing, left over or of another shape.
+    """Return the place of every parameter in a file. No tensor may be missing, surplus or misshapen.
 
-    Stacked tensors may also come apart, under the names that the original's modules have today.
+    Stacked tensors may also be stored separately, under the names in the original's current modules.
 
     Args:
-      tensors: what the file must hold, as `WeightMap.expect` gives it.
-      specs: what it does hold.
-      where, fits: the file and what it was compared with, for the message.
+      names: the weight map.
+      tensors: expected tensors, from `WeightMap.expect`.
+      specs: tensors of the file.
+      where: name of the file, for messages.
+      fits: what the file is compared with, for messages.
 
     Returns:
       The place of each parameter, by path.
@@ -192,7 +194,7 @@ def bind(table: WeightMap, tensors: Iterable[Tensor], specs: Mapping[str, Tensor
     found: dict[str, str] = {}
     problems: dict[str, list[str]] = {"missing": [], "surplus": [], "of another shape or kind": []}
     for name in specs:
-        if (known := table.rename(name)) in found:
+        if (known := names.rename(name)) in found:
             problems["surplus"].append(f"'{name}' (the same as '{found[known]}')")
         else:
             found[known] = name

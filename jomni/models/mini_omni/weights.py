@@ -80,10 +80,10 @@ def bind_omni(config: MiniOmniConfig, source: TensorSource) -> dict[str, Place]:
     Raises:
       WeightsError: tensors are missing, surplus or misshapen, or a tied head differs from the embedding.
     """
-    table = weight_map(config)
+    names = weight_map(config)
     if config.decoder.tied:
         source = without_copy(source, HEAD, EMBEDDING, "Set 'tie_word_embeddings' to false to use it, or remove it.")
-    return bind(table, table.expect(abstract_params(config)), source.specs, source.name, f"the {CONFIG_NAME} beside it")
+    return bind(names, names.expect(abstract_params(config)), source.specs, source.name, f"the {CONFIG_NAME} beside it")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

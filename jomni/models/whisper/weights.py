@@ -105,12 +105,12 @@ def bind_encoder(config: WhisperConfig, source: TensorSource) -> dict[str, Place
       WeightsError: tensors of the encoder, or of an existing decoder, are missing, misshapen or unknown. The message
         names all of them.
     """
-    table = weight_map(layout_of(source) or "openai")
-    tensors = table.expect(abstract_params(config))
-    decoder = table.expect(abstract_decoder_params(config, head=_HEAD in source.specs))
-    if {tensor.name for tensor in decoder} & {table.rename(name) for name in source.specs}:
+    names = weight_map(layout_of(source) or "openai")
+    tensors = names.expect(abstract_params(config))
+    decoder = names.expect(abstract_decoder_params(config, head=_HEAD in source.specs))
+    if {tensor.name for tensor in decoder} & {names.rename(name) for name in source.specs}:
         tensors += decoder
-    places = bind(table, tensors, source.specs, source.name, "the dimensions in the same file or folder")
+    places = bind(names, tensors, source.specs, source.name, "the dimensions in the same file or folder")
     return {path: place for path, place in places.items() if not path.startswith(_DECODER)}
 
 
