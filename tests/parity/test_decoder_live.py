@@ -36,10 +36,10 @@ def test_there_and_back(case, tmp_path, one_thread_and_float32):
     model.save_pretrained(tmp_path / "theirs", max_shard_size="20KB")
     assert (tmp_path / "theirs" / "model.safetensors.index.json").is_file()
     ours = load(tmp_path / "theirs")
-    assert largest_difference(logits_of(ours, answers["tokens"]), answers["logits"]) < 1e-3
-    if answers["margin"] > 1e-3:
-        count = answers["answer"].shape[1]
-        np.testing.assert_array_equal(greedy(ours, answers["tokens"], count), answers["answer"])
+    difference = largest_difference(logits_of(ours, answers["tokens"]), answers["logits"])
+    assert difference < 1e-3 and 2 * difference < answers["margin"]  # rounding changes no greedy token
+    count = answers["answer"].shape[1]
+    np.testing.assert_array_equal(greedy(ours, answers["tokens"], count), answers["answer"])
     save(ours, tmp_path / "ours", "hf")
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", attn_implementation="eager").eval()
     assert type(again) is type(model)
