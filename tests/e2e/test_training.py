@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from jomni.configs import tiny_lm
 
+from jomni.train.config_files import read_config
 from jomni.train.loop import train
 from jomni.train.overrides import override
 from tests.e2e.runs import checkpoints, finish, start
@@ -44,6 +45,17 @@ def test_a_tiny_model_learns_the_game_within_a_minute(tmp_path):
     assert lines[0]["loss"] > 1
     assert lines[-1]["loss"] < 0.01, "after 120 steps from seed 0 it was 0.0003"
     assert lines[-1]["word_accuracy"] == 1
+
+
+def test_a_run_that_is_continued_ends_with_the_bytes_of_one_that_was_not(tmp_path):
+    """In one process; the slow tests kill it."""
+
+    def run(out: str, steps: int) -> bytes:
+        train(override(read_config(CASE), ["--out", str(tmp_path / out), "--steps", str(steps)]))
+        return (tmp_path / out / "small/export/model.safetensors").read_bytes()
+
+    half = run("continued", 2)
+    assert half != run("continued", 4) == run("unbroken", 4)
 
 
 @pytest.mark.slow
@@ -94,6 +106,7 @@ def test_sigterm_finishes_the_step_saves_and_says_so(unbroken, tmp_path):
 
 _MESHES = """
 import sys
+from jomni.train.config_files import read_config
 from jomni.train.loop import train
 from jomni.train.config_files import read_config
 from jomni.train.overrides import override
