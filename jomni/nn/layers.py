@@ -6,7 +6,7 @@ Axes: B batch, T time, N heads, H head width, H2 = H / 2 pairs of channels, D wi
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,8 @@ def contract_last(x: Float[Array, "... I"], weight: Float[Array, "O I"]) -> Floa
     return lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())), precision=precision(x.dtype))
 
 
-class LoRA(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class LoRA:
     """Low-rank adapters beside linear layers (arXiv:2106.09685, moshi/modules/lora.py)."""
 
     rank: int

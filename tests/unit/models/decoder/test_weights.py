@@ -152,7 +152,7 @@ def test_another_class_of_the_family_and_other_layouts_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="Qwen2ForSequenceClassification"):
         jomni.load(folder)
     for layout in ("kyutai", "orbax"):
-        with pytest.raises(ConfigError, match=r"'kyutai'.*'decoder'.*hf"):
+        with pytest.raises(ConfigError, match=rf"'{layout}'.*'decoder'.*hf"):
             jomni.save(checkpoint(), tmp_path / "out", layout)
 
 
