@@ -99,7 +99,7 @@ def compiled_programs_dropped() -> Iterator[None]:
     process 65,530 of them, and XLA crashes at the limit, which a whole run would reach."""
     yield
     regions = Path("/proc/self/maps")
-    if regions.exists() and len(regions.read_bytes().splitlines()) > 25_000:
+    if regions.exists() and len(regions.read_bytes().splitlines()) > 12_000:
         jax.clear_caches()
 
 

@@ -12,6 +12,8 @@ from jomni.nn.contract import verify_contract
 from jomni.nn.layers import LoRA
 from tests.decoder_cases import PLAIN, SLIDING, params
 
+pytestmark = pytest.mark.compiled_quickly
+
 YARN = dataclasses.replace(PLAIN, rope=RopeConfig(1000.0, "yarn", 4.0, 32), tied=False, mlp_bias=True, out_bias=True)
 
 

@@ -16,6 +16,8 @@ from jomni.nn.conv import CausalConv, CausalConvTranspose
 from jomni.nn.transformer import Transformer
 from tests.tiny import TINY_MIMI, TINY_MOSHI, random_params
 
+pytestmark = pytest.mark.compiled_quickly
+
 
 def noise(*shape: int, seed: int = 0) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), shape)
