@@ -17,8 +17,6 @@ from jomni.nn.contract import verify_contract
 from jomni.nn.lookahead import Block
 from tests.tiny import random_params
 
-pytestmark = pytest.mark.compiled_quickly
-
 SPEECH = dataclasses.replace(SNAC_24KHZ, encoder_dim=2, decoder_dim=16, codebook_size=32, codebook_dim=4)
 """snac_24khz, narrow: all its rates."""
 MUSIC = dataclasses.replace(
