@@ -91,7 +91,7 @@ def test_what_the_agent_reads_aloud_trains_its_voice_and_not_its_text():
     kept = logits._replace(audio=None)
     rows = jax.tree.map(lambda leaf: leaf[~read], kept)
     _, spoken = lm_loss(CONFIG, LOSS, rows, delayed[~read], counts(CONFIG, LOSS, delayed[~read]))
-    assert {"text_loss", "text_accuracy"} <= spoken.keys() - {"loss"}
+    assert {"text_loss", "word_accuracy"} <= spoken.keys() - {"loss"}
     for name in spoken.keys() - {"loss"}:
         np.testing.assert_allclose(metrics[name], spoken[name], rtol=1e-5, err_msg=name)
     np.testing.assert_allclose(metrics["audio_loss"], loss(logits, None)[1]["audio_loss"], rtol=1e-6)
