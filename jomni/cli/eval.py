@@ -128,13 +128,7 @@ Example:
     parser.add_argument(
         "--limit", metavar="N", type=whole(1), help="take N items of each set, always the same ones (default: all)"
     )
-    parser.add_argument(
-        "--replies",
-        metavar="N",
-        type=whole(0),
-        default=300,
-        help="spoken replies that the recogniser transcribes; 0: none (default: 300)",
-    )
+    _add_replies(parser, "spoken replies that the recogniser transcribes")
     parser.add_argument(
         "--minutes",
         metavar="M",
@@ -260,13 +254,7 @@ Example:
         help="how spoken answers are decoded: text and audio in one row, or, as Mini-Omni's "
         "batch-parallel decoding, the text in a row of its own (default: single)",
     )
-    parser.add_argument(
-        "--replies",
-        metavar="N",
-        type=whole(0),
-        default=300,
-        help="spoken replies of each task that the recogniser transcribes; 0: none (default: 300)",
-    )
+    _add_replies(parser, "spoken replies of each task that the recogniser transcribes")
     parser.add_argument(
         "--skip-bad",
         action="store_true",
@@ -366,6 +354,10 @@ def _limited(items: Sequence[Item], limit: int | None) -> list[Item]:
     for item in items:
         groups.setdefault(item.turns[0].cell, []).append(item)
     return [item for group in groups.values() for item in subsample(group, limit)]
+
+
+def _add_replies(parser: Parser, what: str) -> None:
+    parser.add_argument("--replies", metavar="N", type=whole(0), default=300, help=f"{what}; 0: none (default: 300)")
 
 
 def _add_out(parser: Parser) -> None:

@@ -32,8 +32,8 @@ class Published:
     embedded: Callable[[TensorSource], Any] = lambda source: None  # configuration inside the weight file, or None
 
 
-class Loaded(Protocol):
-    """The parts of a loaded checkpoint from which a model is built. `jomni.Checkpoint` implements it."""
+class Described(Protocol):
+    """Everything of a checkpoint but its numbers; what `jomni.checkpoints.detect` returns is such, too."""
 
     @property
     def configs(self) -> Mapping[str, Any]:
@@ -41,13 +41,8 @@ class Loaded(Protocol):
         ...
 
     @property
-    def params(self) -> Mapping[str, Any]:
-        """Return the parameters of each component."""
-        ...
-
-    @property
-    def tokenizer(self) -> bytes | None:
-        """Return the content of the sentencepiece model file, or None."""
+    def model_type(self) -> str:
+        """Return the intended use: "moshi", "hibiki", "stt", "tts", ..."""
         ...
 
     @property
@@ -61,13 +56,27 @@ class Loaded(Protocol):
         ...
 
     @property
-    def files(self) -> Mapping[str, bytes]:
-        """Return the tokenizer and generation files by name."""
+    def source(self) -> str:
+        """Return the path or hub id from which it was loaded."""
+        ...
+
+
+class Loaded(Described, Protocol):
+    """The parts of a loaded checkpoint from which a model is built. `jomni.Checkpoint` implements it."""
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Return the parameters of each component."""
         ...
 
     @property
-    def source(self) -> str:
-        """Return the path or hub id from which it was loaded."""
+    def tokenizer(self) -> bytes | None:
+        """Return the content of the sentencepiece model file, or None."""
+        ...
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """Return the tokenizer and generation files by name."""
         ...
 
     @property

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Protocol
 
 from jomni.errors import ConfigError
 from jomni.models.moshi.generate import Guidance
+from jomni.tensors.component import Described
 
 SILENCE = 2.0
 """Seconds of the agent's silence that end a conversation."""
-TAIL = 20.0
-"""Longest silence fed after a recording, seconds."""
 
 _HIBIKI_EOS = 2  # sentencepiece's end of sentence: the translation is complete
-
-
-class Described(Protocol):
-    """Information of a checkpoint without parameters. `jomni.Checkpoint` and the result of `detect` implement it."""
-
-    @property
-    def configs(self) -> Mapping[str, Any]: ...
-    @property
-    def model_type(self) -> str: ...
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
-    @property
-    def generation(self) -> Mapping[str, Any]: ...
-    @property
-    def source(self) -> str: ...
 
 
 @dataclasses.dataclass(frozen=True)
